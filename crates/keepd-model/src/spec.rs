@@ -1,0 +1,624 @@
+//! What somebody wants: the plan and its services, as read from keepd.toml.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::state::words;
+use crate::{Exit, ServiceName, Signal, Template};
+
+/// Everything one instance of keepd shall do. Validated: names in edges exist, there is no cycle.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The keys of keepd itself.
+    pub manager: ManagerSpec,
+    /// The services by name.
+    pub services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+}
+
+/// The `[keepd]` table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManagerSpec {
+    /// A label for people.
+    pub name: String,
+    /// `error`, `warn`, `info`, `debug`, `trace`.
+    pub log_level: String,
+    /// keepd's own messages as JSON lines instead of text.
+    pub log_json: bool,
+    /// Absolute path, or the default of the instance.
+    pub run_dir: Option<String>,
+    /// Absolute path, or the default of the instance.
+    pub state_dir: Option<String>,
+    /// Absolute path, or the default of the instance.
+    pub log_dir: Option<String>,
+    /// Whether lines of services are copied to keepd's standard output.
+    pub echo: Echo,
+    /// When keepd ends by itself.
+    pub exit_when: ExitWhen,
+    /// Everything still alive this long after the start of a shutdown is killed.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ManagerSpec {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            log_level: "info".to_owned(),
+            log_json: false,
+            run_dir: None,
+            state_dir: None,
+            log_dir: None,
+            echo: Echo::Auto,
+            exit_when: ExitWhen::Auto,
+            shutdown_timeout: Duration::from_secs(90),
+        }
+    }
+}
+
+words! {
+    /// `keepd.echo`.
+    Echo {
+        /// Text in `up` and as PID 1, else off.
+        Auto = "auto",
+        /// Nothing.
+        Off = "off",
+        /// `TIME NAME | line`.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+words! {
+    /// `keepd.exit_when`.
+    ExitWhen {
+        /// `idle` in a foreground `up`, else `never`.
+        Auto = "auto",
+        /// Only when told.
+        Never = "never",
+        /// When every enabled service ended by itself and stays so.
+        Idle = "idle",
+    }
+}
+
+/// Where a value stands in a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The file as the user named it.
+    pub file: Arc<str>,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// One service, as wanted. Relative paths are already absolute; variables are not yet filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSpec {
+    /// Its name.
+    pub name: ServiceName,
+    /// One line for people.
+    pub description: String,
+    /// Daemon or oneshot.
+    pub kind: Kind,
+    /// What to run.
+    pub command: CommandLine,
+    /// Wanted up when keepd starts or the service appears.
+    pub enabled: bool,
+    /// Words for selectors.
+    pub tags: Vec<String>,
+    /// Where it runs.
+    pub working_dir: Template,
+    /// User by name or number; `None` is keepd's own.
+    pub user: Option<String>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Variables; `None` removes one.
+    pub env: BTreeMap<String, Option<Template>>,
+    /// Files of variables, read at every start; later ones win.
+    pub env_files: Vec<EnvFile>,
+    /// Which of keepd's own variables pass.
+    pub env_inherit: EnvInherit,
+    /// What must be there first.
+    pub depends_on: BTreeMap<ServiceName, Edge>,
+    /// How it is ended.
+    pub stop: StopSpec,
+    /// The signal that asks it to read its files again; `None` means it cannot reload.
+    pub reload_signal: Option<Signal>,
+    /// Whether it is started again after an end.
+    pub restart: RestartPolicy,
+    /// Ends that count as success.
+    pub exit_ok: Vec<ExpectedEnd>,
+    /// How long to wait before it is started again.
+    pub backoff: Backoff,
+    /// Whether its end is the end of everything.
+    pub shutdown_on: ShutdownOn,
+    /// When it counts as ready.
+    pub ready: ReadySpec,
+    /// Where its output goes.
+    pub log: LogSpec,
+    /// Where each key that was given stands (`"command"`, `"env.PORT"`, `""` for the table itself).
+    pub origins: BTreeMap<String, Origin>,
+}
+
+words! {
+    /// `kind`.
+    Kind {
+        /// Runs until it is stopped.
+        Daemon = "daemon",
+        /// Runs, ends, and stays `done`.
+        Oneshot = "oneshot",
+    }
+}
+
+/// `command`, with or without `shell`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandLine {
+    /// Program and arguments, each filled in on its own.
+    Words(Vec<Template>),
+    /// A line for `/bin/sh -c`, not substituted.
+    Shell(String),
+}
+
+/// One entry of `env_file`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvFile {
+    /// Path, made absolute.
+    pub path: Template,
+    /// It may be missing (leading `-`).
+    pub optional: bool,
+}
+
+/// `env_inherit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnvInherit {
+    /// All of keepd's variables.
+    All,
+    /// Only PATH.
+    None,
+    /// Only these.
+    Only(Vec<String>),
+}
+
+/// One entry of `depends_on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// What the other service must have reached.
+    pub until: Until,
+}
+
+words! {
+    /// `depends_on.X.until`.
+    Until {
+        /// Its process has been executed.
+        Started = "started",
+        /// It is ready.
+        Ready = "ready",
+        /// It ended with success.
+        Done = "done",
+        /// It ended, whatever the status.
+        Exited = "exited",
+    }
+}
+
+/// How a service is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopSpec {
+    /// The polite signal; CONT follows it.
+    pub signal: Signal,
+    /// Then KILL to all; zero: KILL at once.
+    pub timeout: Duration,
+    /// Who is signalled and waited for.
+    pub kill_mode: KillMode,
+}
+
+impl Default for StopSpec {
+    fn default() -> Self {
+        Self {
+            signal: Signal::TERM,
+            timeout: Duration::from_secs(10),
+            kill_mode: KillMode::Mixed,
+        }
+    }
+}
+
+words! {
+    /// `kill_mode`.
+    KillMode {
+        /// The signal to the main process, KILL to what is left.
+        Mixed = "mixed",
+        /// The signal to every process, then KILL.
+        All = "all",
+    }
+}
+
+words! {
+    /// `restart`.
+    RestartPolicy {
+        /// After every end.
+        Always = "always",
+        /// After an end that is no success.
+        OnFailure = "on-failure",
+        /// Not.
+        Never = "never",
+    }
+}
+
+/// One entry of `exit_ok`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExpectedEnd {
+    /// This exit code.
+    Code(u8),
+    /// This signal.
+    Signal(Signal),
+}
+
+impl ExpectedEnd {
+    /// Reports whether `exit` is this end.
+    pub fn matches(self, exit: Exit) -> bool {
+        match (self, exit) {
+            (Self::Code(expected), Exit::Code(code)) => expected == code,
+            (Self::Signal(expected), Exit::Signal { signal, .. }) => expected == signal,
+            (Self::Code(_), Exit::Signal { .. } | Exit::Unknown)
+            | (Self::Signal(_), Exit::Code(_) | Exit::Unknown) => false,
+        }
+    }
+}
+
+words! {
+    /// `shutdown_on`.
+    ShutdownOn {
+        /// Its end concerns nobody else.
+        Never = "never",
+        /// Reaching `failed` ends everything.
+        Failure = "failure",
+        /// Reaching `done` or `failed` ends everything.
+        Exit = "exit",
+    }
+}
+
+/// When a service counts as ready: every probe succeeded once, and the delay is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadySpec {
+    /// `READY=1` on NOTIFY_SOCKET, from any process of the service.
+    pub notify: bool,
+    /// What is asked from outside.
+    pub probes: Vec<Probe>,
+    /// It must have stayed up this long.
+    pub delay: Duration,
+    /// All of it within this time, else `ready-timeout`. `None`: no limit.
+    pub timeout: Option<Duration>,
+    /// From one attempt of a probe to the next.
+    pub interval: Duration,
+}
+
+/// One question from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// A TCP connection can be made.
+    Tcp(TcpProbe),
+    /// An HTTP request is answered with 200 to 399.
+    Http(HttpProbe),
+    /// A command, run in the service's context, exits with 0.
+    Exec(CommandLine),
+}
+
+impl Probe {
+    /// Returns the key that asks for it.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "ready.port",
+            Self::Http(_) => "ready.http",
+            Self::Exec(_) => "ready.exec",
+        }
+    }
+}
+
+/// `ready.port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpProbe {
+    /// Host and port, `127.0.0.1:5432`; may hold variables.
+    pub address: Template,
+}
+
+/// `ready.http`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// The URL (`http://` only); may hold variables.
+    pub url: Template,
+}
+
+/// Where output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSpec {
+    /// The destination.
+    pub mode: LogMode,
+    /// What becomes of standard error.
+    pub stderr: StderrMode,
+}
+
+/// `log.mode` with the key that goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogMode {
+    /// Files of keepd's own in this folder (`None`: the default of the service).
+    File {
+        /// The folder.
+        dir: Option<Template>,
+    },
+    /// One file, opened for appending.
+    Append {
+        /// The file.
+        file: Template,
+    },
+    /// Nowhere.
+    Null,
+    /// keepd's own standard output and error.
+    Inherit,
+}
+
+words! {
+    /// `log.stderr`.
+    StderrMode {
+        /// A file of its own.
+        Separate = "separate",
+        /// Into the file of standard output.
+        Merge = "merge",
+    }
+}
+
+words! {
+    /// When a changed key takes effect.
+    Apply {
+        /// At once, nothing is restarted.
+        Live = "live",
+        /// By a restart of the service.
+        Restart = "restart",
+        /// At the next start.
+        NextStart = "next-start",
+    }
+}
+
+/// One key in which two specifications of a service differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The key, as in the file (`env.PORT`).
+    pub key: String,
+    /// When the new value takes effect.
+    pub apply: Apply,
+}
+
+impl ServiceSpec {
+    /// Returns a daemon with this command and every default.
+    pub fn new(name: ServiceName, command: CommandLine) -> Self {
+        Self {
+            name,
+            description: String::new(),
+            kind: Kind::Daemon,
+            command,
+            enabled: true,
+            tags: Vec::new(),
+            working_dir: Template::literal("/"),
+            user: None,
+            umask: 0o022,
+            env: BTreeMap::new(),
+            env_files: Vec::new(),
+            env_inherit: EnvInherit::All,
+            depends_on: BTreeMap::new(),
+            stop: StopSpec::default(),
+            reload_signal: None,
+            restart: RestartPolicy::Always,
+            exit_ok: vec![ExpectedEnd::Code(0)],
+            backoff: Backoff::default(),
+            shutdown_on: ShutdownOn::Never,
+            ready: ReadySpec {
+                notify: false,
+                probes: Vec::new(),
+                delay: Duration::from_secs(1),
+                timeout: Some(Duration::from_secs(60)),
+                interval: Duration::from_millis(250),
+            },
+            log: LogSpec {
+                mode: LogMode::File { dir: None },
+                stderr: StderrMode::Separate,
+            },
+            origins: BTreeMap::new(),
+        }
+    }
+
+    /// Reports whether this end counts as success.
+    pub fn is_success(&self, exit: Exit) -> bool {
+        self.exit_ok.iter().any(|expected| expected.matches(exit))
+    }
+
+    /// Returns the keys in which `new` differs, and when each takes effect.
+    ///
+    /// Where a value stands in its file is no difference.
+    pub fn differences(&self, new: &Self) -> Vec<Difference> {
+        let mut found = Vec::new();
+        let mut note = |changed: bool, key: &str, apply: Apply| {
+            if changed {
+                found.push(Difference {
+                    key: key.to_owned(),
+                    apply,
+                });
+            }
+        };
+        // Every field is named, so that a new one cannot be forgotten here.
+        let Self {
+            name: _,
+            description,
+            kind,
+            command,
+            enabled,
+            tags,
+            working_dir,
+            user,
+            umask,
+            env,
+            env_files,
+            env_inherit,
+            depends_on,
+            stop,
+            reload_signal,
+            restart,
+            exit_ok,
+            backoff,
+            shutdown_on,
+            ready,
+            log,
+            origins: _,
+        } = self;
+        note(*description != new.description, "description", Apply::Live);
+        note(*kind != new.kind, "kind", Apply::Restart);
+        note(*command != new.command, "command", Apply::Restart);
+        note(*enabled != new.enabled, "enabled", Apply::Live);
+        note(*tags != new.tags, "tags", Apply::Live);
+        note(
+            *working_dir != new.working_dir,
+            "working_dir",
+            Apply::Restart,
+        );
+        note(*user != new.user, "user", Apply::Restart);
+        note(*umask != new.umask, "umask", Apply::Restart);
+        let variables: std::collections::BTreeSet<&String> =
+            env.keys().chain(new.env.keys()).collect();
+        for variable in variables {
+            let changed = env.get(variable) != new.env.get(variable);
+            note(changed, &format!("env.{variable}"), Apply::Restart);
+        }
+        note(*env_files != new.env_files, "env_file", Apply::NextStart);
+        note(
+            *env_inherit != new.env_inherit,
+            "env_inherit",
+            Apply::Restart,
+        );
+        note(*depends_on != new.depends_on, "depends_on", Apply::Live);
+        note(stop.signal != new.stop.signal, "stop_signal", Apply::Live);
+        note(
+            stop.timeout != new.stop.timeout,
+            "stop_timeout",
+            Apply::Live,
+        );
+        note(
+            stop.kill_mode != new.stop.kill_mode,
+            "kill_mode",
+            Apply::Live,
+        );
+        note(
+            *reload_signal != new.reload_signal,
+            "reload_signal",
+            Apply::Live,
+        );
+        note(*restart != new.restart, "restart", Apply::Live);
+        note(*exit_ok != new.exit_ok, "exit_ok", Apply::Live);
+        note(
+            backoff.initial != new.backoff.initial,
+            "backoff_initial",
+            Apply::Live,
+        );
+        note(backoff.max != new.backoff.max, "backoff_max", Apply::Live);
+        note(
+            backoff.factor != new.backoff.factor,
+            "backoff_factor",
+            Apply::Live,
+        );
+        note(
+            backoff.jitter != new.backoff.jitter,
+            "backoff_jitter",
+            Apply::Live,
+        );
+        note(
+            backoff.reset != new.backoff.reset,
+            "backoff_reset",
+            Apply::Live,
+        );
+        note(*shutdown_on != new.shutdown_on, "shutdown_on", Apply::Live);
+        note(
+            ready.notify != new.ready.notify,
+            "ready.notify",
+            Apply::Restart,
+        );
+        for key in ["ready.port", "ready.http", "ready.exec"] {
+            let probe = |ready: &ReadySpec| ready.probes.iter().find(|p| p.key() == key).cloned();
+            note(probe(ready) != probe(&new.ready), key, Apply::Live);
+        }
+        note(ready.delay != new.ready.delay, "ready.delay", Apply::Live);
+        note(
+            ready.timeout != new.ready.timeout,
+            "ready.timeout",
+            Apply::Live,
+        );
+        note(
+            ready.interval != new.ready.interval,
+            "ready.interval",
+            Apply::Live,
+        );
+        note(log.mode != new.log.mode, "log.mode", Apply::Restart);
+        note(log.stderr != new.log.stderr, "log.stderr", Apply::Restart);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> ServiceSpec {
+        let command = CommandLine::Words(vec![Template::literal("true")]);
+        ServiceSpec::new(ServiceName::new("web").unwrap(), command)
+    }
+
+    #[test]
+    fn a_specification_does_not_differ_from_itself() {
+        let mut moved = spec();
+        let origin = Origin {
+            file: "keepd.toml".into(),
+            line: 9,
+            column: 1,
+        };
+        moved.origins.insert("command".into(), origin);
+        assert_eq!(spec().differences(&moved), []);
+    }
+
+    #[test]
+    fn differences_name_the_key_and_when_it_takes_effect() {
+        let mut new = spec();
+        new.env.insert("PORT".into(), Some(Template::literal("1")));
+        new.stop.timeout = Duration::from_secs(1);
+        new.env_files.push(EnvFile {
+            path: Template::literal("/e"),
+            optional: true,
+        });
+        let found = spec().differences(&new);
+        let words: Vec<_> = found.iter().map(|d| (d.key.as_str(), d.apply)).collect();
+        assert_eq!(
+            words,
+            [
+                ("env.PORT", Apply::Restart),
+                ("env_file", Apply::NextStart),
+                ("stop_timeout", Apply::Live)
+            ]
+        );
+    }
+
+    #[test]
+    fn success_is_what_exit_ok_says() {
+        let mut spec = spec();
+        assert!(spec.is_success(Exit::Code(0)));
+        assert!(!spec.is_success(Exit::Unknown));
+        spec.exit_ok = vec![ExpectedEnd::Signal(Signal::INT)];
+        assert!(spec.is_success(Exit::Signal {
+            signal: Signal::INT,
+            core: false
+        }));
+        assert!(!spec.is_success(Exit::Code(0)));
+    }
+}
