@@ -1,0 +1,8 @@
+//! Bytes to messages and back, over every variant, every refusal and thousands of damaged lines.
+
+mod document;
+mod generator;
+mod mutations;
+mod plain_forms;
+mod refusals;
+mod round_trip;
