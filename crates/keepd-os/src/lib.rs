@@ -1,0 +1,28 @@
+//! Linux system calls behind small safe faces, one module for each kernel area.
+//!
+//! This is the only crate of keepd that writes `unsafe`. It contains no decision: nothing here
+//! retries a service, waits for a child, keeps a table of services or knows a protocol. It also
+//! keeps no thread and never blocks, except where a function says so. Errors are the kernel's
+//! numbers ([`keepd_model::Errno`]); the callers know what was attempted and find the words.
+//!
+//! Start from [`spawn::spawn`] (a process from a description), [`epoll::Epoll`] (the loop) and
+//! [`cgroup::Group`] (everything that a service started, as one thing).
+
+pub mod cgroup;
+pub mod clock;
+pub mod epoll;
+mod errno;
+pub mod file;
+pub mod notify;
+pub mod pidfd;
+pub mod pipe;
+pub mod proc;
+pub mod process;
+pub mod random;
+pub mod reap;
+pub mod signals;
+pub mod socket;
+pub mod spawn;
+pub mod sweep;
+pub mod terminal;
+pub mod users;

@@ -1,0 +1,197 @@
+//! Signals to us (read from a descriptor, never handled asynchronously) and to our own children.
+#![expect(
+    unsafe_code,
+    reason = "rustix has no signal masks, no signalfd(2) and no real-time signals"
+)]
+
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use keepd_model::{Errno, Pid, Signal};
+
+use crate::errno;
+
+/// Records read from a signalfd at once.
+const RECORDS_AT_ONCE: usize = 16;
+/// Bytes of a signal set in the kernel.
+const KERNEL_SET_BYTES: usize = 8;
+
+/// Signals as records on a descriptor, readable when one is pending.
+#[derive(Debug)]
+pub struct SignalReader {
+    descriptor: OwnedFd,
+}
+
+impl SignalReader {
+    /// `signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC)`: blocks these signals for the calling
+    /// thread and reads them from a descriptor instead.
+    ///
+    /// Call it before other threads are made, which inherit the mask. A process started by
+    /// [`spawn`](crate::spawn::spawn) does not. See signalfd(2).
+    pub fn new(signals: &[Signal]) -> Result<Self, Errno> {
+        block(signals)?;
+        let set = set_of(signals);
+        // SAFETY: `set` is a valid signal set.
+        let raw =
+            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
+        if raw < 0 {
+            return Err(errno::last());
+        }
+        // SAFETY: the kernel just made this descriptor and nobody else has it.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
+        Ok(Self { descriptor })
+    }
+
+    /// `read(descriptor, …)`, until it would block: returns every pending signal with the number of
+    /// records.
+    ///
+    /// The kernel keeps one record for each pending standard signal, so after CHLD any number of
+    /// children may have ended. See signalfd(2).
+    pub fn read(&self) -> Result<Vec<(Signal, u32)>, Errno> {
+        let mut counts: Vec<(Signal, u32)> = Vec::new();
+        loop {
+            let mut bytes = [0; RECORDS_AT_ONCE * mem::size_of::<libc::signalfd_siginfo>()];
+            match rustix::io::read(&self.descriptor, &mut bytes) {
+                Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(counts),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(errno::from_rustix(error)),
+                Ok(count) => {
+                    for record in bytes[..count].chunks(mem::size_of::<libc::signalfd_siginfo>()) {
+                        note(&mut counts, record);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for SignalReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// `ssi_signo` is the first member of a record, 32 bits.
+fn note(counts: &mut Vec<(Signal, u32)>, record: &[u8]) {
+    let number = record.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+    let number = number.and_then(|number| u8::try_from(number).ok());
+    let Some(signal) = number.and_then(Signal::new) else {
+        return;
+    };
+    match counts.iter_mut().find(|(known, _)| *known == signal) {
+        Some((_, count)) => *count = count.saturating_add(1),
+        None => counts.push((signal, 1)),
+    }
+}
+
+/// `pthread_sigmask(SIG_BLOCK, &set)`: keeps these signals pending for the calling thread.
+///
+/// See pthread_sigmask(3).
+pub fn block(signals: &[Signal]) -> Result<(), Errno> {
+    let set = set_of(signals);
+    // SAFETY: `set` is a valid signal set; nothing is written.
+    let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Errno(result))
+    }
+}
+
+/// `sigaction(signal, {SIG_IGN})`: ignores a signal in this process; children from
+/// [`spawn`](crate::spawn::spawn) do not.
+///
+/// Fails with EINVAL for KILL and STOP. See sigaction(2).
+pub fn ignore(signal: Signal) -> Result<(), Errno> {
+    // SAFETY: SIG_IGN is no function of ours, so no code runs asynchronously.
+    let result = unsafe { libc::signal(i32::from(signal.get()), libc::SIG_IGN) };
+    if result == libc::SIG_ERR {
+        Err(errno::last())
+    } else {
+        Ok(())
+    }
+}
+
+/// `kill(pid, signal)`: signals one process.
+///
+/// Only for own children that are not reaped yet; any other process is signalled through
+/// [`pidfd`](crate::pidfd), because its number may be somebody else's by now. See kill(2).
+pub fn send(pid: Pid, signal: Signal) -> Result<(), Errno> {
+    kill(i32::try_from(pid.get()), signal)
+}
+
+/// `kill(-pid, signal)`: signals every process of a process group.
+///
+/// Only for groups whose leader is an own child that is not reaped yet. See kill(2), killpg(3).
+pub fn send_group(leader: Pid, signal: Signal) -> Result<(), Errno> {
+    // For kill(2), -1 is not the group of process 1 but everybody.
+    match i32::try_from(leader.get()) {
+        Ok(1) => Err(Errno(libc::ESRCH)),
+        target => kill(target.map(|pid| -pid), signal),
+    }
+}
+
+fn kill<E>(target: Result<i32, E>, signal: Signal) -> Result<(), Errno> {
+    let target = target.map_err(|_| Errno(libc::ESRCH))?;
+    // SAFETY: the call takes numbers only.
+    let result = unsafe { libc::kill(target, i32::from(signal.get())) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(errno::last())
+    }
+}
+
+fn set_of(signals: &[Signal]) -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset(3) initialises the set, sigaddset(3) changes an initialised one.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), i32::from(signal.get()));
+        }
+        set.assume_init()
+    }
+}
+
+/// Every signal blocked for this thread, those of the C library's own use included, until it is
+/// dropped.
+pub(crate) struct AllBlocked {
+    before: u64,
+    _this_thread_only: std::marker::PhantomData<*const ()>,
+}
+
+impl AllBlocked {
+    /// `rt_sigprocmask(SIG_SETMASK, all)`; raw, because the C library's function leaves two signals
+    /// out.
+    pub(crate) fn new() -> Self {
+        Self {
+            before: set_mask(u64::MAX),
+            _this_thread_only: std::marker::PhantomData,
+        }
+    }
+}
+
+impl Drop for AllBlocked {
+    fn drop(&mut self) {
+        set_mask(self.before);
+    }
+}
+
+/// Returns the mask from before.
+fn set_mask(mask: u64) -> u64 {
+    let mut before = 0_u64;
+    // SAFETY: a signal set of the kernel has 64 bits; both pointers are to one. With valid
+    // arguments the call cannot fail.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut before,
+            KERNEL_SET_BYTES,
+        );
+    }
+    before
+}

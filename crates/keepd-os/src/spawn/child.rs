@@ -1,0 +1,372 @@
+//! The child between clone and execve(2): raw system calls only, nothing allocated, locked or
+//! formatted.
+#![expect(
+    unsafe_code,
+    reason = "each step is a raw system call on memory that was prepared before the clone"
+)]
+
+use std::ffi::{c_char, c_long};
+use std::os::fd::RawFd;
+use std::ptr;
+
+use keepd_model::SpawnStep;
+
+use super::Session;
+use super::report::{FAILURE_BYTES, OWN_DESCRIPTORS};
+use crate::process::DescriptorLimit;
+
+/// Signals are 1 to 64 in the kernel, and a set of them has 8 bytes.
+const SIGNALS_END: c_long = 65;
+const SIGNAL_SET_BYTES: usize = 8;
+/// The first number after the standard descriptors.
+const EXTRA_FIRST: RawFd = 3;
+
+/// Everything the child looks at, as plain numbers and pointers into memory that the parent
+/// prepared.
+pub(super) struct Plan<'a> {
+    /// Write end of the error pipe.
+    pub(super) report: RawFd,
+    /// The table of descriptors is shared with the parent: keep a copy of what lies below this
+    /// number.
+    pub(super) unshare_below: Option<RawFd>,
+    /// The child must enter its cgroup by itself, through this descriptor of `cgroup.procs`.
+    pub(super) enter_cgroup: Option<RawFd>,
+    /// Descriptors and the numbers they get: (now, then).
+    pub(super) placements: &'a mut [(RawFd, RawFd)],
+    pub(super) session: Session,
+    pub(super) descriptor_limit: Option<DescriptorLimit>,
+    pub(super) umask: u32,
+    pub(super) groups: Option<&'a [u32]>,
+    pub(super) gid: Option<u32>,
+    pub(super) uid: Option<u32>,
+    /// Null for "stay".
+    pub(super) directory: *const c_char,
+    pub(super) candidates: &'a [*const c_char],
+    pub(super) arguments: *const *const c_char,
+    pub(super) environment: *const *const c_char,
+}
+
+/// Where and why the child gave up. The errno is a plain number here.
+struct Stop(SpawnStep, i32);
+
+/// What rt_sigaction(2) reads: handler, flags, restorer, mask. All zeros is SIG_DFL, and no kernel
+/// structure of this call is larger.
+#[repr(C, align(8))]
+struct KernelAction([u64; 4]);
+
+/// Prepares the process and becomes the program, or reports the step that failed and ends with
+/// status 127.
+///
+/// # Safety
+///
+/// The caller is a new process made by clone(2) without CLONE_VM, with one thread and all signals
+/// blocked. Every pointer in `plan` is to a C string or, for `arguments` and `environment`, to a
+/// null-terminated array of them; every descriptor is open.
+pub(super) unsafe fn run(plan: &mut Plan<'_>) -> ! {
+    // SAFETY: the caller's promise is passed on.
+    let Stop(step, errno) = unsafe { steps(plan) };
+    let mut message = [0; FAILURE_BYTES];
+    message[0] = step as u8;
+    message[1..].copy_from_slice(&errno.to_ne_bytes());
+    // SAFETY: `message` is valid for reading its length; exit_group(2) takes a number and does not
+    // return.
+    unsafe {
+        libc::syscall(
+            libc::SYS_write,
+            plan.report,
+            message.as_ptr(),
+            message.len(),
+        );
+        loop {
+            libc::syscall(libc::SYS_exit_group, 127);
+        }
+    }
+}
+
+/// Returns only when a step failed.
+unsafe fn steps(plan: &mut Plan<'_>) -> Stop {
+    // SAFETY: as for `run`, for each of them.
+    unsafe {
+        if let Err(stop) = prepare(plan) {
+            return stop;
+        }
+        execute(plan)
+    }
+}
+
+unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
+    // SAFETY: as for `run`, for each of them.
+    unsafe {
+        default_signals()?;
+        own_descriptors(plan)?;
+        session(plan.session)?;
+        limits(plan.descriptor_limit)?;
+        identity(plan)?;
+        place_descriptors(plan)
+    }
+}
+
+/// A handler is lost by execve(2) anyway; an ignored signal is not, and would stay ignored for
+/// ever.
+unsafe fn default_signals() -> Result<(), Stop> {
+    let default = KernelAction([0; 4]);
+    for signal in 1..SIGNALS_END {
+        if signal == c_long::from(libc::SIGKILL) || signal == c_long::from(libc::SIGSTOP) {
+            continue;
+        }
+        // SAFETY: `default` is at least as large as what the kernel reads; nothing is written.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                ptr::null_mut::<KernelAction>(),
+                SIGNAL_SET_BYTES,
+            )
+        };
+        check(SpawnStep::Signals, result)?;
+    }
+    Ok(())
+}
+
+/// Leaves the parent's table, enters the cgroup, and makes sure that nothing unasked for survives
+/// execve(2).
+unsafe fn own_descriptors(plan: &mut Plan<'_>) -> Result<(), Stop> {
+    let step = SpawnStep::Descriptors;
+    if let Some(below) = plan.unshare_below {
+        // SAFETY: from here to the write, only the table of descriptors is touched, and the numbers
+        // in `plan` are below `below`, so they survive.
+        unsafe {
+            let flags = libc::CLOSE_RANGE_UNSHARE;
+            if libc::syscall(libc::SYS_close_range, below, u32::MAX, flags) != 0 {
+                check(step, libc::syscall(libc::SYS_unshare, libc::CLONE_FILES))?;
+            }
+            let word = [OWN_DESCRIPTORS];
+            check(
+                step,
+                libc::syscall(libc::SYS_write, plan.report, word.as_ptr(), word.len()),
+            )?;
+        }
+    }
+    if let Some(procs) = plan.enter_cgroup {
+        // SAFETY: the bytes are valid for reading; "0" is the writer itself.
+        let result = unsafe { libc::syscall(libc::SYS_write, procs, b"0".as_ptr(), 1_usize) };
+        check(SpawnStep::Cgroup, result)?;
+    }
+    // Sources move out of the way of targets now, while the descriptor limit is still the parent's.
+    let targets = plan.placements.iter().map(|(_, target)| *target);
+    let highest = targets.max().unwrap_or(EXTRA_FIRST);
+    // SAFETY: only numbers are passed on.
+    unsafe {
+        move_above(highest, &mut plan.report)?;
+        for (source, _) in plan.placements.iter_mut() {
+            move_above(highest, source)?;
+        }
+        close_others(plan)
+    }
+}
+
+/// Closes what is neither the pipe nor a source, and marks those close-on-exec.
+///
+/// Closing at execve(2) would be too late: the copied table holds the error pipes of other children
+/// in flight, and would hide their ends for as long as this child hangs on a slow file system.
+unsafe fn close_others(plan: &Plan<'_>) -> Result<(), Stop> {
+    let sources = || plan.placements.iter().map(|(source, _)| *source);
+    let mut first = EXTRA_FIRST;
+    loop {
+        let kept = sources()
+            .chain([plan.report])
+            .filter(|number| *number >= first)
+            .min();
+        let last = kept.map_or(RawFd::MAX, |kept| kept - 1);
+        if first <= last {
+            // SAFETY: nothing in the range is used from here on.
+            unsafe { close_range(first, last, 0)? };
+        }
+        match kept {
+            Some(kept) => first = kept + 1,
+            None => break,
+        }
+    }
+    // SAFETY: only a flag of descriptors is changed.
+    unsafe { close_range(EXTRA_FIRST, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC) }
+}
+
+/// Gives the descriptor a number above `highest`, unless it has one.
+unsafe fn move_above(highest: RawFd, descriptor: &mut RawFd) -> Result<(), Stop> {
+    if *descriptor <= highest {
+        // SAFETY: F_DUPFD_CLOEXEC takes numbers only.
+        let moved = unsafe {
+            libc::syscall(
+                libc::SYS_fcntl,
+                *descriptor,
+                libc::F_DUPFD_CLOEXEC,
+                c_long::from(highest + 1),
+            )
+        };
+        check(SpawnStep::Descriptors, moved)?;
+        *descriptor = moved as RawFd;
+    }
+    Ok(())
+}
+
+/// close_range(2), or the same one by one where the kernel (before 5.9, for the flag 5.11) or a
+/// filter lacks it.
+unsafe fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> Result<(), Stop> {
+    // SAFETY: numbers only; the caller does not use what is closed.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } == 0 {
+        return Ok(());
+    }
+    let mut limit = [0_u64; 2];
+    // SAFETY: the kernel writes one rlimit64, two 64-bit numbers, to `limit`.
+    let result = unsafe {
+        let none = ptr::null::<u64>();
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            libc::RLIMIT_NOFILE,
+            none,
+            limit.as_mut_ptr(),
+        )
+    };
+    check(SpawnStep::Descriptors, result)?;
+    let end = RawFd::try_from(limit[0]).unwrap_or(RawFd::MAX);
+    for descriptor in (first..end).take_while(|descriptor| *descriptor <= last) {
+        // SAFETY: numbers only; EBADF for one that is not open is as good.
+        unsafe {
+            match flags {
+                0 => libc::syscall(libc::SYS_close, descriptor),
+                _ => libc::syscall(libc::SYS_fcntl, descriptor, libc::F_SETFD, libc::FD_CLOEXEC),
+            };
+        }
+    }
+    Ok(())
+}
+
+unsafe fn session(session: Session) -> Result<(), Stop> {
+    // SAFETY: both calls take numbers only.
+    let result = unsafe {
+        match session {
+            Session::New => libc::syscall(libc::SYS_setsid),
+            Session::ProcessGroup => libc::syscall(libc::SYS_setpgid, 0, 0),
+            Session::Inherit => 0,
+        }
+    };
+    check(SpawnStep::Session, result)
+}
+
+unsafe fn limits(limit: Option<DescriptorLimit>) -> Result<(), Stop> {
+    let Some(DescriptorLimit { soft, hard }) = limit else {
+        return Ok(());
+    };
+    let pair = [soft, hard];
+    // SAFETY: `pair` is what struct rlimit64 is, two 64-bit numbers; nothing is written.
+    let result = unsafe {
+        let none = ptr::null_mut::<u64>();
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            libc::RLIMIT_NOFILE,
+            pair.as_ptr(),
+            none,
+        )
+    };
+    check(SpawnStep::Limits, result)
+}
+
+/// umask, groups, gid, uid, directory: what needs the parent's rights comes before they are given
+/// up, and the directory after, because it is the service that must be able to enter it.
+unsafe fn identity(plan: &Plan<'_>) -> Result<(), Stop> {
+    // SAFETY: raw calls, because those of the C library would signal threads that do not exist
+    // here. `groups` is valid for reading its length; the directory is a C string by the promise to
+    // `run`.
+    unsafe {
+        libc::syscall(libc::SYS_umask, plan.umask);
+        if let Some(groups) = plan.groups {
+            let result = libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr());
+            check(SpawnStep::Groups, result)?;
+        }
+        if let Some(gid) = plan.gid {
+            check(
+                SpawnStep::Gid,
+                libc::syscall(libc::SYS_setresgid, gid, gid, gid),
+            )?;
+        }
+        if let Some(uid) = plan.uid {
+            check(
+                SpawnStep::Uid,
+                libc::syscall(libc::SYS_setresuid, uid, uid, uid),
+            )?;
+        }
+        if !plan.directory.is_null() {
+            check(
+                SpawnStep::Directory,
+                libc::syscall(libc::SYS_chdir, plan.directory),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+unsafe fn place_descriptors(plan: &Plan<'_>) -> Result<(), Stop> {
+    for (source, target) in plan.placements.iter() {
+        // SAFETY: dup3(2) takes numbers only. No source is a target: `own_descriptors` moved them
+        // apart.
+        let result = unsafe { libc::syscall(libc::SYS_dup3, *source, *target, 0) };
+        check(SpawnStep::Standard, result)?;
+    }
+    Ok(())
+}
+
+/// Empties the signal mask and becomes the first candidate that can be executed. As execvp(3) does,
+/// a missing file leads to the next candidate, and a forbidden one is remembered, should nothing
+/// better be found.
+unsafe fn execute(plan: &Plan<'_>) -> Stop {
+    let none = [0_u64; 1];
+    // SAFETY: `none` is a kernel signal set of SIGNAL_SET_BYTES; nothing is written.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            none.as_ptr(),
+            ptr::null_mut::<u64>(),
+            SIGNAL_SET_BYTES,
+        )
+    };
+    if let Err(stop) = check(SpawnStep::Signals, result) {
+        return stop;
+    }
+    let mut last = libc::ENOENT;
+    let mut forbidden = false;
+    for candidate in plan.candidates {
+        // SAFETY: by the promise to `run`, a C string and two null-terminated arrays of C strings.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execve,
+                *candidate,
+                plan.arguments,
+                plan.environment,
+            );
+        }
+        last = errno();
+        match last {
+            libc::EACCES => forbidden = true,
+            libc::ENOENT | libc::ENOTDIR | libc::ENODEV | libc::ESTALE | libc::ETIMEDOUT => {}
+            _ => return Stop(SpawnStep::Exec, last),
+        }
+    }
+    Stop(SpawnStep::Exec, if forbidden { libc::EACCES } else { last })
+}
+
+fn check(step: SpawnStep, result: c_long) -> Result<(), Stop> {
+    if result < 0 {
+        Err(Stop(step, errno()))
+    } else {
+        Ok(())
+    }
+}
+
+fn errno() -> i32 {
+    // SAFETY: the C library keeps errno in memory of this thread, which the clone copied.
+    unsafe { *libc::__errno_location() }
+}

@@ -1,0 +1,49 @@
+//! What a process is started from.
+
+use std::os::fd::{BorrowedFd, RawFd};
+
+use crate::process::DescriptorLimit;
+
+/// Everything that [`spawn`](super::spawn) needs. The child has exactly these descriptors and these
+/// variables, default dispositions for every signal and an empty signal mask.
+#[derive(Clone, Copy, Debug)]
+pub struct SpawnRequest<'a> {
+    /// Program and arguments; not empty. A program without a slash is looked for in the `PATH` of
+    /// `environment`; a relative one with a slash starts at `directory`.
+    pub arguments: &'a [Vec<u8>],
+    /// The whole environment, each entry `KEY=VALUE`.
+    pub environment: &'a [Vec<u8>],
+    /// Working directory; `None`: the caller's.
+    pub directory: Option<&'a [u8]>,
+    /// File mode creation mask, umask(2).
+    pub umask: u32,
+    /// User id (real, effective and saved); `None`: the caller's.
+    pub uid: Option<u32>,
+    /// Group id (real, effective and saved); `None`: the caller's.
+    pub gid: Option<u32>,
+    /// Supplementary groups; `None`: the caller's. Empty: none.
+    pub groups: Option<&'a [u32]>,
+    /// What becomes descriptors 0, 1 and 2. Any numbers, also 0, 1 and 2 themselves or one number
+    /// twice.
+    pub standard: [BorrowedFd<'a>; 3],
+    /// Further descriptors and the numbers (from 3) they have in the child.
+    pub extra: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Directory of the cgroup that the child is born into; `None`: the caller's.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Session and process group.
+    pub session: Session,
+    /// Limit of descriptors that the child gets back, if the caller raised its own; `None`: the
+    /// caller's.
+    pub descriptor_limit: Option<DescriptorLimit>,
+}
+
+/// Session and process group of a new process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// A session and a process group of its own, without a terminal: setsid(2).
+    New,
+    /// A process group of its own in the caller's session: setpgid(2).
+    ProcessGroup,
+    /// Those of the caller.
+    Inherit,
+}

@@ -1,0 +1,275 @@
+//! The clone itself: clone3(2) where the kernel and its filters allow it, else clone(2).
+#![expect(
+    unsafe_code,
+    reason = "clone3(2) has no safe face: the same function goes on in two processes"
+)]
+
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keepd_model::{Errno, Pid, SpawnFailure, SpawnStep};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::SpawnRequest;
+use super::child::{self, Plan};
+use super::prepare::Image;
+use super::report::Spawned;
+use super::slots::{self, Leased};
+use crate::errno;
+use crate::signals::AllBlocked;
+
+/// Set once clone3(2) has turned out not to exist here.
+static CLONE3_MISSING: AtomicBool = AtomicBool::new(false);
+
+/// `clone3({CLONE_INTO_CGROUP | CLONE_FILES, …})`, then execve(2) in the child: starts a process
+/// and returns at once, before the program runs.
+///
+/// Fails only if there is no child: strings with a NUL byte, no pipe, no process. What goes wrong
+/// in the child comes through [`Spawned::report`]. Where clone3 is missing or filtered (ENOSYS,
+/// EPERM), the child is made by clone(2) and writes itself into `cgroup.procs`. See clone(2),
+/// execve(2).
+pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, SpawnFailure> {
+    let image = Image::new(request)?;
+    if !CLONE3_MISSING.load(Ordering::Relaxed) {
+        match attempt(request, &image, Method::Clone3) {
+            Err(error) if is_worth_another_way(error, request) => {
+                let missing = error.errno == Errno(libc::ENOSYS);
+                CLONE3_MISSING.store(missing, Ordering::Relaxed);
+            }
+            result => return result,
+        }
+    }
+    attempt(request, &image, Method::Clone)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    /// Into the cgroup, with slots if there are any.
+    Clone3,
+    /// A plain copy; the child enters the cgroup by itself.
+    Clone,
+}
+
+/// E2BIG and EINVAL: the kernel knows clone3(2), but not yet with a cgroup (before 5.7).
+fn is_worth_another_way(failure: SpawnFailure, request: &SpawnRequest<'_>) -> bool {
+    match (failure.step, failure.errno.0) {
+        (SpawnStep::Clone | SpawnStep::Cgroup, libc::ENOSYS | libc::EPERM) => true,
+        (SpawnStep::Clone | SpawnStep::Cgroup, libc::E2BIG | libc::EINVAL) => {
+            request.cgroup.is_some()
+        }
+        (_, _) => false,
+    }
+}
+
+fn attempt(
+    request: &SpawnRequest<'_>,
+    image: &Image,
+    method: Method,
+) -> Result<Spawned, SpawnFailure> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(|error| failure(SpawnStep::Prepare, errno::from_rustix(error)))?;
+    let pipe = Arc::new(read);
+    let procs = match (method, request.cgroup) {
+        (Method::Clone, Some(directory)) => Some(open_procs(directory)?),
+        (Method::Clone3 | Method::Clone, _) => None,
+    };
+    let sources = sources(request, &write);
+    let leased = match method {
+        Method::Clone3 => slots::lease(&sources, &pipe),
+        Method::Clone => None,
+    };
+    let numbers: Vec<RawFd> = match &leased {
+        Some(leased) => leased.numbers.clone(),
+        None => sources.iter().map(AsRawFd::as_raw_fd).collect(),
+    };
+    let targets = (0..).take(request.standard.len());
+    let targets = targets.chain(request.extra.iter().map(|(_, target)| *target));
+    let mut placements: Vec<_> = numbers[1..].iter().copied().zip(targets).collect();
+    let mut plan = Plan {
+        report: numbers[0],
+        unshare_below: leased.as_ref().map(|leased| leased.below),
+        enter_cgroup: procs.as_ref().map(AsRawFd::as_raw_fd),
+        placements: &mut placements,
+        session: request.session,
+        descriptor_limit: request.descriptor_limit,
+        umask: request.umask & 0o777,
+        groups: request.groups,
+        gid: request.gid,
+        uid: request.uid,
+        directory: image.directory,
+        candidates: &image.candidates,
+        arguments: image.arguments.as_ptr(),
+        environment: image.environment.as_ptr(),
+    };
+    let lease = leased.map(|Leased { lease, .. }| lease);
+    let cgroup = request.cgroup.filter(|_| method == Method::Clone3);
+    match clone(&mut plan, method, cgroup, lease.is_some()) {
+        Ok(pid) => {
+            if let Some(lease) = &lease {
+                slots::started(lease, pid);
+            }
+            Ok(Spawned::new(pid, pipe, lease))
+        }
+        Err(error) => {
+            if let Some(lease) = lease {
+                slots::release(lease);
+            }
+            Err(failure(clone_step(error, cgroup.is_some()), error))
+        }
+    }
+}
+
+/// The error pipe first, then 0, 1, 2, then the further ones.
+fn sources<'a>(request: &SpawnRequest<'a>, write: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
+    let extra = request.extra.iter().map(|(descriptor, _)| *descriptor);
+    [write.as_fd()]
+        .into_iter()
+        .chain(request.standard)
+        .chain(extra)
+        .collect()
+}
+
+fn open_procs(directory: BorrowedFd<'_>) -> Result<OwnedFd, SpawnFailure> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, "cgroup.procs", flags, Mode::empty())
+        .map_err(|error| failure(SpawnStep::Cgroup, errno::from_rustix(error)))
+}
+
+/// These errors of clone3(2) come only from CLONE_INTO_CGROUP.
+fn clone_step(error: Errno, into_cgroup: bool) -> SpawnStep {
+    const FROM_CGROUP: [i32; 6] = [
+        libc::EACCES,
+        libc::EBADF,
+        libc::EBUSY,
+        libc::ENODEV,
+        libc::ENOENT,
+        libc::EOPNOTSUPP,
+    ];
+    if into_cgroup && FROM_CGROUP.contains(&error.0) {
+        SpawnStep::Cgroup
+    } else {
+        SpawnStep::Clone
+    }
+}
+
+fn clone(
+    plan: &mut Plan<'_>,
+    method: Method,
+    cgroup: Option<BorrowedFd<'_>>,
+    share_descriptors: bool,
+) -> Result<Pid, Errno> {
+    let blocked = AllBlocked::new();
+    // SAFETY: without CLONE_VM the child is a copy with a stack of its own, as after fork(2).
+    let result = unsafe {
+        match method {
+            Method::Clone3 => clone3(cgroup, share_descriptors),
+            Method::Clone => {
+                let (flags, none) = (libc::SIGCHLD as libc::c_ulong, 0_usize);
+                libc::syscall(libc::SYS_clone, flags, none, none, none, none)
+            }
+        }
+    };
+    if result == 0 {
+        // SAFETY: this is the new process, all signals are blocked, and `attempt` keeps everything
+        // that the plan points to alive across the call.
+        unsafe { child::run(plan) }
+    }
+    let error = errno::last();
+    drop(blocked);
+    u32::try_from(result).ok().and_then(Pid::new).ok_or(error)
+}
+
+/// # Safety
+///
+/// The function returns twice; the child must not return from its caller.
+unsafe fn clone3(cgroup: Option<BorrowedFd<'_>>, share_descriptors: bool) -> libc::c_long {
+    /// Absent from some of libc's targets under this name.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut flags = 0;
+    if cgroup.is_some() {
+        flags |= CLONE_INTO_CGROUP;
+    }
+    if share_descriptors {
+        flags |= libc::CLONE_FILES as u64;
+    }
+    let arguments = libc::clone_args {
+        flags,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64),
+    };
+    // SAFETY: `arguments` is a clone_args of the given size and holds no pointers.
+    unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const arguments,
+            mem::size_of::<libc::clone_args>(),
+        )
+    }
+}
+
+fn failure(step: SpawnStep, errno: Errno) -> SpawnFailure {
+    SpawnFailure { step, errno }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Group;
+    use crate::spawn::{Report, Session};
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::process::{WaitOptions, waitpid};
+
+    /// What kernels and containers without clone3(2) get.
+    #[test]
+    fn the_fallback_enters_its_group_by_itself() {
+        let Some(own) = Group::own() else {
+            eprintln!("SKIPPED: the_fallback_enters_its_group_by_itself: no control group");
+            return;
+        };
+        let leaf = Group::create(&own, &format!("keepd-test.{}", std::process::id())).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let script = "grep -q '^0::.*/keepd-test' /proc/self/cgroup";
+        let arguments = [b"/bin/sh".to_vec(), b"-c".to_vec(), script.into()];
+        let request = SpawnRequest {
+            arguments: &arguments,
+            environment: &[],
+            directory: None,
+            umask: 0,
+            uid: None,
+            gid: None,
+            groups: None,
+            standard: [null.as_fd(); 3],
+            extra: &[],
+            cgroup: Some(leaf.directory()),
+            session: Session::New,
+            descriptor_limit: None,
+        };
+        let image = Image::new(&request).unwrap();
+        let mut spawned = attempt(&request, &image, Method::Clone).unwrap();
+        while spawned.report() == Report::Pending {
+            poll(&mut [PollFd::new(&spawned, PollFlags::IN)], None).unwrap();
+        }
+        assert_eq!(spawned.report(), Report::Executed);
+        let pid = rustix::process::Pid::from_raw(spawned.pid().get() as i32);
+        let (_, status) = waitpid(pid, WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0));
+        leaf.remove().unwrap();
+
+        // The group is gone: the way through the child says so too.
+        let failure = attempt(&request, &image, Method::Clone).unwrap_err();
+        assert_eq!(failure.step, SpawnStep::Cgroup);
+        let failure = attempt(&request, &image, Method::Clone3).unwrap_err();
+        assert_eq!(failure.step, SpawnStep::Cgroup);
+    }
+}
