@@ -1,0 +1,31 @@
+//! The text of keepd.toml to a [`Plan`](keepd_model::Plan): parsed, layered, validated, with every
+//! error at once and the place of each.
+//!
+//! It contains the keys and what each may hold, the splitting of commands into words, the merging
+//! of `[defaults]`, and the order of services. It contains no search for files, no environment, no
+//! clock and no look at the system: texts come in as [`Source`]s, and variables stay unfilled in
+//! the plan. Whether a user or a program exists is asked elsewhere.
+//!
+//! Start from [`load`] and [`Diagnostic`].
+
+mod diagnostic;
+mod document;
+mod duration;
+mod edges;
+mod field;
+mod foreign;
+mod load;
+mod manager;
+mod nearest;
+mod order;
+mod schema;
+mod service;
+mod service_keys;
+mod table;
+mod words;
+
+pub use diagnostic::Diagnostic;
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use load::{Context, Loaded, Source, load};
+pub use order::start_order;
+pub use schema::{KeyDoc, Section, keys};
