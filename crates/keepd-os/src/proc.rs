@@ -32,6 +32,14 @@ pub fn stat(pid: Pid) -> Option<Stat> {
     parse_stat(&read(pid, "stat").ok()?)
 }
 
+/// Reads `/proc/PID/comm`: returns the short name that the kernel keeps of the process.
+///
+/// `None` if there is no such process. See proc_pid_comm(5).
+pub fn name(pid: Pid) -> Option<String> {
+    let bytes = read(pid, "comm").ok()?;
+    Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+}
+
 /// Reads `/proc/PID/statm`: returns resident memory in bytes, pages shared with other processes
 /// included.
 ///

@@ -1,0 +1,437 @@
+//! What people ask for: start, stop, restart, reload; boot asks the same way.
+
+use std::collections::BTreeSet;
+
+use keepd_model::protocol::{Command, Scope};
+use keepd_model::{ChangeId, Instant, ServiceName};
+
+use super::cause::Cause;
+use super::changes::Wish;
+use super::interface::{Ask, AskId, Goal, Outcome, PrepareFailure, Refusal, Target, Verb, Who};
+use super::service::{Manner, Phase, Rest, Want};
+use super::{Manager, Sent};
+
+impl Manager {
+    pub(super) fn on_ask(
+        &mut self,
+        now: Instant,
+        ask: AskId,
+        who: Who,
+        token: Option<String>,
+        request: Ask,
+    ) {
+        let known = token
+            .as_deref()
+            .and_then(|token| self.changes.with_token(token));
+        let answer = match known {
+            Some(change) => Ok(change),
+            None => self.carry_out(now, Some(who), token, request),
+        };
+        self.answers.push((ask, answer));
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Instant,
+        who: Option<Who>,
+        token: Option<String>,
+        request: Ask,
+    ) -> Result<ChangeId, Refusal> {
+        if !self.is_synchronised() {
+            return Err(Refusal::NotSynchronised);
+        }
+        if self.shutdown.is_some() && !matches!(request, Ask::Shutdown { .. }) {
+            return Err(Refusal::ShuttingDown);
+        }
+        match request {
+            Ask::Start { names, alone } => {
+                self.check_names(&names)?;
+                let goals = self.start(now, &names, alone, Verb::Start);
+                Ok(self.open_change(
+                    now,
+                    Wish {
+                        verb: Verb::Start,
+                        who,
+                        token,
+                        goals,
+                    },
+                ))
+            }
+            Ask::Stop { names, alone, kill } => {
+                self.check_names(&names)?;
+                let manner = if kill { Manner::Kill } else { Manner::Polite };
+                let goals = self.stop(&names, alone, manner);
+                Ok(self.open_change(
+                    now,
+                    Wish {
+                        verb: Verb::Stop,
+                        who,
+                        token,
+                        goals,
+                    },
+                ))
+            }
+            Ask::Restart { names } => {
+                self.check_names(&names)?;
+                Ok(self.restart(now, who, token, &names))
+            }
+            Ask::Reload { names } => {
+                self.check_names(&names)?;
+                self.reload(now, who, token, &names)
+            }
+            Ask::Apply { plan, restart } => Ok(self.apply(now, who, token, plan, restart)),
+            Ask::Shutdown { now: at_once } => Ok(self.ask_shutdown(now, who, token, at_once)),
+        }
+    }
+
+    fn check_names(&self, names: &[ServiceName]) -> Result<(), Refusal> {
+        match names.iter().find(|name| !self.services.contains_key(*name)) {
+            Some(name) => Err(Refusal::NoSuchService(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the first change: everything that is enabled, with what it needs.
+    pub(super) fn open_boot(&mut self, now: Instant) {
+        let wanted = self
+            .services
+            .values()
+            .filter(|service| service.want == Want::Up);
+        let goals = wanted
+            .map(|service| Goal {
+                name: service.name().clone(),
+                target: Target::Up,
+                along: false,
+                outcome: None,
+            })
+            .collect();
+        self.open_change(
+            now,
+            Wish {
+                verb: Verb::Boot,
+                who: None,
+                token: None,
+                goals,
+            },
+        );
+    }
+
+    /// Reports whether a service that nobody knows yet shall run.
+    pub(super) fn is_wanted_at_boot(&self, name: &ServiceName) -> bool {
+        if self.shutdown.is_some() {
+            return false;
+        }
+        let roots: Vec<ServiceName> = match &self.settings.only {
+            Some(only) => only.clone(),
+            None => self
+                .plan
+                .services
+                .values()
+                .filter(|spec| spec.enabled)
+                .map(|spec| spec.name.clone())
+                .collect(),
+        };
+        self.with_dependencies(&roots).contains(name)
+    }
+
+    /// Returns these services and everything they need, directly or not.
+    pub(super) fn with_dependencies(&self, names: &[ServiceName]) -> BTreeSet<ServiceName> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<ServiceName> = names.to_vec();
+        while let Some(name) = open.pop() {
+            if let Some(spec) = self.plan.services.get(&name)
+                && found.insert(name)
+            {
+                open.extend(spec.depends_on.keys().cloned());
+            }
+        }
+        found
+    }
+
+    /// Returns these services and everything that needs them, directly or not.
+    fn with_dependents(&self, names: &[ServiceName]) -> BTreeSet<ServiceName> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<ServiceName> = names.to_vec();
+        while let Some(name) = open.pop() {
+            if found.insert(name.clone()) {
+                open.extend(self.dependents.get(&name).into_iter().flatten().cloned());
+            }
+        }
+        found
+    }
+
+    /// Wants these up; returns the goals.
+    fn start(&mut self, now: Instant, names: &[ServiceName], alone: bool, verb: Verb) -> Vec<Goal> {
+        let all = if alone {
+            names.iter().cloned().collect()
+        } else {
+            self.with_dependencies(names)
+        };
+        let cause = Cause::Operator {
+            verb,
+            change: self.next_change(),
+        };
+        let mut goals = Vec::new();
+        for name in all {
+            let along = !names.contains(&name);
+            let Some(service) = self.services.get(&name) else {
+                continue;
+            };
+            // What is needed and has done its work is not done again.
+            if along && service.is_there() && service.want == Want::Up {
+                continue;
+            }
+            self.want_up(now, &name, &cause);
+            goals.push(Goal {
+                name,
+                target: Target::Up,
+                along,
+                outcome: None,
+            });
+        }
+        goals
+    }
+
+    /// Wants a service up and forgets why it was not, so that it is tried at once.
+    pub(super) fn want_up(&mut self, now: Instant, name: &ServiceName, cause: &Cause) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        service.want = Want::Up;
+        service.want_cause = cause.clone();
+        match service.phase {
+            Phase::Resting(Rest::Done | Rest::Failed) | Phase::Backoff { .. } => {
+                service.end_count = 0;
+                self.transition(now, name, Phase::Resting(Rest::Stopped), cause.clone());
+            }
+            Phase::Resting(Rest::Stopped)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Commanded { .. }
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Ending(_)
+            | Phase::Stuck(_) => self.touch(name),
+        }
+    }
+
+    /// Wants these down, with everything that needs them; returns the goals.
+    fn stop(&mut self, names: &[ServiceName], alone: bool, manner: Manner) -> Vec<Goal> {
+        let all = if alone {
+            names.iter().cloned().collect()
+        } else {
+            self.with_dependents(names)
+        };
+        let cause = Cause::Operator {
+            verb: Verb::Stop,
+            change: self.next_change(),
+        };
+        let mut goals = Vec::new();
+        for name in all {
+            let along = !names.contains(&name);
+            let Some(service) = self.services.get(&name) else {
+                continue;
+            };
+            let idle = !service.has_process() && matches!(service.phase, Phase::Resting(_));
+            // A dependent that does not run has nothing to be stopped for.
+            if along && idle {
+                continue;
+            }
+            self.want_down(&name, &cause, manner);
+            goals.push(Goal {
+                name,
+                target: Target::Down,
+                along,
+                outcome: None,
+            });
+        }
+        goals
+    }
+
+    pub(super) fn want_down(&mut self, name: &ServiceName, cause: &Cause, manner: Manner) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let harder = match service.want {
+            Want::Up => manner,
+            Want::Down(before) => before.max(manner),
+        };
+        service.want = Want::Down(harder);
+        service.want_cause = cause.clone();
+        if service.phase == Phase::Resting(Rest::Stopped) {
+            service.cause = cause.clone();
+        }
+        self.touch(name);
+    }
+
+    fn restart(
+        &mut self,
+        now: Instant,
+        who: Option<Who>,
+        token: Option<String>,
+        names: &[ServiceName],
+    ) -> ChangeId {
+        let change = self.next_change();
+        let cause = Cause::Operator {
+            verb: Verb::Restart,
+            change,
+        };
+        let names: BTreeSet<ServiceName> = names.iter().cloned().collect();
+        let mut goals = Vec::new();
+        for name in names {
+            let Some(service) = self.services.get(&name) else {
+                continue;
+            };
+            let target = Target::UpAfter(service.generation);
+            match service.phase {
+                Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_) => {
+                    self.check_restart(&name, change);
+                }
+                Phase::Resting(_)
+                | Phase::Waiting
+                | Phase::Preparing { .. }
+                | Phase::Backoff { .. }
+                | Phase::Ending(_)
+                | Phase::Stuck(_) => self.begin_restart(now, &name, cause.clone()),
+            }
+            goals.push(Goal {
+                name,
+                target,
+                along: false,
+                outcome: None,
+            });
+        }
+        self.open_change(
+            now,
+            Wish {
+                verb: Verb::Restart,
+                who,
+                token,
+                goals,
+            },
+        )
+    }
+
+    /// The restart would work: now the old process may be asked to stop.
+    pub(super) fn restart_checked(&mut self, now: Instant, name: &ServiceName, change: ChangeId) {
+        let cause = match self.change(change).map(|change| change.verb) {
+            Some(Verb::Apply) => Cause::Applied {
+                change,
+                keys: Vec::new(),
+            },
+            _ => Cause::Operator {
+                verb: Verb::Restart,
+                change,
+            },
+        };
+        // Whoever was asked to stop, or was restarted, in the meantime is left alone.
+        if self.is_before_restart(name, change) {
+            self.begin_restart(now, name, cause);
+        }
+    }
+
+    /// The restart would not work: what runs stays as it is.
+    pub(super) fn restart_refused(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        change: ChangeId,
+        failure: &PrepareFailure,
+    ) {
+        let text = format!("{}; it runs on as before", failure.text);
+        self.settle_goal(now, name, change, Some(&text));
+    }
+
+    fn reload(
+        &mut self,
+        now: Instant,
+        who: Option<Who>,
+        token: Option<String>,
+        names: &[ServiceName],
+    ) -> Result<ChangeId, Refusal> {
+        let mut signals = Vec::new();
+        for name in names {
+            let Some(service) = self.services.get(name) else {
+                continue;
+            };
+            let Some(signal) = service.spec.reload_signal else {
+                return Err(Refusal::CannotReload(name.clone()));
+            };
+            let runs = matches!(service.phase, Phase::Starting(_) | Phase::Running(_));
+            if !runs {
+                return Err(Refusal::NotRunning(name.clone()));
+            }
+            signals.push((name.clone(), service.generation, signal));
+        }
+        let goal = |name: &ServiceName| Goal {
+            name: name.clone(),
+            target: Target::Reloaded,
+            along: false,
+            outcome: None,
+        };
+        let goals = signals.iter().map(|(name, _, _)| goal(name)).collect();
+        let change = self.open_change(
+            now,
+            Wish {
+                verb: Verb::Reload,
+                who,
+                token,
+                goals,
+            },
+        );
+        for (name, generation, signal) in signals {
+            let (expected, scope) = (Some(generation), Scope::Main);
+            let command = Command::ServiceSignal {
+                name: name.clone(),
+                expected,
+                signal,
+                scope,
+            };
+            self.send_for(command, Sent::Reload { name, change });
+        }
+        Ok(change)
+    }
+
+    fn ask_shutdown(
+        &mut self,
+        now: Instant,
+        who: Option<Who>,
+        token: Option<String>,
+        at_once: bool,
+    ) -> ChangeId {
+        let running = self
+            .services
+            .values()
+            .filter(|service| !matches!(service.phase, Phase::Resting(_)));
+        let goals = running
+            .map(|service| Goal {
+                name: service.name().clone(),
+                target: Target::Down,
+                along: false,
+                outcome: None,
+            })
+            .collect();
+        let change = self.open_change(
+            now,
+            Wish {
+                verb: Verb::Shutdown,
+                who,
+                token,
+                goals,
+            },
+        );
+        let cause = super::cause::ShutdownCause::Operator(change);
+        self.begin_shutdown(now, cause, at_once);
+        change
+    }
+}
+
+impl Goal {
+    /// Reports whether it was reached; `None` while it is open.
+    pub fn is_reached(&self) -> Option<bool> {
+        self.outcome.as_ref().map(|outcome| match outcome {
+            Outcome::Reached(_) => true,
+            Outcome::Missed(_) => false,
+        })
+    }
+}

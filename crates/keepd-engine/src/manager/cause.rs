@@ -1,0 +1,113 @@
+//! Why a service is in its state: recorded when it happens, never guessed from text.
+
+use std::time::Duration;
+
+use keepd_model::{ChangeId, Exit, Generation, Pid, Reason, ServiceName, Until};
+
+use super::interface::{PrepareFailure, Verb};
+
+/// A recorded cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// keepd started and the service is enabled (or is needed by one that is).
+    Boot,
+    /// It is not enabled, and nobody asked for it.
+    NotEnabled,
+    /// Somebody asked for it.
+    Operator {
+        /// With which verb.
+        verb: Verb,
+        /// In which change.
+        change: ChangeId,
+    },
+    /// A changed file asked for it.
+    Applied {
+        /// In which change.
+        change: ChangeId,
+        /// Because of these keys.
+        keys: Vec<String>,
+    },
+    /// It must wait for another one, or follows it.
+    Dependency {
+        /// Which.
+        on: ServiceName,
+        /// What that one has to reach.
+        until: Until,
+    },
+    /// What it waited for is there.
+    DependenciesMet,
+    /// It got ready.
+    BecameReady,
+    /// Its program runs.
+    Executed,
+    /// Its main process ended.
+    Ended {
+        /// Which run.
+        generation: Generation,
+        /// The process.
+        pid: Option<Pid>,
+        /// How.
+        exit: Exit,
+        /// After this time.
+        ran: Duration,
+    },
+    /// It could not be executed.
+    CannotExecute(PrepareFailure),
+    /// It did not become ready in time.
+    ReadyTimeout {
+        /// The limit.
+        after: Duration,
+        /// What had not answered well.
+        missing: String,
+    },
+    /// Its restart policy starts it again.
+    RestartPolicy,
+    /// Something is left of it long after KILL.
+    NotEmpty,
+    /// Everything is being stopped.
+    Shutdown(ShutdownCause),
+    /// The proxy reports something that nobody asked it for.
+    Foreign,
+}
+
+/// Why everything is being stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShutdownCause {
+    /// Somebody asked (`down`, `shutdown`).
+    Operator(ChangeId),
+    /// keepd got this signal.
+    Signal(keepd_model::Signal),
+    /// A service with `shutdown_on` ended.
+    Service(ServiceName),
+    /// Every service ended by itself (`exit_when = "idle"`).
+    Idle,
+}
+
+impl Cause {
+    /// Returns the word of the closed list for this cause.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Boot | Self::NotEnabled | Self::Applied { .. } => Reason::Config,
+            Self::Operator { .. } => Reason::Operator,
+            Self::Dependency { .. } | Self::DependenciesMet => Reason::Dependency,
+            Self::Ended {
+                exit: Exit::Code(_),
+                ..
+            } => Reason::Exit,
+            Self::Ended {
+                exit: Exit::Signal { .. },
+                ..
+            } => Reason::Signal,
+            Self::Ended {
+                exit: Exit::Unknown,
+                ..
+            }
+            | Self::Foreign => Reason::Unknown,
+            Self::CannotExecute(_) => Reason::ExecError,
+            Self::ReadyTimeout { .. } => Reason::ReadyTimeout,
+            Self::BecameReady | Self::Executed | Self::RestartPolicy => Reason::Config,
+            Self::NotEmpty => Reason::Signal,
+            Self::Shutdown(_) => Reason::Shutdown,
+        }
+    }
+}

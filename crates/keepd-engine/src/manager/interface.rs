@@ -1,0 +1,525 @@
+//! What the manager machine hears, what it asks for, and what it shows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepd_model::protocol::{Command, Environment, LogTarget, Message, RequestId};
+use keepd_model::{
+    ChangeId, Errno, Exit, Generation, Health, Instant, Kind, Pid, Plan, Reason, ServiceName,
+    ServiceSpec, SpawnStep, State, Wanted,
+};
+
+use super::cause::Cause;
+
+/// What the machine is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// For jitter.
+    pub seed: u64,
+    /// `exit_when = "auto"` means `idle` (a foreground `up`, `run -- CMD`).
+    pub idle_by_default: bool,
+    /// Only these services are wanted up at the start, with what they need (`up SELECTOR…`).
+    pub only: Option<Vec<ServiceName>>,
+}
+
+/// A question to the machine, numbered by the shell; answered exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u64);
+
+/// A preparation asked of the shell, numbered by the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Who asks, by the credentials of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// User id.
+    pub uid: u32,
+    /// Process id, for people.
+    pub pid: u32,
+}
+
+/// News for the manager machine.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The plan to begin with. A successor gets the accepted plan, changed or not.
+    Boot {
+        /// What is wanted.
+        plan: Plan,
+    },
+    /// The connection to the proxy stands; nothing was sent on it yet.
+    Connected,
+    /// The connection to the proxy is gone.
+    Disconnected,
+    /// A line from the proxy.
+    Message(Message),
+    /// A `service.notify` event, its text read by the shell.
+    Notified {
+        /// The service.
+        name: ServiceName,
+        /// The generation it came from.
+        generation: Generation,
+        /// `READY=1`.
+        ready: bool,
+        /// `STATUS=…`.
+        status: Option<String>,
+    },
+    /// Somebody wants something.
+    Ask {
+        /// Its number.
+        ask: AskId,
+        /// Who.
+        who: Who,
+        /// A word chosen by the asker: the same word again gets the same change, not a second one.
+        token: Option<String>,
+        /// What.
+        request: Ask,
+    },
+    /// Answer to [`Output::Prepare`].
+    Prepared {
+        /// Which.
+        ticket: Ticket,
+        /// What to run, or why not.
+        outcome: Result<Box<Launch>, PrepareFailure>,
+    },
+    /// Answer to [`Output::Probe`].
+    Probed {
+        /// The service.
+        name: ServiceName,
+        /// The generation that was asked.
+        generation: Generation,
+        /// Which of its questions.
+        index: usize,
+        /// It holds, or what stood against it.
+        outcome: Result<(), String>,
+    },
+}
+
+/// What somebody can want.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Wanted up, with dependencies unless alone.
+    Start {
+        /// Which.
+        names: Vec<ServiceName>,
+        /// Without dependencies.
+        alone: bool,
+    },
+    /// Wanted down, dependents first unless alone.
+    Stop {
+        /// Which.
+        names: Vec<ServiceName>,
+        /// Without dependents.
+        alone: bool,
+        /// KILL at once.
+        kill: bool,
+    },
+    /// Down and up again with today's configuration.
+    Restart {
+        /// Which.
+        names: Vec<ServiceName>,
+    },
+    /// Read your files again.
+    Reload {
+        /// Which.
+        names: Vec<ServiceName>,
+    },
+    /// Make this so.
+    Apply {
+        /// The whole plan, already validated and written down by the shell.
+        plan: Plan,
+        /// Restart what must be restarted; otherwise it is only marked.
+        restart: bool,
+    },
+    /// Stop everything in order and end.
+    Shutdown {
+        /// KILL everything at once.
+        now: bool,
+    },
+}
+
+/// What the shell is asked to do, in this order.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a command to the proxy. `Proto` goes untagged, the rest under its number.
+    Command {
+        /// The number.
+        id: RequestId,
+        /// The command.
+        command: Command,
+    },
+    /// Find out what a start needs: users, variables, files, paths. Answered by [`Input::Prepared`].
+    Prepare {
+        /// Its number.
+        ticket: Ticket,
+        /// For which service.
+        spec: Arc<ServiceSpec>,
+    },
+    /// Ask from outside whether it is ready. Answered by [`Input::Probed`].
+    Probe {
+        /// The service.
+        name: ServiceName,
+        /// The generation.
+        generation: Generation,
+        /// Which of its questions.
+        index: usize,
+        /// The question; never [`Question::Exec`], which goes to the proxy.
+        question: Question,
+        /// No answer by then is an answer.
+        timeout: Duration,
+    },
+    /// The answer to an ask: the change that was opened, or why not.
+    Answer {
+        /// Which ask.
+        ask: AskId,
+        /// The answer.
+        answer: Result<ChangeId, Refusal>,
+    },
+    /// Something happened that people may want to read.
+    Announce(Announcement),
+    /// Everything is stopped (or given up): tell the proxy to end with this code.
+    Finish {
+        /// The exit code.
+        code: u8,
+    },
+}
+
+/// What a start needs, found out by the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Program and arguments.
+    pub arguments: Vec<Vec<u8>>,
+    /// Differences to the proxy's environment.
+    pub environment: Environment,
+    /// Working directory.
+    pub directory: Vec<u8>,
+    /// User id, if another than keepd's.
+    pub uid: Option<u32>,
+    /// Group id, if another than keepd's.
+    pub gid: Option<u32>,
+    /// Supplementary groups, if another than keepd's.
+    pub groups: Option<Vec<u32>>,
+    /// Where output goes.
+    pub log: LogTarget,
+    /// The readiness questions, filled in, in the order of the specification.
+    pub questions: Vec<Question>,
+}
+
+/// A readiness question, filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Connect to `host:port`.
+    Tcp(String),
+    /// GET this URL.
+    Http(String),
+    /// Run this in the service's context.
+    Exec(Vec<Vec<u8>>),
+}
+
+/// Why a start cannot be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrepareFailure {
+    /// The step of the start that it would have been.
+    pub step: SpawnStep,
+    /// What the system said, if it said something.
+    pub errno: Option<Errno>,
+    /// One clause, to follow `cannot start service "web": `.
+    pub text: String,
+}
+
+/// Why an ask was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such service.
+    NoSuchService(ServiceName),
+    /// It has no way to reload.
+    CannotReload(ServiceName),
+    /// It is not running.
+    NotRunning(ServiceName),
+    /// Everything is being stopped.
+    ShuttingDown,
+    /// The proxy has not told its state yet.
+    NotSynchronised,
+}
+
+/// News for people: the console and the event stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub what: Happening,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A service changed its state.
+    State {
+        /// Which.
+        name: ServiceName,
+        /// Before.
+        from: State,
+        /// Now.
+        to: State,
+        /// Why.
+        cause: Cause,
+        /// The generation it is about.
+        generation: Generation,
+        /// Its main process, where there is one.
+        pid: Option<Pid>,
+        /// From the start of the process, for `ready` and ends.
+        ran: Option<Duration>,
+        /// When it will be started, for `backoff`.
+        next_start: Option<Instant>,
+    },
+    /// A change was opened.
+    ChangeOpened(ChangeId),
+    /// A change is complete.
+    ChangeClosed(ChangeId),
+    /// Output of a service cannot be written (`Some`), or can be again.
+    OutputBlocked {
+        /// Which.
+        name: ServiceName,
+        /// Why.
+        errno: Option<Errno>,
+    },
+    /// The machine knows the proxy's state: after a start, or after a predecessor was lost.
+    Synchronised {
+        /// Services that were running already.
+        adopted: usize,
+    },
+    /// The stop of everything began.
+    ShutdownBegun(Cause),
+}
+
+/// What a service looks like from outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceStatus {
+    /// What was asked for.
+    pub spec: Arc<ServiceSpec>,
+    /// Up or down.
+    pub wanted: Wanted,
+    /// What it is doing.
+    pub state: State,
+    /// Why.
+    pub cause: Cause,
+    /// Since when.
+    pub since: Instant,
+    /// Whether its checks answer.
+    pub health: Health,
+    /// Its main process.
+    pub pid: Option<Pid>,
+    /// The last generation.
+    pub generation: Generation,
+    /// INVOCATION_ID of that generation.
+    pub invocation: Option<u128>,
+    /// When its process was started.
+    pub started: Option<Instant>,
+    /// From start to ready, of this generation.
+    pub ready_after: Option<Duration>,
+    /// Automatic restarts so far.
+    pub restarts: u64,
+    /// When it will be started.
+    pub next_start: Option<Instant>,
+    /// How the last run ended.
+    pub last_end: Option<LastEnd>,
+    /// What it waits for: services not there yet, or readiness questions not yet answered well.
+    pub waits_for: Vec<String>,
+    /// `STATUS=` of this generation.
+    pub status_text: Option<String>,
+    /// The process runs with an older specification.
+    pub config_changed: bool,
+    /// Its output waits for room.
+    pub output_blocked: Option<Errno>,
+}
+
+impl ServiceStatus {
+    /// Returns the reason word of its cause.
+    pub fn reason(&self) -> Reason {
+        self.cause.reason()
+    }
+
+    /// Reports whether it is where it should be for good: ready, or a oneshot that is done.
+    pub fn is_there(&self) -> bool {
+        match self.spec.kind {
+            Kind::Daemon => self.state == State::Ready,
+            Kind::Oneshot => self.state == State::Done,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastEnd {
+    /// Which run.
+    pub generation: Generation,
+    /// Its main process.
+    pub pid: Option<Pid>,
+    /// When.
+    pub at: Instant,
+    /// How its process ended; `None` if there never was a program.
+    pub exit: Option<Exit>,
+    /// Why, as a word.
+    pub reason: Reason,
+    /// How long it ran.
+    pub ran: Duration,
+    /// The sentence for a start that failed.
+    pub failure: Option<String>,
+}
+
+/// What somebody asked for, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its number.
+    pub id: ChangeId,
+    /// The verb.
+    pub verb: Verb,
+    /// Who asked; `None`: keepd itself (boot, signals).
+    pub who: Option<Who>,
+    /// The asker's word.
+    pub token: Option<String>,
+    /// When it was accepted.
+    pub opened: Instant,
+    /// When the last goal was settled.
+    pub closed: Option<Instant>,
+    /// What must hold, service by service.
+    pub goals: Vec<Goal>,
+}
+
+/// The verb of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// The first start of everything that is enabled.
+    Boot,
+    /// `start`.
+    Start,
+    /// `stop`.
+    Stop,
+    /// `restart`.
+    Restart,
+    /// `reload`.
+    Reload,
+    /// `apply`.
+    Apply,
+    /// `shutdown`, `down`, a signal.
+    Shutdown,
+}
+
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 7] = [
+        Self::Boot,
+        Self::Start,
+        Self::Stop,
+        Self::Restart,
+        Self::Reload,
+        Self::Apply,
+        Self::Shutdown,
+    ];
+
+    /// Returns the word that people type.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Reload => "reload",
+            Self::Apply => "apply",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What must hold of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// Which service.
+    pub name: ServiceName,
+    /// What.
+    pub target: Target,
+    /// It was not named by the asker; the change takes it along.
+    pub along: bool,
+    /// What became of it.
+    pub outcome: Option<Outcome>,
+}
+
+/// Where a service must get to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Ready; a oneshot: done.
+    Up,
+    /// No process left.
+    Down,
+    /// Up in a generation later than this one.
+    UpAfter(Generation),
+    /// The reload signal was sent.
+    Reloaded,
+    /// No process left, and forgotten.
+    Gone,
+}
+
+/// How a goal was settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds, after this time.
+    Reached(Duration),
+    /// It cannot be reached any more; the sentence says why.
+    Missed(String),
+}
+
+impl Change {
+    /// Reports whether every goal is settled.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Reports whether every goal was reached.
+    pub fn is_success(&self) -> bool {
+        self.is_closed()
+            && self
+                .goals
+                .iter()
+                .all(|goal| matches!(goal.outcome, Some(Outcome::Reached(_))))
+    }
+}
+
+/// One line of a preview: what an apply would do to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which service.
+    pub name: ServiceName,
+    /// What would be done.
+    pub action: Action,
+    /// The keys that are the reason.
+    pub keys: Vec<String>,
+}
+
+/// What an apply would do to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is new and enabled.
+    Start,
+    /// It is new and not enabled.
+    Add,
+    /// It is gone from the file.
+    Remove,
+    /// A changed key needs a restart.
+    Restart,
+    /// Changed keys take effect at once.
+    Live,
+    /// Changed keys take effect at the next start.
+    NextStart,
+}
+
+/// One line of an explanation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhyLine {
+    /// How far down the chain of causes; 0 is the present state.
+    pub depth: usize,
+    /// When it happened.
+    pub at: Option<Instant>,
+    /// The sentence, without the time.
+    pub text: String,
+}

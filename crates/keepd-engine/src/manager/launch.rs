@@ -1,0 +1,214 @@
+//! From a wish to `service.start`: preparation, definition, command.
+
+use std::sync::Arc;
+
+use keepd_model::protocol::Command;
+use keepd_model::{Instant, ServiceName};
+
+use super::cause::Cause;
+use super::interface::{Launch, Output, PrepareFailure, Ticket};
+use super::readiness::Questions;
+use super::record::{RECORD_KEY, Record};
+use super::service::{Phase, attributes, fingerprint, with_stop};
+use super::{Manager, Purpose, Sent};
+
+impl Manager {
+    /// Asks the shell what a start needs; everything fresh is read now.
+    pub(super) fn prepare_start(&mut self, now: Instant, name: &ServiceName, cause: Cause) {
+        let Some(spec) = self
+            .services
+            .get(name)
+            .map(|service| Arc::clone(&service.spec))
+        else {
+            return;
+        };
+        let ticket = self.ticket(Purpose::Start(name.clone()));
+        self.transition(now, name, Phase::Preparing { ticket }, cause);
+        self.outputs.push_back(Output::Prepare { ticket, spec });
+    }
+
+    /// Asks the shell whether a restart would work.
+    pub(super) fn prepare_check(&mut self, purpose: Purpose, name: &ServiceName) {
+        let Some(spec) = self
+            .services
+            .get(name)
+            .map(|service| Arc::clone(&service.spec))
+        else {
+            return;
+        };
+        let ticket = self.ticket(purpose);
+        self.outputs.push_back(Output::Prepare { ticket, spec });
+    }
+
+    pub(super) fn on_prepared(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        outcome: Result<Box<Launch>, PrepareFailure>,
+    ) {
+        let Some(purpose) = self.tickets.remove(&ticket) else {
+            return;
+        };
+        match (purpose, outcome) {
+            (Purpose::Start(name), outcome) => {
+                let current = self
+                    .services
+                    .get(&name)
+                    .is_some_and(|service| service.phase == Phase::Preparing { ticket });
+                // Otherwise the wish changed meanwhile: settle went on without this answer.
+                match outcome {
+                    Ok(launch) if current => self.command_start(now, &name, *launch),
+                    Err(failure) if current => self.on_cannot_start(now, &name, failure),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            (Purpose::CheckRestart(name, change), Ok(_)) => {
+                self.restart_checked(now, &name, change);
+            }
+            (Purpose::CheckRestart(name, change), Err(failure)) => {
+                self.restart_refused(now, &name, change, &failure);
+            }
+            (Purpose::Questions(name, generation), outcome) => {
+                let questions = match outcome {
+                    Ok(launch) => Questions::Known(launch.questions),
+                    Err(failure) => Questions::Unknown(failure.text),
+                };
+                self.resume_questions(now, &name, generation, questions);
+            }
+        }
+    }
+
+    /// Sends what differs from what the proxy holds, writes the record, and commands the start.
+    fn command_start(&mut self, now: Instant, name: &ServiceName, launch: Launch) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let spec = Arc::clone(&service.spec);
+        let Launch {
+            arguments,
+            environment,
+            directory,
+            uid,
+            gid,
+            groups,
+            log,
+            questions,
+        } = launch;
+        let attributes = attributes(&spec, directory, uid, gid, groups);
+        let tags: Vec<Vec<u8>> = spec
+            .tags
+            .iter()
+            .map(|tag| tag.clone().into_bytes())
+            .collect();
+        let mut commands = Vec::new();
+        let known = &mut service.known;
+        if known.arguments.as_ref() != Some(&arguments) {
+            known.arguments = Some(arguments.clone());
+            commands.push(Command::ServiceArgs {
+                name: name.clone(),
+                arguments,
+            });
+        }
+        if known.attributes.as_ref() != Some(&attributes) {
+            known.attributes = Some(attributes.clone());
+            commands.push(Command::ServiceSet {
+                name: name.clone(),
+                attributes,
+            });
+        }
+        if known.environment.as_ref() != Some(&environment) {
+            known.environment = Some(environment.clone());
+            commands.push(Command::ServiceEnv {
+                name: name.clone(),
+                environment,
+            });
+        }
+        if known.log.as_ref() != Some(&log) {
+            known.log = Some(log.clone());
+            commands.push(Command::ServiceLog {
+                name: name.clone(),
+                log,
+            });
+        }
+        if known.tags.as_ref() != Some(&tags) && !(known.tags.is_none() && tags.is_empty()) {
+            known.tags = Some(tags.clone());
+            commands.push(Command::ServiceTags {
+                name: name.clone(),
+                tags,
+            });
+        }
+        for command in commands {
+            self.send_for(command, Sent::Run);
+        }
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let expected = service.generation;
+        let generation = expected.next();
+        service.generation = generation;
+        service.ready_after = None;
+        service.status_text = None;
+        service.launched = Some(fingerprint(&spec));
+        let cause = service.cause.clone();
+        let phase = Phase::Commanded {
+            generation,
+            pid: None,
+            questions: Some(questions),
+        };
+        self.transition(now, name, phase, cause);
+        // The record goes first: were we lost in between, a successor finds a record of a generation that
+        // the proxy does not know, and begins again.
+        self.write_record(name);
+        let start = Command::ServiceStart {
+            name: name.clone(),
+            expected: Some(expected),
+        };
+        self.send_for(start, Sent::Run);
+    }
+
+    /// Sends attributes that take effect at once, if the proxy holds others.
+    pub(super) fn refresh_attributes(&mut self, name: &ServiceName) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let Some(held) = service.known.attributes.clone() else {
+            return;
+        };
+        let attributes = with_stop(held.clone(), &service.spec);
+        if attributes != held {
+            service.known.attributes = Some(attributes.clone());
+            self.send_for(
+                Command::ServiceSet {
+                    name: name.clone(),
+                    attributes,
+                },
+                Sent::Run,
+            );
+        }
+    }
+
+    /// Writes the record of every service that was touched in this turn.
+    pub(super) fn write_records(&mut self) {
+        let names: Vec<ServiceName> = self.touched.iter().cloned().collect();
+        for name in names {
+            self.write_record(&name);
+        }
+    }
+
+    fn write_record(&mut self, name: &ServiceName) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let value = Record::of(service).encode();
+        if service.known.record.as_deref() == Some(value.as_slice()) {
+            return;
+        }
+        service.known.record = Some(value.clone());
+        let key = RECORD_KEY.to_owned();
+        self.send(Command::ServiceNote {
+            name: name.clone(),
+            key,
+            value,
+        });
+    }
+}

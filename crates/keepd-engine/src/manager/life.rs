@@ -1,0 +1,270 @@
+//! What the proxy's reports about a run mean, and what the restart policy makes of an end.
+
+use std::time::Duration;
+
+use keepd_model::backoff::Backoff;
+use keepd_model::protocol::{RunEnd, RunReport, RunState};
+use keepd_model::{Exit, Instant, Kind, Reason, ServiceName, ShutdownOn};
+
+use super::cause::{Cause, ShutdownCause};
+use super::interface::{LastEnd, PrepareFailure};
+use super::service::{EndWhy, Ending, Phase, Rest, Want};
+use super::{Manager, explain};
+
+impl Manager {
+    /// A step in the life of a run, reported by the proxy.
+    pub(super) fn on_run(&mut self, now: Instant, report: &RunReport) {
+        let name = &report.name;
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        if report.generation < service.generation {
+            return; // News of an older run: what it could say was said.
+        }
+        service.generation = report.generation;
+        match report.state {
+            RunState::Forked => {
+                if let Phase::Commanded { pid, .. } = &mut service.phase {
+                    *pid = report.pid;
+                } else if !service.has_process() {
+                    // Somebody else started it: take it as it is.
+                    self.begin_dump();
+                }
+            }
+            RunState::Up => self.on_up(now, report),
+            RunState::Stopping => {}
+            RunState::Emptying => self.on_emptying(now, report),
+            RunState::Stuck => {
+                if let Phase::Ending(ending) = &service.phase {
+                    let ending = ending.clone();
+                    self.transition(now, name, Phase::Stuck(ending), Cause::NotEmpty);
+                }
+            }
+            RunState::Down => self.on_down(now, name, report),
+            // Only keepd's own processes are started by the proxy itself.
+            RunState::Pending => {}
+        }
+    }
+
+    fn on_up(&mut self, now: Instant, report: &RunReport) {
+        let Some(service) = self.services.get(&report.name) else {
+            return;
+        };
+        let Some(pid) = report.pid else { return };
+        if let Phase::Commanded { questions, .. } = &service.phase {
+            let questions = questions.clone();
+            self.begin_starting(
+                now,
+                &report.name,
+                report.generation,
+                pid,
+                report.at,
+                questions,
+            );
+        }
+    }
+
+    fn on_emptying(&mut self, now: Instant, report: &RunReport) {
+        let name = &report.name;
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let ending = match service.phase.clone() {
+            Phase::Starting(starting) => starting.into_ending(EndWhy::ByItself),
+            Phase::Running(running) => running.into_ending(EndWhy::ByItself),
+            Phase::Commanded {
+                generation, pid, ..
+            } => Ending {
+                generation,
+                pid,
+                started: None,
+                ready: None,
+                why: EndWhy::ByItself,
+                pressed: None,
+            },
+            // Already on its way, or news that nobody waits for.
+            Phase::Ending(_)
+            | Phase::Stuck(_)
+            | Phase::Resting(_)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Backoff { .. } => return,
+        };
+        let cause = end_cause(report, ending.started, now);
+        self.transition(now, name, Phase::Ending(ending), cause);
+    }
+
+    /// The run is over: its whole group is gone.
+    pub(super) fn on_down(&mut self, now: Instant, name: &ServiceName, report: &RunReport) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let ending = match service.phase.clone() {
+            Phase::Starting(starting) => starting.into_ending(EndWhy::ByItself),
+            Phase::Running(running) => running.into_ending(EndWhy::ByItself),
+            Phase::Ending(ending) | Phase::Stuck(ending) => ending,
+            Phase::Commanded {
+                generation, pid, ..
+            } => Ending {
+                generation,
+                pid,
+                started: None,
+                ready: None,
+                why: EndWhy::ByItself,
+                pressed: None,
+            },
+            Phase::Resting(_)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Backoff { .. } => {
+                return;
+            }
+        };
+        let cause = end_cause(report, ending.started, now);
+        let exit = match report.ended {
+            Some(RunEnd::Exit(exit)) => Some(exit),
+            Some(RunEnd::Failed(_)) => None,
+            None => Some(Exit::Unknown),
+        };
+        let reason = match &ending.why {
+            EndWhy::ReadyTimeout { .. } => Reason::ReadyTimeout,
+            EndWhy::Unwanted => service.want_cause.reason(),
+            EndWhy::Restart => Reason::Operator,
+            EndWhy::ByItself => cause.reason(),
+        };
+        service.last_end = Some(LastEnd {
+            generation: report.generation,
+            pid: report.pid.or(ending.pid),
+            at: now,
+            exit,
+            reason,
+            ran: ending
+                .started
+                .map_or(Duration::ZERO, |started| now.saturating_since(started)),
+            failure: exit.is_none().then(|| explain::cause_clause(&cause)),
+        });
+        service.status_text = None;
+        if ending
+            .ready
+            .is_some_and(|ready| now.saturating_since(ready) >= service.spec.backoff.reset)
+        {
+            service.end_count = 0;
+        }
+        let was_ready = ending.ready.is_some();
+        match ending.why {
+            EndWhy::Unwanted | EndWhy::Restart => self.come_to_rest(now, name, Rest::Stopped, None),
+            EndWhy::ByItself => {
+                if let Want::Down(_) = service.want {
+                    self.come_to_rest(now, name, Rest::Stopped, None);
+                } else {
+                    self.apply_policy(now, name, exit, was_ready, cause);
+                }
+            }
+            EndWhy::ReadyTimeout { missing } => {
+                let after = service.spec.ready.timeout.unwrap_or_default();
+                let cause = Cause::ReadyTimeout { after, missing };
+                // An end that we forced is no success, whatever its status.
+                self.apply_policy(now, name, None, was_ready, cause);
+            }
+        }
+    }
+
+    /// It could not even be tried: counts as an end of a run that never was ready.
+    pub(super) fn on_cannot_start(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        failure: PrepareFailure,
+    ) {
+        let cause = Cause::CannotExecute(failure);
+        if let Some(service) = self.services.get_mut(name) {
+            service.last_end = Some(LastEnd {
+                generation: service.generation,
+                pid: None,
+                at: now,
+                exit: None,
+                reason: Reason::ExecError,
+                ran: Duration::ZERO,
+                failure: Some(explain::cause_clause(&cause)),
+            });
+        }
+        self.apply_policy(now, name, None, false, cause);
+    }
+
+    /// What the restart policy makes of an end that nobody asked for. `exit` is `None` for ends that are no
+    /// success whatever their status.
+    fn apply_policy(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        exit: Option<Exit>,
+        was_ready: bool,
+        cause: Cause,
+    ) {
+        let random = self.random();
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let success = exit.is_some_and(|exit| service.spec.is_success(exit));
+        let finished = service.spec.kind == Kind::Oneshot && success;
+        if finished || !service.wants_restart_after(exit) {
+            let rest = if success { Rest::Done } else { Rest::Failed };
+            self.come_to_rest(now, name, rest, Some(cause));
+            return;
+        }
+        service.end_count = Backoff::count_end(service.end_count, was_ready);
+        service.restarts += 1;
+        let delay = service
+            .spec
+            .backoff
+            .delay_with_jitter(service.end_count, random);
+        let until = now.saturating_add(delay);
+        if delay.is_zero() {
+            self.prepare_start(now, name, Cause::RestartPolicy);
+        } else {
+            self.transition(now, name, Phase::Backoff { until }, cause);
+        }
+    }
+
+    /// No process is left and nothing is due. Without a cause, it rests because it is not wanted.
+    fn come_to_rest(&mut self, now: Instant, name: &ServiceName, rest: Rest, cause: Option<Cause>) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let cause = cause.unwrap_or_else(|| service.want_cause.clone());
+        let ends_all = match (service.spec.shutdown_on, rest) {
+            (ShutdownOn::Never, _) | (_, Rest::Stopped) => false,
+            (ShutdownOn::Failure, rest) => rest == Rest::Failed,
+            (ShutdownOn::Exit, Rest::Done | Rest::Failed) => true,
+        };
+        self.transition(now, name, Phase::Resting(rest), cause);
+        if ends_all {
+            self.begin_shutdown(now, ShutdownCause::Service(name.clone()), false);
+        }
+    }
+}
+
+/// Returns what the report says about the end of the main process.
+fn end_cause(report: &RunReport, started: Option<Instant>, now: Instant) -> Cause {
+    let ran = started.map_or(Duration::ZERO, |started| now.saturating_since(started));
+    let (generation, pid) = (report.generation, report.pid);
+    match report.ended {
+        Some(RunEnd::Exit(exit)) => Cause::Ended {
+            generation,
+            pid,
+            exit,
+            ran,
+        },
+        Some(RunEnd::Failed(failure)) => Cause::CannotExecute(PrepareFailure {
+            step: failure.step,
+            errno: Some(failure.errno),
+            text: failure.to_string(),
+        }),
+        None => Cause::Ended {
+            generation,
+            pid,
+            exit: Exit::Unknown,
+            ran,
+        },
+    }
+}

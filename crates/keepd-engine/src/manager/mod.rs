@@ -1,0 +1,348 @@
+//! The manager machine: policy.
+//!
+//! # States
+//!
+//! Of every service three things are kept apart: what is **wanted** (up, or down in a manner), what it is
+//! **doing** (a phase with its data in the variant), and **why** each is so (a cause). A phase moves
+//! through one door, `transition`, which records the instant and the cause, sets the timer and announces.
+//!
+//! ```text
+//!  Resting ──> Waiting ──> Preparing ──> Commanded ──> Starting ──> Running
+//!     ^           │            │             │             │           │
+//!     │           └── unwanted ┴─────────────┤             │           │
+//!     │                                      v             v           v
+//!     └────────────────────────── Backoff <── Ending (─> Stuck) <───────┘
+//! ```
+//!
+//! # Who outranks whom
+//!
+//! 1. What the proxy reports outranks what was expected: a phase about another generation is corrected.
+//! 2. Shutdown outranks every wish: nothing is wanted up any more, and no ask but shutdown is accepted.
+//! 3. An operator's stop outranks the restart policy and the configuration, until a start.
+//! 4. A wish outranks a phase: a service that is not wanted leaves `Waiting`, `Preparing` and `Backoff` at
+//!    once, and is ended in every other phase, dependents before what they depend on.
+//! 5. The restart policy decides only about ends that nobody asked for.
+//!
+//! # Two phases of deciding
+//!
+//! News changes wants and phases of the services it is about and puts them, and their neighbours, into a
+//! queue. `settle` then takes one after the other, decides from what is, and acts; there is no
+//! recursion over the graph of dependencies. At the end of each turn everything a successor could not
+//! observe is written into notes, and only then are asks answered.
+
+mod apply;
+mod asks;
+mod cause;
+mod changes;
+mod explain;
+mod interface;
+mod invariants;
+mod launch;
+mod life;
+mod readiness;
+mod record;
+mod select;
+mod service;
+mod settle;
+mod shutdown;
+mod status;
+mod sync;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use keepd_model::protocol::{Command, RequestId};
+use keepd_model::{ChangeId, Generation, Instant, Plan, ServiceName};
+
+use self::changes::Changes;
+use self::service::{PastStep, Phase, Service};
+use self::shutdown::Shutdown;
+use self::sync::Link;
+
+pub use self::cause::{Cause, ShutdownCause};
+pub use self::explain::{cause_clause, sentence};
+pub use self::interface::{
+    Action, Announcement, Ask, AskId, Change, Goal, Happening, Input, LastEnd, Launch, Outcome,
+    Output, PrepareFailure, Question, Refusal, ServiceStatus, Settings, Step, Target, Ticket, Verb,
+    Who, WhyLine,
+};
+
+/// No answer to a readiness question within this time is an answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The service that keepd's manager itself is to the proxy; notes about everything hang on it.
+const MANAGER_NAME: &str = "keepd.manager";
+
+/// The machine. See the module's text.
+#[derive(Debug)]
+pub struct Manager {
+    settings: Settings,
+    random: u64,
+    plan: Plan,
+    booted: bool,
+    link: Link,
+    services: BTreeMap<ServiceName, Service>,
+    /// Who depends on whom: derived from the plan, looked up at every stop.
+    dependents: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
+    queue: BTreeSet<ServiceName>,
+    touched: BTreeSet<ServiceName>,
+    timers: BTreeSet<(Instant, ServiceName)>,
+    tickets: BTreeMap<Ticket, Purpose>,
+    requests: BTreeMap<RequestId, Sent>,
+    changes: Changes,
+    shutdown: Option<Shutdown>,
+    answers: Vec<(AskId, Result<ChangeId, Refusal>)>,
+    outputs: VecDeque<Output>,
+    ticket_next: u64,
+    request_next: u64,
+}
+
+/// What a preparation is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The start of a service whose phase holds the ticket.
+    Start(ServiceName),
+    /// To see that a restart would work, before the old process is asked to stop.
+    CheckRestart(ServiceName, ChangeId),
+    /// To fill in the readiness questions of a generation that a predecessor started.
+    Questions(ServiceName, Generation),
+}
+
+/// A command whose answer matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sent {
+    /// A dump.
+    Dump,
+    /// A readiness question to a command.
+    Probe {
+        name: ServiceName,
+        generation: Generation,
+        index: usize,
+    },
+    /// A reload signal.
+    Reload { name: ServiceName, change: ChangeId },
+    /// A command that moves a run: a refusal means that the proxy knows something we do not.
+    Run,
+}
+
+impl Manager {
+    /// Returns a machine that knows nothing yet: it needs a plan and a connection, in any order.
+    pub fn new(settings: Settings) -> Self {
+        let random = settings.seed;
+        Self {
+            settings,
+            random,
+            plan: Plan::default(),
+            booted: false,
+            link: Link::Lost,
+            services: BTreeMap::new(),
+            dependents: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            tickets: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            changes: Changes::default(),
+            shutdown: None,
+            answers: Vec::new(),
+            outputs: VecDeque::new(),
+            ticket_next: 0,
+            request_next: 0,
+        }
+    }
+
+    /// Takes news.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Boot { plan } => self.on_boot(plan),
+            Input::Connected => self.on_connected(),
+            Input::Disconnected => self.on_disconnected(),
+            Input::Message(message) => self.on_message(now, message),
+            Input::Notified {
+                name,
+                generation,
+                ready,
+                status,
+            } => {
+                self.on_notified(now, &name, generation, ready, status);
+            }
+            Input::Ask {
+                ask,
+                who,
+                token,
+                request,
+            } => self.on_ask(now, ask, who, token, request),
+            Input::Prepared { ticket, outcome } => self.on_prepared(now, ticket, outcome),
+            Input::Probed {
+                name,
+                generation,
+                index,
+                outcome,
+            } => {
+                self.on_probed(now, &name, generation, index, outcome);
+            }
+        }
+        self.finish_turn(now);
+    }
+
+    /// Does what is due. Afterwards the next timeout is later than `now`, or there is none.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, name)) = self.timers.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(service) = self.services.get_mut(&name) {
+                service.timer = None;
+            }
+            self.on_timer(now, &name);
+            self.set_timer(&name);
+        }
+        self.on_shutdown_timer(now);
+        self.finish_turn(now);
+    }
+
+    /// Returns when [`Manager::handle_timeout`] must be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let service = self.timers.first().map(|(at, _)| *at);
+        let shutdown = self.shutdown.as_ref().and_then(Shutdown::next_time);
+        service.into_iter().chain(shutdown).min()
+    }
+
+    /// Returns the next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Decides what follows, writes down what a successor needs, answers, in this order.
+    fn finish_turn(&mut self, now: Instant) {
+        if self.is_synchronised() {
+            self.settle(now);
+            self.advance_shutdown(now);
+            self.settle_goals(now);
+            self.write_records();
+            self.write_changes();
+        }
+        self.touched.clear();
+        for (ask, answer) in std::mem::take(&mut self.answers) {
+            self.outputs.push_back(Output::Answer { ask, answer });
+        }
+    }
+
+    /// Moves a service to another phase: the one door.
+    fn transition(&mut self, now: Instant, name: &ServiceName, phase: Phase, cause: Cause) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let from = service.state();
+        let started = service.started();
+        service.phase = phase;
+        service.cause = cause.clone();
+        let to = service.state();
+        if from != to {
+            service.since = now;
+            service.remember(PastStep {
+                at: now,
+                state: to,
+                cause: cause.clone(),
+            });
+            let next_start = match service.phase {
+                Phase::Backoff { until } => Some(until),
+                _ => None,
+            };
+            let ran = started
+                .or(service.started())
+                .map(|started| now.saturating_since(started));
+            let (generation, pid) = (service.generation, service.pid());
+            let name = name.clone();
+            let what = Happening::State {
+                name,
+                from,
+                to,
+                cause,
+                generation,
+                pid,
+                ran,
+                next_start,
+            };
+            self.announce(now, what);
+        }
+        self.set_timer(name);
+        self.touch(name);
+    }
+
+    /// Puts a service and its neighbours into the queue of those to be looked at.
+    fn touch(&mut self, name: &ServiceName) {
+        self.touched.insert(name.clone());
+        self.queue.insert(name.clone());
+        if let Some(service) = self.services.get(name) {
+            self.queue.extend(service.spec.depends_on.keys().cloned());
+        }
+        if let Some(dependents) = self.dependents.get(name) {
+            self.queue.extend(dependents.iter().cloned());
+        }
+    }
+
+    /// Sets the timer of a service to what its phase asks for.
+    fn set_timer(&mut self, name: &ServiceName) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let next = service.next_time();
+        if service.timer == next {
+            return;
+        }
+        if let Some(old) = service.timer {
+            self.timers.remove(&(old, name.clone()));
+        }
+        service.timer = next;
+        if let Some(at) = next {
+            self.timers.insert((at, name.clone()));
+        }
+    }
+
+    fn announce(&mut self, at: Instant, what: Happening) {
+        self.outputs
+            .push_back(Output::Announce(Announcement { at, what }));
+    }
+
+    /// Sends a command whose refusal would tell us nothing.
+    fn send(&mut self, command: Command) {
+        let id = self.request_id();
+        self.outputs.push_back(Output::Command { id, command });
+    }
+
+    /// Sends a command and remembers what its answer is for.
+    fn send_for(&mut self, command: Command, sent: Sent) {
+        let id = self.request_id();
+        self.requests.insert(id, sent);
+        self.outputs.push_back(Output::Command { id, command });
+    }
+
+    fn request_id(&mut self) -> RequestId {
+        self.request_next += 1;
+        RequestId(self.request_next)
+    }
+
+    fn ticket(&mut self, purpose: Purpose) -> Ticket {
+        self.ticket_next += 1;
+        let ticket = Ticket(self.ticket_next);
+        self.tickets.insert(ticket, purpose);
+        ticket
+    }
+
+    /// Returns a number that is uniform in 0.0 to 1.0 (SplitMix64).
+    fn random(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        // 53 bits fill the mantissa exactly.
+        (mixed >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn manager_name() -> ServiceName {
+        ServiceName::new_internal(MANAGER_NAME).expect("the manager's own name is a valid name")
+    }
+}

@@ -1,0 +1,322 @@
+//! From a running program to `ready`.
+
+use std::time::Duration;
+
+use keepd_model::protocol::Command;
+use keepd_model::{Generation, Instant, Kind, Pid, ServiceName, ServiceSpec};
+
+use super::cause::Cause;
+use super::interface::{Output, Question};
+use super::service::{Asked, EndWhy, Manner, Phase, Progress, Readiness, Running, Starting};
+use super::{Manager, PROBE_TIMEOUT, Purpose, Sent};
+
+/// The readiness questions of a run that a predecessor started.
+pub(super) enum Questions {
+    /// Filled in anew.
+    Known(Vec<Question>),
+    /// They cannot be filled in any more; why.
+    Unknown(String),
+}
+
+impl Manager {
+    /// The program of a commanded generation runs. Without questions a predecessor commanded it.
+    pub(super) fn begin_starting(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        generation: Generation,
+        pid: Pid,
+        started: Instant,
+        questions: Option<Vec<Question>>,
+    ) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let ready = &service.spec.ready;
+        let unknown = questions.is_none() && !ready.probes.is_empty();
+        let readiness = Readiness {
+            notify_missing: ready.notify,
+            questions: (!unknown).then(|| asked(questions.unwrap_or_default(), started)),
+            settled: settled(&service.spec, started),
+            deadline: ready.timeout.map(|timeout| started.saturating_add(timeout)),
+        };
+        let starting = Starting {
+            generation,
+            pid,
+            started,
+            readiness,
+        };
+        self.transition(now, name, Phase::Starting(starting), Cause::Executed);
+        if unknown {
+            self.prepare_check(Purpose::Questions(name.clone(), generation), name);
+        }
+        self.advance_readiness(now, name);
+    }
+
+    /// A program was found running that was not known to be ready.
+    pub(super) fn resume_starting(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        generation: Generation,
+        pid: Pid,
+        started: Instant,
+        notified: bool,
+    ) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let ready = &service.spec.ready;
+        let unknown = !ready.probes.is_empty();
+        // It may have become ready while nobody asked: give it time to say so.
+        let grace = |timeout: Duration| now.saturating_add(timeout.min(PROBE_TIMEOUT * 2));
+        let readiness = Readiness {
+            notify_missing: ready.notify && !notified,
+            questions: (!unknown).then(Vec::new),
+            settled: settled(&service.spec, started),
+            deadline: ready
+                .timeout
+                .map(|timeout| started.saturating_add(timeout).max(grace(timeout))),
+        };
+        service.phase = Phase::Starting(Starting {
+            generation,
+            pid,
+            started,
+            readiness,
+        });
+        if unknown {
+            self.prepare_check(Purpose::Questions(name.clone(), generation), name);
+        }
+        self.advance_readiness(now, name);
+    }
+
+    pub(super) fn resume_questions(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        generation: Generation,
+        questions: Questions,
+    ) {
+        let Some(starting) = self.starting(name, generation) else {
+            return;
+        };
+        starting.readiness.questions = Some(match questions {
+            Questions::Known(questions) => asked(questions, now),
+            // Its readiness cannot be asked for; the deadline will say so with these words.
+            Questions::Unknown(text) => vec![Asked {
+                question: Question::Exec(Vec::new()),
+                progress: Progress::Open { last: Some(text) },
+            }],
+        });
+        self.advance_readiness(now, name);
+    }
+
+    pub(super) fn on_notified(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        generation: Generation,
+        ready: bool,
+        status: Option<String>,
+    ) {
+        if ready && self.note_dumped_ready(name, generation) {
+            return;
+        }
+        if let Some(service) = self.services.get_mut(name)
+            && service.generation == generation
+            && status.is_some()
+        {
+            service.status_text = status;
+        }
+        if !ready {
+            return;
+        }
+        if let Some(starting) = self.starting(name, generation) {
+            starting.readiness.notify_missing = false;
+            self.advance_readiness(now, name);
+        }
+    }
+
+    pub(super) fn on_probed(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        generation: Generation,
+        index: usize,
+        outcome: Result<(), String>,
+    ) {
+        let Some(interval) = self
+            .services
+            .get(name)
+            .map(|service| service.spec.ready.interval)
+        else {
+            return;
+        };
+        let Some(starting) = self.starting(name, generation) else {
+            return;
+        };
+        let Some(asked) = starting
+            .readiness
+            .questions
+            .as_mut()
+            .and_then(|q| q.get_mut(index))
+        else {
+            return;
+        };
+        if let Progress::Open { .. } = asked.progress {
+            asked.progress = match outcome {
+                Ok(()) => Progress::Passed,
+                Err(last) => Progress::Due {
+                    at: now.saturating_add(interval),
+                    last: Some(last),
+                },
+            };
+        }
+        self.touched.insert(name.clone());
+        self.advance_readiness(now, name);
+    }
+
+    pub(super) fn on_timer(&mut self, now: Instant, name: &ServiceName) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        match &service.phase {
+            Phase::Backoff { until } if *until <= now => {
+                self.prepare_start(now, name, Cause::RestartPolicy);
+            }
+            Phase::Starting(_) => self.advance_readiness(now, name),
+            // The timer belonged to a phase that is over.
+            Phase::Backoff { .. }
+            | Phase::Resting(_)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Commanded { .. }
+            | Phase::Running(_)
+            | Phase::Ending(_)
+            | Phase::Stuck(_) => {}
+        }
+    }
+
+    /// Asks what is due, and moves on if everything is answered or the time is over.
+    fn advance_readiness(&mut self, now: Instant, name: &ServiceName) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let oneshot = service.spec.kind == Kind::Oneshot;
+        let Phase::Starting(starting) = &mut service.phase else {
+            return;
+        };
+        let generation = starting.generation;
+        let readiness = &mut starting.readiness;
+        let settled = readiness.settled.is_some_and(|settled| settled <= now);
+        if settled && readiness.is_answered() {
+            let ready_after = now.saturating_since(starting.started);
+            let Starting {
+                generation,
+                pid,
+                started,
+                ..
+            } = *starting;
+            service.ready_after = Some(ready_after);
+            let running = Running {
+                generation,
+                pid,
+                started,
+                ready: now,
+            };
+            self.transition(now, name, Phase::Running(running), Cause::BecameReady);
+            return;
+        }
+        if readiness.deadline.is_some_and(|deadline| deadline <= now) {
+            let mut missing = readiness.missing();
+            if missing.is_empty() {
+                missing.push(
+                    if oneshot {
+                        "it is still running"
+                    } else {
+                        "its delay is not over"
+                    }
+                    .into(),
+                );
+            }
+            let why = EndWhy::ReadyTimeout {
+                missing: missing.join(", "),
+            };
+            self.command_stop(now, name, why, Manner::Polite);
+            return;
+        }
+        let mut due = Vec::new();
+        for (index, asked) in readiness.questions.iter_mut().flatten().enumerate() {
+            if let Progress::Due { at, last } = &mut asked.progress
+                && *at <= now
+            {
+                asked.progress = Progress::Open { last: last.take() };
+                due.push((index, asked.question.clone()));
+            }
+        }
+        for (index, question) in due {
+            self.ask(name, generation, index, question);
+        }
+        self.set_timer(name);
+    }
+
+    fn ask(
+        &mut self,
+        name: &ServiceName,
+        generation: Generation,
+        index: usize,
+        question: Question,
+    ) {
+        let name = name.clone();
+        let timeout = PROBE_TIMEOUT;
+        match question {
+            Question::Exec(arguments) => {
+                let sent = Sent::Probe {
+                    name: name.clone(),
+                    generation,
+                    index,
+                };
+                self.send_for(
+                    Command::ServiceExec {
+                        name,
+                        deadline: timeout,
+                        arguments,
+                    },
+                    sent,
+                );
+            }
+            Question::Tcp(_) | Question::Http(_) => {
+                self.outputs.push_back(Output::Probe {
+                    name,
+                    generation,
+                    index,
+                    question,
+                    timeout,
+                });
+            }
+        }
+    }
+
+    fn starting(&mut self, name: &ServiceName, generation: Generation) -> Option<&mut Starting> {
+        match &mut self.services.get_mut(name)?.phase {
+            Phase::Starting(starting) if starting.generation == generation => Some(starting),
+            _ => None,
+        }
+    }
+}
+
+fn asked(questions: Vec<Question>, at: Instant) -> Vec<Asked> {
+    let due = |question| Asked {
+        question,
+        progress: Progress::Due { at, last: None },
+    };
+    questions.into_iter().map(due).collect()
+}
+
+/// Returns until when it must stay up; a oneshot is never ready: it is done, or its time is over.
+fn settled(spec: &ServiceSpec, started: Instant) -> Option<Instant> {
+    match spec.kind {
+        Kind::Daemon => Some(started.saturating_add(spec.ready.delay)),
+        Kind::Oneshot => None,
+    }
+}

@@ -1,0 +1,506 @@
+//! One service as the manager knows it: what is wanted, what it is doing, and why.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepd_model::protocol::{Attributes, Environment, LogTarget};
+use keepd_model::{
+    Errno, Exit, Generation, Instant, KillMode, Kind, Pid, RestartPolicy, ServiceName, ServiceSpec,
+    State, Until, Wanted,
+};
+
+use super::cause::Cause;
+use super::interface::{LastEnd, Question, Ticket};
+
+/// How many steps of a service's past are kept for `why`.
+const HISTORY_MAX: usize = 64;
+
+/// What is wanted of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// It shall run.
+    Up,
+    /// It shall not run; if it does, it is ended in this manner.
+    Down(Manner),
+}
+
+/// How a service is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Manner {
+    /// Its stop signal, its time, then KILL.
+    Polite,
+    /// KILL at once.
+    Kill,
+}
+
+/// What a service is doing. The data of a phase lives in its variant.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Phase {
+    /// No process, nothing due.
+    Resting(Rest),
+    /// Wanted up; something it depends on is missing.
+    Waiting,
+    /// The shell is finding out what the start needs.
+    Preparing { ticket: Ticket },
+    /// `service.start` was sent; the program does not run yet.
+    Commanded {
+        generation: Generation,
+        pid: Option<Pid>,
+        /// The readiness questions of this start; `None` if a predecessor commanded it.
+        questions: Option<Vec<Question>>,
+    },
+    /// The program runs and is not ready.
+    Starting(Starting),
+    /// It is ready.
+    Running(Running),
+    /// It is on its way down: asked to end, or ended by itself with others of its group still there.
+    Ending(Ending),
+    /// Something of it is left long after KILL.
+    Stuck(Ending),
+    /// It ended; the next start has a time.
+    Backoff { until: Instant },
+}
+
+/// How a service without a process came to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// It was stopped, or never started.
+    Stopped,
+    /// It ended with success and stays so.
+    Done,
+    /// It ended and will not be started again by itself.
+    Failed,
+}
+
+/// A program that runs and is not ready.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Starting {
+    pub(super) generation: Generation,
+    pub(super) pid: Pid,
+    pub(super) started: Instant,
+    pub(super) readiness: Readiness,
+}
+
+/// A program that is ready.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Running {
+    pub(super) generation: Generation,
+    pub(super) pid: Pid,
+    pub(super) started: Instant,
+    pub(super) ready: Instant,
+}
+
+/// A run on its way down.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ending {
+    pub(super) generation: Generation,
+    pub(super) pid: Option<Pid>,
+    pub(super) started: Option<Instant>,
+    pub(super) ready: Option<Instant>,
+    pub(super) why: EndWhy,
+    /// How hard the proxy was asked; a harder wish is sent on.
+    pub(super) pressed: Option<Manner>,
+}
+
+/// Why a run is on its way down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum EndWhy {
+    /// It is not wanted any more.
+    Unwanted,
+    /// It shall be started again with today's configuration.
+    Restart,
+    /// It did not become ready in time.
+    ReadyTimeout {
+        /// What had not answered well.
+        missing: String,
+    },
+    /// Its main process ended by itself.
+    ByItself,
+}
+
+/// What still stands between a running program and `ready`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Readiness {
+    /// `READY=1` has not come yet.
+    pub(super) notify_missing: bool,
+    /// The questions; `None` while they are being filled in again (after a takeover).
+    pub(super) questions: Option<Vec<Asked>>,
+    /// It must stay up until then; `None`: it is never ready (a oneshot).
+    pub(super) settled: Option<Instant>,
+    /// All of it by then.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// One readiness question and how far it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Asked {
+    pub(super) question: Question,
+    pub(super) progress: Progress,
+}
+
+/// How far a readiness question is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Progress {
+    /// To be asked at this time; the last answer, if there was one, was this.
+    Due { at: Instant, last: Option<String> },
+    /// Asked, not answered yet; the answer before was this.
+    Open { last: Option<String> },
+    /// It held once.
+    Passed,
+}
+
+impl Readiness {
+    /// Reports whether only time can still stand in the way.
+    pub(super) fn is_answered(&self) -> bool {
+        !self.notify_missing
+            && self.questions.as_ref().is_some_and(|questions| {
+                questions
+                    .iter()
+                    .all(|asked| asked.progress == Progress::Passed)
+            })
+    }
+
+    /// Returns the next time at which something must be done.
+    fn next_time(&self) -> Option<Instant> {
+        let due = self
+            .questions
+            .iter()
+            .flatten()
+            .filter_map(|asked| match &asked.progress {
+                Progress::Due { at, .. } => Some(*at),
+                Progress::Open { .. } | Progress::Passed => None,
+            });
+        let settled = self.settled.filter(|_| self.is_answered());
+        due.chain(settled).chain(self.deadline).min()
+    }
+
+    /// Describes what is missing, one clause each.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.notify_missing {
+            missing.push("ready.notify: READY=1 has not come".to_owned());
+        }
+        for asked in self.questions.iter().flatten() {
+            let last = match &asked.progress {
+                Progress::Due { last, .. } | Progress::Open { last } => last,
+                Progress::Passed => continue,
+            };
+            let last = last.as_deref().unwrap_or("no answer yet");
+            missing.push(format!("{}: {last}", describe(&asked.question)));
+        }
+        missing
+    }
+}
+
+fn describe(question: &Question) -> String {
+    match question {
+        Question::Tcp(address) => format!("ready.port {address}"),
+        Question::Http(url) => format!("ready.http {url}"),
+        Question::Exec(arguments) => {
+            let program = arguments.first().map_or(&b""[..], Vec::as_slice);
+            format!("ready.exec {}", String::from_utf8_lossy(program))
+        }
+    }
+}
+
+/// What the proxy is known to hold of a service's definition; only differences are sent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Definition {
+    pub(super) arguments: Option<Vec<Vec<u8>>>,
+    pub(super) attributes: Option<Attributes>,
+    pub(super) environment: Option<Environment>,
+    pub(super) log: Option<LogTarget>,
+    pub(super) tags: Option<Vec<Vec<u8>>>,
+    pub(super) record: Option<Vec<u8>>,
+}
+
+/// One step of a service's past.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PastStep {
+    pub(super) at: Instant,
+    pub(super) state: State,
+    pub(super) cause: Cause,
+}
+
+/// Everything the manager knows of one service.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    pub(super) spec: Arc<ServiceSpec>,
+    /// It is gone from the plan; once it is down it is forgotten.
+    pub(super) removed: bool,
+    pub(super) want: Want,
+    /// Why that is wanted.
+    pub(super) want_cause: Cause,
+    pub(super) phase: Phase,
+    /// Why that is its phase.
+    pub(super) cause: Cause,
+    pub(super) since: Instant,
+    /// The last generation that was commanded or seen.
+    pub(super) generation: Generation,
+    pub(super) invocation: Option<u128>,
+    /// Ends since it was last ready for the reset time.
+    pub(super) end_count: u32,
+    pub(super) restarts: u64,
+    pub(super) ready_after: Option<Duration>,
+    pub(super) last_end: Option<LastEnd>,
+    pub(super) status_text: Option<String>,
+    pub(super) output_blocked: Option<Errno>,
+    /// Fingerprint of the specification that the last generation was started with.
+    pub(super) launched: Option<u64>,
+    /// Fingerprint of a specification that somebody chose not to restart for.
+    pub(super) kept: Option<u64>,
+    pub(super) known: Definition,
+    pub(super) past: VecDeque<PastStep>,
+    /// The timer that is set for it, so that it can be unset.
+    pub(super) timer: Option<Instant>,
+}
+
+impl Service {
+    pub(super) fn new(spec: Arc<ServiceSpec>, now: Instant) -> Self {
+        Self {
+            spec,
+            removed: false,
+            want: Want::Down(Manner::Polite),
+            want_cause: Cause::NotEnabled,
+            phase: Phase::Resting(Rest::Stopped),
+            cause: Cause::NotEnabled,
+            since: now,
+            generation: Generation::NONE,
+            invocation: None,
+            end_count: 0,
+            restarts: 0,
+            ready_after: None,
+            last_end: None,
+            status_text: None,
+            output_blocked: None,
+            launched: None,
+            kept: None,
+            known: Definition::default(),
+            past: VecDeque::new(),
+            timer: None,
+        }
+    }
+
+    pub(super) fn name(&self) -> &ServiceName {
+        &self.spec.name
+    }
+
+    pub(super) fn wanted(&self) -> Wanted {
+        match self.want {
+            Want::Up => Wanted::Up,
+            Want::Down(_) => Wanted::Down,
+        }
+    }
+
+    /// Returns the word for people.
+    pub(super) fn state(&self) -> State {
+        match &self.phase {
+            Phase::Resting(Rest::Stopped) => State::Stopped,
+            Phase::Resting(Rest::Done) => State::Done,
+            Phase::Resting(Rest::Failed) => State::Failed,
+            Phase::Waiting => State::Waiting,
+            Phase::Preparing { .. } | Phase::Commanded { .. } | Phase::Starting(_) => {
+                State::Starting
+            }
+            Phase::Running(_) => State::Ready,
+            Phase::Ending(_) => State::Stopping,
+            Phase::Stuck(_) => State::Stuck,
+            Phase::Backoff { .. } => State::Backoff,
+        }
+    }
+
+    /// Reports whether the proxy has, or may have, a process of it.
+    pub(super) fn has_process(&self) -> bool {
+        match &self.phase {
+            Phase::Resting(_)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Backoff { .. } => false,
+            Phase::Commanded { .. }
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Ending(_)
+            | Phase::Stuck(_) => true,
+        }
+    }
+
+    pub(super) fn pid(&self) -> Option<Pid> {
+        match &self.phase {
+            Phase::Resting(_)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Backoff { .. } => None,
+            Phase::Commanded { pid, .. } => *pid,
+            Phase::Starting(starting) => Some(starting.pid),
+            Phase::Running(running) => Some(running.pid),
+            Phase::Ending(ending) | Phase::Stuck(ending) => ending.pid,
+        }
+    }
+
+    pub(super) fn started(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Resting(_)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Backoff { .. }
+            | Phase::Commanded { .. } => None,
+            Phase::Starting(starting) => Some(starting.started),
+            Phase::Running(running) => Some(running.started),
+            Phase::Ending(ending) | Phase::Stuck(ending) => ending.started,
+        }
+    }
+
+    /// Reports whether it has reached what an edge asks for.
+    pub(super) fn satisfies(&self, until: Until) -> bool {
+        let done = self.phase == Phase::Resting(Rest::Done);
+        let oneshot = self.spec.kind == Kind::Oneshot;
+        match until {
+            Until::Started => done || matches!(self.phase, Phase::Starting(_) | Phase::Running(_)),
+            Until::Ready => matches!(self.phase, Phase::Running(_)) || (oneshot && done),
+            Until::Done => done,
+            Until::Exited => {
+                done || (self.phase == Phase::Resting(Rest::Failed)
+                    && self.last_end.as_ref().is_some_and(|end| end.exit.is_some()))
+            }
+        }
+    }
+
+    /// Reports whether it is where it should be for good.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self.phase, Phase::Running(_) | Phase::Resting(Rest::Done))
+    }
+
+    /// Returns when the machine must look at it again.
+    pub(super) fn next_time(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Backoff { until } => Some(*until),
+            Phase::Starting(starting) => starting.readiness.next_time(),
+            Phase::Resting(_)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Commanded { .. }
+            | Phase::Running(_)
+            | Phase::Ending(_)
+            | Phase::Stuck(_) => None,
+        }
+    }
+
+    /// Reports whether the policy starts it again after this end (`None`: it never ran its program).
+    pub(super) fn wants_restart_after(&self, exit: Option<Exit>) -> bool {
+        match self.spec.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::OnFailure => !exit.is_some_and(|exit| self.spec.is_success(exit)),
+            RestartPolicy::Never => false,
+        }
+    }
+
+    /// Reports whether its process runs with another specification than today's.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.has_process()
+            && self
+                .launched
+                .is_some_and(|launched| launched != fingerprint(&self.spec))
+    }
+
+    pub(super) fn remember(&mut self, step: PastStep) {
+        if self.past.len() == HISTORY_MAX {
+            self.past.pop_front();
+        }
+        self.past.push_back(step);
+    }
+}
+
+/// Returns a number that changes when a key changes that needs a restart.
+///
+/// It is written into notes and compared by later versions of keepd, so it is built from words and file
+/// forms, never from the debugging form of a type.
+pub(super) fn fingerprint(spec: &ServiceSpec) -> u64 {
+    use keepd_model::{CommandLine, EnvInherit, LogMode};
+    let mut hash = Fnv::default();
+    hash.field(spec.kind.word());
+    match &spec.command {
+        CommandLine::Words(words) => {
+            hash.field("words");
+            words.iter().for_each(|word| hash.field(&word.to_string()));
+        }
+        CommandLine::Shell(line) => {
+            hash.field("shell");
+            hash.field(line);
+        }
+    }
+    hash.field(&spec.working_dir.to_string());
+    hash.field(spec.user.as_deref().unwrap_or("-"));
+    hash.field(&format!("{:o}", spec.umask));
+    for (name, value) in &spec.env {
+        hash.field(name);
+        hash.field(
+            &value
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |value| format!("={value}")),
+        );
+    }
+    match &spec.env_inherit {
+        EnvInherit::All => hash.field("all"),
+        EnvInherit::None => hash.field("none"),
+        EnvInherit::Only(names) => names.iter().for_each(|name| hash.field(name)),
+    }
+    hash.field(if spec.ready.notify { "notify" } else { "-" });
+    match &spec.log.mode {
+        LogMode::File { dir: None } => hash.field("file"),
+        LogMode::File { dir: Some(dir) } => hash.field(&format!("file {dir}")),
+        LogMode::Append { file } => hash.field(&format!("append {file}")),
+        LogMode::Null => hash.field("null"),
+        LogMode::Inherit => hash.field("inherit"),
+    }
+    hash.field(spec.log.stderr.word());
+    hash.0
+}
+
+/// FNV-1a with 64 bits.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn field(&mut self, text: &str) {
+        for byte in text.bytes().chain([0]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+/// Returns the attributes for a start of this specification.
+pub(super) fn attributes(
+    spec: &ServiceSpec,
+    directory: Vec<u8>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    groups: Option<Vec<u32>>,
+) -> Attributes {
+    let base = Attributes {
+        directory: Some(directory),
+        umask: spec.umask,
+        uid,
+        gid,
+        groups,
+        notify: spec.ready.notify,
+        ..Attributes::default()
+    };
+    with_stop(base, spec)
+}
+
+/// Returns the attributes with the keys that take effect at once brought up to date.
+pub(super) fn with_stop(attributes: Attributes, spec: &ServiceSpec) -> Attributes {
+    let kill_mode: KillMode = spec.stop.kill_mode;
+    Attributes {
+        kill_mode,
+        stop_signal: spec.stop.signal,
+        stop_timeout: spec.stop.timeout,
+        ..attributes
+    }
+}

@@ -1,0 +1,514 @@
+//! The connection to the proxy: greeting, dump, adoption, and what each line means.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keepd_model::protocol::{
+    Command, Event, Message, Reply, RequestId, RunReport, RunState, VERSION,
+};
+use keepd_model::{
+    ChangeId, CommandLine, Exit, Generation, Instant, Plan, ServiceName, ServiceSpec,
+};
+
+use super::cause::Cause;
+use super::changes;
+use super::interface::{Happening, Output};
+use super::record::{self, RECORD_KEY, Record, RecordedPhase, SHUTDOWN_KEY};
+use super::service::{
+    Definition, EndWhy, Ending, Manner, Phase, Rest, Running, Service, Starting, Want, fingerprint,
+};
+use super::{MANAGER_NAME, Manager, Sent};
+
+/// How far the conversation with the proxy is.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// There is no connection.
+    Lost,
+    /// `proto` was sent.
+    Greeting,
+    /// A dump is coming in.
+    Dumping(BTreeMap<ServiceName, Seen>),
+    /// Everything the proxy knows is known.
+    Live,
+}
+
+/// What a dump says of one service.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    definition: Definition,
+    notes: BTreeMap<String, Vec<u8>>,
+    run: Option<RunReport>,
+    invocation: Option<u128>,
+    /// The generation from which READY=1 was kept.
+    notified: Option<Generation>,
+}
+
+impl Manager {
+    /// Reports whether plan and proxy are both known.
+    pub fn is_synchronised(&self) -> bool {
+        self.booted && matches!(self.link, Link::Live)
+    }
+
+    pub(super) fn on_boot(&mut self, plan: Plan) {
+        self.plan = plan;
+        self.index_dependents();
+        self.booted = true;
+        if let Link::Dumping(_) | Link::Live = self.link {
+            // The dump came first and could not be held against a plan: ask for another one.
+            self.begin_dump();
+        }
+    }
+
+    pub(super) fn on_connected(&mut self) {
+        self.link = Link::Greeting;
+        let id = self.request_id();
+        self.outputs.push_back(Output::Command {
+            id,
+            command: Command::Proto { version: VERSION },
+        });
+    }
+
+    pub(super) fn on_disconnected(&mut self) {
+        self.link = Link::Lost;
+        self.requests.clear();
+    }
+
+    pub(super) fn begin_dump(&mut self) {
+        self.link = Link::Dumping(BTreeMap::new());
+        self.send_for(Command::StateDump, Sent::Dump);
+    }
+
+    pub(super) fn on_message(&mut self, now: Instant, message: Message) {
+        match message {
+            Message::ProtoAccepted { .. } => {
+                if let Link::Greeting = self.link {
+                    self.send(Command::WatchLogs { on: true });
+                    self.begin_dump();
+                }
+            }
+            Message::Event(event) => self.on_event(now, event),
+            Message::Reply(id, reply) => self.on_reply(now, id, reply),
+            // Lines of plain connections: not meant for us.
+            Message::Text(_) | Message::PlainError(_) | Message::Overflow => {}
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        if let Link::Dumping(_) = self.link {
+            self.on_dump_event(now, event);
+            return;
+        }
+        match event {
+            Event::Run(report) => self.on_run(now, &report),
+            Event::Invocation {
+                name,
+                generation,
+                id,
+            } => {
+                if let Some(service) = self.services.get_mut(&name)
+                    && generation >= service.generation
+                {
+                    service.invocation = Some(id);
+                }
+            }
+            Event::OutputBlocked { name, errno } => {
+                if let Some(service) = self.services.get_mut(&name) {
+                    service.output_blocked = errno;
+                    self.announce(now, Happening::OutputBlocked { name, errno });
+                }
+            }
+            Event::Signal { signal, count, .. } => self.on_signal(now, signal, count),
+            Event::Deleted(name) => self.on_deleted(&name),
+            // Readiness text comes as `Input::Notified`; output and the rest concern only the shell.
+            Event::Notify { .. } | Event::Output { .. } => {}
+            // Echoes of what other controllers set; our own are answered by `ok`.
+            Event::Args(..)
+            | Event::Tags(..)
+            | Event::Set(..)
+            | Event::Env(..)
+            | Event::Log(..)
+            | Event::AutoUp(..)
+            | Event::Note(..)
+            | Event::DumpEnd { .. } => {}
+        }
+    }
+
+    fn on_dump_event(&mut self, now: Instant, event: Event) {
+        let Link::Dumping(seen) = &mut self.link else {
+            return;
+        };
+        match event {
+            Event::Run(report) => {
+                let name = report.name.clone();
+                seen.entry(name).or_default().run = Some(report);
+            }
+            Event::Invocation { name, id, .. } => {
+                seen.entry(name).or_default().invocation = Some(id);
+            }
+            Event::Args(name, arguments) => {
+                seen.entry(name).or_default().definition.arguments = Some(arguments);
+            }
+            Event::Tags(name, tags) => seen.entry(name).or_default().definition.tags = Some(tags),
+            Event::Set(name, attributes) => {
+                seen.entry(name).or_default().definition.attributes = Some(attributes);
+            }
+            Event::Env(name, environment) => {
+                seen.entry(name).or_default().definition.environment = Some(environment);
+            }
+            Event::Log(name, log) => seen.entry(name).or_default().definition.log = Some(log),
+            Event::Note(name, key, value) => {
+                seen.entry(name).or_default().notes.insert(key, value);
+            }
+            Event::Deleted(name) => {
+                seen.remove(&name);
+            }
+            Event::DumpEnd { .. } => {
+                if self.booted {
+                    let seen = std::mem::take(seen);
+                    self.link = Link::Live;
+                    self.adopt(now, seen);
+                }
+            }
+            Event::Signal { signal, count, .. } => self.on_signal(now, signal, count),
+            Event::Notify { .. }
+            | Event::Output { .. }
+            | Event::OutputBlocked { .. }
+            | Event::AutoUp(..) => {}
+        }
+    }
+
+    /// A notification during a dump is kept until the service is known.
+    pub(super) fn note_dumped_ready(&mut self, name: &ServiceName, generation: Generation) -> bool {
+        let Link::Dumping(seen) = &mut self.link else {
+            return false;
+        };
+        seen.entry(name.clone()).or_default().notified = Some(generation);
+        true
+    }
+
+    fn on_reply(&mut self, now: Instant, id: RequestId, reply: Reply) {
+        let Some(sent) = self.requests.remove(&id) else {
+            return;
+        };
+        match (sent, reply) {
+            (Sent::Dump, Reply::Ok | Reply::Exec { .. }) => {}
+            (Sent::Dump, Reply::Fail(_)) => self.begin_dump(),
+            (Sent::Run, Reply::Ok | Reply::Exec { .. }) => {}
+            (Sent::Run, Reply::Fail(_)) => {
+                // The proxy's state is not what we believed: look again, then go on.
+                if let Link::Live = self.link {
+                    self.begin_dump();
+                }
+            }
+            (
+                Sent::Probe {
+                    name,
+                    generation,
+                    index,
+                },
+                reply,
+            ) => {
+                let outcome = match reply {
+                    Reply::Exec {
+                        exit: Exit::Code(0),
+                        ..
+                    } => Ok(()),
+                    Reply::Exec { exit, output } => Err(describe_exec(exit, &output)),
+                    Reply::Ok => Err("no status came".to_owned()),
+                    Reply::Fail(fail) => Err(fail.text),
+                };
+                self.on_probed(now, &name, generation, index, outcome);
+            }
+            (Sent::Reload { name, change }, reply) => {
+                let missed = match reply {
+                    Reply::Ok | Reply::Exec { .. } => None,
+                    Reply::Fail(fail) => Some(format!("cannot signal it: {}", fail.text)),
+                };
+                self.settle_goal(now, &name, change, missed.as_deref());
+            }
+        }
+    }
+
+    /// Holds the proxy's services against the plan: adopts, begins, removes. One path for a first start and
+    /// for a successor.
+    fn adopt(&mut self, now: Instant, mut seen: BTreeMap<ServiceName, Seen>) {
+        self.queue.clear();
+        let own = seen.remove(MANAGER_NAME).unwrap_or_default();
+        let noted = changes::decode_notes(&own.notes);
+        let first = noted.is_empty() && self.changes.is_empty();
+        self.changes.restore(noted);
+        let mut adopted = 0;
+        let planned: Vec<Arc<ServiceSpec>> = self.plan.services.values().cloned().collect();
+        for spec in planned {
+            let seen = seen.remove(&spec.name).unwrap_or_default();
+            let name = spec.name.clone();
+            let known = self.adopt_service(now, spec, seen);
+            adopted += usize::from(known);
+            self.set_timer(&name);
+            self.touch(&name);
+        }
+        for (name, seen) in seen {
+            // What carries our record was ours and is gone from the plan; what does not is foreign.
+            if !name.is_internal() && seen.notes.contains_key(RECORD_KEY) {
+                self.adopt_removed(now, &name, seen);
+            }
+        }
+        if let Some(noted) = own
+            .notes
+            .get(SHUTDOWN_KEY)
+            .and_then(|n| record::decode_shutdown(n))
+        {
+            self.resume_shutdown(noted);
+        }
+        self.resume_changes();
+        self.announce(now, Happening::Synchronised { adopted });
+        if first {
+            self.open_boot(now);
+        }
+        self.touched = self.services.keys().cloned().collect();
+        self.queue = self.touched.clone();
+    }
+
+    /// Returns whether a process was found running.
+    fn adopt_service(&mut self, now: Instant, spec: Arc<ServiceSpec>, seen: Seen) -> bool {
+        let name = spec.name.clone();
+        let record = seen
+            .notes
+            .get(RECORD_KEY)
+            .and_then(|note| Record::decode(note));
+        let mut service = match self.services.remove(&name) {
+            // A dump in the middle of a life: what we know is newer than any note.
+            Some(service) => service,
+            None => Service::new(spec.clone(), now),
+        };
+        if let Some(timer) = service.timer.take() {
+            self.timers.remove(&(timer, name.clone()));
+        }
+        let known_before = service.known.record.is_some();
+        service.known = seen.definition;
+        service.known.record = seen.notes.get(RECORD_KEY).cloned();
+        service.invocation = seen.invocation.or(service.invocation);
+        let record = if known_before {
+            Some(Record::of(&service))
+        } else {
+            record
+        };
+        let run = seen.run;
+        let generation = run.as_ref().map_or(Generation::NONE, |run| run.generation);
+        match &record {
+            Some(record) => restore(&mut service, record),
+            None if self.is_wanted_at_boot(&name) => {
+                service.want = Want::Up;
+                service.want_cause = Cause::Boot;
+            }
+            None => {}
+        }
+        service.spec = spec;
+        service.generation = generation;
+        self.services.insert(name.clone(), service);
+        let Some(run) = run else { return false };
+        self.adopt_run(now, &name, &run, record.as_ref(), seen.notified)
+    }
+
+    /// Derives the phase of a service from the proxy's report and the last record.
+    fn adopt_run(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        run: &RunReport,
+        record: Option<&Record>,
+        notified: Option<Generation>,
+    ) -> bool {
+        let Some(service) = self.services.get_mut(name) else {
+            return false;
+        };
+        let recorded = record.filter(|record| record.generation == run.generation);
+        match run.state {
+            RunState::Forked => {
+                let (generation, pid) = (run.generation, run.pid);
+                service.phase = Phase::Commanded {
+                    generation,
+                    pid,
+                    questions: None,
+                };
+                true
+            }
+            RunState::Up => {
+                let Some(pid) = run.pid else { return false };
+                let ready = match recorded.map(|record| &record.phase) {
+                    Some(RecordedPhase::Ready(ready)) => Some(*ready),
+                    _ => None,
+                };
+                let (generation, started) = (run.generation, run.at);
+                if let Some(ready) = ready {
+                    service.phase = Phase::Running(Running {
+                        generation,
+                        pid,
+                        started,
+                        ready,
+                    });
+                } else {
+                    let notified = notified == Some(generation);
+                    self.resume_starting(now, name, generation, pid, started, notified);
+                }
+                self.restart_if_outdated(now, name);
+                true
+            }
+            RunState::Stopping | RunState::Emptying | RunState::Stuck => {
+                let (why, ready) = match recorded.map(|record| &record.phase) {
+                    Some(RecordedPhase::Ending(why, ready)) => (why.clone(), *ready),
+                    Some(RecordedPhase::Ready(ready)) => (EndWhy::ByItself, Some(*ready)),
+                    _ if service.want != Want::Up => (EndWhy::Unwanted, None),
+                    _ => (EndWhy::ByItself, None),
+                };
+                let ending = Ending {
+                    generation: run.generation,
+                    pid: run.pid,
+                    started: None,
+                    ready,
+                    why,
+                    pressed: Some(Manner::Polite),
+                };
+                service.phase = match run.state {
+                    RunState::Stuck => Phase::Stuck(ending),
+                    _ => Phase::Ending(ending),
+                };
+                true
+            }
+            RunState::Down => {
+                self.adopt_down(now, name, run, recorded);
+                false
+            }
+            // Only keepd's own processes are started by the proxy itself.
+            RunState::Pending => {
+                service.phase = Phase::Resting(Rest::Stopped);
+                false
+            }
+        }
+    }
+
+    fn adopt_down(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        run: &RunReport,
+        recorded: Option<&Record>,
+    ) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        match recorded.map(|record| &record.phase) {
+            Some(RecordedPhase::Resting(rest)) => service.phase = Phase::Resting(*rest),
+            Some(RecordedPhase::Backoff(until)) => {
+                service.phase = Phase::Backoff { until: *until };
+            }
+            // Never started, or on its way to a start that was not commanded: settle begins again.
+            Some(RecordedPhase::Begun) | None => service.phase = Phase::Resting(Rest::Stopped),
+            // It ended while nobody looked: the end is in the report.
+            Some(phase @ (RecordedPhase::Started | RecordedPhase::Ready(_)))
+            | Some(phase @ RecordedPhase::Ending(..)) => {
+                let (why, ready) = match phase {
+                    RecordedPhase::Ending(why, ready) => (why.clone(), *ready),
+                    RecordedPhase::Ready(ready) => (EndWhy::ByItself, Some(*ready)),
+                    RecordedPhase::Started
+                    | RecordedPhase::Begun
+                    | RecordedPhase::Resting(_)
+                    | RecordedPhase::Backoff(_) => (EndWhy::ByItself, None),
+                };
+                service.phase = Phase::Ending(Ending {
+                    generation: run.generation,
+                    pid: run.pid,
+                    started: None,
+                    ready,
+                    why,
+                    pressed: Some(Manner::Polite),
+                });
+                self.on_down(now, name, run);
+            }
+        }
+    }
+
+    /// A service that was ours and is in the plan no more: it is stopped and forgotten.
+    fn adopt_removed(&mut self, now: Instant, name: &ServiceName, seen: Seen) {
+        let spec = ServiceSpec::new(name.clone(), CommandLine::Words(Vec::new()));
+        let cause = Cause::Applied {
+            change: ChangeId(0),
+            keys: Vec::new(),
+        };
+        self.adopt_service(now, Arc::new(spec), seen);
+        if let Some(service) = self.services.get_mut(name) {
+            service.removed = true;
+            service.want = Want::Down(Manner::Polite);
+            service.want_cause = cause;
+        }
+    }
+
+    fn restart_if_outdated(&mut self, now: Instant, name: &ServiceName) {
+        // The manager was lost between accepting a plan and restarting this service.
+        if let Some(service) = self.services.get(name)
+            && service.want == Want::Up
+            && !service.removed
+            && service.is_outdated()
+            && service.kept != Some(fingerprint(&service.spec))
+        {
+            let cause = Cause::Applied {
+                change: ChangeId(0),
+                keys: Vec::new(),
+            };
+            self.begin_restart(now, name, cause);
+        }
+    }
+}
+
+fn restore(service: &mut Service, record: &Record) {
+    service.want = record.want;
+    service.want_cause = record.want_cause.clone();
+    service.cause = record.cause.clone();
+    service.since = record.since;
+    service.end_count = record.end_count;
+    service.restarts = record.restarts;
+    service.ready_after = record.ready_after;
+    service.last_end = record.last_end.clone();
+    service.launched = record.launched;
+    service.kept = record.kept;
+}
+
+/// Keeps a readiness command's own words: they say best why it is not ready.
+fn describe_exec(exit: Exit, output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    match text.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!(
+            "{exit}: {}",
+            line.trim().chars().take(200).collect::<String>()
+        ),
+        None => exit.to_string(),
+    }
+}
+
+impl Starting {
+    /// Returns the run as one that is on its way down.
+    pub(super) fn into_ending(self, why: EndWhy) -> Ending {
+        Ending {
+            generation: self.generation,
+            pid: Some(self.pid),
+            started: Some(self.started),
+            ready: None,
+            why,
+            pressed: None,
+        }
+    }
+}
+
+impl Running {
+    /// Returns the run as one that is on its way down.
+    pub(super) fn into_ending(self, why: EndWhy) -> Ending {
+        Ending {
+            generation: self.generation,
+            pid: Some(self.pid),
+            started: Some(self.started),
+            ready: Some(self.ready),
+            why,
+            pressed: None,
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! What connections ask for: who asked, the answer, and the commands that only store something.
+//!
+//! Every command is refused as a whole before anything changed, or accepted, then carried out: the
+//! answer goes out before the news that follows from it.
+
+use std::time::Duration;
+
+use keepd_model::protocol::{
+    Command, Event, Fail, FailKind, Message, NOTE_BYTES_MAX, NOTES_MAX, Reply, Request, RequestId,
+    VERSION,
+};
+use keepd_model::{Generation, Instant, ServiceName, Signal, Wanted};
+
+use super::connections::{Audience, Connection, Mode};
+use super::service::{Run, Service};
+use super::{ConnectionId, Output, Proxy};
+
+/// The most services.
+pub(super) const SERVICES_MAX: usize = 20_000;
+
+/// Who asked, and how it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// In daemonproxy's language: success is silent, a refusal is an `error` line.
+    Plain(ConnectionId),
+    /// Answered exactly once.
+    Extended(ConnectionId, RequestId),
+}
+
+impl Asker {
+    /// Returns the connection.
+    const fn connection(self) -> ConnectionId {
+        match self {
+            Self::Plain(connection) | Self::Extended(connection, _) => connection,
+        }
+    }
+
+    /// Returns who hears that a setter was accepted: an extended sender has its answer, a plain one
+    /// takes the event for it.
+    const fn audience(self) -> Audience {
+        match self {
+            Self::Plain(_) => Audience::Everyone,
+            Self::Extended(connection, _) => Audience::EveryoneBut(connection),
+        }
+    }
+}
+
+/// Returns a refusal that has nothing to do with a spawn.
+pub(super) fn fail(kind: FailKind, text: String) -> Fail {
+    Fail {
+        kind,
+        spawn: None,
+        text,
+    }
+}
+
+/// Returns the refusal of a command that meant another generation.
+pub(super) fn stale(
+    verb: &str,
+    name: &ServiceName,
+    expected: Generation,
+    present: Generation,
+) -> Fail {
+    fail(
+        FailKind::Stale,
+        format!(
+            "cannot {verb} service \"{name}\": generation {expected} was expected, it is {present}"
+        ),
+    )
+}
+
+/// Returns the refusal of a command that needs the extension.
+fn not_plain() -> Fail {
+    fail(
+        FailKind::UnknownCommand,
+        "unknown command on a plain connection".to_owned(),
+    )
+}
+
+impl Proxy {
+    /// A connection sent a command.
+    pub(super) fn on_request(&mut self, now: Instant, connection: ConnectionId, request: Request) {
+        let Some(known) = self.connections.get(&connection) else {
+            return;
+        };
+        let (asker, outcome) = match (request, &known.mode) {
+            (Request::Plain(command), Mode::Plain { .. } | Mode::Extended(_)) => {
+                let asker = Asker::Plain(connection);
+                (asker, self.run_command(now, asker, command))
+            }
+            (Request::Extended(id, command), Mode::Extended(_)) => {
+                let asker = Asker::Extended(connection, id);
+                (asker, self.run_command(now, asker, command))
+            }
+            (Request::Extended(..), Mode::Plain { .. }) => {
+                (Asker::Plain(connection), Err(not_plain()))
+            }
+        };
+        if let Err(refusal) = outcome {
+            self.refuse(asker, refusal);
+        }
+    }
+
+    /// Tells an asker that its command is accepted.
+    pub(super) fn accept(&mut self, asker: Asker) {
+        match asker {
+            Asker::Plain(_) => {}
+            Asker::Extended(connection, id) => {
+                self.send(connection, Message::Reply(id, Reply::Ok));
+            }
+        }
+    }
+
+    fn refuse(&mut self, asker: Asker, refusal: Fail) {
+        match asker {
+            Asker::Plain(connection) => {
+                self.send(connection, Message::PlainError(refusal.text));
+            }
+            Asker::Extended(connection, id) => {
+                self.send(connection, Message::Reply(id, Reply::Fail(refusal)));
+            }
+        }
+    }
+
+    /// Runs a command. `Ok`: it was accepted and answered, or (`service.exec`) is answered later.
+    fn run_command(&mut self, now: Instant, asker: Asker, command: Command) -> Result<(), Fail> {
+        match command {
+            Command::Proto { version } => self.proto(asker, version),
+            Command::Echo { text } => {
+                if !text.is_empty() {
+                    self.send(asker.connection(), Message::Text(text));
+                }
+                self.accept(asker);
+                Ok(())
+            }
+            Command::StateDump => {
+                self.accept(asker);
+                self.begin_dump(asker.connection());
+                Ok(())
+            }
+            Command::WatchLogs { on } => self.watch_logs(asker, on),
+            Command::Exit => {
+                self.accept(asker);
+                self.close(now, asker.connection());
+                Ok(())
+            }
+            Command::Terminate { code } => {
+                self.accept(asker);
+                self.outputs.push_back(Output::Terminate { code });
+                self.is_terminated = true;
+                Ok(())
+            }
+            Command::SignalClear { signal, count } => {
+                self.clear_signal(signal, count);
+                self.accept(asker);
+                Ok(())
+            }
+            Command::ServiceArgs { name, arguments } => {
+                self.set(now, asker, name, |service, name| {
+                    service.arguments.clone_from(&arguments);
+                    Event::Args(name, arguments)
+                })
+            }
+            Command::ServiceTags { name, tags } => self.set(now, asker, name, |service, name| {
+                service.tags.clone_from(&tags);
+                Event::Tags(name, tags)
+            }),
+            Command::ServiceSet { name, attributes } => {
+                self.set(now, asker, name, |service, name| {
+                    service.attributes.clone_from(&attributes);
+                    Event::Set(name, attributes)
+                })
+            }
+            Command::ServiceEnv { name, environment } => {
+                self.set(now, asker, name, |service, name| {
+                    service.environment.clone_from(&environment);
+                    Event::Env(name, environment)
+                })
+            }
+            Command::ServiceLog { name, log } => self.set(now, asker, name, |service, name| {
+                service.log.clone_from(&log);
+                Event::Log(name, log)
+            }),
+            Command::ServiceAutoUp {
+                name,
+                seconds,
+                always,
+            } => self.set_auto_up(now, asker, &name, seconds, always),
+            Command::ServiceStart { name, expected } => {
+                self.start_by_command(now, asker, &name, expected)
+            }
+            Command::ServiceStop {
+                name,
+                expected,
+                other,
+            } => self.stop(now, asker, &name, expected, other),
+            Command::ServiceSignal {
+                name,
+                expected,
+                signal,
+                scope,
+            } => self.signal_by_command(asker, &name, expected, signal, scope),
+            Command::ServiceExec {
+                name,
+                deadline,
+                arguments,
+            } => self.exec_by_command(now, asker, &name, deadline, arguments),
+            Command::ServiceNote { name, key, value } => self.note(now, asker, &name, key, value),
+            Command::ServiceDelete { name } => self.delete(asker, &name),
+        }
+    }
+
+    /// Returns a service, or the refusal of what `verb` wanted to do with it.
+    pub(super) fn service_mut(
+        &mut self,
+        verb: &str,
+        name: &ServiceName,
+    ) -> Result<&mut Service, Fail> {
+        self.services.get_mut(name).ok_or_else(|| {
+            fail(
+                FailKind::NoSuchService,
+                format!("cannot {verb} service \"{name}\": no such service"),
+            )
+        })
+    }
+
+    /// Returns a service for a setter, which makes it if it is new.
+    fn service_or_new(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        name: &ServiceName,
+    ) -> Result<&mut Service, Fail> {
+        let is_full = self.services.len() >= SERVICES_MAX;
+        if is_full && !self.services.contains_key(name) {
+            let text = format!("cannot allocate a new service: there are {SERVICES_MAX} already");
+            return Err(fail(FailKind::Limit, text));
+        }
+        let extended = match asker {
+            Asker::Plain(_) => false,
+            Asker::Extended(..) => true,
+        };
+        Ok(self
+            .services
+            .entry(name.clone())
+            .or_insert_with(|| Service::new(now, extended)))
+    }
+
+    /// Stores a value and tells it to everybody else.
+    fn set(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        name: ServiceName,
+        change: impl FnOnce(&mut Service, ServiceName) -> Event,
+    ) -> Result<(), Fail> {
+        let service = self.service_or_new(now, asker, &name)?;
+        let event = change(service, name);
+        self.accept(asker);
+        self.broadcast(&event, asker.audience());
+        Ok(())
+    }
+
+    /// `service.auto_up`. `always` holds at once: a service that is down is started, and its `start` line
+    /// comes before the line of the setting.
+    fn set_auto_up(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        name: &ServiceName,
+        seconds: Option<u32>,
+        always: bool,
+    ) -> Result<(), Fail> {
+        let service = self.service_or_new(now, asker, name)?;
+        if let Some(seconds) = seconds {
+            service.auto_up.seconds = seconds.max(1);
+        }
+        service.auto_up.always = always;
+        if always {
+            service.wanted = Wanted::Up;
+        }
+        let event = Event::AutoUp(name.clone(), service.auto_up_seconds());
+        let starts_now = always && matches!(service.run(), Run::Down { .. });
+        self.accept(asker);
+        if starts_now {
+            self.schedule(now, name, now);
+        }
+        self.broadcast(&event, asker.audience());
+        Ok(())
+    }
+
+    /// `service.note`: kept for whoever dumps, told to nobody.
+    fn note(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        name: &ServiceName,
+        key: String,
+        value: Vec<u8>,
+    ) -> Result<(), Fail> {
+        let limit = |what: String| {
+            let text = format!("cannot keep note \"{key}\" of service \"{name}\": {what}");
+            Err(fail(FailKind::Limit, text))
+        };
+        if value.len() > NOTE_BYTES_MAX {
+            return limit(format!("it has more than {NOTE_BYTES_MAX} bytes"));
+        }
+        let service = self.service_or_new(now, asker, name)?;
+        if value.is_empty() {
+            service.notes.remove(&key);
+        } else if service.notes.len() >= NOTES_MAX && !service.notes.contains_key(&key) {
+            return limit(format!("it has {NOTES_MAX} already"));
+        } else {
+            service.notes.insert(key, value);
+        }
+        self.accept(asker);
+        Ok(())
+    }
+
+    /// `service.delete`: only what has no process can be forgotten.
+    fn delete(&mut self, asker: Asker, name: &ServiceName) -> Result<(), Fail> {
+        let service = self.service_mut("delete", name)?;
+        if !service.run().is_at_rest() {
+            let text = format!("cannot delete service \"{name}\": it is still running");
+            return Err(fail(FailKind::Running, text));
+        }
+        self.accept(asker);
+        self.forget(name);
+        self.broadcast(&Event::Deleted(name.clone()), Audience::Everyone);
+        self.outputs
+            .push_back(Output::Forget { name: name.clone() });
+        Ok(())
+    }
+
+    /// `service.exec` needs somebody to answer.
+    fn exec_by_command(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        name: &ServiceName,
+        deadline: Duration,
+        arguments: Vec<Vec<u8>>,
+    ) -> Result<(), Fail> {
+        match asker {
+            Asker::Plain(_) => Err(not_plain()),
+            Asker::Extended(connection, id) => {
+                self.exec(now, (connection, id), name, deadline, arguments)
+            }
+        }
+    }
+
+    /// `proto`: the connection speaks the extension from here on.
+    fn proto(&mut self, asker: Asker, version: u32) -> Result<(), Fail> {
+        let connection = asker.connection();
+        let refused =
+            |kind, why: &str| Err(fail(kind, format!("cannot switch the protocol: {why}")));
+        if version != VERSION {
+            return refused(
+                FailKind::UnknownCommand,
+                &format!("version {version} is unknown, {VERSION} is known"),
+            );
+        }
+        let is_upgraded = self
+            .connections
+            .get_mut(&connection)
+            .is_some_and(Connection::upgrade);
+        if !is_upgraded {
+            return refused(FailKind::Malformed, "the connection is an extended one");
+        }
+        let features = self.settings.features.clone();
+        self.send(
+            connection,
+            Message::ProtoAccepted {
+                version: VERSION,
+                features,
+            },
+        );
+        self.outputs.push_back(Output::Upgrade { connection });
+        Ok(())
+    }
+
+    /// `conn.log`. The shell measures output only while somebody watches.
+    fn watch_logs(&mut self, asker: Asker, on: bool) -> Result<(), Fail> {
+        let was_watched = self.is_output_watched();
+        let known = self.connections.get_mut(&asker.connection());
+        match (asker, known.map(|known| &mut known.mode)) {
+            (Asker::Extended(..), Some(Mode::Extended(extended))) => extended.watches_output = on,
+            (
+                Asker::Plain(_) | Asker::Extended(..),
+                Some(Mode::Plain { .. } | Mode::Extended(_)) | None,
+            ) => return Err(not_plain()),
+        }
+        self.accept(asker);
+        self.tell_output_watched(was_watched);
+        Ok(())
+    }
+
+    /// `signal.clear`: subtracts, not below zero. What is not pending is not kept.
+    fn clear_signal(&mut self, signal: Signal, count: u64) {
+        if let Some(pending) = self.signals.get_mut(&signal) {
+            pending.count = pending.count.saturating_sub(count);
+            if pending.count == 0 {
+                self.signals.remove(&signal);
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Who listens, what each may hear, and what becomes of news while a connection cannot take any.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use keepd_model::Instant;
+use keepd_model::protocol::{Event, Message};
+
+use super::backlog::{Backlog, service_of};
+use super::dump::Dump;
+use super::{ConnectionId, Output, Proxy};
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Whether it can be written to.
+    pub(super) output: bool,
+    /// Whether its buffer in the shell is full.
+    pub(super) full: bool,
+    /// Dumps that are not written yet, in the order in which they were asked for.
+    pub(super) dumps: VecDeque<Dump>,
+    pub(super) mode: Mode,
+}
+
+/// The language of a connection, with what only that language needs.
+#[derive(Debug)]
+pub(super) enum Mode {
+    /// daemonproxy's.
+    Plain {
+        /// Lines were dropped since it is full.
+        overflowed: bool,
+    },
+    /// With the extension.
+    Extended(Extended),
+}
+
+/// What an extended connection needs.
+#[derive(Debug, Default)]
+pub(super) struct Extended {
+    /// Whether it asked for `service.output`.
+    pub(super) watches_output: bool,
+    /// How many dumps it got.
+    pub(super) dumps_ended: u64,
+    /// What it could not be told yet.
+    pub(super) backlog: Backlog,
+}
+
+/// To whom news goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    Everyone,
+    EveryoneBut(ConnectionId),
+    Extended,
+    Plain,
+}
+
+impl Connection {
+    const fn new(output: bool) -> Self {
+        Self {
+            output,
+            full: false,
+            dumps: VecDeque::new(),
+            mode: Mode::Plain { overflowed: false },
+        }
+    }
+
+    /// Makes it an extended one. Returns whether it was not one already.
+    pub(super) fn upgrade(&mut self) -> bool {
+        match self.mode {
+            Mode::Plain { .. } => {
+                self.mode = Mode::Extended(Extended::default());
+                true
+            }
+            Mode::Extended(_) => false,
+        }
+    }
+
+    /// Reports whether this connection is told an event at all.
+    fn hears(&self, event: &Event) -> bool {
+        let is_in_old_language = match event {
+            Event::Run(_)
+            | Event::Args(..)
+            | Event::Tags(..)
+            | Event::AutoUp(..)
+            | Event::Deleted(_) => service_of(event).is_some_and(|name| !name.is_internal()),
+            Event::Signal { .. } => true,
+            Event::Invocation { .. }
+            | Event::Notify { .. }
+            | Event::Output { .. }
+            | Event::OutputBlocked { .. }
+            | Event::Set(..)
+            | Event::Env(..)
+            | Event::Log(..)
+            | Event::Note(..)
+            | Event::DumpEnd { .. } => false,
+        };
+        match &self.mode {
+            Mode::Plain { .. } => is_in_old_language,
+            Mode::Extended(extended) => {
+                extended.watches_output || !matches!(event, Event::Output { .. })
+            }
+        }
+    }
+
+    /// Reports whether it belongs to an audience.
+    fn is_among(&self, id: ConnectionId, audience: Audience) -> bool {
+        match (audience, &self.mode) {
+            (Audience::Everyone, _)
+            | (Audience::Extended, Mode::Extended(_))
+            | (Audience::Plain, Mode::Plain { .. }) => true,
+            (Audience::EveryoneBut(other), _) => id != other,
+            (Audience::Extended, Mode::Plain { .. }) | (Audience::Plain, Mode::Extended(_)) => {
+                false
+            }
+        }
+    }
+
+    /// Returns the message if it can be sent now. Otherwise a plain connection loses it and is told so
+    /// later, and an extended one keeps it. What is kept goes first, so that order holds.
+    fn offer(&mut self, message: Message) -> Option<Message> {
+        if !self.output {
+            return None;
+        }
+        match &mut self.mode {
+            Mode::Plain { .. } if !self.full => Some(message),
+            Mode::Plain { overflowed } => {
+                *overflowed = true;
+                None
+            }
+            Mode::Extended(extended) if !self.full && extended.backlog.is_empty() => Some(message),
+            Mode::Extended(extended) => {
+                extended.backlog.add(message);
+                None
+            }
+        }
+    }
+
+    /// Reports whether there is something that it has still to be told.
+    pub(super) fn is_behind(&self) -> bool {
+        let has_backlog = match &self.mode {
+            Mode::Plain { .. } => false,
+            Mode::Extended(extended) => !extended.backlog.is_empty(),
+        };
+        has_backlog || !self.dumps.is_empty()
+    }
+
+    /// Reports whether more was kept for it than can ever be useful.
+    fn is_hopeless(&self) -> bool {
+        match &self.mode {
+            Mode::Plain { .. } => false,
+            Mode::Extended(extended) => extended.backlog.is_over_limit(),
+        }
+    }
+}
+
+impl Proxy {
+    /// A connection was made: it hears the pending signals without asking.
+    pub(super) fn on_connected(&mut self, id: ConnectionId, output: bool) {
+        self.connections.insert(id, Connection::new(output));
+        for event in self.signal_events() {
+            self.send(id, Message::Event(event));
+        }
+    }
+
+    /// A connection ended: its jobs have nobody left to answer.
+    pub(super) fn on_disconnected(&mut self, now: Instant, id: ConnectionId) {
+        let was_watched = self.is_output_watched();
+        if self.connections.remove(&id).is_some() {
+            self.abandon_jobs(now, id);
+            self.tell_output_watched(was_watched);
+        }
+    }
+
+    /// Closes a connection from our side. Nothing more is read from it.
+    pub(super) fn close(&mut self, now: Instant, id: ConnectionId) {
+        self.outputs.push_back(Output::Close { connection: id });
+        self.on_disconnected(now, id);
+    }
+
+    /// The shell's buffer for a connection is full.
+    pub(super) fn on_full(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.full = true;
+        }
+    }
+
+    /// The shell's buffer is empty again. What was kept is sent by [`Proxy::resume_connections`].
+    pub(super) fn on_drained(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.full = false;
+        match &mut connection.mode {
+            Mode::Plain { overflowed } => {
+                if mem::take(overflowed) {
+                    self.send(id, Message::Overflow);
+                }
+            }
+            Mode::Extended(_) => {}
+        }
+    }
+
+    /// Sends a message to one connection, or keeps it.
+    pub(super) fn send(&mut self, id: ConnectionId, message: Message) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let message = connection.offer(message);
+            self.outputs.extend(message.map(|message| Output::Send {
+                connection: id,
+                message,
+            }));
+        }
+    }
+
+    /// Tells news to everybody of an audience who may hear it.
+    pub(super) fn broadcast(&mut self, event: &Event, audience: Audience) {
+        for (id, connection) in &mut self.connections {
+            if connection.is_among(*id, audience)
+                && connection.hears(event)
+                && let Some(message) = connection.offer(Message::Event(event.clone()))
+            {
+                self.outputs.push_back(Output::Send {
+                    connection: *id,
+                    message,
+                });
+            }
+        }
+    }
+
+    /// Closes connections that are so far behind that a new dump is cheaper than what was kept.
+    pub(super) fn close_hopeless(&mut self, now: Instant) {
+        while let Some(id) = self
+            .connections
+            .iter()
+            .find_map(|(id, connection)| connection.is_hopeless().then_some(*id))
+        {
+            self.close(now, id);
+        }
+    }
+
+    /// Produces the next piece of what was kept or is being dumped, for the first connection that can
+    /// take it. Called only when nothing else is to be done, so the shell can say `Full` between two
+    /// pieces, and no dump is ever whole in memory.
+    pub(super) fn resume_connections(&mut self) {
+        while self.outputs.is_empty()
+            && let Some((id, connection)) = self
+                .connections
+                .iter_mut()
+                .find(|(_, connection)| !connection.full && connection.is_behind())
+        {
+            let id = *id;
+            let kept = match &mut connection.mode {
+                Mode::Plain { .. } => None,
+                Mode::Extended(extended) => extended.backlog.take_first(),
+            };
+            // A piece may be empty (a service that this connection may not see); then the next is due.
+            let messages = kept.unwrap_or_else(|| self.next_dump_messages(id));
+            self.outputs
+                .extend(messages.into_iter().map(|message| Output::Send {
+                    connection: id,
+                    message,
+                }));
+        }
+    }
+
+    /// Reports whether any connection asked for `service.output`.
+    pub(super) fn is_output_watched(&self) -> bool {
+        self.connections
+            .values()
+            .any(|connection| match &connection.mode {
+                Mode::Plain { .. } => false,
+                Mode::Extended(extended) => extended.watches_output,
+            })
+    }
+
+    /// Tells the shell if that changed.
+    pub(super) fn tell_output_watched(&mut self, was_watched: bool) {
+        let on = self.is_output_watched();
+        if on != was_watched {
+            self.outputs.push_back(Output::WatchOutput { on });
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What the proxy machine hears and what it asks for.
+
+use keepd_model::protocol::{Attributes, Environment, LogTarget, Message, Request, Stream};
+use keepd_model::{Errno, Exit, Generation, Pid, ServiceName, Signal, SpawnFailure};
+
+/// A connection, numbered by the shell in the order of arrival and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A command that runs in the context of a service (`service.exec`), numbered by the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// Whose process, group, log or error pipe something is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// One generation of a service.
+    Service(ServiceName, Generation),
+    /// A `service.exec`.
+    Job(JobId),
+}
+
+/// News for the proxy machine.
+///
+/// Within one turn the shell reports in this order: spawn reports, deaths, empty groups, notifications
+/// and output, signals, then lines of connections; so a command never overtakes the death before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A connection was made. It begins as a plain one.
+    Connected {
+        /// Its number.
+        connection: ConnectionId,
+        /// Whether it can be written to (a configuration file cannot).
+        output: bool,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// Its number.
+        connection: ConnectionId,
+    },
+    /// A connection sent a command.
+    Request {
+        /// Its number.
+        connection: ConnectionId,
+        /// What it asks.
+        request: Request,
+    },
+    /// A connection sent a line that is no command; the shell made the answer from the error.
+    Refused {
+        /// Its number.
+        connection: ConnectionId,
+        /// The answer.
+        answer: Message,
+    },
+    /// A connection's output buffer is full: nothing more fits until `Drained`.
+    Full {
+        /// Its number.
+        connection: ConnectionId,
+    },
+    /// A connection's output buffer is empty again.
+    Drained {
+        /// Its number.
+        connection: ConnectionId,
+    },
+    /// A clone was made, or failed before there was a process. Comes before any other news of the owner.
+    Spawned {
+        /// Whose.
+        owner: Owner,
+        /// The process, or the step that failed.
+        outcome: Result<Pid, SpawnFailure>,
+    },
+    /// The child executed its program, or reports the step that failed.
+    Report {
+        /// Whose.
+        owner: Owner,
+        /// What it reports.
+        outcome: SpawnOutcome,
+    },
+    /// A child of ours was reaped. Strangers (adopted orphans) are reported too and ignored.
+    Reaped {
+        /// The process.
+        pid: Pid,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Answer to [`Output::WatchGroup`]: no process is left in the group, and its output is written.
+    GroupEmpty {
+        /// Whose group.
+        owner: Owner,
+    },
+    /// A datagram came on the notify socket of a service.
+    Notify {
+        /// The service.
+        name: ServiceName,
+        /// The sender, as the kernel says.
+        pid: Pid,
+        /// The text, bounded by the shell.
+        text: Vec<u8>,
+    },
+    /// Output of a service was written up to this offset.
+    Output {
+        /// The service.
+        name: ServiceName,
+        /// The stream.
+        stream: Stream,
+        /// Bytes since the stream began.
+        offset: u64,
+    },
+    /// Output of a service cannot be written for now (`Some`), or can be again (`None`).
+    OutputBlocked {
+        /// The service.
+        name: ServiceName,
+        /// Why.
+        errno: Option<Errno>,
+    },
+    /// Output of a job, in order; the machine keeps the first bytes.
+    JobOutput {
+        /// The job.
+        job: JobId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The proxy itself got a signal.
+    Signal {
+        /// Which.
+        signal: Signal,
+        /// How often since the last report.
+        count: u64,
+    },
+}
+
+/// What a child reports through its error pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnOutcome {
+    /// The program runs (the pipe ended without an error).
+    Executed,
+    /// A step failed; the child ends by itself and is reaped like any other.
+    Failed(SpawnFailure),
+}
+
+/// What the shell is asked to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write a line to a connection. Dropped by the shell if the connection is gone.
+    Send {
+        /// To whom.
+        connection: ConnectionId,
+        /// What.
+        message: Message,
+    },
+    /// From here on the connection's lines are extended ones (after `proto`).
+    Upgrade {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Flush and close a connection.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Start a generation of a service; answered by [`Input::Spawned`].
+    Spawn(Box<ServiceSpawn>),
+    /// Start a job; answered by [`Input::Spawned`].
+    SpawnJob(Box<JobSpawn>),
+    /// Signal the main process (a child not yet reaped).
+    SignalMain {
+        /// Whose.
+        owner: Owner,
+        /// Its process.
+        pid: Pid,
+        /// What.
+        signal: Signal,
+    },
+    /// Signal the process group of the main process (plain connections).
+    SignalProcessGroup {
+        /// The leader.
+        pid: Pid,
+        /// What.
+        signal: Signal,
+    },
+    /// Signal every process of the group; KILL ends the group at once.
+    SignalGroup {
+        /// Whose.
+        owner: Owner,
+        /// What.
+        signal: Signal,
+    },
+    /// Say [`Input::GroupEmpty`] once no process of the group is left; the main process is reaped.
+    WatchGroup {
+        /// Whose.
+        owner: Owner,
+    },
+    /// The service is forgotten: close its pipes, log files and notify socket.
+    Forget {
+        /// Which.
+        name: ServiceName,
+    },
+    /// Tell [`Input::Output`] for services from now on, or no longer.
+    WatchOutput {
+        /// Whether.
+        on: bool,
+    },
+    /// End the proxy, after everything before this was written. Services are not touched.
+    Terminate {
+        /// The exit code.
+        code: u8,
+    },
+}
+
+/// Everything a start needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpawn {
+    /// The service.
+    pub name: ServiceName,
+    /// The new generation.
+    pub generation: Generation,
+    /// Program and arguments; not empty.
+    pub arguments: Vec<Vec<u8>>,
+    /// Differences to the proxy's environment.
+    pub environment: Environment,
+    /// Process attributes.
+    pub attributes: Attributes,
+    /// Where output goes.
+    pub log: LogTarget,
+    /// INVOCATION_ID of this generation.
+    pub invocation: u128,
+    /// Made by an extended connection: own session, group leaf and keepd's variables. Plain services get
+    /// what daemonproxy gives: the proxy's session, umask 077, the environment unchanged, null descriptors.
+    pub extended: bool,
+}
+
+/// Everything a job needs. Its standard output and error go to the asker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSpawn {
+    /// Its number.
+    pub job: JobId,
+    /// In the context of this service.
+    pub name: ServiceName,
+    /// Program and arguments; not empty.
+    pub arguments: Vec<Vec<u8>>,
+    /// Of the service.
+    pub environment: Environment,
+    /// Of the service.
+    pub attributes: Attributes,
+}

@@ -1,0 +1,154 @@
+//! What is always true between two inputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepd_model::protocol::{NOTE_BYTES_MAX, NOTES_MAX, RunState};
+use keepd_model::{Generation, Pid, Wanted};
+
+use super::commands::SERVICES_MAX;
+use super::connections::Mode;
+use super::jobs::{JOBS_MAX, JobPhase, SERVICE_JOBS_MAX};
+use super::service::{NOTIFICATIONS_MAX, Run, Timer};
+use super::{Owner, Proxy};
+
+impl Proxy {
+    /// Checks the numbered sentences below, for tests and the simulation.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first sentence that does not hold, with what breaks it.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.check_indexes()?;
+        self.check_services()?;
+        self.check_jobs()?;
+        self.check_connections()
+    }
+
+    fn check_indexes(&self) -> Result<(), String> {
+        let of_services = self.services.iter().filter_map(|(name, service)| {
+            let due = service.run().deadline()?;
+            Some((due, Timer::Service(name.clone())))
+        });
+        let of_jobs = self
+            .jobs
+            .iter()
+            .filter_map(|(id, job)| Some((job.due()?, Timer::Job(*id))));
+        let timers: BTreeSet<_> = of_services.chain(of_jobs).collect();
+        ensure(timers == self.timers, || {
+            "1. the timers are exactly the deadlines of services and jobs".to_owned()
+        })?;
+        let mut processes: BTreeMap<Pid, Owner> = BTreeMap::new();
+        let mains = self.services.iter().filter_map(|(name, service)| {
+            let main = service.run().main().map(|main| main.pid)?;
+            Some((main, Owner::Service(name.clone(), service.generation)))
+        });
+        let jobs = self
+            .jobs
+            .iter()
+            .filter_map(|(id, job)| Some((job.pid()?, Owner::Job(*id))));
+        for (pid, owner) in mains.chain(jobs) {
+            let other = processes.insert(pid, owner);
+            ensure(other.is_none(), || {
+                format!("2. no process is the main process of two owners: {pid}, {other:?}")
+            })?;
+        }
+        ensure(processes == self.processes, || {
+            "3. the process index holds exactly the main processes that were not reaped".to_owned()
+        })
+    }
+
+    fn check_services(&self) -> Result<(), String> {
+        ensure(self.services.len() <= SERVICES_MAX, || {
+            format!("4. there are at most {SERVICES_MAX} services")
+        })?;
+        for (name, service) in &self.services {
+            let run = service.run();
+            let has_run = service.generation != Generation::NONE;
+            ensure(run.is_at_rest() || has_run, || {
+                format!("5. a service that was never started has no process: \"{name}\"")
+            })?;
+            ensure(run.ended().is_none() || has_run, || {
+                format!("6. a service that was never started has no end: \"{name}\"")
+            })?;
+            ensure(
+                !matches!(run, Run::Pending { .. }) || service.wanted == Wanted::Up,
+                || format!("7. nothing starts by itself after a stop: \"{name}\""),
+            )?;
+            let is_emptied = run.state() == RunState::Emptying;
+            let had_process = run.ended().is_some_and(|ended| ended.pid.is_some());
+            ensure(!is_emptied || had_process, || {
+                format!("8. only a group that had a main process is emptied: \"{name}\"")
+            })?;
+            ensure(
+                service.notes.len() <= NOTES_MAX
+                    && service
+                        .notes
+                        .values()
+                        .all(|note| !note.is_empty() && note.len() <= NOTE_BYTES_MAX),
+                || format!("9. notes are bounded, and none is empty: \"{name}\""),
+            )?;
+            ensure(service.notifications.len() <= NOTIFICATIONS_MAX, || {
+                format!("10. at most {NOTIFICATIONS_MAX} notifications are kept: \"{name}\"")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_jobs(&self) -> Result<(), String> {
+        ensure(self.jobs.len() <= JOBS_MAX, || {
+            format!("11. there are at most {JOBS_MAX} jobs")
+        })?;
+        let mut of_service = BTreeMap::new();
+        for (id, job) in &self.jobs {
+            let count = of_service.entry(&job.name).or_insert(0_usize);
+            *count += 1;
+            ensure(*count <= SERVICE_JOBS_MAX, || {
+                format!(
+                    "12. a service has at most {SERVICE_JOBS_MAX} jobs: \"{}\"",
+                    job.name
+                )
+            })?;
+            let is_connected = job
+                .asker
+                .is_none_or(|(connection, _)| self.connections.contains_key(&connection));
+            ensure(is_connected, || {
+                format!("13. a job is awaited only by a connection that is there: {id:?}")
+            })?;
+            let fits = match job.phase {
+                JobPhase::Running { .. } => job.asker.is_some(),
+                JobPhase::Killed { .. } => job.asker.is_none(),
+                JobPhase::Spawning | JobPhase::Emptying { .. } => true,
+            };
+            ensure(fits, || {
+                format!(
+                    "14. a job runs while somebody waits, and is killed when nobody does: {id:?}"
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_connections(&self) -> Result<(), String> {
+        for (id, connection) in &self.connections {
+            ensure(connection.output || !connection.is_behind(), || {
+                format!("15. nothing is kept for a connection that hears nothing: {id:?}")
+            })?;
+            match &connection.mode {
+                Mode::Plain { overflowed } => ensure(!overflowed || connection.full, || {
+                    format!("16. a plain connection loses lines only while it is full: {id:?}")
+                })?,
+                Mode::Extended(extended) => extended.backlog.check().map_err(|why| {
+                    format!("17. what is kept has one place in the order: {id:?}: {why}")
+                })?,
+            }
+        }
+        let are_pending = self.signals.values().all(|pending| pending.count > 0);
+        ensure(are_pending, || {
+            "18. only signals that are pending are kept".to_owned()
+        })
+    }
+}
+
+fn ensure(holds: bool, sentence: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(sentence()) }
+}

@@ -1,0 +1,296 @@
+//! The four verbs, and news that changes no run.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use keepd_model::protocol::{Event, NOTIFY_BYTES_MAX, RunState, Stream};
+use keepd_model::{Errno, Exit, Generation, Instant, Pid, ServiceName, Signal, Wanted};
+
+use super::connections::{Audience, Connection, Mode};
+use super::jobs::Job;
+use super::service::{NOTIFICATIONS_MAX, Notification, Run, Service, Timer};
+use super::{ConnectionId, Input, JobId, Output, Owner};
+
+/// What a proxy machine is made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Where INVOCATION_IDs come from; another one for each process that runs a machine.
+    pub seed: u128,
+    /// Words for what the proxy can do beyond the version, told in the answer to `proto`.
+    pub features: Vec<String>,
+}
+
+/// The mechanism: services, their processes, and the connections that command and watch them.
+#[derive(Debug)]
+pub struct Proxy {
+    pub(super) settings: Settings,
+    pub(super) services: BTreeMap<ServiceName, Service>,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    /// Signals that the proxy got and nobody cleared.
+    pub(super) signals: BTreeMap<Signal, PendingSignal>,
+    /// Main processes that were not reaped yet.
+    pub(super) processes: BTreeMap<Pid, Owner>,
+    /// What is due, and when.
+    pub(super) timers: BTreeSet<(Instant, Timer)>,
+    pub(super) outputs: VecDeque<Output>,
+    /// Generations started so far, of all services; part of each INVOCATION_ID.
+    pub(super) starts: u64,
+    /// The number of the last job.
+    pub(super) jobs_made: u64,
+    /// `terminate` was accepted: the shell ends, and nothing is decided any more. It is no state of a
+    /// service, so it stands alone.
+    pub(super) is_terminated: bool,
+}
+
+/// A signal that the proxy got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PendingSignal {
+    /// When the last one came.
+    pub(super) at: Instant,
+    pub(super) count: u64,
+}
+
+/// What a test or a simulation may see of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceView<'machine> {
+    /// Its name.
+    pub name: &'machine ServiceName,
+    /// The last generation that was started.
+    pub generation: Generation,
+    /// What the last command asked for.
+    pub wanted: Wanted,
+    /// What it is doing.
+    pub state: RunState,
+    /// The main process that was not reaped yet.
+    pub pid: Option<Pid>,
+}
+
+impl Proxy {
+    /// Returns a machine without services and connections.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            services: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            starts: 0,
+            jobs_made: 0,
+            is_terminated: false,
+        }
+    }
+
+    /// Takes news. After `terminate` all news is ignored.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        if self.is_terminated {
+            return;
+        }
+        match input {
+            Input::Connected { connection, output } => self.on_connected(connection, output),
+            Input::Disconnected { connection } => self.on_disconnected(now, connection),
+            Input::Request {
+                connection,
+                request,
+            } => self.on_request(now, connection, request),
+            Input::Refused { connection, answer } => self.send(connection, answer),
+            Input::Full { connection } => self.on_full(connection),
+            Input::Drained { connection } => self.on_drained(connection),
+            Input::Spawned { owner, outcome } => match owner {
+                Owner::Service(name, generation) => {
+                    self.on_service_spawned(now, &name, generation, outcome);
+                }
+                Owner::Job(id) => self.on_job_spawned(now, id, outcome),
+            },
+            Input::Report { owner, outcome } => match owner {
+                Owner::Service(name, generation) => {
+                    self.on_service_report(now, &name, generation, outcome);
+                }
+                Owner::Job(id) => self.on_job_report(id, outcome),
+            },
+            Input::Reaped { pid, exit } => self.on_reaped(now, pid, exit),
+            Input::GroupEmpty { owner } => match owner {
+                Owner::Service(name, generation) => {
+                    self.on_service_group_empty(now, &name, generation);
+                }
+                Owner::Job(id) => self.on_job_group_empty(id),
+            },
+            Input::Notify { name, pid, text } => self.on_notify(&name, pid, text),
+            Input::Output {
+                name,
+                stream,
+                offset,
+            } => self.on_output(name, stream, offset),
+            Input::OutputBlocked { name, errno } => self.on_output_blocked(&name, errno),
+            Input::JobOutput { job, bytes } => self.on_job_output(job, &bytes),
+            Input::Signal { signal, count } => self.on_signal(now, signal, count),
+        }
+        self.close_hopeless(now);
+    }
+
+    /// Carries out everything that is due. Afterwards [`Proxy::poll_timeout`] is later than `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.is_terminated {
+            return;
+        }
+        // What is due is decided first: a step that becomes due by another one waits for the next call
+        // at the end of the clock, where nothing lies after `now`.
+        let due: Vec<(Instant, Timer)> = self
+            .timers
+            .iter()
+            .take_while(|(due, _)| *due <= now)
+            .cloned()
+            .collect();
+        for entry in due {
+            if self.timers.contains(&entry) {
+                match entry.1 {
+                    Timer::Service(name) => self.on_service_timer(now, &name),
+                    Timer::Job(id) => self.on_job_timer(now, id),
+                }
+            }
+        }
+        self.close_hopeless(now);
+    }
+
+    /// Returns when [`Proxy::handle_timeout`] must be called at the latest, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.is_terminated {
+            true => None,
+            false => self.timers.first().map(|(due, _)| *due),
+        }
+    }
+
+    /// Returns the next thing to do.
+    ///
+    /// To be called until it returns nothing after each input, and before the next command of any
+    /// connection. When a buffer becomes full meanwhile, [`Input::Full`] is to be given at once: dumps and
+    /// what was kept for a connection are produced here, piece by piece, only while there is room.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && !self.is_terminated {
+            self.resume_connections();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Returns every service by name.
+    pub fn services(&self) -> impl Iterator<Item = ServiceView<'_>> {
+        self.services.iter().map(|(name, service)| ServiceView {
+            name,
+            generation: service.generation,
+            wanted: service.wanted,
+            state: service.run().state(),
+            pid: service.run().main().map(|main| main.pid),
+        })
+    }
+
+    /// Returns the jobs of which something is left, answered or not.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.jobs.keys().copied()
+    }
+
+    /// Returns how many ends of services slow connections were not told, of those that are connected.
+    pub fn ends_dropped(&self) -> u64 {
+        self.connections
+            .values()
+            .map(|connection| match &connection.mode {
+                Mode::Plain { .. } => 0,
+                Mode::Extended(extended) => extended.backlog.ends_dropped,
+            })
+            .sum()
+    }
+
+    /// A child was reaped. Strangers are none of ours.
+    fn on_reaped(&mut self, now: Instant, pid: Pid, exit: Exit) {
+        match self.processes.get(&pid).cloned() {
+            Some(Owner::Service(name, _)) => self.on_service_reaped(now, &name, exit),
+            Some(Owner::Job(id)) => self.on_job_reaped(now, id, exit),
+            None => {}
+        }
+    }
+
+    /// A notification is told to extended connections, and kept for those that come later.
+    fn on_notify(&mut self, name: &ServiceName, pid: Pid, mut text: Vec<u8>) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        match service.run() {
+            Run::Forked { .. }
+            | Run::Up { .. }
+            | Run::Stopping { .. }
+            | Run::Emptying { .. }
+            | Run::Stuck { .. } => {}
+            // Whoever sent this is not of a generation that runs.
+            Run::Down { .. } | Run::Pending { .. } | Run::Spawning { .. } => return,
+        }
+        text.truncate(NOTIFY_BYTES_MAX);
+        if service.notifications.len() >= NOTIFICATIONS_MAX {
+            service.notifications.pop_front();
+        }
+        service.notifications.push_back(Notification {
+            pid,
+            text: text.clone(),
+        });
+        let event = Event::Notify {
+            name: name.clone(),
+            generation: service.generation,
+            pid,
+            text,
+        };
+        self.broadcast(&event, Audience::Everyone);
+    }
+
+    fn on_output(&mut self, name: ServiceName, stream: Stream, offset: u64) {
+        if self.services.contains_key(&name) {
+            let event = Event::Output {
+                name,
+                stream,
+                offset,
+            };
+            self.broadcast(&event, Audience::Everyone);
+        }
+    }
+
+    fn on_output_blocked(&mut self, name: &ServiceName, errno: Option<Errno>) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        if service.output_blocked != errno {
+            service.output_blocked = errno;
+            let event = Event::OutputBlocked {
+                name: name.clone(),
+                errno,
+            };
+            self.broadcast(&event, Audience::Everyone);
+        }
+    }
+
+    /// The proxy itself got a signal. It is counted until somebody clears it.
+    fn on_signal(&mut self, now: Instant, signal: Signal, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let pending = self
+            .signals
+            .entry(signal)
+            .or_insert(PendingSignal { at: now, count: 0 });
+        pending.at = now;
+        pending.count = pending.count.saturating_add(count);
+        let event = Event::Signal {
+            signal,
+            at: now,
+            count: pending.count,
+        };
+        self.broadcast(&event, Audience::Everyone);
+    }
+
+    /// Forgets a service that is down. Its timer goes with it.
+    pub(super) fn forget(&mut self, name: &ServiceName) {
+        if let Some(service) = self.services.remove(name)
+            && let Some(due) = service.run().deadline()
+        {
+            self.timers.remove(&(due, Timer::Service(name.clone())));
+        }
+    }
+}

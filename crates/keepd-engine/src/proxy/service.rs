@@ -1,0 +1,408 @@
+//! What the proxy knows of one service: its definition, and the run of its last generation.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use keepd_model::protocol::{
+    Attributes, Environment, Event, LogTarget, RunEnd, RunReport, RunState,
+};
+use keepd_model::{Errno, Generation, Instant, Pid, ServiceName, SpawnFailure, Wanted};
+
+use super::connections::Audience;
+use super::stop::StopOrder;
+use super::{Owner, Proxy};
+
+/// The most notifications of one generation that are kept for a controller that comes later.
+pub(super) const NOTIFICATIONS_MAX: usize = 16;
+
+/// A definition and a run.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// Whether an extended connection made it.
+    pub(super) extended: bool,
+    /// Program and arguments of the next start.
+    pub(super) arguments: Vec<Vec<u8>>,
+    /// Free words.
+    pub(super) tags: Vec<Vec<u8>>,
+    /// Process attributes.
+    pub(super) attributes: Attributes,
+    /// Differences to the proxy's environment, for the next start.
+    pub(super) environment: Environment,
+    /// Where output goes from the next start on.
+    pub(super) log: LogTarget,
+    /// daemonproxy's restart interval.
+    pub(super) auto_up: AutoUp,
+    /// What controllers want to find again.
+    pub(super) notes: BTreeMap<String, Vec<u8>>,
+    /// The last generation that was started.
+    pub(super) generation: Generation,
+    /// The INVOCATION_ID of that generation.
+    pub(super) invocation: u128,
+    /// What the last command asked for: without `Up` nothing starts by itself.
+    pub(super) wanted: Wanted,
+    /// Ends that count for the delays of `respawn`.
+    pub(super) respawn_count: usize,
+    /// The last notifications of the present generation.
+    pub(super) notifications: VecDeque<Notification>,
+    /// Why output cannot be written, while it cannot.
+    pub(super) output_blocked: Option<Errno>,
+    /// What it is doing. Only [`Proxy::transition`] writes it.
+    run: Run,
+}
+
+/// `service.auto_up`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AutoUp {
+    /// At least this many seconds from one start to the next; at least 1.
+    pub(super) seconds: u32,
+    /// Whether it restarts at all; the interval is remembered without it.
+    pub(super) always: bool,
+}
+
+/// A datagram that came on the notify socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Notification {
+    pub(super) pid: Pid,
+    pub(super) text: Vec<u8>,
+}
+
+/// A main process that was not reaped yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Main {
+    pub(super) pid: Pid,
+    /// When it was cloned.
+    pub(super) started: Instant,
+    /// Whether its generation has a group of its own, which can be signalled and waited for. Taken at
+    /// the start, because `place` may be set to something else while it runs.
+    pub(super) leaf: bool,
+    /// The step at which it failed to become its program.
+    pub(super) failure: Option<SpawnFailure>,
+}
+
+/// The end of a generation's main process, or of the attempt to make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) at: Instant,
+    pub(super) end: RunEnd,
+    /// `None` if the clone itself failed.
+    pub(super) pid: Option<Pid>,
+    /// When it was cloned, or should have been.
+    pub(super) started: Instant,
+}
+
+/// How far an end is driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Asked politely; KILL follows at a time.
+    Polite { kill_due: Instant },
+    /// KILL was sent and is sent again at a time.
+    Killed { again: Instant },
+}
+
+/// What is still there long after KILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// The main process.
+    Main(Main),
+    /// Others of the group; the main process ended.
+    Group(Ended),
+}
+
+/// The run of the last generation; see the essay in [`super`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Run {
+    /// No process, and none will come by itself.
+    Down {
+        since: Instant,
+        ended: Option<Ended>,
+    },
+    /// No process; a start by itself is due.
+    Pending { due: Instant, ended: Option<Ended> },
+    /// The shell was asked for a process and has not answered. A stop waits for the answer.
+    Spawning {
+        asked: Instant,
+        leaf: bool,
+        stop: Option<StopOrder>,
+    },
+    /// Cloned; the child has not executed its program yet.
+    Forked { main: Main },
+    /// The program runs.
+    Up { main: Main, since: Instant },
+    /// Asked to end.
+    Stopping {
+        main: Main,
+        since: Instant,
+        phase: Phase,
+    },
+    /// The main process ended; its group is not known to be empty.
+    Emptying { ended: Ended, phase: Phase },
+    /// Something is there [`super::stop::STUCK_AFTER`] after KILL.
+    Stuck {
+        remains: Remains,
+        since: Instant,
+        again: Instant,
+    },
+}
+
+impl Phase {
+    /// Returns when the next step of this phase is due.
+    const fn due(self) -> Instant {
+        match self {
+            Self::Polite { kill_due } => kill_due,
+            Self::Killed { again } => again,
+        }
+    }
+}
+
+impl Run {
+    /// Returns the state that connections see.
+    pub(super) const fn state(&self) -> RunState {
+        match self {
+            Self::Down { .. } => RunState::Down,
+            // No process is known, so nothing more can be said than that one is due.
+            Self::Pending { .. } | Self::Spawning { .. } => RunState::Pending,
+            Self::Forked { .. } => RunState::Forked,
+            Self::Up { .. } => RunState::Up,
+            Self::Stopping { .. } => RunState::Stopping,
+            Self::Emptying { .. } => RunState::Emptying,
+            Self::Stuck { .. } => RunState::Stuck,
+        }
+    }
+
+    /// Reports whether nothing of the last generation is left, nor a next one begun.
+    pub(super) const fn is_at_rest(&self) -> bool {
+        match self {
+            Self::Down { .. } | Self::Pending { .. } => true,
+            Self::Spawning { .. }
+            | Self::Forked { .. }
+            | Self::Up { .. }
+            | Self::Stopping { .. }
+            | Self::Emptying { .. }
+            | Self::Stuck { .. } => false,
+        }
+    }
+
+    /// Returns when this state must be left or renewed without any news.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Down { .. } | Self::Spawning { .. } | Self::Forked { .. } | Self::Up { .. } => {
+                None
+            }
+            Self::Pending { due, .. } => Some(*due),
+            Self::Stopping { phase, .. } | Self::Emptying { phase, .. } => Some(phase.due()),
+            Self::Stuck { again, .. } => Some(*again),
+        }
+    }
+
+    /// Returns the main process that was not reaped yet.
+    pub(super) const fn main(&self) -> Option<&Main> {
+        match self {
+            Self::Forked { main }
+            | Self::Up { main, .. }
+            | Self::Stopping { main, .. }
+            | Self::Stuck {
+                remains: Remains::Main(main),
+                ..
+            } => Some(main),
+            Self::Down { .. }
+            | Self::Pending { .. }
+            | Self::Spawning { .. }
+            | Self::Emptying { .. }
+            | Self::Stuck {
+                remains: Remains::Group(_),
+                ..
+            } => None,
+        }
+    }
+
+    /// Returns the same run with a failure of its main process noted, where there is one.
+    pub(super) fn with_failure(mut self, failure: SpawnFailure) -> Self {
+        match &mut self {
+            Self::Forked { main }
+            | Self::Stopping { main, .. }
+            | Self::Stuck {
+                remains: Remains::Main(main),
+                ..
+            } => main.failure = Some(failure),
+            // Only a child that did not execute can fail to.
+            Self::Down { .. }
+            | Self::Pending { .. }
+            | Self::Spawning { .. }
+            | Self::Up { .. }
+            | Self::Emptying { .. }
+            | Self::Stuck {
+                remains: Remains::Group(_),
+                ..
+            } => {}
+        }
+        self
+    }
+
+    /// Returns the end that this state carries.
+    pub(super) const fn ended(&self) -> Option<&Ended> {
+        match self {
+            Self::Down { ended, .. } | Self::Pending { ended, .. } => ended.as_ref(),
+            Self::Emptying { ended, .. }
+            | Self::Stuck {
+                remains: Remains::Group(ended),
+                ..
+            } => Some(ended),
+            Self::Spawning { .. }
+            | Self::Forked { .. }
+            | Self::Up { .. }
+            | Self::Stopping { .. }
+            | Self::Stuck {
+                remains: Remains::Main(_),
+                ..
+            } => None,
+        }
+    }
+
+    /// Returns since when it is in this state; for a pending start, until when.
+    const fn at(&self) -> Instant {
+        match self {
+            Self::Pending { due, .. } => *due,
+            Self::Spawning { asked, .. } => *asked,
+            Self::Forked { main } => main.started,
+            Self::Emptying { ended, .. } => ended.at,
+            Self::Down { since, .. }
+            | Self::Up { since, .. }
+            | Self::Stopping { since, .. }
+            | Self::Stuck { since, .. } => *since,
+        }
+    }
+}
+
+impl Service {
+    /// Returns a service that was just named for the first time.
+    pub(super) fn new(now: Instant, extended: bool) -> Self {
+        Self {
+            extended,
+            arguments: Vec::new(),
+            tags: Vec::new(),
+            attributes: Attributes::default(),
+            environment: Environment::default(),
+            log: LogTarget::default(),
+            auto_up: AutoUp {
+                seconds: 1,
+                always: false,
+            },
+            notes: BTreeMap::new(),
+            generation: Generation::NONE,
+            invocation: 0,
+            wanted: Wanted::Down,
+            respawn_count: 0,
+            notifications: VecDeque::new(),
+            output_blocked: None,
+            run: Run::Down {
+                since: now,
+                ended: None,
+            },
+        }
+    }
+
+    /// Returns what it is doing.
+    pub(super) const fn run(&self) -> Run {
+        self.run
+    }
+
+    /// Returns the report of its present state.
+    pub(super) fn report(&self, name: &ServiceName) -> RunReport {
+        let main = self.run.main();
+        let ended = self.run.ended();
+        // A clone that failed has an end, but no process that could have started.
+        let cloned = ended.and_then(|ended| Some((ended.pid?, ended.started)));
+        let cloned = main.map(|main| (main.pid, main.started)).or(cloned);
+        RunReport {
+            name: name.clone(),
+            generation: self.generation,
+            state: self.run.state(),
+            at: self.run.at(),
+            pid: cloned.map(|(pid, _)| pid),
+            ended: ended.map(|ended| ended.end),
+            started: cloned.map(|(_, started)| started),
+            ended_at: ended.map(|ended| ended.at),
+        }
+    }
+
+    /// Returns the value of `service.auto_up` events.
+    pub(super) fn auto_up_seconds(&self) -> Option<u32> {
+        self.auto_up.always.then_some(self.auto_up.seconds)
+    }
+
+    /// Returns the shortest time from one start to the next by `auto_up`.
+    pub(super) fn auto_up_interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.auto_up.seconds.max(1)))
+    }
+
+    /// Reports whether daemonproxy would be silent about this state: it retries a failed fork and only
+    /// tells the new time.
+    fn is_silent_retry(&self, run: &Run) -> bool {
+        match run {
+            Run::Down { ended, .. } => {
+                !self.extended
+                    && self.wanted == Wanted::Up
+                    && ended.is_some_and(|ended| ended.pid.is_none())
+            }
+            Run::Pending { .. }
+            | Run::Spawning { .. }
+            | Run::Forked { .. }
+            | Run::Up { .. }
+            | Run::Stopping { .. }
+            | Run::Emptying { .. }
+            | Run::Stuck { .. } => false,
+        }
+    }
+}
+
+/// What a timer is for; each has at most one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// [`Run::deadline`].
+    Service(ServiceName),
+    /// The next step of a job.
+    Job(super::JobId),
+}
+
+impl Proxy {
+    /// The only door through which a run changes: it keeps timers and process ids in step with the run,
+    /// and announces the new state unless nothing about it is new to a reader.
+    ///
+    /// `Spawning` is not announced here: extended connections hear the invocation instead, and plain ones
+    /// must hear `start` exactly once.
+    pub(super) fn transition(&mut self, name: &ServiceName, run: Run) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let before = (service.run, service.report(name));
+        service.run = run;
+        let report = service.report(name);
+        if before.0.deadline() != run.deadline() {
+            if let Some(due) = before.0.deadline() {
+                self.timers.remove(&(due, Timer::Service(name.clone())));
+            }
+            if let Some(due) = run.deadline() {
+                self.timers.insert((due, Timer::Service(name.clone())));
+            }
+        }
+        let pids = [before.0.main(), run.main()].map(|main| main.map(|main| main.pid));
+        if pids[0] != pids[1] {
+            if let Some(pid) = pids[0] {
+                self.processes.remove(&pid);
+            }
+            if let Some(pid) = pids[1] {
+                let owner = Owner::Service(name.clone(), report.generation);
+                self.processes.insert(pid, owner);
+            }
+        }
+        let audience = if service.is_silent_retry(&run) {
+            Audience::Extended
+        } else {
+            Audience::Everyone
+        };
+        let is_news = report != before.1 && !matches!(run, Run::Spawning { .. });
+        if is_news {
+            self.broadcast(&Event::Run(report), audience);
+        }
+    }
+}

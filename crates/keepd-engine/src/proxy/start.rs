@@ -1,0 +1,306 @@
+//! From a wish to a running program: starts by command, starts by themselves, and what the shell and the
+//! child report of them.
+
+use std::time::Duration;
+
+use keepd_model::protocol::{Event, Fail, FailKind, Place, RunEnd};
+use keepd_model::{Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure, Wanted};
+
+use super::commands::{Asker, fail, stale};
+use super::connections::Audience;
+use super::service::{Ended, Main, Run, Service};
+use super::{Output, Proxy, ServiceSpawn, SpawnOutcome};
+
+/// A start by itself that could not even be attempted is tried again after this time.
+const SPAWN_RETRY: Duration = Duration::from_secs(3);
+/// How soon a service with `respawn` is back after KILL, which never counts.
+const RESPAWN_AFTER_KILL: Duration = Duration::from_millis(10);
+/// A run of this length starts the count of `respawn` again.
+const RESPAWN_COUNT_RESET: Duration = Duration::from_secs(10);
+
+/// Why a generation is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// `service.start`.
+    Command,
+    /// Its time has come.
+    Itself,
+}
+
+impl Proxy {
+    /// `service.start`.
+    pub(super) fn start_by_command(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        name: &ServiceName,
+        expected: Option<Generation>,
+    ) -> Result<(), Fail> {
+        let service = self.service_mut("start", name)?;
+        if let Some(expected) = expected
+            && expected != service.generation
+        {
+            return Err(stale("start", name, expected, service.generation));
+        }
+        if !service.run().is_at_rest() {
+            let why = format!("generation {} is still running", service.generation);
+            return Err(fail(
+                FailKind::Running,
+                format!("cannot start service \"{name}\": {why}"),
+            ));
+        }
+        if service.arguments.is_empty() {
+            return Err(fail(
+                FailKind::NoArguments,
+                format!("cannot start service \"{name}\": it has no arguments"),
+            ));
+        }
+        service.respawn_count = 0;
+        self.accept(asker);
+        self.start(now, name, Cause::Command);
+        Ok(())
+    }
+
+    /// Makes the next generation and asks the shell for its process.
+    fn start(&mut self, now: Instant, name: &ServiceName, cause: Cause) {
+        self.starts += 1;
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        service.generation = service.generation.next();
+        service.wanted = Wanted::Up;
+        service.notifications.clear();
+        service.invocation =
+            invocation_id(self.settings.seed, name, service.generation, self.starts);
+        let spawn = ServiceSpawn {
+            name: name.clone(),
+            generation: service.generation,
+            arguments: service.arguments.clone(),
+            environment: service.environment.clone(),
+            attributes: service.attributes.clone(),
+            log: service.log.clone(),
+            invocation: service.invocation,
+            extended: service.extended,
+        };
+        let leaf = service.extended && service.attributes.place == Place::Service;
+        self.transition(
+            name,
+            Run::Spawning {
+                asked: now,
+                leaf,
+                stop: None,
+            },
+        );
+        let invocation = Event::Invocation {
+            name: name.clone(),
+            generation: spawn.generation,
+            id: spawn.invocation,
+        };
+        self.broadcast(&invocation, Audience::Everyone);
+        match cause {
+            Cause::Command => {
+                if let Some(service) = self.services.get(name) {
+                    let report = service.report(name);
+                    self.broadcast(&Event::Run(report), Audience::Plain);
+                }
+            }
+            // Its `start` line was sent when it became pending.
+            Cause::Itself => {}
+        }
+        self.outputs.push_back(Output::Spawn(Box::new(spawn)));
+    }
+
+    /// Makes a start by itself pending; one that is due already is carried out in this turn.
+    pub(super) fn schedule(&mut self, now: Instant, name: &ServiceName, due: Instant) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let ended = service.run().ended().copied();
+        self.transition(name, Run::Pending { due, ended });
+        if due <= now {
+            self.start_due(now, name);
+        }
+    }
+
+    /// Carries out a pending start. Without arguments there is nothing to execute yet: it is tried again,
+    /// as daemonproxy does, because the arguments may be set at any time.
+    pub(super) fn start_due(&mut self, now: Instant, name: &ServiceName) {
+        let has_arguments = self
+            .services
+            .get(name)
+            .is_some_and(|service| !service.arguments.is_empty());
+        if has_arguments {
+            self.start(now, name, Cause::Itself);
+        } else {
+            self.schedule(now, name, now.saturating_add(SPAWN_RETRY));
+        }
+    }
+
+    /// The shell cloned, or could not.
+    pub(super) fn on_service_spawned(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        generation: Generation,
+        outcome: Result<Pid, SpawnFailure>,
+    ) {
+        let Some(service) = self.present_generation(name, generation) else {
+            return;
+        };
+        match service.run() {
+            Run::Spawning { asked, leaf, stop } => match outcome {
+                Ok(pid) => {
+                    let main = Main {
+                        pid,
+                        started: now,
+                        leaf,
+                        failure: None,
+                    };
+                    self.transition(name, Run::Forked { main });
+                    if let Some(order) = stop {
+                        self.begin_stop(now, name, main, order);
+                    }
+                }
+                Err(failure) => {
+                    let ended = Ended {
+                        at: now,
+                        end: RunEnd::Failed(failure),
+                        pid: None,
+                        started: asked,
+                    };
+                    self.come_down(now, name, ended);
+                }
+            },
+            // One question has one answer.
+            Run::Down { .. }
+            | Run::Pending { .. }
+            | Run::Forked { .. }
+            | Run::Up { .. }
+            | Run::Stopping { .. }
+            | Run::Emptying { .. }
+            | Run::Stuck { .. } => {}
+        }
+    }
+
+    /// The child executed its program, or says at which step it failed.
+    pub(super) fn on_service_report(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        generation: Generation,
+        outcome: SpawnOutcome,
+    ) {
+        let Some(service) = self.present_generation(name, generation) else {
+            return;
+        };
+        let run = service.run();
+        match (run, outcome) {
+            (Run::Forked { main }, SpawnOutcome::Executed) => {
+                self.transition(name, Run::Up { main, since: now });
+            }
+            // The end itself is told by the reaping; until then the process is there.
+            (_, SpawnOutcome::Failed(failure)) => self.transition(name, run.with_failure(failure)),
+            // A stop came first, and what it began goes on.
+            (Run::Stopping { .. } | Run::Emptying { .. } | Run::Stuck { .. }, SpawnOutcome::Executed)
+            // Not possible in these.
+            | (
+                Run::Down { .. } | Run::Pending { .. } | Run::Spawning { .. } | Run::Up { .. },
+                SpawnOutcome::Executed,
+            ) => {}
+        }
+    }
+
+    /// Nothing of the generation is left: it is down, and perhaps starts again by itself.
+    pub(super) fn come_down(&mut self, now: Instant, name: &ServiceName, ended: Ended) {
+        self.transition(
+            name,
+            Run::Down {
+                since: now,
+                ended: Some(ended),
+            },
+        );
+        let due = self
+            .services
+            .get_mut(name)
+            .and_then(|service| restart_due(now, service, &ended));
+        if let Some(due) = due {
+            self.schedule(now, name, due);
+        }
+    }
+
+    /// Returns the service if this is news of its present generation.
+    pub(super) fn present_generation(
+        &self,
+        name: &ServiceName,
+        generation: Generation,
+    ) -> Option<&Service> {
+        self.services
+            .get(name)
+            .filter(|service| service.generation == generation)
+    }
+}
+
+/// Returns when a service that ended starts again by itself, and counts the end.
+fn restart_due(now: Instant, service: &mut Service, ended: &Ended) -> Option<Instant> {
+    match service.wanted {
+        Wanted::Down => return None,
+        Wanted::Up => {}
+    }
+    if let Some(last) = service.attributes.respawn.len().checked_sub(1) {
+        if ended.at.saturating_since(ended.started) >= RESPAWN_COUNT_RESET {
+            service.respawn_count = 0;
+        }
+        if was_killed(ended.end) {
+            return Some(now.saturating_add(RESPAWN_AFTER_KILL));
+        }
+        let delay = service.attributes.respawn[service.respawn_count.min(last)];
+        service.respawn_count = service.respawn_count.saturating_add(1);
+        return Some(now.saturating_add(delay));
+    }
+    // daemonproxy tries a fork that failed again, whether or not the service has a trigger.
+    if ended.pid.is_none() && (service.auto_up.always || !service.extended) {
+        return Some(now.saturating_add(SPAWN_RETRY));
+    }
+    service
+        .auto_up
+        .always
+        .then(|| now.max(ended.started.saturating_add(service.auto_up_interval())))
+}
+
+/// Reports whether KILL ended the main process.
+fn was_killed(end: RunEnd) -> bool {
+    match end {
+        RunEnd::Exit(Exit::Signal { signal, .. }) => signal == Signal::KILL,
+        RunEnd::Exit(Exit::Code(_) | Exit::Unknown) | RunEnd::Failed(_) => false,
+    }
+}
+
+/// Returns the INVOCATION_ID of a generation: the same for the same history, different for every start.
+///
+/// The number of the start among all of this machine is part of it, because a service that is deleted
+/// and made again begins with generation 1 again.
+fn invocation_id(seed: u128, name: &ServiceName, generation: Generation, start: u64) -> u128 {
+    let words = [fnv1a(name.as_str().as_bytes()), generation.get(), start];
+    // The halves get different constants, so that a seed with equal halves still gives 128 bits.
+    let [high, low] = [(seed >> 64) as u64, seed as u64 ^ GOLDEN_GAMMA]
+        .map(|half| words.iter().fold(half, |half, word| mix(half ^ word)));
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// The odd constant of SplitMix64 (Steele, Lea and Flood 2014): 2^64 divided by the golden ratio.
+const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One round of SplitMix64: a one-to-one mapping in which every bit depends on every other.
+fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(GOLDEN_GAMMA);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+/// FNV-1a with 64 bits.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

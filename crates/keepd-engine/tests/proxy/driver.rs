@@ -1,0 +1,373 @@
+//! A machine with virtual time, and its outputs as short texts.
+
+use std::time::Duration;
+
+use keepd_engine::proxy::{
+    ConnectionId, Input, JobId, Output, Owner, Proxy, Settings, SpawnOutcome,
+};
+use keepd_model::protocol::{
+    Attributes, Command, Event, Message, Reply, Request, RequestId, RunEnd, RunState,
+};
+use keepd_model::{
+    Errno, Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure, SpawnStep,
+};
+
+/// The extended connection of most stories.
+pub(crate) const BOSS: ConnectionId = ConnectionId(1);
+/// A plain connection.
+pub(crate) const PLAIN: ConnectionId = ConnectionId(2);
+/// One more extended connection.
+pub(crate) const OTHER: ConnectionId = ConnectionId(3);
+
+/// A machine and its clock.
+pub(crate) struct Driver {
+    pub(crate) proxy: Proxy,
+    pub(crate) now: Instant,
+    last_request: u64,
+}
+
+pub(crate) fn name(text: &str) -> ServiceName {
+    ServiceName::new_internal(text).unwrap()
+}
+
+pub(crate) fn pid(number: u32) -> Pid {
+    Pid::new(number).unwrap()
+}
+
+pub(crate) fn service(text: &str, generation: u64) -> Owner {
+    Owner::Service(name(text), Generation::new(generation))
+}
+
+pub(crate) fn job(number: u64) -> Owner {
+    Owner::Job(JobId(number))
+}
+
+pub(crate) fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+pub(crate) const NO_FILE: SpawnFailure = SpawnFailure {
+    step: SpawnStep::Exec,
+    errno: Errno::ENOENT,
+};
+pub(crate) const NO_PROCESS: SpawnFailure = SpawnFailure {
+    step: SpawnStep::Clone,
+    errno: Errno::EAGAIN,
+};
+
+pub(crate) fn killed_by(signal: Signal) -> Exit {
+    Exit::Signal {
+        signal,
+        core: false,
+    }
+}
+
+pub(crate) fn arguments(text: &str) -> Command {
+    Command::ServiceArgs {
+        name: name(text),
+        arguments: vec![b"/bin/true".to_vec()],
+    }
+}
+
+pub(crate) fn set(text: &str, attributes: Attributes) -> Command {
+    Command::ServiceSet {
+        name: name(text),
+        attributes,
+    }
+}
+
+pub(crate) fn start(text: &str, expected: u64) -> Command {
+    Command::ServiceStart {
+        name: name(text),
+        expected: Some(Generation::new(expected)),
+    }
+}
+
+pub(crate) fn stop(text: &str, expected: u64) -> Command {
+    Command::ServiceStop {
+        name: name(text),
+        expected: Generation::new(expected),
+        other: None,
+    }
+}
+
+pub(crate) fn stop_with(text: &str, expected: u64, signal: Signal, timeout: Duration) -> Command {
+    Command::ServiceStop {
+        name: name(text),
+        expected: Generation::new(expected),
+        other: Some((signal, timeout)),
+    }
+}
+
+pub(crate) fn auto_up(text: &str, seconds: Option<u32>, always: bool) -> Command {
+    Command::ServiceAutoUp {
+        name: name(text),
+        seconds,
+        always,
+    }
+}
+
+impl Driver {
+    /// Returns a machine without connections, at 1,000 s.
+    pub(crate) fn new() -> Self {
+        Self {
+            proxy: Proxy::new(Settings {
+                seed: 7,
+                features: vec!["notify".to_owned()],
+            }),
+            now: Instant::from_nanos(1_000_000_000_000),
+            last_request: 0,
+        }
+    }
+
+    /// Returns a machine with [`BOSS`] connected.
+    pub(crate) fn with_boss() -> Self {
+        let mut driver = Self::new();
+        driver.connect_extended(BOSS);
+        driver
+    }
+
+    /// Returns a machine with [`BOSS`] and a service that is up as generation 1, pid 100.
+    pub(crate) fn with_service_up(attributes: Attributes) -> Self {
+        let mut driver = Self::with_boss();
+        driver.ask(set("web", attributes));
+        driver.ask(arguments("web"));
+        driver.ask(start("web", 0));
+        driver.spawned(service("web", 1), 100);
+        driver.executed(service("web", 1));
+        driver
+    }
+
+    pub(crate) fn connect(&mut self, connection: ConnectionId) -> Vec<String> {
+        self.give(Input::Connected {
+            connection,
+            output: true,
+        })
+    }
+
+    pub(crate) fn connect_extended(&mut self, connection: ConnectionId) {
+        self.connect(connection);
+        let lines = self.say(connection, Command::Proto { version: 1 });
+        assert_eq!(lines[1], format!("upgrade {}", connection.0), "{lines:?}");
+    }
+
+    /// Gives an input and returns every output it leads to.
+    pub(crate) fn drive(&mut self, input: Input) -> Vec<Output> {
+        self.proxy.handle_input(self.now, input);
+        self.check();
+        self.outputs()
+    }
+
+    pub(crate) fn give(&mut self, input: Input) -> Vec<String> {
+        self.drive(input).iter().map(text).collect()
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.proxy.poll_output()).collect()
+    }
+
+    pub(crate) fn check(&self) {
+        if let Err(sentence) = self.proxy.check_invariants() {
+            panic!("{sentence}");
+        }
+    }
+
+    /// An extended command of a connection; answers carry the next number.
+    pub(crate) fn ask_as(&mut self, connection: ConnectionId, command: Command) -> Vec<String> {
+        self.last_request += 1;
+        let request = Request::Extended(RequestId(self.last_request), command);
+        self.give(Input::Request {
+            connection,
+            request,
+        })
+    }
+
+    pub(crate) fn ask(&mut self, command: Command) -> Vec<String> {
+        self.ask_as(BOSS, command)
+    }
+
+    /// A plain command of a connection.
+    pub(crate) fn say(&mut self, connection: ConnectionId, command: Command) -> Vec<String> {
+        self.give(Input::Request {
+            connection,
+            request: Request::Plain(command),
+        })
+    }
+
+    pub(crate) fn spawned(&mut self, owner: Owner, number: u32) -> Vec<String> {
+        self.give(Input::Spawned {
+            owner,
+            outcome: Ok(pid(number)),
+        })
+    }
+
+    pub(crate) fn not_spawned(&mut self, owner: Owner) -> Vec<String> {
+        self.give(Input::Spawned {
+            owner,
+            outcome: Err(NO_PROCESS),
+        })
+    }
+
+    pub(crate) fn executed(&mut self, owner: Owner) -> Vec<String> {
+        self.give(Input::Report {
+            owner,
+            outcome: SpawnOutcome::Executed,
+        })
+    }
+
+    pub(crate) fn reaped(&mut self, number: u32, exit: Exit) -> Vec<String> {
+        self.give(Input::Reaped {
+            pid: pid(number),
+            exit,
+        })
+    }
+
+    pub(crate) fn empty(&mut self, owner: Owner) -> Vec<String> {
+        self.give(Input::GroupEmpty { owner })
+    }
+
+    /// Lets time pass, with every timeout at its time, and returns what came of it.
+    pub(crate) fn pass(&mut self, time: Duration) -> Vec<String> {
+        let end = self.now.saturating_add(time);
+        let mut lines = Vec::new();
+        while let Some(due) = self.proxy.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.proxy.handle_timeout(self.now);
+            self.check();
+            assert!(
+                self.proxy.poll_timeout().is_none_or(|next| next > self.now),
+                "the next timeout is later than the one that fired"
+            );
+            lines.extend(self.outputs().iter().map(text));
+        }
+        self.now = end;
+        lines
+    }
+
+    /// Returns the time until the next timeout.
+    pub(crate) fn until_timeout(&self) -> Option<Duration> {
+        let due = self.proxy.poll_timeout()?;
+        Some(due.saturating_since(self.now))
+    }
+
+    /// Returns the state of a service.
+    pub(crate) fn state(&self, text: &str) -> Option<RunState> {
+        self.proxy
+            .services()
+            .find(|service| service.name.as_str() == text)
+            .map(|service| service.state)
+    }
+}
+
+fn owner_text(owner: &Owner) -> String {
+    match owner {
+        Owner::Service(name, generation) => format!("{name}.{generation}"),
+        Owner::Job(id) => format!("job{}", id.0),
+    }
+}
+
+fn bytes_text(words: &[Vec<u8>]) -> String {
+    words
+        .iter()
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn event_text(event: &Event) -> String {
+    match event {
+        Event::Run(report) => {
+            let mut line = format!(
+                "{} {} {}",
+                report.name,
+                report.generation,
+                report.state.word()
+            );
+            if let Some(pid) = report.pid {
+                line += &format!(" pid {pid}");
+            }
+            match report.ended {
+                Some(RunEnd::Exit(exit)) => line += &format!(" {exit}"),
+                Some(RunEnd::Failed(failure)) => {
+                    line += &format!(" failed {}", failure.step.word());
+                }
+                None => {}
+            }
+            line
+        }
+        Event::Invocation {
+            name, generation, ..
+        } => format!("{name} {generation} invocation"),
+        Event::Notify {
+            name,
+            generation,
+            pid,
+            text,
+        } => format!(
+            "{name} {generation} notify {pid} {}",
+            String::from_utf8_lossy(text)
+        ),
+        Event::Output {
+            name,
+            stream,
+            offset,
+        } => format!("{name} output {} {offset}", stream.word()),
+        Event::OutputBlocked { name, errno } => {
+            format!("{name} blocked {}", errno.map_or(0, |errno| errno.0))
+        }
+        Event::Args(name, words) => format!("{name} args {}", bytes_text(words)),
+        Event::Tags(name, words) => format!("{name} tags {}", bytes_text(words)),
+        Event::Set(name, _) => format!("{name} set"),
+        Event::Env(name, _) => format!("{name} env"),
+        Event::Log(name, _) => format!("{name} log"),
+        Event::AutoUp(name, seconds) => format!("{name} auto_up {seconds:?}"),
+        Event::Note(name, key, value) => {
+            format!("{name} note {key}={}", String::from_utf8_lossy(value))
+        }
+        Event::Deleted(name) => format!("{name} deleted"),
+        Event::Signal { signal, count, .. } => format!("signal {signal} {count}"),
+        Event::DumpEnd { sequence } => format!("dump.end {sequence}"),
+    }
+}
+
+fn message_text(message: &Message) -> String {
+    match message {
+        Message::ProtoAccepted { version, features } => {
+            format!("proto {version} {}", features.join(" "))
+        }
+        Message::Event(event) => event_text(event),
+        Message::Reply(id, Reply::Ok) => format!("ok {}", id.0),
+        Message::Reply(id, Reply::Exec { exit, output }) => {
+            format!("ok {} {exit} {:?}", id.0, String::from_utf8_lossy(output))
+        }
+        Message::Reply(id, Reply::Fail(fail)) => format!("fail {} {}", id.0, fail.kind.word()),
+        Message::Text(bytes) => format!("text {}", String::from_utf8_lossy(bytes)),
+        Message::PlainError(why) => format!("error {why}"),
+        Message::Overflow => "overflow".to_owned(),
+    }
+}
+
+/// Returns an output as a short text; `N>` is a line to connection N.
+pub(crate) fn text(output: &Output) -> String {
+    match output {
+        Output::Send {
+            connection,
+            message,
+        } => format!("{}> {}", connection.0, message_text(message)),
+        Output::Upgrade { connection } => format!("upgrade {}", connection.0),
+        Output::Close { connection } => format!("close {}", connection.0),
+        Output::Spawn(spawn) => format!("spawn {}.{}", spawn.name, spawn.generation),
+        Output::SpawnJob(spawn) => format!("spawn job{} of {}", spawn.job.0, spawn.name),
+        Output::SignalMain { owner, pid, signal } => {
+            format!("{signal} to main {} of {}", pid, owner_text(owner))
+        }
+        Output::SignalProcessGroup { pid, signal } => format!("{signal} to process group {pid}"),
+        Output::SignalGroup { owner, signal } => {
+            format!("{signal} to group of {}", owner_text(owner))
+        }
+        Output::WatchGroup { owner } => format!("watch {}", owner_text(owner)),
+        Output::Forget { name } => format!("forget {name}"),
+        Output::WatchOutput { on } => format!("watch output {on}"),
+        Output::Terminate { code } => format!("terminate {code}"),
+    }
+}

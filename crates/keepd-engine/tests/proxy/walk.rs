@@ -1,0 +1,574 @@
+//! A random walk with a small simulated world: safety at every step, and after the walk everything comes
+//! to rest. Every extended request of a connection that stays is answered exactly once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use keepd_engine::proxy::{ConnectionId, Input, Output, Owner, Proxy, Settings, SpawnOutcome};
+use keepd_model::protocol::{
+    Attributes, Command, Event, Message, Place, Request, RequestId, RunState, Scope, Stream,
+};
+use keepd_model::{Exit, Generation, Instant, KillMode, Pid, ServiceName, Signal};
+
+use crate::driver::{NO_FILE, NO_PROCESS, name};
+
+const STEPS: usize = 20_000;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (word ^ (word >> 31)) % bound
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// A main process in the world.
+struct Process {
+    owner: Owner,
+    /// It reported already.
+    reported: bool,
+    /// It was told to die, or will by itself.
+    dies: Option<Signal>,
+}
+
+/// The shell and the kernel.
+struct World {
+    random: Random,
+    proxy: Proxy,
+    now: Instant,
+    /// Asked for, not answered; whether it gets a group of its own.
+    spawns: VecDeque<(Owner, bool)>,
+    processes: BTreeMap<Pid, Process>,
+    /// Groups of which something is left, and whether it got KILL.
+    leftovers: BTreeMap<Owner, bool>,
+    watched: BTreeSet<Owner>,
+    connections: BTreeMap<ConnectionId, Peer>,
+    /// Requests without an answer.
+    open: BTreeSet<(ConnectionId, RequestId)>,
+    /// The last generation that each connection heard of an end of, by service.
+    ends_heard: BTreeMap<(ConnectionId, ServiceName), u64>,
+    /// States that were reported, and `full` if a connection was.
+    seen: BTreeSet<&'static str>,
+    numbers: u64,
+    /// Until then nothing dies, not even by KILL.
+    frozen_until: Instant,
+    is_quiet: bool,
+}
+
+#[derive(Default)]
+struct Peer {
+    is_extended: bool,
+    is_full: bool,
+    room: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: Random(seed),
+            proxy: Proxy::new(Settings::default()),
+            now: Instant::from_nanos(1),
+            spawns: VecDeque::new(),
+            processes: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            connections: BTreeMap::new(),
+            open: BTreeSet::new(),
+            ends_heard: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            numbers: 0,
+            frozen_until: Instant::ZERO,
+            is_quiet: false,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn give(&mut self, input: Input) {
+        self.proxy.handle_input(self.now, input);
+        self.settle();
+    }
+
+    /// Carries out every output, and says `Full` in the middle of them, as a shell does.
+    fn settle(&mut self) {
+        self.proxy.check_invariants().unwrap();
+        while let Some(output) = self.proxy.poll_output() {
+            self.perform(output);
+        }
+        self.proxy.check_invariants().unwrap();
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Send {
+                connection,
+                message,
+            } => self.receive(connection, &message),
+            Output::Upgrade { connection } => {
+                self.connections.get_mut(&connection).unwrap().is_extended = true;
+            }
+            Output::Close { connection } => self.lose(connection),
+            Output::Spawn(spawn) => {
+                assert!(!spawn.arguments.is_empty());
+                let earlier = self
+                    .leftovers
+                    .keys()
+                    .chain(self.processes.values().map(|process| &process.owner))
+                    .any(|owner| matches!(owner, Owner::Service(other, _) if *other == spawn.name));
+                assert!(!earlier, "two generations of {}", spawn.name);
+                let has_group = spawn.extended && spawn.attributes.place == Place::Service;
+                let owner = Owner::Service(spawn.name, spawn.generation);
+                self.spawns.push_back((owner, has_group));
+            }
+            Output::SpawnJob(spawn) => self.spawns.push_back((Owner::Job(spawn.job), true)),
+            Output::SignalMain { pid, signal, .. } | Output::SignalProcessGroup { pid, signal } => {
+                let process = self.processes.get_mut(&pid);
+                let process = process.expect("only processes that were not reaped are signalled");
+                if signal == Signal::KILL
+                    || (signal != Signal::CONT && self.numbers.is_multiple_of(2))
+                {
+                    process.dies = Some(signal);
+                }
+            }
+            Output::SignalGroup { owner, signal } => {
+                if signal == Signal::KILL {
+                    if let Some(got_kill) = self.leftovers.get_mut(&owner) {
+                        *got_kill = true;
+                    }
+                    for process in self.processes.values_mut() {
+                        if process.owner == owner {
+                            process.dies = Some(signal);
+                        }
+                    }
+                }
+            }
+            Output::WatchGroup { owner } => {
+                assert!(
+                    self.leftovers.contains_key(&owner),
+                    "only groups are watched"
+                );
+                assert!(
+                    self.processes
+                        .values()
+                        .all(|process| process.owner != owner)
+                );
+                self.watched.insert(owner);
+            }
+            Output::Forget { .. } | Output::WatchOutput { .. } => {}
+            Output::Terminate { .. } => panic!("nobody asked for it"),
+        }
+    }
+
+    fn receive(&mut self, connection: ConnectionId, message: &Message) {
+        let Some(peer) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        if let Message::Event(Event::Run(report)) = message {
+            self.seen.insert(report.state.word());
+        }
+        match message {
+            Message::Reply(id, _) => {
+                assert!(peer.is_extended);
+                assert!(
+                    self.open.remove(&(connection, *id)),
+                    "a second answer to {id:?}"
+                );
+            }
+            Message::Event(Event::Run(report))
+                if report.state == RunState::Down && report.ended.is_some() && peer.is_extended =>
+            {
+                let last = self
+                    .ends_heard
+                    .entry((connection, report.name.clone()))
+                    .or_default();
+                let generation = report.generation.get();
+                assert!(generation >= *last || generation == 1, "ends come in order");
+                *last = generation;
+            }
+            Message::Event(_)
+            | Message::ProtoAccepted { .. }
+            | Message::Text(_)
+            | Message::PlainError(_)
+            | Message::Overflow => {}
+        }
+        peer.room = peer.room.saturating_sub(1);
+        if peer.room == 0 && !peer.is_full && !self.is_quiet {
+            peer.is_full = true;
+            self.seen.insert("full");
+            self.proxy
+                .handle_input(self.now, Input::Full { connection });
+        }
+    }
+
+    fn lose(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
+        self.open.retain(|(asker, _)| *asker != connection);
+    }
+
+    fn service(&mut self) -> ServiceName {
+        name(["web", "db", "cache", "keepd.manager"][self.random.below(4) as usize])
+    }
+
+    /// Returns the present generation, or sometimes a wrong one.
+    fn generation(&mut self, service: &ServiceName) -> Generation {
+        let wrong = u64::from(self.random.chance(5));
+        self.proxy
+            .services()
+            .find(|view| view.name == service)
+            .map_or(Generation::NONE, |view| {
+                Generation::new(view.generation.get() + wrong)
+            })
+    }
+
+    fn command(&mut self) -> Command {
+        let name = self.service();
+        let expected = self.generation(&name);
+        let ms = |count| Duration::from_millis(count);
+        match self.random.below(16) {
+            0 => Command::ServiceArgs {
+                name,
+                arguments: vec![b"x".to_vec(); usize::from(self.random.chance(80))],
+            },
+            1 => Command::ServiceSet {
+                name,
+                attributes: Attributes {
+                    kill_mode: KillMode::ALL[self.random.below(2) as usize],
+                    stop_timeout: ms(self.random.below(3_000)),
+                    respawn: vec![ms(20); self.random.below(2) as usize],
+                    place: [Place::Own, Place::Service][self.random.below(2) as usize],
+                    ..Attributes::default()
+                },
+            },
+            2 => Command::ServiceAutoUp {
+                name,
+                seconds: Some(self.random.below(4) as u32),
+                always: self.random.chance(40),
+            },
+            3..=5 => Command::ServiceStart {
+                name,
+                expected: Some(expected),
+            },
+            6..=7 => Command::ServiceStop {
+                name,
+                expected,
+                other: self
+                    .random
+                    .chance(40)
+                    .then(|| (Signal::INT, ms(self.numbers % 2_000))),
+            },
+            8 => Command::ServiceSignal {
+                name,
+                expected: None,
+                signal: Signal::HUP,
+                scope: [Scope::Main, Scope::All, Scope::ProcessGroup]
+                    [self.random.below(3) as usize],
+            },
+            9..=10 => Command::ServiceExec {
+                name,
+                deadline: ms(self.random.below(2_000)),
+                arguments: vec![b"probe".to_vec()],
+            },
+            11 => Command::ServiceDelete { name },
+            12 => Command::StateDump,
+            13 => Command::WatchLogs {
+                on: self.random.chance(50),
+            },
+            14 => Command::Echo {
+                text: b"x".to_vec(),
+            },
+            _ if self.random.chance(3) => Command::Exit,
+            _ => Command::ServiceNote {
+                name,
+                key: "k".to_owned(),
+                value: b"v".to_vec(),
+            },
+        }
+    }
+
+    fn any_connection(&mut self) -> Option<ConnectionId> {
+        let count = self.connections.len() as u64;
+        let index = self.random.below(count.max(1)) as usize;
+        self.connections.keys().nth(index).copied()
+    }
+
+    fn talk(&mut self) {
+        let Some(connection) = self.any_connection() else {
+            return;
+        };
+        let peer = &self.connections[&connection];
+        if peer.is_full {
+            return;
+        }
+        let request = if peer.is_extended {
+            let id = RequestId(self.number());
+            self.open.insert((connection, id));
+            Request::Extended(id, self.command())
+        } else if self.random.chance(50) {
+            Request::Plain(Command::Proto { version: 1 })
+        } else {
+            Request::Plain(self.command())
+        };
+        self.give(Input::Request {
+            connection,
+            request,
+        });
+    }
+
+    fn connect_or_cut(&mut self) {
+        if self.connections.len() < 4 {
+            let connection = ConnectionId(self.number());
+            let room = 5 + self.random.below(100);
+            self.connections.insert(
+                connection,
+                Peer {
+                    room,
+                    ..Peer::default()
+                },
+            );
+            self.give(Input::Connected {
+                connection,
+                output: true,
+            });
+        } else if self.random.chance(10)
+            && let Some(connection) = self.any_connection()
+        {
+            self.lose(connection);
+            self.give(Input::Disconnected { connection });
+        }
+    }
+
+    fn drain(&mut self) {
+        let full = self.connections.iter_mut().find(|(_, peer)| peer.is_full);
+        if let Some((connection, peer)) = full {
+            let connection = *connection;
+            peer.is_full = false;
+            peer.room = 5 + self.random.below(100);
+            self.give(Input::Drained { connection });
+        }
+    }
+
+    fn answer_spawn(&mut self) {
+        let Some((owner, has_group)) = self.spawns.pop_front() else {
+            return;
+        };
+        if !self.is_quiet && self.random.chance(10) {
+            self.give(Input::Spawned {
+                owner,
+                outcome: Err(NO_PROCESS),
+            });
+            return;
+        }
+        let pid = Pid::new(self.number() as u32).unwrap();
+        self.processes.insert(
+            pid,
+            Process {
+                owner: owner.clone(),
+                reported: false,
+                dies: None,
+            },
+        );
+        if has_group {
+            self.leftovers.insert(owner.clone(), false);
+        }
+        self.give(Input::Spawned {
+            owner,
+            outcome: Ok(pid),
+        });
+    }
+
+    fn report(&mut self) {
+        let fails = self.random.chance(10);
+        let found = self
+            .processes
+            .values_mut()
+            .find(|process| !process.reported);
+        if let Some(process) = found {
+            process.reported = true;
+            let owner = process.owner.clone();
+            let outcome = if fails {
+                process.dies = Some(Signal::KILL);
+                SpawnOutcome::Failed(NO_FILE)
+            } else {
+                SpawnOutcome::Executed
+            };
+            self.give(Input::Report { owner, outcome });
+        }
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.now < self.frozen_until && !self.is_quiet
+    }
+
+    fn die(&mut self) {
+        if self.is_frozen() {
+            return;
+        }
+        let by_itself = self.random.chance(5) && !self.is_quiet;
+        let found = self
+            .processes
+            .iter()
+            .find(|(_, process)| process.dies.is_some() || by_itself)
+            .map(|(pid, process)| (*pid, process.dies));
+        if let Some((pid, signal)) = found {
+            self.processes.remove(&pid);
+            let exit = match signal {
+                Some(signal) => Exit::Signal {
+                    signal,
+                    core: false,
+                },
+                None => Exit::Code(1),
+            };
+            self.give(Input::Reaped { pid, exit });
+        }
+    }
+
+    fn empty(&mut self) {
+        if self.is_frozen() {
+            return;
+        }
+        let lingers = !self.is_quiet && self.random.chance(20);
+        let found = self.watched.iter().find(|owner| {
+            self.leftovers
+                .get(owner)
+                .is_none_or(|got_kill| *got_kill || !lingers)
+        });
+        if let Some(owner) = found.cloned() {
+            self.watched.remove(&owner);
+            self.leftovers.remove(&owner);
+            self.give(Input::GroupEmpty { owner });
+        }
+    }
+
+    fn pass(&mut self) {
+        if self.random.below(200) == 0 {
+            self.frozen_until = self.now.saturating_add(Duration::from_secs(15));
+        }
+        let longest = if self.is_frozen() { 4_000 } else { 400 };
+        let step = Duration::from_millis(self.random.below(longest));
+        let to = self.now.saturating_add(step);
+        self.now = match self.proxy.poll_timeout() {
+            Some(due) if due < to => self.now.max(due),
+            Some(_) | None => to,
+        };
+        self.proxy.handle_timeout(self.now);
+        assert!(self.proxy.poll_timeout().is_none_or(|due| due > self.now));
+        self.settle();
+    }
+
+    fn chatter(&mut self) {
+        let name = self.service();
+        let input = match self.random.below(3) {
+            0 => Input::Notify {
+                name,
+                pid: Pid::new(1).unwrap(),
+                text: b"READY=1".to_vec(),
+            },
+            1 => Input::Output {
+                name,
+                stream: Stream::Out,
+                offset: self.numbers,
+            },
+            _ => Input::Signal {
+                signal: Signal::HUP,
+                count: 1,
+            },
+        };
+        self.give(input);
+    }
+
+    fn step(&mut self) {
+        match self.random.below(20) {
+            0..=5 => self.talk(),
+            6 => self.connect_or_cut(),
+            7 => self.drain(),
+            8..=10 => self.answer_spawn(),
+            11..=12 => self.report(),
+            13..=14 => self.die(),
+            15..=16 => self.empty(),
+            17 => self.chatter(),
+            _ => self.pass(),
+        }
+    }
+
+    /// Faults stop, everything is stopped: all must come to rest.
+    fn come_to_rest(&mut self) {
+        self.is_quiet = true;
+        let boss = ConnectionId(self.number());
+        self.connections.insert(boss, Peer::default());
+        self.give(Input::Connected {
+            connection: boss,
+            output: true,
+        });
+        self.give(Input::Request {
+            connection: boss,
+            request: Request::Plain(Command::Proto { version: 1 }),
+        });
+        for _ in 0..200 {
+            let running: Vec<_> = self
+                .proxy
+                .services()
+                .filter(|view| view.state != RunState::Down)
+                .map(|view| (view.name.clone(), view.generation))
+                .collect();
+            for (name, expected) in running {
+                let id = RequestId(self.number());
+                self.open.insert((boss, id));
+                let command = Command::ServiceStop {
+                    name,
+                    expected,
+                    other: None,
+                };
+                self.give(Input::Request {
+                    connection: boss,
+                    request: Request::Extended(id, command),
+                });
+            }
+            self.drain();
+            self.answer_spawn();
+            self.report();
+            self.die();
+            self.empty();
+            self.pass();
+        }
+        for view in self.proxy.services() {
+            assert_eq!(view.state, RunState::Down, "{}", view.name);
+        }
+        assert_eq!(self.proxy.jobs().count(), 0);
+        assert_eq!(self.open, BTreeSet::new(), "every request is answered");
+    }
+}
+
+fn walk(seed: u64, steps: usize) -> World {
+    let mut world = World::new(seed);
+    for _ in 0..steps {
+        world.step();
+    }
+    world.come_to_rest();
+    world
+}
+
+#[test]
+fn a_long_walk_keeps_every_promise() {
+    let world = walk(1, STEPS);
+    let mut all: BTreeSet<_> = RunState::ALL.map(RunState::word).into();
+    all.insert("full");
+    assert_eq!(world.seen, all, "the walk went everywhere");
+}
+
+#[test]
+fn many_short_walks_keep_every_promise() {
+    for seed in 100..140 {
+        walk(seed, 500);
+    }
+}
