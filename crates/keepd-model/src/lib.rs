@@ -13,6 +13,7 @@ mod exit;
 mod name;
 mod number;
 pub mod protocol;
+mod selector;
 mod signal;
 mod spec;
 mod state;

@@ -187,6 +187,7 @@ impl Manager {
             self.changes.open.remove(&id);
             self.changes.unsaved.insert(id);
             self.announce(now, Happening::ChangeClosed(id));
+            self.drop_old_changes();
         } else if moved {
             self.changes.unsaved.insert(id);
         }
@@ -223,6 +224,7 @@ impl Manager {
                 (_, Want::Down(_)) => None,
             },
             Target::Gone => match service.phase {
+                _ if !service.removed => missed("it came back into the configuration"),
                 Phase::Stuck(_) => missed("something of it is left long after KILL"),
                 _ => None,
             },

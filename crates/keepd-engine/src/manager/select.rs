@@ -1,4 +1,6 @@
-//! Selectors: a name, a base name, a glob, `tag:T`, `state:S`, `all`.
+//! Selectors over services that have states: those of the model, and `state:S`.
+
+use std::collections::BTreeSet;
 
 use keepd_model::{ServiceName, State};
 
@@ -6,80 +8,31 @@ use super::Manager;
 use super::service::Service;
 
 impl Manager {
-    /// Returns the services that any of the selectors means, by name; or the first selector that means none.
+    /// Returns the services that any of the selectors means, by name.
+    ///
+    /// # Errors
+    /// The first selector that means none. `all` of nothing is nothing, and no mistake.
     pub fn select(&self, selectors: &[String]) -> Result<Vec<ServiceName>, String> {
-        let mut found = std::collections::BTreeSet::new();
+        let mut found = BTreeSet::new();
         for selector in selectors {
-            let before = found.len();
-            let matching = self
+            let mut meant = self
                 .services
                 .values()
-                .filter(|service| means(selector, service));
-            let mut any = false;
-            for service in matching {
-                any = true;
-                found.insert(service.name().clone());
-            }
-            // `all` of nothing is nothing; anything else that means nothing is a mistake.
-            if !any && selector != "all" && before == found.len() {
+                .filter(|service| means(selector, service))
+                .map(|service| service.name().clone())
+                .peekable();
+            if meant.peek().is_none() && selector != "all" {
                 return Err(selector.clone());
             }
+            found.extend(meant);
         }
         Ok(found.into_iter().collect())
     }
 }
 
 fn means(selector: &str, service: &Service) -> bool {
-    let name = service.name();
-    if let Some(tag) = selector.strip_prefix("tag:") {
-        return service.spec.tags.iter().any(|own| own == tag);
-    }
-    if let Some(state) = selector.strip_prefix("state:") {
-        return State::from_word(state) == Some(service.state());
-    }
-    selector == "all"
-        || selector == name.as_str()
-        || selector == name.base()
-        || (selector.contains(['*', '?']) && glob(selector.as_bytes(), name.as_str().as_bytes()))
-}
-
-/// `*` is any run of bytes, `?` is one byte. Linear in the text for each star.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at_pattern, mut at_text) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while at_text < text.len() {
-        match pattern.get(at_pattern) {
-            Some(b'*') => {
-                star = Some((at_pattern, at_text));
-                at_pattern += 1;
-            }
-            Some(&byte) if byte == b'?' || byte == text[at_text] => {
-                at_pattern += 1;
-                at_text += 1;
-            }
-            Some(_) | None => match star {
-                // The last star takes one byte more.
-                Some((star_pattern, star_text)) => {
-                    star = Some((star_pattern, star_text + 1));
-                    at_pattern = star_pattern + 1;
-                    at_text = star_text + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at_pattern..].iter().all(|byte| *byte == b'*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn globs() {
-        let fits = |pattern: &str, text: &str| glob(pattern.as_bytes(), text.as_bytes());
-        assert!(fits("web*", "web") && fits("web*", "web@1") && fits("*@?", "web@1"));
-        assert!(fits("*a*b*", "xxaxxbxx") && fits("a*a", "aa"));
-        assert!(!fits("web*", "we") && !fits("a*a", "a") && !fits("?", "") && !fits("a", "ab"));
+    match selector.strip_prefix("state:") {
+        Some(state) => State::from_word(state) == Some(service.state()),
+        None => service.spec.is_meant_by(selector),
     }
 }

@@ -324,7 +324,8 @@ impl Manager {
         };
         let recorded = record.filter(|record| record.generation == run.generation);
         match run.state {
-            RunState::Forked => {
+            // Pending: its process is being made this very moment (or somebody else gave it `auto_up`).
+            RunState::Pending | RunState::Forked => {
                 let (generation, pid) = (run.generation, run.pid);
                 service.phase = Phase::Commanded {
                     generation,
@@ -377,11 +378,6 @@ impl Manager {
             }
             RunState::Down => {
                 self.adopt_down(now, name, run, recorded);
-                false
-            }
-            // Only keepd's own processes are started by the proxy itself.
-            RunState::Pending => {
-                service.phase = Phase::Resting(Rest::Stopped);
                 false
             }
         }

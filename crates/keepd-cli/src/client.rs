@@ -1,0 +1,272 @@
+//! The client of the manager's HTTP API, over its Unix socket.
+//!
+//! Each request has a connection of its own. While the manager is being replaced there is nobody at the
+//! socket for a moment, and an answer may be lost: requests are sent again for [`RECONNECT`] then. That is
+//! safe, because those that change something carry a word by which the manager recognises them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use keepd_manager::api::types::{Problem, ProblemCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::error::{CliError, ErrorKind};
+use crate::place::Place;
+
+/// How long a manager may be away while its proxy is there.
+pub(crate) const RECONNECT: Duration = Duration::from_secs(5);
+
+/// From one attempt to the next meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long an answer may take that does not wait for anything.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The longest answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Talks to one manager.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+    proxy_socket: PathBuf,
+    shown: String,
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// Nobody is at the socket.
+    Absent(io::Error),
+    /// The connection ended before the answer did.
+    Lost(String),
+    /// It makes no sense to try again.
+    Fatal(CliError),
+}
+
+impl Client {
+    /// Returns a client of the manager of this instance. Nothing is connected yet.
+    pub(crate) fn new(place: &Place) -> Self {
+        Self {
+            socket: place.socket.clone(),
+            proxy_socket: place.socket.with_file_name("proxy.sock"),
+            shown: place.shown.clone(),
+        }
+    }
+
+    /// Gets an object.
+    ///
+    /// # Errors
+    /// There is no manager, or it says why not.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        self.request(Method::GET, path, Bytes::new(), ANSWER_LIMIT).await
+    }
+
+    /// Gets an object that the manager may wait for as long as this.
+    ///
+    /// # Errors
+    /// There is no manager, or it says why not.
+    pub(crate) async fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait: Duration,
+    ) -> Result<T, CliError> {
+        self.request(Method::GET, path, Bytes::new(), wait + ANSWER_LIMIT).await
+    }
+
+    /// Sends an object and gets one. The object must carry a word by which it is recognised when it comes
+    /// twice, if it changes anything.
+    ///
+    /// # Errors
+    /// There is no manager, or it says why not.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            CliError::because(ErrorKind::System, "cannot write the request as JSON", &error)
+        })?;
+        self.request(Method::POST, path, body.into(), ANSWER_LIMIT).await
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<T, CliError> {
+        let give_up = Instant::now() + RECONNECT;
+        loop {
+            let exchange = self.exchange(method.clone(), path, body.clone());
+            let answer = match timeout(limit, exchange).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(self.no_answer(limit)),
+            };
+            let late = Instant::now() >= give_up;
+            match answer {
+                Ok((status, bytes)) if status.is_success() => return self.read(&bytes),
+                Ok((_, bytes)) => {
+                    let problem: Problem = self.read(&bytes)?;
+                    // A manager that has just begun knows within a moment what runs.
+                    if late || problem.code != ProblemCode::NotSynchronised {
+                        return Err(problem.into());
+                    }
+                }
+                Err(Failure::Fatal(error)) => return Err(error),
+                Err(Failure::Absent(error)) => {
+                    if late || !self.is_replaced().await {
+                        return Err(self.absent(&error));
+                    }
+                }
+                Err(Failure::Lost(reason)) => {
+                    if late {
+                        return Err(self.lost(&reason));
+                    }
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::Absent(error),
+            io::ErrorKind::PermissionDenied => Failure::Fatal(self.not_allowed(&error)),
+            _ => Failure::Fatal(self.absent(&error)),
+        })?;
+        let lost = |error: hyper::Error| Failure::Lost(error.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        // It ends with the sender; what goes wrong on it is heard by whoever waits for the answer.
+        tokio::spawn(async move { drop(connection.await) });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "keepd")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| {
+                let message = format!("cannot ask keepd for \"{path}\"");
+                Failure::Fatal(CliError::because(ErrorKind::System, message, &error))
+            })?;
+        let answer = sender.send_request(request).await.map_err(lost)?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| Failure::Lost(error.to_string()))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CliError> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            let message = format!("cannot understand the answer of keepd {}", self.shown);
+            CliError::because(ErrorKind::System, message, &error)
+                .with_hint("is it another version? compare keepd --version with GET /v1/version")
+        })
+    }
+
+    /// Reports whether the proxy is there, so that a manager that is not will be in a moment.
+    pub(crate) async fn is_replaced(&self) -> bool {
+        UnixStream::connect(&self.proxy_socket).await.is_ok()
+    }
+
+    fn absent(&self, error: &io::Error) -> CliError {
+        let message = format!("cannot reach keepd {}", self.shown);
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                CliError::new(ErrorKind::NoManager, format!("{message}: nothing runs there"))
+                    .with_hint("keepd up -d")
+            }
+            _ => CliError::because(ErrorKind::NoManager, message, error),
+        }
+    }
+
+    fn not_allowed(&self, error: &io::Error) -> CliError {
+        let message = format!("cannot reach keepd {}", self.shown);
+        CliError::because(ErrorKind::NotAllowed, message, error)
+            .with_hint("only root and the user who started it may talk to it")
+    }
+
+    fn lost(&self, reason: &str) -> CliError {
+        let message = format!("cannot get an answer from keepd {}: {reason}", self.shown);
+        CliError::new(ErrorKind::NoManager, message)
+    }
+
+    fn no_answer(&self, limit: Duration) -> CliError {
+        let message = format!(
+            "cannot get an answer from keepd {} within {}",
+            self.shown,
+            keepd_plan::format_duration(limit)
+        );
+        CliError::new(ErrorKind::System, message)
+    }
+
+    /// Returns the socket of the manager.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+/// Runs a verb's conversation with the manager on this thread.
+///
+/// # Errors
+/// That of the conversation; or the system has no descriptors left.
+pub(crate) fn block_on<T>(
+    conversation: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            CliError::because(ErrorKind::System, "cannot wait for input and output", &error)
+        })?;
+    runtime.block_on(conversation)
+}
+
+/// Returns a word nobody else chooses, for one request that changes something.
+///
+/// # Errors
+/// The kernel has no random numbers.
+pub(crate) fn token() -> Result<String, CliError> {
+    let seed = keepd_os::random::seed().map_err(|errno| {
+        CliError::new(ErrorKind::System, format!("cannot get random numbers: {errno}"))
+    })?;
+    Ok(format!("{seed:032x}"))
+}
+
+/// Returns a text in the form it has in a URL (RFC 3986): everything but letters, digits and `-._~` as
+/// `%XX`.
+pub(crate) fn url_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// Returns `PATH?select=a&select=b`.
+pub(crate) fn with_selectors(path: &str, selectors: &[String]) -> String {
+    let mut url = path.to_owned();
+    for (number, selector) in selectors.iter().enumerate() {
+        url.push_str(if number == 0 { "?select=" } else { "&select=" });
+        url.push_str(&url_encoded(selector));
+    }
+    url
+}

@@ -1,0 +1,101 @@
+//! `keepd down`: the end of a project.
+
+use std::time::Duration;
+
+use clap::Args;
+use keepd_manager::Instance;
+use keepd_manager::api::types::{ActionOptions, ActionWord};
+use keepd_model::ExitCode;
+
+use crate::arguments::Globals;
+use crate::change;
+use crate::client::block_on;
+use crate::error::{CliError, ErrorKind};
+use crate::place;
+use crate::top;
+
+/// How long to wait for processes that were killed.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// From one look at the lock of the instance to the next.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Stop every service of this project, and keepd itself
+///
+/// Services are stopped in the reverse order of their dependencies, each with its own stop signal and timeout.
+#[derive(Args, Debug)]
+pub(crate) struct DownOptions {
+    /// End processes of this project that a lost keepd left behind
+    #[arg(long)]
+    pub(crate) leftovers: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// There is no project, keepd does not answer, `--timeout` is over, or a signal came.
+pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, CliError> {
+    let instance = place::find(globals)?.instance;
+    if options.leftovers {
+        let instance = instance.ok_or_else(|| {
+            CliError::new(ErrorKind::Usage, "cannot tell which project the socket belongs to")
+                .with_hint("use -c FILE")
+        })?;
+        return end_leftovers(globals, &instance);
+    }
+    if let Some(instance) = instance.as_ref().filter(|instance| !top::is_locked(instance)) {
+        if !globals.quiet {
+            println!("Nothing runs for project \"{}\".", instance.name);
+        }
+        return Ok(ExitCode::Done);
+    }
+    let code = match change::perform(globals, ActionWord::Shutdown, &[], ActionOptions::default()) {
+        // The manager may be gone before its last answer is read: that is what was asked for.
+        Err(error) if error.kind() == ErrorKind::NoManager => ExitCode::Done,
+        result => result?,
+    };
+    if let Some(instance) = instance.filter(|_| !globals.no_wait) {
+        wait_for_end(globals, &instance)?;
+    }
+    Ok(code)
+}
+
+/// Waits until the top process has left nothing behind, and is gone.
+fn wait_for_end(globals: &Globals, instance: &Instance) -> Result<(), CliError> {
+    block_on(async {
+        let ended = async {
+            while top::is_locked(instance) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        match globals.timeout {
+            None => ended.await,
+            Some(limit) => tokio::time::timeout(limit, ended).await.map_err(|_| {
+                let limit = keepd_plan::format_duration(limit);
+                let message = format!("cannot see the end of keepd within {limit}: it goes on");
+                CliError::new(ErrorKind::Timeout, message)
+            })?,
+        }
+        Ok(())
+    })
+}
+
+fn end_leftovers(globals: &Globals, instance: &Instance) -> Result<ExitCode, CliError> {
+    let name = &instance.name;
+    if top::is_locked(instance) {
+        let message = format!("cannot end leftovers of project \"{name}\": keepd runs it");
+        return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd down"));
+    }
+    let found = top::find_leftovers(instance)?;
+    let left = top::end_leftovers(instance, KILL_PATIENCE)?;
+    for process in &found {
+        let gone = left.iter().all(|still| still.pid != process.pid);
+        let word = if gone { "is killed" } else { "cannot be killed" };
+        println!("Process {} ({}) {word}.", process.pid, process.name);
+    }
+    if found.is_empty() && !globals.quiet {
+        println!("Nothing is left of project \"{name}\".");
+    }
+    // What stays here is found and replaced by the next start.
+    let _ = std::fs::remove_dir_all(&instance.run_dir);
+    Ok(if left.is_empty() { ExitCode::Done } else { ExitCode::No })
+}

@@ -1,0 +1,19 @@
+//! The verbs, one file each. A verb is a structure of options and a function `run`.
+
+pub(crate) mod apply;
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod down;
+pub(crate) mod logs;
+pub(crate) mod manager;
+pub(crate) mod proxy;
+pub(crate) mod reference;
+pub(crate) mod reload;
+pub(crate) mod restart;
+pub(crate) mod run;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod top;
+pub(crate) mod up;
+pub(crate) mod why;

@@ -1,0 +1,85 @@
+//! `keepd up`: the stack of a project, in the foreground or in the background.
+
+use clap::Args;
+use keepd_manager::Instance;
+use keepd_manager::accepted::{Accepted, AcceptedSource};
+use keepd_model::{ExitCode, Plan};
+
+use crate::arguments::Globals;
+use crate::configuration;
+use crate::error::{CliError, diagnostic_object, diagnostic_text};
+use crate::place;
+use crate::selector;
+use crate::top::{self, Prepared, Wishes};
+
+/// Start the services of this project, and show what they print until Ctrl-C
+///
+/// In the foreground it ends when every service is stopped: after Ctrl-C or TERM, after `keepd down`, or when
+/// every service is done or failed. With a selector only these services are started, with what they need.
+#[derive(Args, Debug)]
+pub(crate) struct UpOptions {
+    /// Start only these services, and what they depend on
+    #[arg(value_name = "SELECTOR")]
+    pub(crate) select: Vec<String>,
+
+    /// Go to the background, and return when all are ready
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+}
+
+/// Runs the verb.
+pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, CliError> {
+    let project = Project::read(globals)?;
+    // A name that means nothing is said now, not by a stack that never gets there.
+    let only = match options.select.as_slice() {
+        [] => Vec::new(),
+        selectors => {
+            let names = selector::select(&project.plan, selectors)?;
+            names.iter().map(ToString::to_string).collect()
+        }
+    };
+    let wishes = Wishes {
+        foreground: !options.detach,
+        color: globals.color,
+        only,
+        log_level: globals.verbose.then(|| "debug".to_owned()),
+    };
+    let prepared = project.prepare(wishes)?;
+    if options.detach {
+        top::detach(globals, &prepared)
+    } else {
+        top::supervise(&prepared.options)
+    }
+}
+
+/// A project whose configuration is valid.
+struct Project {
+    plan: Plan,
+    accepted: Accepted,
+    instance: Instance,
+}
+
+impl Project {
+    /// Reads and checks the configuration; prints warnings.
+    fn read(globals: &Globals) -> Result<Self, CliError> {
+        let files = place::config_files(globals)?;
+        let sources: Vec<AcceptedSource> = configuration::read(&files)?;
+        let loaded = configuration::load(&sources, true).map_err(|diagnostics| {
+            let count = configuration::errors(diagnostics.len());
+            let message = format!("cannot start the project: the configuration has {count}");
+            CliError::configuration(message, &diagnostics)
+        })?;
+        for warning in &loaded.warnings {
+            eprintln!("{}", diagnostic_text(&diagnostic_object(warning), "warning: "));
+        }
+        let plan = loaded.plan;
+        let instance =
+            Instance::locate(&files[0].path, &plan.manager, &place::surroundings())?;
+        Ok(Self { plan, accepted: Accepted::new(true, sources), instance })
+    }
+
+    fn prepare(self, wishes: Wishes) -> Result<Prepared, CliError> {
+        let Self { plan, accepted, instance } = self;
+        Prepared::new(instance, &accepted, &plan.manager, &place::surroundings(), wishes)
+    }
+}

@@ -1,0 +1,102 @@
+//! What a lost keepd left behind: processes of the instance that nobody supervises.
+
+use std::time::Duration;
+
+use keepd_manager::Instance;
+use keepd_model::{Instant, Pid, Signal};
+use keepd_os::cgroup::Group;
+use keepd_os::epoll::Epoll;
+use keepd_os::{clock, proc, sweep};
+
+use super::system;
+use crate::error::CliError;
+
+/// Between two looks at processes that were killed, where nothing tells when they are gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// One process that is left.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    pub(crate) pid: Pid,
+    /// The short name that the kernel keeps.
+    pub(crate) name: String,
+}
+
+/// Returns the name of the instance's group below the group of whoever starts it.
+pub(super) fn group_name(instance: &Instance) -> String {
+    format!("keepd.{}", instance.name)
+}
+
+/// Opens the group of an instance, if there is one below ours.
+pub(super) fn open_group(instance: &Instance) -> Option<Group> {
+    Group::own()?.child(&group_name(instance)).ok()
+}
+
+fn mark(instance: &Instance) -> Vec<u8> {
+    format!("KEEPD_PROJECT={}", instance.name).into_bytes()
+}
+
+/// Finds the processes of an instance: those in its group, and those that carry its mark in their
+/// environment (they may be in a group that another login made).
+pub(crate) fn find_leftovers(instance: &Instance) -> Result<Vec<Leftover>, CliError> {
+    let grouped = open_group(instance).and_then(|group| group.pids().ok()).unwrap_or_default();
+    let marked = sweep::processes_marked(&mark(instance)).map_err(|errno| {
+        system(format!("cannot look for processes of \"{}\": {errno}", instance.name))
+    })?;
+    let mut pids: Vec<Pid> =
+        grouped.into_iter().chain(marked.iter().map(|process| process.pid)).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    let named = |pid| proc::name(pid).map(|name| Leftover { pid, name });
+    Ok(pids.into_iter().filter_map(named).collect())
+}
+
+/// KILLs every process of an instance and removes its group. Returns what is left after `patience`.
+pub(crate) fn end_leftovers(
+    instance: &Instance,
+    patience: Duration,
+) -> Result<Vec<Leftover>, CliError> {
+    let deadline = clock::monotonic_now().saturating_add(patience);
+    let group = open_group(instance);
+    let mut quiet_looks = 0;
+    loop {
+        if let Some(group) = &group {
+            // What cannot be killed now is seen in the next look.
+            let _ = group.kill();
+        }
+        for process in sweep::processes_marked(&mark(instance)).unwrap_or_default() {
+            let _ = process.signal(Signal::KILL);
+        }
+        let left = find_leftovers(instance)?;
+        quiet_looks = if left.is_empty() { quiet_looks + 1 } else { 0 };
+        // One look may miss who was forked meanwhile.
+        if quiet_looks == 2 || clock::monotonic_now() >= deadline {
+            if left.is_empty()
+                && let Some(group) = &group
+            {
+                let _ = group.remove();
+            }
+            return Ok(left);
+        }
+        wait(LOOK_AGAIN);
+    }
+}
+
+/// Waits until the instance is empty by itself, up to `patience`; reports whether it is.
+pub(super) fn wait_until_empty(instance: &Instance, patience: Duration) -> bool {
+    let deadline: Instant = clock::monotonic_now().saturating_add(patience);
+    loop {
+        match find_leftovers(instance) {
+            Ok(left) if left.is_empty() => return true,
+            Ok(_) if clock::monotonic_now() < deadline => wait(LOOK_AGAIN),
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+fn wait(time: Duration) {
+    // An epoll set without descriptors: nothing wakes it but its time.
+    if let Ok(epoll) = Epoll::new() {
+        let _ = epoll.wait(Some(time), &mut Vec::new());
+    }
+}

@@ -1,0 +1,174 @@
+//! Everything before the first process: lock, leftovers, folders, the accepted configuration, the
+//! commands that the proxy reads first, and the cgroup.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::time::Duration;
+
+use keepd_manager::accepted::Accepted;
+use keepd_manager::instance::{Surroundings, write_atomically};
+use keepd_manager::{Instance, Options};
+use keepd_model::protocol::{Attributes, Command, LogTarget, Place, Request, RequestId, VERSION};
+use keepd_model::{Generation, ManagerSpec, ServiceName};
+use keepd_os::cgroup::Group;
+use keepd_os::{file, process};
+
+use super::system;
+use crate::error::{CliError, ErrorKind};
+use super::leftovers::{find_leftovers, group_name};
+
+/// The delays after which the proxy starts a manager that ended again; the last one repeats.
+const MANAGER_RESPAWN_MS: [u64; 5] = [0, 10, 50, 200, 1_000];
+
+/// How many processes an error names.
+const NAMED_MAX: usize = 8;
+
+/// What the user asked of the manager that will run.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    /// In the foreground of a terminal or a script.
+    pub(crate) foreground: bool,
+    /// Whether output is coloured.
+    pub(crate) color: keepd_manager::console::ColorChoice,
+    /// Selectors of what is wanted up at the start; empty: everything that is enabled.
+    pub(crate) only: Vec<String>,
+    /// `--log-level`.
+    pub(crate) log_level: Option<String>,
+}
+
+/// An instance that is ours to start: nothing of it runs, and nobody else can start it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) options: Options,
+    lock: File,
+}
+
+impl Prepared {
+    /// Makes an instance ready. What must be refused is refused here, before anything runs.
+    pub(crate) fn new(
+        mut instance: Instance,
+        accepted: &Accepted,
+        manager: &ManagerSpec,
+        surroundings: &Surroundings,
+        wishes: Wishes,
+    ) -> Result<Self, CliError> {
+        instance.create(manager, surroundings)?;
+        let lock = lock(&instance)?;
+        refuse_leftovers(&instance)?;
+        let group = make_group(&instance);
+        let Wishes { foreground, color, only, log_level } = wishes;
+        let group = group.as_ref().map(|group| group.path().to_owned());
+        let options = Options { instance, foreground, color, only, log_level, group };
+        let accepted_file = options.instance.accepted_file();
+        accepted.write(&accepted_file).map_err(|error| {
+            let message = "cannot write down the accepted configuration";
+            CliError::because(ErrorKind::System, message, error)
+        })?;
+        write_boot_file(&options)?;
+        Ok(Self { options, lock })
+    }
+
+    /// Returns the lock, for a process that takes over from here.
+    pub(crate) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}
+
+/// Takes the lock of the instance.
+fn lock(instance: &Instance) -> Result<File, CliError> {
+    let path = instance.lock_file();
+    let failed = |error: &dyn std::fmt::Display| {
+        system(format!("cannot lock \"{}\": {error}", path.display()))
+    };
+    loop {
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| failed(&error))?;
+        if !file::lock_exclusive(&lock).map_err(|errno| failed(&errno))? {
+            let name = &instance.name;
+            let message = format!("cannot start project \"{name}\": keepd runs it already");
+            return Err(system(message)
+                .with_hint("look at it with \"keepd status\", end it with \"keepd down\""));
+        }
+        // The keepd that had the lock before may have removed the file with its folder: then we hold the
+        // lock of a file that nobody else will ever open.
+        let ours = lock.metadata().map_err(|error| failed(&error))?;
+        if fs::metadata(&path).is_ok_and(|found| found.ino() == ours.ino()) {
+            return Ok(lock);
+        }
+        let run_dir = &instance.run_dir;
+        fs::create_dir_all(run_dir).map_err(|error| failed(&error))?;
+    }
+}
+
+/// Reports whether a keepd runs this instance.
+pub(crate) fn is_locked(instance: &Instance) -> bool {
+    let open = OpenOptions::new().write(true).open(instance.lock_file());
+    open.is_ok_and(|lock| matches!(file::lock_exclusive(&lock), Ok(false)))
+}
+
+fn refuse_leftovers(instance: &Instance) -> Result<(), CliError> {
+    let left = find_leftovers(instance)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let mut named: Vec<String> = left
+        .iter()
+        .take(NAMED_MAX)
+        .map(|process| format!("{} ({})", process.pid, process.name))
+        .collect();
+    if left.len() > NAMED_MAX {
+        named.push(format!("and {} more", left.len() - NAMED_MAX));
+    }
+    let name = &instance.name;
+    let named = named.join(", ");
+    let message =
+        format!("cannot start project \"{name}\": a lost keepd left processes behind: {named}");
+    Err(system(message).with_hint("keepd down --leftovers"))
+}
+
+/// Makes the cgroup of the instance, where that is possible. Where it is not, the weaker way to find what
+/// services leave behind is used, and `status` says so.
+fn make_group(instance: &Instance) -> Option<Group> {
+    let group = Group::ensure(&Group::own()?, &group_name(instance)).ok()?;
+    Group::ensure(&group, "own").ok()?;
+    Some(group)
+}
+
+/// Writes what the proxy is told first: to run the manager, and to start it again whenever it ends.
+fn write_boot_file(options: &Options) -> Result<(), CliError> {
+    let executable = process::own_executable()
+        .map_err(|errno| system(format!("cannot find the keepd program: {errno}")))?;
+    let name = ServiceName::new_internal("keepd.manager")
+        .map_err(|error| system(error.to_string()))?;
+    let mut arguments = vec![executable.into_os_string(), OsString::from("__manager")];
+    arguments.extend(options.to_arguments());
+    let arguments = arguments.iter().map(|word| word.as_bytes().to_vec()).collect();
+    let attributes = Attributes {
+        place: Place::Own,
+        respawn: MANAGER_RESPAWN_MS.into_iter().map(Duration::from_millis).collect(),
+        ..Attributes::default()
+    };
+    let commands = [
+        Command::ServiceArgs { name: name.clone(), arguments },
+        Command::ServiceSet { name: name.clone(), attributes },
+        Command::ServiceLog { name: name.clone(), log: LogTarget::Inherit },
+        Command::ServiceStart { name, expected: Some(Generation::NONE) },
+    ];
+    let mut text = Vec::new();
+    let proto = Request::Plain(Command::Proto { version: VERSION });
+    keepd_wire::encode_request(&proto, &mut text);
+    for (id, command) in (1..).zip(commands) {
+        keepd_wire::encode_request(&Request::Extended(RequestId(id), command), &mut text);
+    }
+    let path = options.instance.boot_file();
+    write_atomically(&path, &text)
+        .map_err(|error| system(format!("cannot write \"{}\": {error}", path.display())))
+}

@@ -1,0 +1,168 @@
+//! The life of the top process: one child, the proxy.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use keepd_manager::Options;
+use keepd_model::{Exit, ExitCode, Pid, Signal};
+use keepd_os::epoll::{Epoll, Interest};
+use keepd_os::signals::{self, SignalReader};
+use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, spawn};
+use keepd_os::{process, reap, terminal};
+
+use super::system;
+use crate::error::CliError;
+use super::leftovers::{end_leftovers, wait_until_empty};
+
+/// The signals that are passed down.
+const PASSED: [Signal; 6] =
+    [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::USR2];
+/// Stop from the keyboard: a stopped top process would leave the stack without its lid.
+const TSTP: u8 = 20;
+/// After the proxy ended in order, how long its manager may take to write its last line.
+const MANAGER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for processes that were killed.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+const SIGNALS: u64 = 0;
+const REPORT: u64 = 1;
+
+/// Starts the proxy of a prepared instance and stays until it ends. Returns the status of the instance.
+pub(crate) fn supervise(options: &Options) -> Result<ExitCode, CliError> {
+    let watched: Vec<Signal> = PASSED.into_iter().chain([Signal::CHLD]).collect();
+    let reader = SignalReader::new(&watched).map_err(|errno| failed("read signals", errno))?;
+    if let Some(stop) = Signal::new(TSTP) {
+        signals::ignore(stop).map_err(|errno| failed("ignore signal TSTP", errno))?;
+    }
+    process::become_subreaper().map_err(|errno| failed("become a subreaper", errno))?;
+    let mut proxy = start_proxy(options)?;
+    let end = follow(&reader, &mut proxy)?;
+    finish(options, end)
+}
+
+fn failed(what: &str, errno: keepd_model::Errno) -> CliError {
+    system(format!("cannot {what}: {errno}"))
+}
+
+fn start_proxy(options: &Options) -> Result<Spawned, CliError> {
+    let instance = &options.instance;
+    let executable =
+        process::own_executable().map_err(|errno| failed("find the keepd program", errno))?;
+    let mut arguments = vec![executable.as_os_str().as_bytes().to_vec(), b"proxy".to_vec()];
+    let mut add = |option: &str, value: &[u8]| {
+        arguments.push(option.as_bytes().to_vec());
+        arguments.push(value.to_vec());
+    };
+    add("--socket", instance.proxy_socket().as_os_str().as_bytes());
+    add("--config", instance.boot_file().as_os_str().as_bytes());
+    add("--run-dir", instance.run_dir.as_os_str().as_bytes());
+    add("--instance", instance.name.as_bytes());
+    if let Some(group) = &options.group {
+        add("--group", group.as_os_str().as_bytes());
+    }
+    let environment = super::environment();
+    let null = File::open("/dev/null")
+        .map_err(|error| system(format!("cannot open \"/dev/null\": {error}")))?;
+    let (out, err) = (std::io::stdout(), std::io::stderr());
+    let request = SpawnRequest {
+        arguments: &arguments,
+        environment: &environment,
+        directory: None,
+        umask: 0o077,
+        uid: None,
+        gid: None,
+        groups: None,
+        standard: [null.as_fd(), out.as_fd(), err.as_fd()],
+        extra: &[],
+        cgroup: None,
+        // Only this process stays in the terminal's foreground group: keys reach the stack through it.
+        session: Session::New,
+        descriptor_limit: None,
+    };
+    spawn(&request).map_err(|failure| system(format!("cannot start the proxy: {failure}")))
+}
+
+/// Passes signals down until the proxy ends; returns how it ended.
+fn follow(reader: &SignalReader, proxy: &mut Spawned) -> Result<Exit, CliError> {
+    let wait_failed = |errno| failed("wait for the proxy", errno);
+    let epoll = Epoll::new().map_err(wait_failed)?;
+    epoll.add(reader, SIGNALS, Interest::READ).map_err(wait_failed)?;
+    epoll.add(&*proxy, REPORT, Interest::READ).map_err(wait_failed)?;
+    let mut ready = Vec::new();
+    loop {
+        epoll.wait(None, &mut ready).map_err(wait_failed)?;
+        if ready.iter().any(|ready| ready.token == REPORT) {
+            match proxy.report() {
+                Report::Pending => {}
+                Report::Executed => epoll.remove(&*proxy).map_err(wait_failed)?,
+                Report::Failed(failure) => {
+                    return Err(system(format!("cannot start the proxy: {failure}")));
+                }
+            }
+        }
+        for (signal, _) in reader.read().map_err(wait_failed)? {
+            if signal == Signal::CHLD {
+                if let Some(end) = reap_all(proxy.pid()).map_err(wait_failed)? {
+                    return Ok(end);
+                }
+            } else {
+                // The proxy is our child and not reaped: the number is its own.
+                let _ = signals::send(proxy.pid(), passed_on(signal));
+            }
+        }
+    }
+}
+
+/// A hang-up whose terminal is gone means the end; otherwise it means "apply".
+fn passed_on(signal: Signal) -> Signal {
+    if signal == Signal::HUP && terminal::foreground_lost(std::io::stdin()) {
+        Signal::TERM
+    } else {
+        signal
+    }
+}
+
+/// Reaps everything that ended, orphans too; returns how the proxy ended, if it did.
+fn reap_all(proxy: Pid) -> Result<Option<Exit>, keepd_model::Errno> {
+    let mut end = None;
+    while let Some((pid, exit)) = reap::peek()? {
+        reap::consume(pid)?;
+        if pid == proxy {
+            end = Some(exit);
+        }
+    }
+    Ok(end)
+}
+
+/// Leaves nothing behind: no process, no group, no run folder.
+fn finish(options: &Options, end: Exit) -> Result<ExitCode, CliError> {
+    let instance = &options.instance;
+    if let Exit::Code(_) = end {
+        wait_until_empty(instance, MANAGER_PATIENCE);
+    }
+    // Also where it is empty: this removes the group.
+    let left = end_leftovers(instance, KILL_PATIENCE)?;
+    if !left.is_empty() {
+        let named: Vec<String> =
+            left.iter().map(|process| format!("{} ({})", process.pid, process.name)).collect();
+        let named = named.join(", ");
+        let message = format!("cannot end everything: still there after KILL: {named}");
+        return Err(system(message).with_hint("keepd down --leftovers"));
+    }
+    // What stays behind here is found and replaced by the next start.
+    let _ = fs::remove_dir_all(&instance.run_dir);
+    match end {
+        Exit::Code(0) => Ok(ExitCode::Done),
+        Exit::Code(code) => Ok(ExitCode::Service(code)),
+        Exit::Signal { .. } | Exit::Unknown => {
+            let name = &instance.name;
+            let message = format!(
+                "cannot go on with project \"{name}\": its proxy was lost ({end}); \
+                 every process of the project was killed"
+            );
+            Err(system(message))
+        }
+    }
+}

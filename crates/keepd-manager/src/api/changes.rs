@@ -1,0 +1,173 @@
+//! `GET /v1/changes`, `/v1/changes/{id}`, `/v1/changes/{id}/wait`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use keepd_engine::manager::{Change, Goal, Outcome, Target};
+use keepd_model::ChangeId;
+use tokio::time::{Instant, timeout_at};
+
+use super::Api;
+use super::problem::Failure;
+use super::query::Parameters;
+use super::types::{ChangeObject, ChangesObject, GoalObject, ProblemCode};
+use crate::time::{WallClock, seconds};
+
+/// How long a waiter waits if it does not say.
+const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The longest wait; who wants more asks again.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
+
+/// Handles `GET /v1/changes`.
+pub(super) async fn list(
+    State(api): State<Api>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ChangesObject>, Failure> {
+    Parameters::parse(query.as_deref(), &[])?;
+    api.synchronised().await?;
+    let view = |machine: &keepd_engine::manager::Manager, _| machine.changes().cloned().collect();
+    let changes: Vec<Change> = api.caller.look(view).await?;
+    let clock = WallClock::read();
+    let changes = changes
+        .iter()
+        .map(|change| change_object(change, &clock))
+        .collect();
+    Ok(Json(ChangesObject { changes }))
+}
+
+/// Handles `GET /v1/changes/{id}`.
+pub(super) async fn one(
+    State(api): State<Api>,
+    Path(text): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ChangeObject>, Failure> {
+    Parameters::parse(query.as_deref(), &[])?;
+    api.synchronised().await?;
+    let change = find(&api, &text).await?;
+    Ok(Json(change_object(&change, &WallClock::read())))
+}
+
+/// Handles `GET /v1/changes/{id}/wait?timeout=30s`: answers when the change is closed or the time is over.
+pub(super) async fn wait(
+    State(api): State<Api>,
+    Path(text): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ChangeObject>, Failure> {
+    let parameters = Parameters::parse(query.as_deref(), &["timeout"])?;
+    let limit = match parameters.last("timeout") {
+        Some(text) => keepd_plan::parse_duration(text)
+            .map_err(|error| Failure::usage(format!("cannot use timeout \"{text}\": {error}")))?,
+        None => WAIT_DEFAULT,
+    };
+    let deadline = Instant::now() + limit.min(WAIT_MAX);
+    api.synchronised().await?;
+    let mut pulse = api.caller.pulse();
+    loop {
+        // What happens after this line is a change of the pulse, so nothing is missed.
+        pulse.mark_unchanged();
+        let change = find(&api, &text).await?;
+        let over = change.is_closed()
+            || match timeout_at(deadline, pulse.changed()).await {
+                Ok(Ok(())) => false,
+                Ok(Err(_)) | Err(_) => true,
+            };
+        if over {
+            return Ok(Json(change_object(&change, &WallClock::read())));
+        }
+    }
+}
+
+async fn find(api: &Api, text: &str) -> Result<Change, Failure> {
+    let missing = || {
+        let detail = format!("cannot find change \"{text}\": it never was, or is forgotten");
+        Failure::new(ProblemCode::NoSuchChange, detail)
+    };
+    let id = ChangeId(text.parse().map_err(|_| missing())?);
+    let found = api
+        .caller
+        .look(move |machine, _| machine.change(id).cloned())
+        .await?;
+    found.ok_or_else(missing)
+}
+
+fn change_object(change: &Change, clock: &WallClock) -> ChangeObject {
+    let mut goals: Vec<GoalObject> = change.goals.iter().map(goal_object).collect();
+    goals.sort_by(|one, other| one.name.cmp(&other.name));
+    ChangeObject {
+        id: change.id.to_string(),
+        verb: change.verb.word().to_owned(),
+        uid: change.who.map(|who| who.uid),
+        pid: change.who.map(|who| who.pid),
+        opened: clock.text(change.opened),
+        closed: change.is_closed(),
+        success: change.is_success(),
+        goals,
+    }
+}
+
+fn goal_object(goal: &Goal) -> GoalObject {
+    let target = match goal.target {
+        Target::Up => "up",
+        Target::Down => "down",
+        Target::UpAfter(_) => "restarted",
+        Target::Reloaded => "reloaded",
+        Target::Gone => "gone",
+    };
+    let (reached, after_s, message) = match &goal.outcome {
+        None => (None, None, None),
+        Some(Outcome::Reached(after)) => (Some(true), Some(seconds(*after)), None),
+        Some(Outcome::Missed(why)) => (Some(false), None, Some(why.clone())),
+    };
+    GoalObject {
+        name: goal.name.to_string(),
+        target: target.to_owned(),
+        along: goal.along,
+        reached,
+        after_s,
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::samples::at;
+    use keepd_engine::manager::{Verb, Who};
+    use keepd_model::{Generation, ServiceName};
+
+    #[test]
+    fn a_change_is_this_object() {
+        let goal = |name: &str, target, outcome| Goal {
+            name: ServiceName::new(name).unwrap(),
+            target,
+            along: name == "db",
+            outcome,
+        };
+        let change = Change {
+            id: ChangeId(17),
+            verb: Verb::Restart,
+            who: Some(Who { uid: 0, pid: 9 }),
+            token: None,
+            opened: at(5),
+            closed: None,
+            goals: vec![
+                goal("web", Target::UpAfter(Generation::new(1)), None),
+                goal(
+                    "db",
+                    Target::Up,
+                    Some(Outcome::Reached(Duration::from_millis(1_500))),
+                ),
+                goal(
+                    "old",
+                    Target::Gone,
+                    Some(Outcome::Missed("it is stuck".into())),
+                ),
+            ],
+        };
+        let object = change_object(&change, &WallClock::new(at(5), 0));
+        let expected = r#"{"id":"17","verb":"restart","uid":0,"pid":9,"opened":"1970-01-01T00:00:00.000Z","closed":false,"success":false,"goals":[{"name":"db","target":"up","along":true,"reached":true,"after_s":1.5,"message":null},{"name":"old","target":"gone","along":false,"reached":false,"after_s":null,"message":"it is stuck"},{"name":"web","target":"restarted","along":false,"reached":null,"after_s":null,"message":null}]}"#;
+        assert_eq!(serde_json::to_string(&object).unwrap(), expected);
+    }
+}

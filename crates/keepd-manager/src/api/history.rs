@@ -1,0 +1,230 @@
+//! The events of this manager: the last ones are kept, and readers hear new ones.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use keepd_engine::manager::{Announcement, Happening, sentence};
+use keepd_model::ChangeId;
+use tokio::sync::broadcast;
+
+use super::types::EventObject;
+use crate::time::{WallClock, seconds};
+
+/// How many events are kept for those who ask later.
+const KEPT_MAX: usize = 1_000;
+
+/// How far a reader may fall behind before events are lost to it.
+const BEHIND_MAX: usize = 1_024;
+
+/// The events.
+pub(crate) struct History {
+    state: Mutex<State>,
+}
+
+struct State {
+    kept: VecDeque<Arc<EventObject>>,
+    last: u64,
+    /// `None`: no more will come.
+    readers: Option<broadcast::Sender<Arc<EventObject>>>,
+}
+
+/// Hears new events.
+pub(crate) type Receiver = broadcast::Receiver<Arc<EventObject>>;
+
+impl History {
+    pub(crate) fn new() -> Self {
+        let (readers, _) = broadcast::channel(BEHIND_MAX);
+        let state = State {
+            kept: VecDeque::new(),
+            last: 0,
+            readers: Some(readers),
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock is held cannot leave the plain data in it half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event and tells it to every reader.
+    pub(crate) fn add(&self, news: &Announcement, clock: &WallClock) {
+        let mut state = self.lock();
+        state.last += 1;
+        let event = Arc::new(event_object(state.last, news, clock));
+        if state.kept.len() == KEPT_MAX {
+            state.kept.pop_front();
+        }
+        state.kept.push_back(Arc::clone(&event));
+        if let Some(readers) = &state.readers {
+            // It fails when there is no reader, which is no failure.
+            let _ = readers.send(event);
+        }
+    }
+
+    /// Returns the kept events after `since`, and what comes next; nothing, after [`History::close`].
+    ///
+    /// A number that was never given comes from a predecessor of this manager: then everything that is kept is
+    /// new to the reader.
+    pub(crate) fn subscribe(
+        &self,
+        since: Option<u64>,
+    ) -> (Vec<Arc<EventObject>>, Option<Receiver>) {
+        let state = self.lock();
+        let since = since.map(|since| if since > state.last { 0 } else { since });
+        let kept = match since {
+            Some(since) => state
+                .kept
+                .iter()
+                .filter(|event| event.sequence > since)
+                .cloned()
+                .collect(),
+            None => Vec::new(),
+        };
+        (
+            kept,
+            state.readers.as_ref().map(broadcast::Sender::subscribe),
+        )
+    }
+
+    /// Ends every stream after what it has not read yet.
+    pub(crate) fn close(&self) {
+        self.lock().readers = None;
+    }
+}
+
+/// Returns the event that tells a reader what it lost.
+pub(crate) fn lost_event(sequence: u64, count: u64) -> EventObject {
+    let text = format!("{count} events were lost: they were not read in time");
+    EventObject {
+        text,
+        ..empty_event(sequence, WallClock::read().text(now()), "lost")
+    }
+}
+
+fn now() -> keepd_model::Instant {
+    keepd_os::clock::monotonic_now()
+}
+
+fn empty_event(sequence: u64, time: String, event: &str) -> EventObject {
+    EventObject {
+        sequence,
+        time,
+        event: event.to_owned(),
+        service: None,
+        from: None,
+        to: None,
+        reason: None,
+        generation: None,
+        pid: None,
+        ran_s: None,
+        next_start: None,
+        change: None,
+        text: String::new(),
+    }
+}
+
+fn event_object(sequence: u64, news: &Announcement, clock: &WallClock) -> EventObject {
+    let time = clock.text(news.at);
+    let words = sentence(&news.what);
+    let change_event = |event: &str, id: &ChangeId| EventObject {
+        change: Some(id.to_string()),
+        text: words.clone(),
+        ..empty_event(sequence, time.clone(), event)
+    };
+    match &news.what {
+        Happening::State {
+            name,
+            from,
+            to,
+            cause,
+            generation,
+            pid,
+            ran,
+            next_start,
+        } => EventObject {
+            service: Some(name.to_string()),
+            from: Some(from.to_string()),
+            to: Some(to.to_string()),
+            reason: Some(cause.reason().to_string()),
+            generation: Some(generation.get()),
+            pid: pid.map(keepd_model::Pid::get),
+            ran_s: ran.map(seconds),
+            next_start: next_start.map(|at| clock.text(at)),
+            text: format!("{name} {words}"),
+            ..empty_event(sequence, time, "state")
+        },
+        Happening::ChangeOpened(id) => change_event("change-opened", id),
+        Happening::ChangeClosed(id) => change_event("change-closed", id),
+        Happening::OutputBlocked { name, .. } => EventObject {
+            service: Some(name.to_string()),
+            text: format!("{name} {words}"),
+            ..empty_event(sequence, time, "output-blocked")
+        },
+        Happening::Synchronised { .. } => EventObject {
+            text: words,
+            ..empty_event(sequence, time, "synchronised")
+        },
+        Happening::ShutdownBegun(cause) => EventObject {
+            reason: Some(cause.reason().to_string()),
+            text: words,
+            ..empty_event(sequence, time, "shutdown")
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keepd_model::Instant;
+
+    fn add(history: &History, id: u64) {
+        let what = Happening::ChangeOpened(ChangeId(id));
+        let clock = WallClock::new(Instant::ZERO, 0);
+        history.add(
+            &Announcement {
+                at: Instant::ZERO,
+                what,
+            },
+            &clock,
+        );
+    }
+
+    #[test]
+    fn readers_get_what_they_missed_and_what_comes() {
+        let history = History::new();
+        add(&history, 1);
+        add(&history, 2);
+        let (kept, receiver) = history.subscribe(Some(1));
+        assert_eq!(
+            kept.iter().map(|event| event.sequence).collect::<Vec<_>>(),
+            [2]
+        );
+        let mut receiver = receiver.unwrap();
+        add(&history, 3);
+        history.close();
+        assert_eq!(receiver.try_recv().unwrap().change.as_deref(), Some("3"));
+        assert!(matches!(
+            receiver.try_recv(),
+            Err(broadcast::error::TryRecvError::Closed)
+        ));
+        assert!(history.subscribe(None).1.is_none());
+        assert_eq!(
+            history.subscribe(Some(99)).0.len(),
+            3,
+            "the number of another manager"
+        );
+    }
+
+    #[test]
+    fn the_oldest_events_are_forgotten() {
+        let history = History::new();
+        for id in 0..1_001 {
+            add(&history, id);
+        }
+        let (kept, _) = history.subscribe(Some(0));
+        assert_eq!((kept.len(), kept[0].sequence), (KEPT_MAX, 2));
+    }
+}

@@ -1,0 +1,23 @@
+//! The HTTP API on a Unix socket: it translates JSON to questions for the machine, and back. It decides
+//! nothing.
+//!
+//! Start from [`types`], the objects on the wire, and from `server`, the list of paths.
+
+mod actions;
+mod body;
+mod changes;
+mod config;
+mod events;
+mod health;
+mod history;
+mod listener;
+mod problem;
+mod query;
+#[cfg(test)]
+pub(crate) mod samples;
+mod server;
+mod services;
+pub mod types;
+
+pub(crate) use history::History;
+pub(crate) use server::{Api, serve};

@@ -1,0 +1,95 @@
+//! The part of a URL after the question mark.
+
+use super::problem::Failure;
+
+/// The parameters of a request. Unknown ones are refused, so that a typing error is never ignored.
+#[derive(Debug)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Reads a query; `known` are the names that may occur.
+    pub(crate) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, Failure> {
+        let mut found = Vec::new();
+        for part in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|part| !part.is_empty())
+        {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if !known.contains(&name.as_str()) {
+                let failure = Failure::usage(format!("cannot use query parameter \"{name}\""));
+                return Err(match known {
+                    [] => failure,
+                    known => failure.with_hint(&format!("known here: {}", known.join(", "))),
+                });
+            }
+            found.push((name, value));
+        }
+        Ok(Self(found))
+    }
+
+    /// Returns the last value of a parameter.
+    pub(crate) fn last(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Returns every value of a parameter.
+    pub(crate) fn every(&self, name: &str) -> Vec<String> {
+        let values = self.0.iter().filter(|(known, _)| known == name);
+        values.map(|(_, value)| value.clone()).collect()
+    }
+}
+
+/// Returns text with `+` and `%XX` resolved.
+fn decode(text: &str) -> Result<String, Failure> {
+    let bad = || Failure::usage(format!("cannot read \"{text}\" in the query"));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                let (high, low) = (digit().ok_or_else(bad)?, digit().ok_or_else(bad)?);
+                u8::try_from(high * 16 + low).map_err(|_| bad())?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_decoded_and_kept_in_order() {
+        let query = "select=web%2A&timeout=1s&select=tag%3Aa+b&timeout=2s&";
+        let found = Parameters::parse(Some(query), &["select", "timeout"]).unwrap();
+        assert_eq!(found.every("select"), ["web*", "tag:a b"]);
+        assert_eq!(found.last("timeout"), Some("2s"));
+        assert_eq!(found.last("gone"), None);
+    }
+
+    #[test]
+    fn what_is_unknown_or_broken_is_refused() {
+        let refused = |query| {
+            Parameters::parse(Some(query), &["select"])
+                .unwrap_err()
+                .problem()
+                .detail
+                .clone()
+        };
+        assert_eq!(refused("selct=web"), "cannot use query parameter \"selct\"");
+        assert_eq!(refused("select=%2"), "cannot read \"%2\" in the query");
+        assert_eq!(refused("select=%zz"), "cannot read \"%zz\" in the query");
+        assert_eq!(refused("select=%ff"), "cannot read \"%ff\" in the query");
+        assert!(Parameters::parse(None, &[]).is_ok());
+    }
+}

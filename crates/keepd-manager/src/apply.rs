@@ -1,0 +1,75 @@
+//! Putting the files' present content in force: one way for the API and for SIGHUP.
+
+use keepd_engine::manager::{Refusal, Step, Who};
+use keepd_model::ChangeId;
+use keepd_plan::Diagnostic;
+
+use crate::accepted::AcceptedError;
+use crate::calls::{Caller, Gone};
+use crate::config::{Configuration, LoadError, reread};
+
+/// What an apply opened.
+pub(crate) struct Applied {
+    /// The change.
+    pub(crate) change: ChangeId,
+    /// What is done.
+    pub(crate) steps: Vec<Step>,
+    /// What is odd in the files.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug)]
+pub(crate) enum ApplyError {
+    /// The files cannot be used.
+    Load(LoadError),
+    /// The accepted configuration cannot be written down.
+    Write(AcceptedError),
+    /// The machine refused.
+    Refused(Refusal),
+    /// The manager is ending.
+    Gone,
+}
+
+impl From<Gone> for ApplyError {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// Reads the files again and puts them in force. With any error in them nothing is changed.
+pub(crate) async fn apply(
+    configuration: &Configuration,
+    caller: &Caller,
+    who: Who,
+    token: Option<String>,
+    restart: bool,
+) -> Result<Applied, ApplyError> {
+    let mut accepted = configuration.lock().await;
+    let candidate = reread(&accepted).await.map_err(ApplyError::Load)?;
+    if caller.look(|machine, _| machine.is_shutting_down()).await? {
+        return Err(ApplyError::Refused(Refusal::ShuttingDown));
+    }
+    // Written before the machine acts: a successor of this process must know what was begun.
+    configuration
+        .write(&candidate.accepted)
+        .await
+        .map_err(ApplyError::Write)?;
+    let (steps, answer) = caller.apply(who, token, candidate.plan, restart).await?;
+    match answer {
+        Ok(change) => {
+            *accepted = candidate.accepted;
+            Ok(Applied {
+                change,
+                steps,
+                warnings: candidate.warnings,
+            })
+        }
+        Err(refusal) => {
+            if let Err(error) = configuration.write(&accepted).await {
+                tracing::error!("{}", error.chain());
+            }
+            Err(ApplyError::Refused(refusal))
+        }
+    }
+}

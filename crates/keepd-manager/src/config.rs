@@ -1,0 +1,186 @@
+//! The configuration that is in force, and how another one takes its place.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keepd_model::Plan;
+use keepd_plan::{Context, Diagnostic, Source};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::accepted::{Accepted, AcceptedError};
+
+/// A configuration without errors that may be put in force.
+pub(crate) struct Candidate {
+    /// What was read.
+    pub(crate) accepted: Accepted,
+    /// What it means.
+    pub(crate) plan: Plan,
+    /// What is odd in it.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// Why a configuration cannot be put in force.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    /// A file cannot be read.
+    Read(AcceptedError),
+    /// The files hold errors: all of them.
+    Invalid(Vec<Diagnostic>),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => formatter.write_str(&error.chain()),
+            Self::Invalid(diagnostics) => match diagnostics.as_slice() {
+                [one] => write!(formatter, "cannot use the configuration: {}", one.message),
+                more => write!(
+                    formatter,
+                    "cannot use the configuration: {} errors",
+                    more.len()
+                ),
+            },
+        }
+    }
+}
+
+/// Returns the plan of an accepted configuration.
+pub(crate) fn load(accepted: Accepted) -> Result<Candidate, LoadError> {
+    let sources: Vec<Source> = accepted
+        .sources
+        .iter()
+        .map(|source| Source {
+            file: Arc::from(source.file.as_str()),
+            directory: source.directory.clone(),
+            text: source.text.clone(),
+        })
+        .collect();
+    let context = Context {
+        project: accepted.project,
+    };
+    let loaded = keepd_plan::load(&sources, &context).map_err(LoadError::Invalid)?;
+    let mut plan = loaded.plan;
+    let mut warnings = loaded.warnings;
+    let variable = std::env::var("KEEPD_SHUTDOWN_TIMEOUT").ok();
+    if let Some(warning) = override_shutdown_timeout(&mut plan, variable.as_deref()) {
+        warnings.push(warning);
+    }
+    Ok(Candidate {
+        accepted,
+        plan,
+        warnings,
+    })
+}
+
+/// Lets KEEPD_SHUTDOWN_TIMEOUT win over the files; returns a warning if its value cannot be used.
+fn override_shutdown_timeout(plan: &mut Plan, variable: Option<&str>) -> Option<Diagnostic> {
+    match keepd_plan::parse_duration(variable?) {
+        Ok(timeout) => {
+            plan.manager.shutdown_timeout = timeout;
+            None
+        }
+        Err(error) => Some(Diagnostic {
+            origin: None,
+            message: format!("cannot use variable KEEPD_SHUTDOWN_TIMEOUT: {error}"),
+            hint: None,
+        }),
+    }
+}
+
+/// The configuration in force, on disk and in memory.
+pub(crate) struct Configuration {
+    file: PathBuf,
+    /// Held from the reading of files until the machine has the plan, so that two applies never mix.
+    accepted: Mutex<Accepted>,
+}
+
+impl Configuration {
+    /// Returns the configuration that was read from this file.
+    pub(crate) fn new(file: PathBuf, accepted: Accepted) -> Self {
+        Self {
+            file,
+            accepted: Mutex::new(accepted),
+        }
+    }
+
+    /// Waits until no other apply is under way.
+    pub(crate) async fn lock(&self) -> MutexGuard<'_, Accepted> {
+        self.accepted.lock().await
+    }
+
+    /// Writes another configuration down, for a successor of this process.
+    pub(crate) async fn write(&self, accepted: &Accepted) -> Result<(), AcceptedError> {
+        let (accepted, file) = (accepted.clone(), self.file.clone());
+        blocking(move || accepted.write(&file)).await
+    }
+}
+
+/// Reads the files of a configuration again.
+pub(crate) async fn reread(accepted: &Accepted) -> Result<Candidate, LoadError> {
+    let accepted = accepted.clone();
+    blocking(move || load(accepted.reread().map_err(LoadError::Read)?)).await
+}
+
+/// Runs what may block on another thread.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // It is never cancelled, so there was a panic, and it goes on here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accepted::AcceptedSource;
+
+    fn accepted(text: &str) -> Accepted {
+        let source = AcceptedSource {
+            file: "keepd.toml".into(),
+            path: None,
+            directory: "/srv/shop".into(),
+            text: text.into(),
+        };
+        Accepted::new(true, vec![source])
+    }
+
+    #[test]
+    fn a_good_configuration_is_a_plan() {
+        let candidate = load(accepted("[services.web]\ncommand = \"sleep 1\"\n"))
+            .ok()
+            .unwrap();
+        assert_eq!(candidate.plan.services.len(), 1);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let mut plan = Plan::default();
+        assert_eq!(override_shutdown_timeout(&mut plan, None), None);
+        assert_eq!(override_shutdown_timeout(&mut plan, Some("5s")), None);
+        assert_eq!(
+            plan.manager.shutdown_timeout,
+            std::time::Duration::from_secs(5)
+        );
+        assert!(override_shutdown_timeout(&mut plan, Some("5")).is_some());
+        assert_eq!(
+            plan.manager.shutdown_timeout,
+            std::time::Duration::from_secs(5)
+        );
+    }
+
+    #[test]
+    fn a_bad_one_is_counted() {
+        let error = load(accepted("[services.web]\nx = 1\ny = 2\n"))
+            .err()
+            .unwrap();
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot use the configuration: "),
+            "{error}"
+        );
+        assert!(matches!(error, LoadError::Invalid(found) if found.len() >= 2));
+    }
+}

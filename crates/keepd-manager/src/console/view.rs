@@ -1,0 +1,290 @@
+//! The console: what is told to it, it shows, as far as somebody looks.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use keepd_engine::manager::{Announcement, Cause, Happening, Manager, sentence};
+use keepd_model::protocol::LogTarget;
+use keepd_model::{Echo, Instant, ManagerSpec, ServiceName, State};
+use tokio::sync::oneshot;
+
+use super::color::{ColorChoice, ColorEnvironment};
+use super::live::{Progress, Show, awaited};
+use super::queue::Queue;
+use super::style::Style;
+use super::summary;
+use super::writer::Writer;
+use crate::logs::ServiceLog;
+use crate::time::WallClock;
+
+/// How long the end of keepd waits for a terminal that does not take the last lines.
+const FINISH_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a person sees of the manager.
+pub(crate) struct Console {
+    queue: Arc<Queue>,
+    style: Style,
+    echo: bool,
+    progress: Progress,
+    /// Where the output of each service is that is shown.
+    followed: BTreeMap<ServiceName, PathBuf>,
+    started: Instant,
+    finished: Option<oneshot::Receiver<()>>,
+}
+
+/// Where the console writes.
+pub(crate) struct Outputs {
+    /// Standard output.
+    pub(crate) out: Box<dyn Write + Send>,
+    /// Standard error.
+    pub(crate) error: Box<dyn Write + Send>,
+    /// Standard output is a terminal.
+    pub(crate) terminal: bool,
+    /// Returns the width of the terminal.
+    pub(crate) columns: fn() -> Option<u16>,
+}
+
+impl Outputs {
+    /// Returns those of this process.
+    pub(crate) fn standard() -> Self {
+        Self {
+            out: Box::new(stdout()),
+            error: Box::new(stderr()),
+            terminal: keepd_os::terminal::is_terminal(stdout()),
+            columns: || keepd_os::terminal::columns(stdout()),
+        }
+    }
+}
+
+impl Console {
+    /// Starts the writing thread.
+    ///
+    /// # Errors
+    /// No thread can be made.
+    pub(crate) fn start(
+        outputs: Outputs,
+        foreground: bool,
+        color: ColorChoice,
+        spec: &ManagerSpec,
+    ) -> io::Result<Self> {
+        let Outputs {
+            out,
+            error,
+            terminal,
+            columns,
+        } = outputs;
+        let style = Style {
+            colored: color.is_colored(&ColorEnvironment::read(), terminal),
+            echo_json: spec.echo == Echo::Json,
+            own_json: spec.log_json,
+        };
+        let queue = Arc::new(Queue::new());
+        let writer = Writer::new(Arc::clone(&queue), out, error, style, columns);
+        let (done, finished) = oneshot::channel();
+        thread::Builder::new()
+            .name("console".to_owned())
+            .spawn(move || {
+                writer.run();
+                // Nobody waits for it any more if the end took too long.
+                let _ = done.send(());
+            })?;
+        let started = keepd_os::clock::monotonic_now();
+        Ok(Self {
+            queue,
+            style,
+            echo: match spec.echo {
+                Echo::Auto => foreground,
+                Echo::Off => false,
+                Echo::Text | Echo::Json => true,
+            },
+            progress: Progress::new(terminal && foreground, started),
+            followed: BTreeMap::new(),
+            started,
+            finished: Some(finished),
+        })
+    }
+
+    /// Returns where keepd's own messages go, and how they look.
+    pub(crate) fn own_lines(&self) -> (Arc<Queue>, Style) {
+        (Arc::clone(&self.queue), self.style)
+    }
+
+    /// Notes where the output of a service goes from now on.
+    pub(crate) fn note_log(&mut self, name: &ServiceName, log: &LogTarget) {
+        if !self.echo || name.is_internal() {
+            return;
+        }
+        let dir = match log {
+            LogTarget::File { dir, .. } => path(dir),
+            // These are seen elsewhere, or nowhere.
+            LogTarget::Append { .. } | LogTarget::Null | LogTarget::Inherit => {
+                self.followed.remove(name);
+                return;
+            }
+        };
+        if self.followed.get(name) == Some(&dir) {
+            return;
+        }
+        self.followed.insert(name.clone(), dir.clone());
+        let log = ServiceLog {
+            name: name.clone(),
+            dir,
+        };
+        self.queue.push_follow(log, keepd_os::clock::wall_now_ns());
+    }
+
+    /// Notes that a service wrote something.
+    pub(crate) fn note_output(&self, name: &ServiceName) {
+        if self.followed.contains_key(name) {
+            self.queue.push_output(name, false);
+        }
+    }
+
+    /// Shows what happened, if it is for people who look on.
+    pub(crate) fn announce(&mut self, news: &Announcement) {
+        self.progress.note_change();
+        if let Some(name) = ended(&news.what)
+            && self.followed.contains_key(name)
+        {
+            // Its last words come before the news of its end.
+            self.queue.push_output(name, true);
+        }
+        if let Some(text) = text(&news.what) {
+            self.say_at(WallClock::read().wall_ns(news.at), &text);
+        }
+    }
+
+    /// Adds a line of keepd's own.
+    pub(crate) fn say(&self, text: &str) {
+        self.say_at(keepd_os::clock::wall_now_ns(), text);
+    }
+
+    fn say_at(&self, wall_ns: u64, text: &str) {
+        self.queue
+            .push_out(self.style.own_line(wall_ns, tracing::Level::INFO, text));
+    }
+
+    /// Notes that what is waited for may be something else now.
+    pub(crate) fn note_change(&mut self) {
+        self.progress.note_change();
+    }
+
+    /// Returns when [`Console::show_progress`] is to be called.
+    pub(crate) fn progress_due(&self) -> Option<Instant> {
+        self.progress.due()
+    }
+
+    /// Shows what is waited for now.
+    pub(crate) fn show_progress(&mut self, now: Instant, machine: &Manager) {
+        match self.progress.look(now, &awaited(machine)) {
+            Some(Show::Live(line)) => self.queue.set_live(line),
+            Some(Show::Line(line)) => self.say(&line),
+            None => {}
+        }
+    }
+
+    /// Shows what became of everything, and waits a little until it is written.
+    pub(crate) async fn finish(&mut self, now: Instant, machine: &Manager) {
+        let Some(finished) = self.finished.take() else {
+            return;
+        };
+        for name in self.followed.keys() {
+            self.queue.push_output(name, true);
+        }
+        self.queue.set_live(None);
+        for line in summary::lines(&machine.statuses(), now.saturating_since(self.started)) {
+            self.say(&line);
+        }
+        self.queue.close();
+        // A terminal that is stopped does not keep the services' end from being reported.
+        let _ = tokio::time::timeout(FINISH_LIMIT, finished).await;
+    }
+}
+
+/// Returns the service that has no process any more, by this news.
+fn ended(what: &Happening) -> Option<&ServiceName> {
+    match what {
+        Happening::State { name, to, .. } => match to {
+            State::Stopped | State::Done | State::Failed | State::Backoff => Some(name),
+            State::Waiting
+            | State::Scheduled
+            | State::Starting
+            | State::Ready
+            | State::Stopping
+            | State::Stuck
+            | State::Unknown => None,
+        },
+        Happening::ChangeOpened(_)
+        | Happening::ChangeClosed(_)
+        | Happening::OutputBlocked { .. }
+        | Happening::Synchronised { .. }
+        | Happening::ShutdownBegun(_) => None,
+    }
+}
+
+/// Returns the line for this news; `None` if it is only for programs.
+///
+/// Steps on the way are left out: what is waited for has a line of its own.
+fn text(what: &Happening) -> Option<String> {
+    match what {
+        Happening::State {
+            name, to, cause, ..
+        } => {
+            let worth_a_line = match to {
+                State::Ready
+                | State::Backoff
+                | State::Done
+                | State::Failed
+                | State::Stopped
+                | State::Stuck
+                | State::Unknown => true,
+                State::Stopping => matches!(cause, Cause::Ended { .. }),
+                State::Waiting | State::Scheduled | State::Starting => false,
+            };
+            worth_a_line.then(|| format!("{name} {}", sentence(what)))
+        }
+        Happening::OutputBlocked { name, .. } => Some(format!("{name} {}", sentence(what))),
+        Happening::ShutdownBegun(_) => Some(sentence(what)),
+        Happening::Synchronised { adopted } => (*adopted > 0).then(|| sentence(what)),
+        Happening::ChangeOpened(_) | Happening::ChangeClosed(_) => None,
+    }
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keepd_model::Generation;
+
+    fn state(to: State, cause: Cause) -> Happening {
+        Happening::State {
+            name: ServiceName::new("web").unwrap(),
+            from: State::Starting,
+            to,
+            cause,
+            generation: Generation::new(1),
+            pid: None,
+            ran: Some(Duration::from_millis(1_200)),
+            next_start: None,
+        }
+    }
+
+    #[test]
+    fn results_are_lines_and_steps_are_not() {
+        let ready = state(State::Ready, Cause::BecameReady);
+        assert_eq!(text(&ready).as_deref(), Some("web is ready (1.2s)"));
+        assert_eq!(text(&state(State::Starting, Cause::Executed)), None);
+        assert_eq!(text(&state(State::Stopping, Cause::Boot)), None);
+        assert_eq!(text(&Happening::Synchronised { adopted: 0 }), None);
+        assert_eq!(ended(&ready), None);
+        assert!(ended(&state(State::Backoff, Cause::Boot)).is_some());
+    }
+}

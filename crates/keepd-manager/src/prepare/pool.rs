@@ -1,0 +1,64 @@
+//! Preparations on blocking threads: not too many at once, and none for longer than its limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepd_engine::manager::{Launch, PrepareFailure};
+use keepd_model::{ServiceSpec, SpawnStep};
+use tokio::sync::Semaphore;
+
+use super::{Variables, failure, prepare};
+use crate::Instance;
+
+/// The longest time that a start waits for the user database and file systems.
+const PREPARE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How many preparations run at once. They rarely wait, so more would only cost stacks.
+const AT_ONCE_MAX: usize = 8;
+
+/// Prepares starts.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    instance: Arc<Instance>,
+    base: Arc<Variables>,
+    permits: Arc<Semaphore>,
+}
+
+impl Pool {
+    /// Returns a pool for services of this instance that inherit these variables.
+    pub(crate) fn new(instance: Arc<Instance>, base: Variables) -> Self {
+        let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
+        Self {
+            instance,
+            base: Arc::new(base),
+            permits,
+        }
+    }
+
+    /// Prepares one start. A thread that hangs is left behind; its permit is not, so that the others go on.
+    pub(crate) async fn prepare(
+        &self,
+        spec: Arc<ServiceSpec>,
+    ) -> Result<Box<Launch>, PrepareFailure> {
+        let permit = self.permits.acquire().await;
+        let (instance, base) = (Arc::clone(&self.instance), Arc::clone(&self.base));
+        let work = tokio::task::spawn_blocking(move || prepare(&spec, &instance, &base));
+        let outcome = tokio::time::timeout(PREPARE_LIMIT, work).await;
+        drop(permit);
+        match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Err(failure(
+                SpawnStep::Prepare,
+                None,
+                format!("cannot prepare the start: {error}"),
+            )),
+            Err(_) => {
+                let text = format!(
+                    "user database or file system does not answer within {}s",
+                    PREPARE_LIMIT.as_secs()
+                );
+                Err(failure(SpawnStep::Prepare, None, text))
+            }
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! The whole manager against a stand-in for the proxy, asked over its socket.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use keepd_model::Signal;
+use keepd_model::protocol::{Command, Event, Message};
+use keepd_os::clock::monotonic_now;
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+use super::stand_in::StandIn;
+use crate::accepted::{Accepted, AcceptedSource};
+use crate::console::{ColorChoice, Outputs};
+use crate::run::{StartError, manage};
+use crate::scratch::Scratch;
+use crate::{Instance, Options};
+
+const TWO_SERVICES: &str = r#"
+[services.db]
+command = "sleep 1"
+ready.notify = true
+
+[services.web]
+command = "sleep 1"
+ready.notify = true
+depends_on = ["db"]
+reload_signal = "HUP"
+"#;
+
+/// Collects what the console writes.
+#[derive(Clone, Default)]
+struct Shown(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shown {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// A manager, its proxy and its files.
+struct Stage {
+    scratch: Scratch,
+    proxy: StandIn,
+    client: Client,
+    shown: Shown,
+    manager: JoinHandle<Result<u8, StartError>>,
+}
+
+impl Stage {
+    /// Starts a manager with this configuration.
+    fn begin(config: &str) -> Self {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.path().join(name);
+        let file = scratch.write("keepd.toml", config);
+        fs::create_dir(path("run")).unwrap();
+        let instance = Instance {
+            name: "test-1".into(),
+            run_dir: path("run"),
+            state_dir: path("state"),
+            log_dir: path("log"),
+            config_dir: scratch.path().to_owned(),
+        };
+        let source = AcceptedSource {
+            file: "keepd.toml".into(),
+            path: Some(file.to_str().unwrap().to_owned()),
+            directory: scratch.path().to_str().unwrap().to_owned(),
+            text: config.to_owned(),
+        };
+        Accepted::new(true, vec![source])
+            .write(&instance.accepted_file())
+            .unwrap();
+        let proxy = StandIn::listen(&instance.proxy_socket());
+        let client = Client(instance.control_socket());
+        let shown = Shown::default();
+        let outputs = Outputs {
+            out: Box::new(shown.clone()),
+            error: Box::new(shown.clone()),
+            terminal: false,
+            columns: || None,
+        };
+        let options = Options {
+            instance,
+            foreground: true,
+            color: ColorChoice::Never,
+            only: Vec::new(),
+            log_level: None,
+            group: None,
+        };
+        let manager = tokio::spawn(manage(options, outputs));
+        Self {
+            scratch,
+            proxy,
+            client,
+            shown,
+            manager,
+        }
+    }
+
+    /// Starts a manager and lets both services become ready.
+    async fn begin_ready() -> Self {
+        let mut stage = Self::begin(TWO_SERVICES);
+        for name in ["db", "web"] {
+            let started = |command: &Command| matches!(command, Command::ServiceStart { name: known, .. } if known.as_str() == name);
+            stage.proxy.run_until(started).await;
+            stage.proxy.say_ready(name).await;
+        }
+        let (_, boot) = stage.get("/v1/changes/1/wait?timeout=10s").await;
+        assert_eq!(
+            (&boot["verb"], &boot["success"]),
+            (&json!("boot"), &json!(true)),
+            "{boot}"
+        );
+        stage
+    }
+
+    /// Asks while the proxy goes on.
+    async fn get(&mut self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, String::new()).await
+    }
+
+    async fn post(&mut self, path: &str, body: Value) -> (u16, Value) {
+        self.ask("POST", path, body.to_string()).await
+    }
+
+    async fn ask(&mut self, method: &str, path: &str, body: String) -> (u16, Value) {
+        let client = self.client.clone();
+        let (status, text) = tokio::select! {
+            () = self.proxy.run() => unreachable!("it runs for ever"),
+            answer = client.ask(method, path, body) => answer,
+        };
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        )
+    }
+
+    /// Waits for the end; returns the exit code.
+    async fn end(mut self) -> (u8, String) {
+        self.proxy
+            .run_until(|command| matches!(command, Command::Terminate { .. }))
+            .await;
+        let code = self.manager.await.unwrap().unwrap();
+        (code, self.shown.text())
+    }
+}
+
+/// Asks over the control socket.
+#[derive(Clone)]
+struct Client(PathBuf);
+
+impl Client {
+    async fn ask(&self, method: &str, path: &str, body: String) -> (u16, String) {
+        let work = async {
+            let stream = connect(&self.0).await;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            let connection = tokio::spawn(connection);
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("host", "keepd")
+                .body(Full::new(Bytes::from(body)))
+                .unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            connection.abort();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        tokio::time::timeout(Duration::from_secs(20), work)
+            .await
+            .expect("an answer comes")
+    }
+}
+
+/// Connects as soon as the manager listens.
+async fn connect(path: &Path) -> UnixStream {
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+fn test(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(work);
+}
+
+fn position(text: &str, part: &str) -> usize {
+    text.find(part)
+        .unwrap_or_else(|| panic!("{part:?} is not in:\n{text}"))
+}
+
+#[test]
+fn control_is_there_before_the_proxy_is() {
+    test(async {
+        let mut stage = Stage::begin(TWO_SERVICES);
+        // The proxy has not accepted the connection yet.
+        let (status, _) = stage.client.ask("GET", "/livez", String::new()).await;
+        assert_eq!(status, 200);
+        let (status, text) = stage.client.ask("GET", "/readyz", String::new()).await;
+        assert_eq!(status, 503);
+        assert!(text.contains("has not heard from the proxy"), "{text}");
+        let (status, version) = stage.get("/v1/version").await;
+        assert_eq!((status, &version["instance"]), (200, &json!("test-1")));
+    });
+}
+
+#[test]
+fn services_come_up_are_asked_about_and_go_down() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let (status, ready) = stage.get("/readyz").await;
+        assert_eq!(
+            (status, ready),
+            (200, json!({"status": "ok", "failing": []}))
+        );
+
+        let (_, list) = stage.get("/v1/services").await;
+        let names: Vec<_> = list["services"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["name"])
+            .collect();
+        assert_eq!(names, ["db", "web"]);
+        let (_, web) = stage.get("/v1/services/web").await;
+        assert_eq!(
+            (&web["state"], &web["pid"]),
+            (&json!("ready"), &json!(1_001))
+        );
+        assert_eq!(web["status_text"], "at work");
+        let (_, why) = stage.get("/v1/services/web/why").await;
+        assert_eq!(why["lines"][0]["depth"], 0);
+
+        let stop = json!({"action": "stop", "select": ["web"], "token": "once"});
+        let (status, first) = stage.post("/v1/actions", stop.clone()).await;
+        assert_eq!(status, 202, "{first}");
+        let (_, again) = stage.post("/v1/actions", stop).await;
+        assert_eq!(first, again, "the same token is the same change");
+        let id = first["change"].as_str().unwrap();
+        let (_, change) = stage
+            .get(&format!("/v1/changes/{id}/wait?timeout=10s"))
+            .await;
+        assert_eq!(change["success"], true, "{change}");
+        let (_, some) = stage.get("/v1/services?select=state%3Astopped").await;
+        assert_eq!(some["services"][0]["name"], "web");
+        assert_eq!(some["services"][0]["last_exit"]["signal"], "TERM");
+        let (status, ready) = stage.get("/readyz").await;
+        assert_eq!(
+            (status, &ready["status"]),
+            (200, &json!("ok")),
+            "stopped by an operator"
+        );
+
+        let (status, _) = stage
+            .post("/v1/actions", json!({"action": "shutdown"}))
+            .await;
+        assert_eq!(status, 202);
+        let (code, shown) = stage.end().await;
+        assert_eq!(code, 0);
+        position(&shown, " keepd: db is ready (");
+        position(&shown, " keepd: web: 1 start, stopped (signal TERM)\n");
+        position(&shown, " keepd: ended after ");
+    });
+}
+
+#[test]
+fn what_cannot_be_done_is_a_problem() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let long = "x".repeat(2 * 1024 * 1024);
+        let cases = [
+            ("GET", "/v1/services?selct=web", "", 400, "usage"),
+            ("GET", "/v1/services?select=wbe", "", 404, "no-such-service"),
+            ("GET", "/v1/services/wbe", "", 404, "no-such-service"),
+            ("GET", "/v1/changes/99", "", 404, "no-such-change"),
+            ("GET", "/v1/changes/1/wait?timeout=5", "", 400, "usage"),
+            ("GET", "/v2", "", 404, "no-such-path"),
+            ("POST", "/v1/services", "", 405, "usage"),
+            ("POST", "/v1/actions", "{", 400, "usage"),
+            ("POST", "/v1/actions", r#"{"action":"jump"}"#, 400, "usage"),
+            ("POST", "/v1/actions", r#"{"action":"stop"}"#, 400, "usage"),
+            (
+                "POST",
+                "/v1/actions",
+                r#"{"action":"stop","select":["wbe"]}"#,
+                404,
+                "no-such-service",
+            ),
+            (
+                "POST",
+                "/v1/actions",
+                r#"{"action":"reload","select":["db"]}"#,
+                409,
+                "cannot-reload",
+            ),
+            ("POST", "/v1/actions", long.as_str(), 413, "usage"),
+            (
+                "POST",
+                "/v1/config/apply",
+                r#"{"keep_going":true}"#,
+                400,
+                "usage",
+            ),
+        ];
+        for (method, path, body, status, code) in cases {
+            let (found, problem) = stage.ask(method, path, body.to_owned()).await;
+            let found = (found, &problem["code"], &problem["status"]);
+            assert_eq!(
+                found,
+                (status, &json!(code), &json!(status)),
+                "{method} {path}: {problem}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_note_is_written_before_the_asker_hears() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        assert!(!stage.proxy.is_waiting("service.note"));
+        let body = json!({"action": "stop", "select": ["web"]}).to_string();
+        // The proxy does not even look meanwhile.
+        let (status, _) = stage.client.ask("POST", "/v1/actions", body).await;
+        assert_eq!(status, 202);
+        assert!(stage.proxy.is_waiting("service.note"));
+    });
+}
+
+#[test]
+fn an_apply_is_all_or_nothing() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let accepted = stage.scratch.path().join("run/accepted.json");
+        let before = fs::read(&accepted).unwrap();
+        stage.scratch.write(
+            "keepd.toml",
+            "[services.web]\ncomand = 1\n[services.db]\nx = 2\n",
+        );
+        let (status, problem) = stage.post("/v1/config/apply", json!({})).await;
+        assert_eq!((status, &problem["code"]), (422, &json!("config")));
+        let diagnostics = problem["diagnostics"].as_array().unwrap();
+        assert!(diagnostics.len() >= 2, "{problem}");
+        assert_eq!(
+            (&diagnostics[0]["file"], &diagnostics[0]["line"]),
+            (&json!("keepd.toml"), &json!(2))
+        );
+        assert_eq!(fs::read(&accepted).unwrap(), before);
+
+        let changed = TWO_SERVICES.replace("[services.db]", "[services.db]\nenv = { A = \"1\" }");
+        stage.scratch.write("keepd.toml", &changed);
+        let steps = json!([{"name": "db", "action": "restart", "keys": ["env.A"]}]);
+        let (status, diff) = stage.post("/v1/config/diff", json!({})).await;
+        assert_eq!((status, &diff["steps"]), (200, &steps));
+        let (status, applied) = stage
+            .post("/v1/config/apply", json!({"restart": false}))
+            .await;
+        assert_eq!((status, &applied["steps"]), (202, &steps), "{applied}");
+        let (_, db) = stage.get("/v1/services/db").await;
+        assert_eq!(db["config_changed"], true);
+        let (_, config) = stage.get("/v1/config").await;
+        assert_eq!(config["sources"][0]["text"], changed);
+        assert_eq!(Accepted::read(&accepted).unwrap().sources[0].text, changed);
+    });
+}
+
+#[test]
+fn hang_up_applies_and_is_cleared() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        stage
+            .scratch
+            .write("keepd.toml", &TWO_SERVICES.replace("sleep 1", "sleep 2"));
+        let signal = Event::Signal {
+            signal: Signal::HUP,
+            at: monotonic_now(),
+            count: 1,
+        };
+        stage.proxy.send(&[Message::Event(signal)]).await;
+        let cleared = |command: &Command| {
+            *command
+                == Command::SignalClear {
+                    signal: Signal::HUP,
+                    count: 1,
+                }
+        };
+        stage.proxy.run_until(cleared).await;
+        let restarted = |command: &Command| matches!(command, Command::ServiceArgs { arguments, .. } if arguments[1] == b"2");
+        stage.proxy.run_until(restarted).await;
+    });
+}
+
+#[test]
+fn a_lost_proxy_is_found_again() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        stage.proxy.hang_up();
+        stage.proxy.received.clear();
+        stage
+            .proxy
+            .run_until(|command| matches!(command, Command::StateDump))
+            .await;
+        let (_, web) = stage.get("/v1/services/web").await;
+        assert_eq!(
+            (&web["state"], &web["generation"]),
+            (&json!("ready"), &json!(1))
+        );
+        let started = |command: &Command| matches!(command, Command::ServiceStart { .. });
+        assert!(
+            !stage.proxy.received.iter().any(started),
+            "nothing is started twice"
+        );
+    });
+}
+
+#[test]
+fn output_is_shown_and_the_last_words_come_before_the_end() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let term = Event::Signal {
+            signal: Signal::TERM,
+            at: monotonic_now(),
+            count: 1,
+        };
+        stage.proxy.send(&[Message::Event(term)]).await;
+        let (code, shown) = stage.end().await;
+        assert_eq!(code, 0);
+        for name in ["db", "web"] {
+            let hello = position(&shown, &format!("Z {name} | hello\n"));
+            let goodbye = position(&shown, &format!("Z {name} | goodbye\n"));
+            let stopped = position(&shown, &format!("keepd: {name} is stopped\n"));
+            assert!(hello < goodbye && goodbye < stopped, "{shown}");
+        }
+    });
+}
+
+#[test]
+fn events_are_a_stream_that_ends_with_the_manager() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let client = stage.client.clone();
+        let events =
+            tokio::spawn(
+                async move { client.ask("GET", "/v1/events?since=0", String::new()).await },
+            );
+        let (status, _) = stage
+            .post("/v1/actions", json!({"action": "shutdown"}))
+            .await;
+        assert_eq!(status, 202);
+        stage.end().await;
+        let (status, text) = events.await.unwrap();
+        assert_eq!(status, 200);
+        assert!(text.starts_with("id: 1\nevent: "), "{text}");
+        let ready = position(
+            &text,
+            "\"service\":\"web\",\"from\":\"starting\",\"to\":\"ready\"",
+        );
+        let shutdown = position(&text, "event: shutdown\n");
+        let closed = text.rfind("event: change-closed\n").unwrap();
+        assert!(ready < shutdown && shutdown < closed, "{text}");
+    });
+}

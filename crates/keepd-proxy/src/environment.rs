@@ -1,0 +1,255 @@
+//! The environment of a service: the proxy's own, the differences, keepd's variables.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStringExt;
+
+use keepd_engine::proxy::ServiceSpawn;
+use keepd_model::protocol::{Environment, EnvironmentChange, Place};
+use keepd_model::{Generation, ServiceName};
+
+/// Variables that were meant for keepd itself and would mislead a service.
+const OWN_NAMES: [&[u8]; 4] = [
+    b"NOTIFY_SOCKET",
+    b"WATCHDOG_PID",
+    b"WATCHDOG_USEC",
+    b"INVOCATION_ID",
+];
+/// The same, by how they begin.
+const OWN_PREFIXES: [&[u8]; 2] = [b"LISTEN_", b"KEEPD_"];
+
+/// The variable that marks every process of an instance.
+const PROJECT: &[u8] = b"KEEPD_PROJECT";
+
+/// What the environment of every service is made from, read once at the start.
+pub(crate) struct Base {
+    /// `KEY=VALUE`, as the proxy was started.
+    whole: Vec<Vec<u8>>,
+    /// Without keepd's own variables.
+    passed: Vec<Vec<u8>>,
+    /// The value of KEEPD_PROJECT.
+    instance: Option<String>,
+}
+
+/// What keepd says about one start.
+pub(crate) struct Facts<'a> {
+    /// The service.
+    pub(crate) name: &'a ServiceName,
+    /// The start; a job has none.
+    pub(crate) generation: Option<Generation>,
+    /// INVOCATION_ID.
+    pub(crate) invocation: u128,
+    /// The path of the notify socket.
+    pub(crate) notify_socket: Option<&'a [u8]>,
+}
+
+impl Base {
+    /// Takes the environment of the proxy.
+    pub(crate) fn of_this_process(instance: Option<String>) -> Self {
+        let whole = std::env::vars_os().map(|(key, value)| {
+            let mut entry = key.into_vec();
+            entry.push(b'=');
+            entry.append(&mut value.into_vec());
+            entry
+        });
+        Self::new(whole.collect(), instance)
+    }
+
+    fn new(whole: Vec<Vec<u8>>, instance: Option<String>) -> Self {
+        let passed = whole.iter().filter(|entry| !is_own(key(entry)));
+        Self {
+            passed: passed.cloned().collect(),
+            whole,
+            instance,
+        }
+    }
+
+    /// Returns the environment of one start of a service.
+    ///
+    /// A plain service gets the proxy's unchanged; one of keepd's own the same and KEEPD_PROJECT.
+    pub(crate) fn for_service(
+        &self,
+        spawn: &ServiceSpawn,
+        notify_socket: Option<&[u8]>,
+    ) -> Vec<Vec<u8>> {
+        if !spawn.extended {
+            return self.whole.clone();
+        }
+        match spawn.attributes.place {
+            Place::Own => {
+                let mut variables = Variables::of(&self.whole);
+                variables.change(&spawn.environment, &self.whole);
+                self.mark(&mut variables);
+                variables.into_entries()
+            }
+            Place::Service => self.with_facts(
+                &spawn.environment,
+                &Facts {
+                    name: &spawn.name,
+                    generation: Some(spawn.generation),
+                    invocation: spawn.invocation,
+                    notify_socket,
+                },
+            ),
+        }
+    }
+
+    /// Returns the passed environment with these differences, then the facts: a difference cannot hide one.
+    pub(crate) fn with_facts(&self, differences: &Environment, facts: &Facts<'_>) -> Vec<Vec<u8>> {
+        let mut variables = Variables::of(&self.passed);
+        variables.change(differences, &self.passed);
+        variables.set(b"KEEPD_SERVICE", facts.name.as_str().as_bytes());
+        if let Some(instance) = facts.name.instance() {
+            variables.set(b"KEEPD_INSTANCE", instance.as_bytes());
+        }
+        if let Some(generation) = facts.generation {
+            variables.set(b"KEEPD_GENERATION", generation.to_string().as_bytes());
+        }
+        let invocation = format!("{:032x}", facts.invocation);
+        variables.set(b"INVOCATION_ID", invocation.as_bytes());
+        if let Some(path) = facts.notify_socket {
+            variables.set(b"NOTIFY_SOCKET", path);
+        }
+        self.mark(&mut variables);
+        variables.into_entries()
+    }
+
+    fn mark(&self, variables: &mut Variables) {
+        if let Some(instance) = &self.instance {
+            variables.set(PROJECT, instance.as_bytes());
+        }
+    }
+}
+
+/// Variables in the order of their first appearance, each once.
+struct Variables {
+    entries: Vec<Option<Vec<u8>>>,
+    positions: HashMap<Vec<u8>, usize>,
+}
+
+impl Variables {
+    fn of(entries: &[Vec<u8>]) -> Self {
+        let positions = entries.iter().enumerate();
+        Self {
+            positions: positions
+                .map(|(at, entry)| (key(entry).to_vec(), at))
+                .collect(),
+            entries: entries.iter().cloned().map(Some).collect(),
+        }
+    }
+
+    fn change(&mut self, differences: &Environment, base: &[Vec<u8>]) {
+        if differences.clear {
+            *self = Self::of(&[]);
+        } else {
+            debug_assert!(
+                self.entries.len() == base.len(),
+                "differences are applied first"
+            );
+        }
+        for change in &differences.changes {
+            match change {
+                EnvironmentChange::Set(key, value) => self.set(key, value),
+                EnvironmentChange::Remove(key) => {
+                    if let Some(position) = self.positions.remove(key) {
+                        self.entries[position] = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        let entry = Some([key, b"=", value].concat());
+        match self.positions.get(key) {
+            Some(position) => self.entries[*position] = entry,
+            None => {
+                self.positions.insert(key.to_vec(), self.entries.len());
+                self.entries.push(entry);
+            }
+        }
+    }
+
+    fn into_entries(self) -> Vec<Vec<u8>> {
+        self.entries.into_iter().flatten().collect()
+    }
+}
+
+fn key(entry: &[u8]) -> &[u8] {
+    let end = entry.iter().position(|byte| *byte == b'=');
+    &entry[..end.unwrap_or(entry.len())]
+}
+
+fn is_own(key: &[u8]) -> bool {
+    OWN_NAMES.contains(&key) || OWN_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Base {
+        let entries = [
+            "PATH=/bin",
+            "NOTIFY_SOCKET=/x",
+            "LISTEN_FDS=1",
+            "KEEPD_RUN_DIR=/r",
+            "A=1",
+        ];
+        Base::new(
+            entries.map(|entry| entry.as_bytes().to_vec()).to_vec(),
+            Some("demo-1".to_owned()),
+        )
+    }
+
+    fn facts(name: &ServiceName) -> Facts<'_> {
+        Facts {
+            name,
+            generation: Some(Generation::new(3)),
+            invocation: 0xab,
+            notify_socket: Some(b"/n/web"),
+        }
+    }
+
+    fn text(entries: Vec<Vec<u8>>) -> Vec<String> {
+        let text = |entry| String::from_utf8(entry).unwrap();
+        entries.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn own_variables_do_not_pass_and_facts_win() {
+        let name = ServiceName::new("web@blue").unwrap();
+        let differences = Environment {
+            clear: false,
+            changes: vec![
+                EnvironmentChange::Remove(b"A".to_vec()),
+                EnvironmentChange::Set(b"B".to_vec(), b"x=y".to_vec()),
+                EnvironmentChange::Set(b"KEEPD_SERVICE".to_vec(), b"lie".to_vec()),
+            ],
+        };
+        assert_eq!(
+            text(base().with_facts(&differences, &facts(&name))),
+            [
+                "PATH=/bin",
+                "B=x=y",
+                "KEEPD_SERVICE=web@blue",
+                "KEEPD_INSTANCE=blue",
+                "KEEPD_GENERATION=3",
+                "INVOCATION_ID=000000000000000000000000000000ab",
+                "NOTIFY_SOCKET=/n/web",
+                "KEEPD_PROJECT=demo-1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cleared_environment_holds_only_what_was_set_and_the_facts() {
+        let name = ServiceName::new("web").unwrap();
+        let differences = Environment {
+            clear: true,
+            changes: vec![EnvironmentChange::Set(b"A".to_vec(), b"2".to_vec())],
+        };
+        let entries = text(base().with_facts(&differences, &facts(&name)));
+        assert_eq!(entries[0], "A=2");
+        assert!(!entries.iter().any(|entry| entry.starts_with("PATH=")));
+    }
+}

@@ -1,0 +1,23 @@
+//! The proxy: one thread that spawns, reaps, pumps output and speaks the protocol.
+//!
+//! It is the shell round [`keepd_engine::proxy`]: it turns what the kernel says into news for the machine and
+//! does what the machine asks for. It contains no decision about a service, no configuration but a stream
+//! of commands, no name lookup, no second thread and no runtime.
+//!
+//! Start from [`Options`] and [`run`].
+
+mod children;
+mod connections;
+mod environment;
+mod groups;
+mod listener;
+mod log;
+mod notify;
+mod options;
+mod pump;
+mod run;
+mod start;
+mod token;
+
+pub use options::{Options, UsageError};
+pub use run::run;

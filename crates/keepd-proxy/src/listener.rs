@@ -1,0 +1,118 @@
+//! The socket for new connections, and the descriptors that are kept back so that it can always be answered.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keepd_model::{Errno, Instant};
+use keepd_os::{process, socket};
+use rustix::io::fcntl_dupfd_cloexec;
+
+/// Only the own user and root may connect.
+const SOCKET_MODE: u32 = 0o600;
+/// Connections at the same time.
+const CONNECTIONS_MAX: usize = 256;
+/// Descriptors kept back for connections, for when services have used up all others.
+const RESERVE: usize = 16;
+/// Too many open files, in this process and in the system.
+const EMFILE: Errno = Errno(24);
+const ENFILE: Errno = Errno(23);
+/// How long nothing is accepted when not even the reserve helps.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A listening socket.
+pub(crate) struct Listener {
+    socket: OwnedFd,
+    path: PathBuf,
+    reserve: Vec<OwnedFd>,
+    resume_at: Option<Instant>,
+}
+
+/// What an attempt to accept brought.
+pub(crate) enum Accepted {
+    /// A connection of somebody who may control us.
+    Connection(OwnedFd),
+    /// Somebody else, or one too many; it is closed.
+    Refused(String),
+    /// Nobody is waiting (any more), or nobody can be let in for now.
+    Nobody,
+}
+
+impl Listener {
+    /// Listens at a path; a socket file that nobody serves any more is replaced.
+    pub(crate) fn new(path: &Path) -> Result<Self, Errno> {
+        let mut listener = Self {
+            socket: socket::listen_unix(path, SOCKET_MODE)?,
+            path: path.to_owned(),
+            reserve: Vec::new(),
+            resume_at: None,
+        };
+        listener.refill();
+        Ok(listener)
+    }
+
+    /// Accepts one connection.
+    pub(crate) fn accept(&mut self, connections: usize, now: Instant) -> Accepted {
+        let mut result = socket::accept(&self.socket);
+        if let Err(EMFILE | ENFILE) = result {
+            self.reserve.clear();
+            result = socket::accept(&self.socket);
+        }
+        let connection = match result {
+            Ok(Some(connection)) => connection,
+            Ok(None) => return Accepted::Nobody,
+            Err(error) => {
+                self.resume_at = Some(now.saturating_add(PAUSE));
+                return Accepted::Refused(format!("cannot accept connection: {error}"));
+            }
+        };
+        if connections >= CONNECTIONS_MAX {
+            return Accepted::Refused(format!(
+                "cannot accept connection: there are {CONNECTIONS_MAX} already"
+            ));
+        }
+        match socket::peer_credentials(&connection) {
+            Ok(peer) if peer.uid == 0 || peer.uid == process::effective_uid() => {
+                Accepted::Connection(connection)
+            }
+            Ok(peer) => Accepted::Refused(format!("connection of user {} refused", peer.uid)),
+            Err(error) => Accepted::Refused(format!("cannot ask who connects: {error}")),
+        }
+    }
+
+    /// Fills the reserve up again, as far as there are descriptors. To be called when one was closed.
+    pub(crate) fn refill(&mut self) {
+        while self.reserve.len() < RESERVE {
+            match fcntl_dupfd_cloexec(&self.socket, 3) {
+                Ok(spare) => self.reserve.push(spare),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Returns until when nothing is to be accepted.
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        self.resume_at
+    }
+
+    /// Reports whether a pause is over now.
+    pub(crate) fn resume(&mut self, now: Instant) -> bool {
+        let is_over = self.resume_at.is_some_and(|resume_at| resume_at <= now);
+        if is_over {
+            self.resume_at = None;
+        }
+        is_over
+    }
+
+    /// Removes the socket file.
+    pub(crate) fn unlink(&self) {
+        // Who has removed it before has done what was wanted.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,137 @@
+//! Files that output goes into: written at an explicit offset, or appended to.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use keepd_model::Errno;
+use keepd_os::file;
+use rustix::fs::{Mode, chmod, fchmod, fstat, mkdir};
+
+/// Folders are for everybody to look into; what is in the files is for owner and group.
+const FOLDER_MODE: u32 = 0o755;
+const FILE_MODE: u32 = 0o640;
+
+/// How bytes get into the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placement {
+    /// At the offset that follows what is known to be written: a failed write leaves nothing behind.
+    Offset,
+    /// By O_APPEND, because others may write or truncate it (copytruncate of logrotate).
+    Append,
+}
+
+/// A file and how far it is written.
+pub(super) struct LogFile {
+    file: OwnedFd,
+    path: PathBuf,
+    placement: Placement,
+    length: u64,
+}
+
+impl LogFile {
+    /// Opens the file, made if it is missing, and goes on at its end.
+    pub(super) fn open(path: &Path, placement: Placement) -> Result<Self, Errno> {
+        let is_new = !path.exists();
+        let file = match placement {
+            Placement::Offset => file::open_log(path)?,
+            Placement::Append => file::open_append(path)?,
+        };
+        if is_new {
+            // The proxy's umask takes the rights of the group away.
+            fchmod(&file, Mode::from_raw_mode(FILE_MODE)).map_err(errno)?;
+        }
+        let length = file::length(&file)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            placement,
+            length,
+        })
+    }
+
+    /// Returns the bytes written since the file began: where the next byte goes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Goes back to a multiple of `size`, so that a torn record at the end is overwritten.
+    pub(super) fn align(&mut self, size: u64) {
+        self.length -= self.length % size;
+    }
+
+    /// Opens the file again if somebody removed or replaced it, and follows a truncation.
+    pub(super) fn refresh(&mut self) -> Result<(), Errno> {
+        let ours = fstat(&self.file).map_err(errno)?;
+        let is_same = std::fs::metadata(&self.path)
+            .is_ok_and(|there| there.dev() == ours.st_dev && there.ino() == ours.st_ino);
+        if !is_same {
+            if let Some(folder) = self.path.parent() {
+                make_folder(folder)?;
+            }
+            *self = Self::open(&self.path, self.placement)?;
+            return Ok(());
+        }
+        match self.placement {
+            Placement::Offset => self.length = self.length.min(file::length(&self.file)?),
+            Placement::Append => {}
+        }
+        Ok(())
+    }
+
+    /// Writes everything, or as much as goes before an error; what was written is taken off `bytes`.
+    pub(super) fn write_all(&mut self, bytes: &mut Vec<u8>) -> Result<(), Errno> {
+        let mut written = 0;
+        let result = loop {
+            if written == bytes.len() {
+                break Ok(());
+            }
+            match self.write(&bytes[written..]) {
+                Ok(count) => written += count,
+                Err(error) => break Err(error),
+            }
+        };
+        bytes.drain(..written);
+        result
+    }
+
+    /// Writes bytes after those already written; returns how many were taken, at least one.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        let count = match self.placement {
+            Placement::Offset => file::write_at(&self.file, bytes, self.length)?,
+            Placement::Append => file::append(&self.file, bytes)?,
+        };
+        if count == 0 {
+            return Err(Errno::EIO);
+        }
+        self.length += count as u64;
+        Ok(count)
+    }
+}
+
+/// Makes a folder and its parents.
+pub(super) fn make_folder(path: &Path) -> Result<(), Errno> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    let mode = Mode::from_raw_mode(FOLDER_MODE);
+    match mkdir(path, mode) {
+        // The proxy's umask takes the rights of everybody away; these folders are to be looked into.
+        Ok(()) => chmod(path, mode).map_err(errno),
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(errno(error)),
+    }
+}
+
+/// Returns the path that these bytes are.
+pub(super) fn path(bytes: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+pub(super) fn errno(error: rustix::io::Errno) -> Errno {
+    Errno(error.raw_os_error())
+}

@@ -1,0 +1,158 @@
+//! One pipe and the file that it goes into.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use keepd_model::protocol::Stream as Which;
+use keepd_model::{Errno, Instant};
+use keepd_os::pipe::LogPipe;
+
+use super::file::{LogFile, Placement};
+
+/// The first and the longest pause after a write that failed.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// A pipe, a file, and what is on its way between them.
+pub(super) struct Stream {
+    /// Which of the service's.
+    pub(super) which: Which,
+    /// Its number in the epoll set.
+    pub(super) token: u64,
+    pipe: LogPipe,
+    file: LogFile,
+    /// Read and not written, because a write failed. Nothing is read while there is any.
+    remainder: Vec<u8>,
+    /// Why nothing is written for now.
+    blocked: Option<Blocked>,
+}
+
+#[derive(Clone, Copy)]
+struct Blocked {
+    errno: Errno,
+    pause: Duration,
+    retry_at: Instant,
+}
+
+/// What one visit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Where the first byte went.
+    pub(super) offset: u64,
+    /// How many bytes.
+    pub(super) length_bytes: u64,
+    /// Why it ended early.
+    pub(super) failure: Option<Errno>,
+}
+
+impl Stream {
+    /// Makes the pipe and opens the file.
+    pub(super) fn open(
+        which: Which,
+        token: u64,
+        path: &Path,
+        placement: Placement,
+    ) -> Result<Self, Errno> {
+        Ok(Self {
+            which,
+            token,
+            file: LogFile::open(path, placement)?,
+            pipe: LogPipe::new()?,
+            remainder: Vec::new(),
+            blocked: None,
+        })
+    }
+
+    /// Makes everything ready for a process of this user; returns the process's side of the pipe.
+    pub(super) fn writer(&mut self, uid: u32) -> Result<OwnedFd, Errno> {
+        self.pipe.set_owner(uid)?;
+        self.pipe.open_writer()
+    }
+
+    /// Opens the file again if somebody removed, replaced or truncated it.
+    pub(super) fn refresh(&mut self) -> Result<(), Errno> {
+        self.file.refresh()
+    }
+
+    /// Returns the bytes written since the stream began.
+    pub(super) fn offset(&self) -> u64 {
+        self.file.length()
+    }
+
+    /// Returns the bytes that were produced and are not in the file yet.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.remainder.len() as u64 + self.pipe.waiting_bytes().unwrap_or(0)
+    }
+
+    /// Returns why nothing is written for now.
+    pub(super) fn blocked(&self) -> Option<Errno> {
+        self.blocked.map(|blocked| blocked.errno)
+    }
+
+    /// Returns when to try again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.blocked.map(|blocked| blocked.retry_at)
+    }
+
+    /// Notes whether the last attempt to write failed; the pause doubles with every failure in a row.
+    pub(super) fn set_blocked(&mut self, failure: Option<Errno>, now: Instant) {
+        self.blocked = failure.map(|errno| {
+            let pause = match self.blocked {
+                Some(Blocked { pause, .. }) => (2 * pause).min(RETRY_MAX),
+                None => RETRY_MIN,
+            };
+            Blocked {
+                errno,
+                pause,
+                retry_at: now.saturating_add(pause),
+            }
+        });
+    }
+
+    /// Moves bytes from the pipe into the file, until the pipe is empty, `bytes_max` is exceeded or a write
+    /// fails. What was read and cannot be written is kept for the next visit.
+    pub(super) fn visit(&mut self, bytes_max: u64, buffer: &mut [u8]) -> Written {
+        let offset = self.file.length();
+        let failure = self.move_bytes(offset, bytes_max, buffer).err();
+        Written {
+            offset,
+            // Only a file opened again in between could be shorter, and that is not done here.
+            length_bytes: self.file.length().saturating_sub(offset),
+            failure,
+        }
+    }
+
+    fn move_bytes(&mut self, offset: u64, bytes_max: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        self.file.write_all(&mut self.remainder)?;
+        while self.file.length().saturating_sub(offset) < bytes_max {
+            let count = match rustix::io::read(&self.pipe, &mut *buffer) {
+                Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Ok(count) => count,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(super::file::errno(error)),
+            };
+            let mut written = 0;
+            while written < count {
+                match self.file.write(&buffer[written..count]) {
+                    Ok(more) => written += more,
+                    Err(error) => {
+                        self.remainder.extend_from_slice(&buffer[written..count]);
+                        return Err(error);
+                    }
+                }
+            }
+            // A short read has emptied the pipe; asking again would only cost a system call.
+            if count < buffer.len() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}

@@ -1,0 +1,404 @@
+//! Every service with output to keep: its streams, its index, and when to look at them again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use keepd_model::protocol::{LogTarget, Stream as Which};
+use keepd_model::{Errno, Generation, Instant, ServiceName};
+use keepd_os::clock;
+use keepd_os::epoll::{Epoll, Interest};
+use keepd_wire::index::{IndexKind, IndexRecord};
+
+use super::file::{Placement, make_folder, path};
+use super::index::Index;
+use super::stream::Stream;
+use crate::token::Token;
+
+/// What is read at once: a full pipe.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// What one stream may move in one turn, so that a flood does not starve the control.
+const TURN_BYTES_MAX: u64 = 128 * 1024;
+/// Device or resource busy.
+const EBUSY: Errno = Errno(16);
+
+/// A point in time on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// For distances.
+    pub(crate) monotonic: Instant,
+    /// For people: time since 1970-01-01 00:00 UTC.
+    pub(crate) wall: Duration,
+}
+
+impl Moment {
+    /// Reads both clocks.
+    pub(crate) fn now() -> Self {
+        Self {
+            monotonic: clock::monotonic_now(),
+            wall: Duration::from_nanos(clock::wall_now_ns()),
+        }
+    }
+}
+
+/// What there is to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Output reaches to this offset.
+    Output(ServiceName, Which, u64),
+    /// Output waits because of this error, or flows again.
+    Blocked(ServiceName, Option<Errno>),
+}
+
+/// A generation that is about to start.
+pub(crate) struct Start<'a> {
+    /// Of this service.
+    pub(crate) name: &'a ServiceName,
+    /// Its number.
+    pub(crate) generation: Generation,
+    /// Where its output goes.
+    pub(crate) target: &'a LogTarget,
+    /// Whose process it is.
+    pub(crate) uid: u32,
+}
+
+/// The process's sides of the pipes of one service.
+pub(crate) struct Writers {
+    /// For descriptor 1.
+    pub(crate) out: OwnedFd,
+    /// For descriptor 2; `None`: the same as `out`.
+    pub(crate) err: Option<OwnedFd>,
+}
+
+/// The pump.
+pub(crate) struct Pump {
+    services: BTreeMap<ServiceName, Logged>,
+    /// Whose stream a number in the epoll set is.
+    owners: HashMap<u64, ServiceName>,
+    token_next: u64,
+    buffer: Vec<u8>,
+    /// Streams that grew since the last [`Pump::take_news`].
+    grown: BTreeSet<(ServiceName, Which)>,
+    /// Services whose ability to write may have changed.
+    doubtful: BTreeSet<ServiceName>,
+    /// Services with a stream that waits for a retry.
+    waiting: BTreeSet<ServiceName>,
+}
+
+/// One service.
+struct Logged {
+    target: LogTarget,
+    generation: Generation,
+    streams: Vec<Stream>,
+    index: Option<Index>,
+    /// What was told last.
+    told: Option<Errno>,
+}
+
+impl Pump {
+    /// Makes a pump without services.
+    pub(crate) fn new() -> Self {
+        Self {
+            services: BTreeMap::new(),
+            owners: HashMap::new(),
+            token_next: 0,
+            buffer: vec![0; BUFFER_BYTES],
+            grown: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+        }
+    }
+
+    /// Makes everything ready for the next generation of a service and returns its sides of the pipes;
+    /// `None` where the target needs no pipe.
+    ///
+    /// Pipes are made at the first start and kept; they change when the target does. What the last
+    /// generation left in them is moved first, and the border between the two is recorded.
+    pub(crate) fn prepare(
+        &mut self,
+        epoll: &Epoll,
+        now: Moment,
+        start: &Start<'_>,
+    ) -> Result<Option<Writers>, Errno> {
+        let name = start.name;
+        self.drain(epoll, now, name);
+        let logged = self.services.get(name);
+        if logged.is_some_and(|logged| logged.target != *start.target) {
+            self.forget(epoll, name);
+        }
+        if !self.services.contains_key(name) {
+            let Some(logged) = self.open(start.target)? else {
+                return Ok(None);
+            };
+            self.add(epoll, name, logged)?;
+        }
+        let logged = self
+            .services
+            .get_mut(name)
+            .expect("the service was just added");
+        logged.begin(start.generation, now)?;
+        let streams = logged.streams.iter_mut();
+        let mut writers = streams.map(|stream| stream.writer(start.uid));
+        let out = writers.next().transpose()?;
+        let err = writers.next().transpose()?;
+        Ok(out.map(|out| Writers { out, err }))
+    }
+
+    fn add(&mut self, epoll: &Epoll, name: &ServiceName, logged: Logged) -> Result<(), Errno> {
+        for stream in &logged.streams {
+            // Dropped after an error, a new pipe is closed and out of the set.
+            epoll.add(stream, Token::Stream(stream.token).into(), Interest::READ)?;
+        }
+        let tokens = logged.streams.iter().map(|stream| stream.token);
+        self.owners
+            .extend(tokens.map(|token| (token, name.clone())));
+        self.services.insert(name.clone(), logged);
+        Ok(())
+    }
+
+    /// Makes pipes and opens files.
+    fn open(&mut self, target: &LogTarget) -> Result<Option<Logged>, Errno> {
+        let mut stream = |which, file: &std::path::Path, placement| {
+            self.token_next += 1;
+            Stream::open(which, self.token_next, file, placement)
+        };
+        let (streams, index) = match target {
+            LogTarget::Null | LogTarget::Inherit => return Ok(None),
+            LogTarget::File { dir, merge } => {
+                let dir = path(dir);
+                if self.services.values().any(|logged| logged.is_in(dir)) {
+                    // Two writers at explicit offsets would overwrite each other.
+                    return Err(EBUSY);
+                }
+                make_folder(dir)?;
+                let mut streams =
+                    vec![stream(Which::Out, &dir.join("out.log"), Placement::Offset)?];
+                if !merge {
+                    let file = dir.join("err.log");
+                    streams.push(stream(Which::Err, &file, Placement::Offset)?);
+                }
+                (streams, Some(Index::open(&dir.join("index"))?))
+            }
+            LogTarget::Append { file } => {
+                let file = path(file);
+                make_folder(file.parent().unwrap_or(file))?;
+                (vec![stream(Which::Out, file, Placement::Append)?], None)
+            }
+        };
+        Ok(Some(Logged {
+            target: target.clone(),
+            generation: Generation::NONE,
+            streams,
+            index,
+            told: None,
+        }))
+    }
+
+    /// A pipe can be read.
+    pub(crate) fn on_ready(&mut self, epoll: &Epoll, now: Moment, token: u64) {
+        let Some(name) = self.owners.get(&token).cloned() else {
+            return;
+        };
+        let streams = self.services.get(&name).map(|logged| &logged.streams);
+        let found = streams.and_then(|streams| streams.iter().position(|one| one.token == token));
+        if let Some(position) = found {
+            self.visit(epoll, now, &name, position, TURN_BYTES_MAX);
+        }
+    }
+
+    /// Moves what is in the pipes of a service now, unless its files cannot be written.
+    pub(crate) fn drain(&mut self, epoll: &Epoll, now: Moment, name: &ServiceName) {
+        let count = self
+            .services
+            .get(name)
+            .map_or(0, |logged| logged.streams.len());
+        for position in 0..count {
+            let stream = &self.services[name].streams[position];
+            let waiting_bytes = stream.waiting_bytes();
+            if stream.blocked().is_none() && waiting_bytes > 0 {
+                self.visit(epoll, now, name, position, waiting_bytes);
+            }
+        }
+    }
+
+    /// Moves what is in all pipes now.
+    pub(crate) fn drain_all(&mut self, epoll: &Epoll, now: Moment) {
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        for name in names {
+            self.drain(epoll, now, &name);
+        }
+    }
+
+    /// Returns when [`Pump::retry`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let waiting = self
+            .waiting
+            .iter()
+            .filter_map(|name| self.services.get(name));
+        waiting
+            .flat_map(|logged| &logged.streams)
+            .filter_map(Stream::retry_at)
+            .min()
+    }
+
+    /// Tries again where a write failed and the pause is over.
+    pub(crate) fn retry(&mut self, epoll: &Epoll, now: Moment) {
+        let names: Vec<ServiceName> = self.waiting.iter().cloned().collect();
+        for name in names {
+            let count = self
+                .services
+                .get(&name)
+                .map_or(0, |logged| logged.streams.len());
+            for position in 0..count {
+                let retry_at = self.services[&name].streams[position].retry_at();
+                if retry_at.is_some_and(|retry_at| retry_at <= now.monotonic) {
+                    self.visit(epoll, now, &name, position, TURN_BYTES_MAX);
+                }
+            }
+        }
+    }
+
+    fn visit(
+        &mut self,
+        epoll: &Epoll,
+        now: Moment,
+        name: &ServiceName,
+        position: usize,
+        bytes_max: u64,
+    ) {
+        let Some(logged) = self.services.get_mut(name) else {
+            return;
+        };
+        let was_blocked = logged.streams[position].blocked().is_some();
+        if logged.visit(now, position, bytes_max, &mut self.buffer) {
+            self.grown
+                .insert((name.clone(), logged.streams[position].which));
+        }
+        let stream = &logged.streams[position];
+        let is_blocked = stream.blocked().is_some();
+        if was_blocked != is_blocked {
+            // Level-triggered, a pipe that nobody reads would wake the loop for ever.
+            let changed = if is_blocked {
+                epoll.remove(stream)
+            } else {
+                epoll.add(stream, Token::Stream(stream.token).into(), Interest::READ)
+            };
+            debug_assert!(
+                changed.is_ok(),
+                "the set and the state of a stream agree: {changed:?}"
+            );
+            self.doubtful.insert(name.clone());
+        }
+        if logged.blocked().is_some() {
+            self.waiting.insert(name.clone());
+        } else {
+            self.waiting.remove(name);
+        }
+    }
+
+    /// Returns what changed since the last call, each stream and service once.
+    pub(crate) fn take_news(&mut self) -> Vec<News> {
+        let mut news = Vec::new();
+        for (name, which) in std::mem::take(&mut self.grown) {
+            let streams = self.services.get(&name).map(|logged| &logged.streams);
+            let stream = streams.and_then(|streams| streams.iter().find(|one| one.which == which));
+            if let Some(stream) = stream {
+                news.push(News::Output(name, which, stream.offset()));
+            }
+        }
+        for name in std::mem::take(&mut self.doubtful) {
+            if let Some(logged) = self.services.get_mut(&name) {
+                let blocked = logged.blocked();
+                if logged.told != blocked {
+                    logged.told = blocked;
+                    news.push(News::Blocked(name, blocked));
+                }
+            }
+        }
+        news
+    }
+
+    /// Closes pipes and files of a service. What cannot be written by then is lost.
+    pub(crate) fn forget(&mut self, epoll: &Epoll, name: &ServiceName) {
+        let Some(logged) = self.services.remove(name) else {
+            return;
+        };
+        self.waiting.remove(name);
+        for stream in &logged.streams {
+            self.owners.remove(&stream.token);
+            if stream.blocked().is_none() {
+                // A service of the old target may still hold a copy, and the entry would live with it.
+                let removed = epoll.remove(stream);
+                debug_assert!(removed.is_ok(), "an open stream is in the set: {removed:?}");
+            }
+        }
+    }
+}
+
+impl Logged {
+    /// Reports whether its files are in this folder.
+    fn is_in(&self, folder: &std::path::Path) -> bool {
+        match &self.target {
+            LogTarget::File { dir, .. } => path(dir) == folder,
+            LogTarget::Null | LogTarget::Inherit | LogTarget::Append { .. } => false,
+        }
+    }
+
+    /// Returns why one of the streams is not written.
+    fn blocked(&self) -> Option<Errno> {
+        self.streams.iter().find_map(Stream::blocked)
+    }
+
+    /// Records the border to a new generation. A disk that is full now delays the record, not the start.
+    fn begin(&mut self, generation: Generation, now: Moment) -> Result<(), Errno> {
+        self.generation = generation;
+        if let Some(index) = &mut self.index {
+            index.refresh()?;
+        }
+        for stream in &mut self.streams {
+            stream.refresh()?;
+            if let Some(index) = &mut self.index {
+                // Where it cannot be written now it waits in the index and goes with the next chunk.
+                let _ = index.add(&IndexRecord {
+                    kind: IndexKind::Start,
+                    stream: stream.which,
+                    offset: stream.offset() + stream.waiting_bytes(),
+                    length_bytes: 0,
+                    generation,
+                    monotonic: now.monotonic,
+                    wall: now.wall,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves bytes of one stream and records them. Returns whether there were any.
+    fn visit(&mut self, now: Moment, position: usize, bytes_max: u64, buffer: &mut [u8]) -> bool {
+        let stream = &mut self.streams[position];
+        if let Some(index) = &mut self.index
+            && let Err(error) = index.flush()
+        {
+            stream.set_blocked(Some(error), now.monotonic);
+            return false;
+        }
+        let written = stream.visit(bytes_max, buffer);
+        let mut failure = written.failure;
+        if written.length_bytes > 0
+            && let Some(index) = &mut self.index
+        {
+            let recorded = index.add(&IndexRecord {
+                kind: IndexKind::Chunk,
+                stream: stream.which,
+                offset: written.offset,
+                length_bytes: u32::try_from(written.length_bytes).unwrap_or(u32::MAX),
+                generation: self.generation,
+                monotonic: now.monotonic,
+                wall: now.wall,
+            });
+            failure = failure.or(recorded.err());
+        }
+        stream.set_blocked(failure, now.monotonic);
+        written.length_bytes > 0
+    }
+}

@@ -1,0 +1,8 @@
+//! The proxy with real processes: every test starts the program and talks to it as a controller does.
+
+mod connections;
+mod idle;
+mod jobs;
+mod lives;
+mod output;
+mod support;
