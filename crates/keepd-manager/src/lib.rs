@@ -5,7 +5,7 @@
 //! those are the machine's, and the console and the API only show what it says. It starts and reaps no
 //! process: that is the proxy's.
 //!
-//! Start from [`run`] (the whole program) and [`Options`] (what it is told). [`Instance`] says where the
+//! Start from [`run()`] (the whole program) and [`Options`] (what it is told). [`Instance`] says where the
 //! files of an instance are, [`api::types`] what the API says.
 
 pub mod accepted;

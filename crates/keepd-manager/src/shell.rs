@@ -390,6 +390,9 @@ impl Shell {
         self.console.finish(monotonic_now(), &self.machine).await;
         self.send_own(Command::Terminate { code });
         self.connection.flush().await;
+        // The proxy would start us again if it saw our end before it has read that it shall end, too.
+        let ended = async { while !matches!(self.connection.next().await, News::Lost(_)) {} };
+        let _ = tokio::time::timeout(SERVER_LIMIT, ended).await;
         code
     }
 }

@@ -3,6 +3,7 @@
 //! A pid says nothing by itself: ask again after the process was taken hold of (as child or by
 //! [`pidfd`](crate::pidfd)), and believe the second answer. See proc(5).
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -78,6 +79,18 @@ pub fn environment_has(pid: Pid, entry: &[u8]) -> bool {
     };
     let mut entries = environment.split(|byte| *byte == 0);
     !entry.is_empty() && entries.any(|found| found == entry)
+}
+
+/// Reads `/proc/PID/environ`: returns the positions of those `KEY=VALUE` that the process was started
+/// with; none where it may not be read.
+pub(crate) fn environment_positions(pid: Pid, wanted: &HashMap<&[u8], usize>) -> Vec<usize> {
+    let environment = read(pid, "environ").unwrap_or_default();
+    let entries = environment.split(|byte| *byte == 0);
+    // The text ends with a NUL, so an empty entry would be "found" in every process.
+    let entries = entries.filter(|entry| !entry.is_empty());
+    entries
+        .filter_map(|entry| wanted.get(entry).copied())
+        .collect()
 }
 
 /// Returns the numbers of all visible processes.

@@ -113,6 +113,20 @@ pub fn ignore(signal: Signal) -> Result<(), Errno> {
     }
 }
 
+/// `sigaction(signal, {SIG_DFL})`: gives a signal its default effect back.
+///
+/// A process that was started with CHLD ignored cannot wait for its children: the kernel throws their
+/// status away. Fails with EINVAL for KILL and STOP. See sigaction(2), wait(2).
+pub fn restore_default(signal: Signal) -> Result<(), Errno> {
+    // SAFETY: SIG_DFL is no function of ours, so no code runs asynchronously.
+    let result = unsafe { libc::signal(i32::from(signal.get()), libc::SIG_DFL) };
+    if result == libc::SIG_ERR {
+        Err(errno::last())
+    } else {
+        Ok(())
+    }
+}
+
 /// `kill(pid, signal)`: signals one process.
 ///
 /// Only for own children that are not reaped yet; any other process is signalled through

@@ -37,6 +37,13 @@ impl Process {
 /// may be missed, so look until two looks find nobody. The costs are two reads for each process of
 /// the machine.
 pub fn processes_marked(entry: &[u8]) -> Result<Vec<Process>, Errno> {
+    let found = processes_marked_each(&[entry])?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// [`processes_marked`] for many entries at once, for the costs of one; the answers are in the order of
+/// the entries.
+pub fn processes_marked_each(entries: &[&[u8]]) -> Result<Vec<Vec<Process>>, Errno> {
     let mut table = HashMap::new();
     for pid in proc::all()? {
         if let Some(stat) = proc::stat(pid).filter(is_alive) {
@@ -46,17 +53,25 @@ pub fn processes_marked(entry: &[u8]) -> Result<Vec<Process>, Errno> {
     for ours in ancestry(process::id()) {
         table.remove(&ours);
     }
-    let marked: HashSet<Pid> = table
-        .keys()
-        .copied()
-        .filter(|pid| proc::environment_has(*pid, entry))
-        .collect();
-    let found = table
-        .iter()
-        .filter(|(pid, _)| descends(**pid, &table, &marked));
-    Ok(found
-        .filter_map(|(pid, stat)| hold(*pid, stat, marked.contains(pid).then_some(entry)))
-        .collect())
+    let positions: HashMap<&[u8], usize> = entries.iter().copied().zip(0..).collect();
+    let mut marked = vec![HashSet::new(); entries.len()];
+    for pid in table.keys() {
+        for position in proc::environment_positions(*pid, &positions) {
+            marked[position].insert(*pid);
+        }
+    }
+    let found = entries.iter().zip(marked).map(|(entry, marked)| {
+        if marked.is_empty() {
+            return Vec::new();
+        }
+        let family = table
+            .iter()
+            .filter(|(pid, _)| descends(**pid, &table, &marked));
+        family
+            .filter_map(|(pid, stat)| hold(*pid, stat, marked.contains(pid).then_some(*entry)))
+            .collect()
+    });
+    Ok(found.collect())
 }
 
 /// Takes hold of a process and makes sure that it still is the one that was looked at.

@@ -39,23 +39,37 @@ pub(crate) struct Groups {
     unremoved: Vec<Group>,
 }
 
-enum Entry {
-    /// A cgroup, and the descriptor that tells of its end while that is waited for.
-    Leaf(Group, Option<(u64, OwnedFd)>),
-    /// Processes with this variable.
-    Marked {
-        mark: Vec<u8>,
-        /// KILL was sent: whoever is found later gets it too.
-        killed: bool,
-        watch: Watch,
-    },
+struct Entry {
+    kind: Kind,
+    watch: Watch,
 }
 
-/// Whether somebody wants to know of the end of marked processes.
+enum Kind {
+    /// A cgroup.
+    Leaf(Group),
+    /// Processes with this variable.
+    Marked { mark: Vec<u8>, kill: Kill },
+}
+
+/// Whether marked processes get KILL when they are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kill {
+    No,
+    /// Asked for since the last look. One look serves all groups that end at the same time.
+    Due,
+    /// They had it; whoever is found later gets it too.
+    Sent,
+}
+
+/// Whether somebody wants to know when a group is empty.
 enum Watch {
     No,
-    Yes { empty_looks: u32 },
+    /// The descriptor of a cgroup tells it, under this number.
+    Events(u64, OwnedFd),
+    /// It is looked at from time to time.
+    Looks {
+        empty: u32,
+    },
 }
 
 impl Groups {
@@ -64,6 +78,7 @@ impl Groups {
         let root = match path {
             Some(path) => {
                 let root = Group::open(path)?;
+                make_fresh(&root, "own");
                 let own = Group::ensure(&root, "own")?;
                 own.add_self()?;
                 Some((root, own))
@@ -97,13 +112,16 @@ impl Groups {
 
     /// Makes the group of a start.
     pub(crate) fn make(&mut self, owner: &Owner, invocation: u128) -> Result<(), SpawnFailure> {
-        let entry = match &self.root {
-            Some((root, _)) => Entry::Leaf(make_leaf(root, &leaf_name(owner))?, None),
-            None => Entry::Marked {
+        let kind = match &self.root {
+            Some((root, _)) => Kind::Leaf(make_leaf(root, &leaf_name(owner))?),
+            None => Kind::Marked {
                 mark: format!("INVOCATION_ID={invocation:032x}").into_bytes(),
-                killed: false,
-                watch: Watch::No,
+                kill: Kill::No,
             },
+        };
+        let entry = Entry {
+            kind,
+            watch: Watch::No,
         };
         self.entries.insert(owner.clone(), entry);
         Ok(())
@@ -111,19 +129,29 @@ impl Groups {
 
     /// Returns the directory of the group of a start, where it is a cgroup.
     pub(crate) fn directory(&self, owner: &Owner) -> Option<BorrowedFd<'_>> {
-        match self.entries.get(owner)? {
-            Entry::Leaf(group, _) => Some(group.directory()),
-            Entry::Marked { .. } => None,
+        match &self.entries.get(owner)?.kind {
+            Kind::Leaf(group) => Some(group.directory()),
+            Kind::Marked { .. } => None,
         }
     }
 
-    /// Signals every process of a group.
-    pub(crate) fn signal(&mut self, owner: &Owner, signal: Signal) -> Result<(), Errno> {
-        match self.entries.get_mut(owner) {
-            Some(Entry::Leaf(group, _)) if signal == Signal::KILL => group.kill(),
-            Some(Entry::Leaf(group, _)) => group.signal_all(signal).map(drop),
-            Some(Entry::Marked { mark, killed, .. }) => {
-                *killed |= signal == Signal::KILL;
+    /// Signals every process of a group. KILL to marked processes is sent by the next look, which is due
+    /// at once.
+    pub(crate) fn signal(
+        &mut self,
+        owner: &Owner,
+        signal: Signal,
+        now: Instant,
+    ) -> Result<(), Errno> {
+        match self.entries.get_mut(owner).map(|entry| &mut entry.kind) {
+            Some(Kind::Leaf(group)) if signal == Signal::KILL => group.kill(),
+            Some(Kind::Leaf(group)) => group.signal_all(signal).map(drop),
+            Some(Kind::Marked { kill, .. }) if signal == Signal::KILL => {
+                *kill = Kill::Due;
+                self.look_at = Some(now);
+                Ok(())
+            }
+            Some(Kind::Marked { mark, .. }) => {
                 for process in sweep::processes_marked(mark)? {
                     // Who has ended meanwhile needs no signal.
                     let _ = process.signal(signal);
@@ -134,30 +162,39 @@ impl Groups {
         }
     }
 
-    /// Wants to know when a group is empty; it is told by [`Groups::take_empty`].
+    /// Wants to know when a group is empty; it is told by [`Groups::take_empty`]. Where a cgroup cannot
+    /// tell it (no descriptor is left), it is looked at from time to time; the error says why.
     pub(crate) fn watch(
         &mut self,
         epoll: &Epoll,
         owner: &Owner,
         now: Instant,
     ) -> Result<(), Errno> {
-        match self.entries.get_mut(owner) {
-            Some(Entry::Leaf(group, events)) => {
-                let descriptor = group.events()?;
-                self.token_next += 1;
-                let token = Token::Group(self.token_next);
-                epoll.add(&descriptor, token.into(), Interest::PRIORITY)?;
-                self.watchers.insert(self.token_next, owner.clone());
-                *events = Some((self.token_next, descriptor));
-                self.on_ready(self.token_next);
+        let Some(entry) = self.entries.get_mut(owner) else {
+            self.empty.push(owner.clone());
+            return Ok(());
+        };
+        let mut result = Ok(());
+        if let Kind::Leaf(group) = &entry.kind {
+            self.token_next += 1;
+            let token = self.token_next;
+            let events = group.events().and_then(|events| {
+                epoll.add(&events, Token::Group(token).into(), Interest::PRIORITY)?;
+                Ok(events)
+            });
+            match events {
+                Ok(events) => {
+                    entry.watch = Watch::Events(token, events);
+                    self.watchers.insert(token, owner.clone());
+                    self.on_ready(token);
+                    return Ok(());
+                }
+                Err(error) => result = Err(error),
             }
-            Some(Entry::Marked { watch, .. }) => {
-                *watch = Watch::Yes { empty_looks: 0 };
-                self.look_at = Some(now);
-            }
-            None => self.empty.push(owner.clone()),
         }
-        Ok(())
+        entry.watch = Watch::Looks { empty: 0 };
+        self.look_at = Some(now);
+        result
     }
 
     /// A cgroup changed. The reading rearms its descriptor.
@@ -165,7 +202,8 @@ impl Groups {
         let Some(owner) = self.watchers.get(&token) else {
             return;
         };
-        let Some(Entry::Leaf(_, Some((_, events)))) = self.entries.get(owner) else {
+        let Some(Watch::Events(_, events)) = self.entries.get(owner).map(|entry| &entry.watch)
+        else {
             return;
         };
         // A group that cannot be read is not there any more.
@@ -179,43 +217,78 @@ impl Groups {
         self.look_at
     }
 
-    /// Looks for marked processes, if it is time.
+    /// Looks for processes of the groups that cannot tell their end, if it is time.
     pub(crate) fn look(&mut self, now: Instant) {
         if self.look_at.is_none_or(|look_at| now < look_at) {
             return;
         }
         self.look_at = None;
-        for (owner, entry) in &mut self.entries {
-            let Entry::Marked {
-                mark,
-                killed,
-                watch: watch @ Watch::Yes { .. },
-            } = entry
-            else {
+        for (owner, is_empty) in self.see() {
+            let Some(entry) = self.entries.get_mut(&owner) else {
                 continue;
             };
-            let Watch::Yes { empty_looks } = *watch else {
-                continue;
-            };
-            // A look that failed has seen nobody and nothing.
-            let found = sweep::processes_marked(mark);
-            let empty_looks = match &found {
-                Ok(processes) if processes.is_empty() => empty_looks + 1,
-                Ok(_) | Err(_) => 0,
-            };
-            if *killed {
-                for process in found.unwrap_or_default() {
-                    let _ = process.signal(Signal::KILL);
-                }
+            match &mut entry.kind {
+                Kind::Marked {
+                    kill: kill @ Kill::Due,
+                    ..
+                } => *kill = Kill::Sent,
+                Kind::Marked { .. } | Kind::Leaf(_) => {}
             }
-            if empty_looks >= EMPTY_LOOKS {
-                *watch = Watch::No;
-                self.empty.push(owner.clone());
+            let Watch::Looks { empty } = &mut entry.watch else {
+                continue;
+            };
+            *empty = if is_empty { *empty + 1 } else { 0 };
+            if *empty >= EMPTY_LOOKS {
+                entry.watch = Watch::No;
+                self.empty.push(owner);
             } else {
-                *watch = Watch::Yes { empty_looks };
                 self.look_at = Some(now.saturating_add(LOOK_INTERVAL));
             }
         }
+    }
+
+    /// Returns whether nobody was seen in each of the groups that are looked at. All marks are looked for
+    /// in one pass over /proc.
+    fn see(&self) -> Vec<(Owner, bool)> {
+        let mut seen = Vec::new();
+        let mut owners = Vec::new();
+        let mut marks = Vec::new();
+        for (owner, entry) in &self.entries {
+            match (&entry.kind, &entry.watch) {
+                (Kind::Marked { mark, kill }, Watch::Looks { .. })
+                | (
+                    Kind::Marked {
+                        mark,
+                        kill: kill @ Kill::Due,
+                    },
+                    _,
+                ) => {
+                    owners.push((owner, *kill));
+                    marks.push(&**mark);
+                }
+                (Kind::Leaf(group), Watch::Looks { .. }) => {
+                    seen.push((owner.clone(), group.is_populated() == Ok(false)));
+                }
+                (Kind::Marked { .. } | Kind::Leaf(_), Watch::No | Watch::Events(..)) => {}
+            }
+        }
+        // A look that failed has seen nothing, which is not the same as nobody.
+        let mut found = sweep::processes_marked_each(&marks).map(Vec::into_iter);
+        for (owner, kill) in owners {
+            let processes = found.as_mut().ok().and_then(Iterator::next);
+            let is_empty = processes.as_ref().is_some_and(Vec::is_empty);
+            match kill {
+                Kill::No => {}
+                Kill::Due | Kill::Sent => {
+                    for process in processes.unwrap_or_default() {
+                        // Who has ended meanwhile needs no signal.
+                        let _ = process.signal(Signal::KILL);
+                    }
+                }
+            }
+            seen.push((owner.clone(), is_empty));
+        }
+        seen
     }
 
     /// Reports whether there is something for [`Groups::take_empty`].
@@ -232,15 +305,15 @@ impl Groups {
 
     /// Forgets a group that has no process, and removes its leaf.
     pub(crate) fn discard(&mut self, epoll: &Epoll, owner: &Owner) {
-        match self.entries.remove(owner) {
-            Some(Entry::Leaf(group, events)) => {
-                if let Some((token, descriptor)) = events {
-                    self.watchers.remove(&token);
-                    let _ = epoll.remove(&descriptor);
-                }
-                self.unremoved.push(group);
+        if let Some(Entry { kind, watch }) = self.entries.remove(owner) {
+            if let Watch::Events(token, events) = watch {
+                self.watchers.remove(&token);
+                let _ = epoll.remove(&events);
             }
-            Some(Entry::Marked { .. }) | None => {}
+            match kind {
+                Kind::Leaf(group) => self.unremoved.push(group),
+                Kind::Marked { .. } => {}
+            }
         }
         // A process that is just ending can keep its leaf busy for a moment.
         self.unremoved.retain(|group| group.remove().is_err());
@@ -252,6 +325,18 @@ fn leaf_name(owner: &Owner) -> String {
     match owner {
         Owner::Service(name, generation) => format!("s.{name}.{generation}"),
         Owner::Job(job) => format!("j.{}", job.0),
+    }
+}
+
+/// Removes a group that has no process, so that it is made anew.
+///
+/// Linux 6.18 kills every child that is born into another group by a process of a group to which
+/// `cgroup.kill` was ever written (it compares how often the two were killed), as the group of an earlier
+/// instance was that had to be swept away.
+fn make_fresh(root: &Group, name: &str) {
+    if let Ok(old) = root.child(name) {
+        // With other processes of keepd in it, it is in use and stays.
+        let _ = old.remove();
     }
 }
 

@@ -16,8 +16,6 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Worth knowing.
-    Info,
     /// Something goes on in a weaker way.
     Warning,
     /// Something did not work.
@@ -29,7 +27,6 @@ pub(crate) enum Level {
 impl Level {
     const fn word(self) -> &'static str {
         match self {
-            Self::Info => "info",
             Self::Warning => "warning",
             Self::Error => "error",
             Self::Fatal => "fatal",

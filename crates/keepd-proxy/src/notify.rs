@@ -33,8 +33,10 @@ pub(crate) type Datagram = (Pid, Vec<u8>);
 impl NotifySockets {
     /// Makes an empty table; without a run_dir no socket can be made.
     pub(crate) fn new(run_dir: Option<PathBuf>) -> Self {
+        // Services have folders of their own, so what they are told must be absolute.
+        let absolute = |run_dir: PathBuf| std::path::absolute(&run_dir).unwrap_or(run_dir);
         Self {
-            folder: run_dir.map(|run_dir| run_dir.join("n")),
+            folder: run_dir.map(|run_dir| absolute(run_dir).join("n")),
             sockets: HashMap::new(),
             owners: HashMap::new(),
             token_next: 0,

@@ -222,7 +222,7 @@ impl Shell {
                 self.check_signal(signal, signals::send_group(pid, signal));
             }
             Output::SignalGroup { owner, signal } => {
-                let sent = self.groups.signal(&owner, signal);
+                let sent = self.groups.signal(&owner, signal, self.now.monotonic);
                 self.check_signal(signal, sent);
             }
             Output::WatchGroup { owner } => {
@@ -346,6 +346,7 @@ impl Shell {
             match &owner {
                 Owner::Service(name, _) => {
                     self.pump.drain(&self.epoll, self.now, name);
+                    self.tell_written();
                     self.tell_notifications(name);
                 }
                 Owner::Job(job) => self.tell_job_output(*job, true),
@@ -367,6 +368,10 @@ impl Shell {
             self.pump.on_ready(&self.epoll, self.now, *token);
         }
         self.pump.retry(&self.epoll, self.now);
+        self.tell_written();
+    }
+
+    fn tell_written(&mut self) {
         for news in self.pump.take_news() {
             match news {
                 News::Output(name, stream, offset) if self.watches_output => {
@@ -469,7 +474,8 @@ impl Shell {
             let Some(news) = read_line(id, &line, mode) else {
                 continue;
             };
-            if is_answered(&news) {
+            // Who has no output gets no answer; waiting for one would keep the connection open for ever.
+            if is_answered(&news) && connection.has_output() {
                 connection.expect_answer();
             }
             self.tell(news);
@@ -523,7 +529,8 @@ impl Shell {
             listener.unlink();
         }
         for service in self.machine.services() {
-            if let Some(pid) = service.pid {
+            // keepd's own processes end with the instance; nobody has to look after them.
+            if let Some(pid) = service.pid.filter(|_| !service.name.is_internal()) {
                 let name = service.name;
                 self.log.say(
                     Level::Warning,
@@ -531,7 +538,6 @@ impl Shell {
                 );
             }
         }
-        self.log.say(Level::Info, format_args!("ends with {code}"));
         self.log.flush(clock::monotonic_now());
         code
     }

@@ -10,6 +10,7 @@ use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::reserve_slots;
 use keepd_os::{process, random};
+use keepd_wire::FEATURES;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 
@@ -39,8 +40,6 @@ const HEARD: [Signal; 7] = [
 ];
 /// PIPE and ALRM: no news for anybody, and not to end the proxy.
 const IGNORED_NUMBERS: [u8; 2] = [13, 14];
-/// The words of `proto` for what this version can do.
-const FEATURES: [&str; 7] = ["attributes", "env", "log", "exec", "stop", "note", "notify"];
 
 /// Why the proxy cannot start.
 pub(crate) struct StartError {
@@ -92,6 +91,8 @@ struct Parts {
 impl Parts {
     fn make(options: &Options, log: &mut Log) -> Result<Self, StartError> {
         rustix::process::umask(Mode::from_raw_mode(UMASK));
+        // Who started us may have ignored it, and then no status of any child could be had.
+        attempt("hear of children", signals::restore_default(Signal::CHLD))?;
         let signals = attempt("read signals", SignalReader::new(&HEARD))?;
         for signal in IGNORED_NUMBERS.into_iter().filter_map(Signal::new) {
             attempt("ignore a signal", signals::ignore(signal))?;

@@ -136,9 +136,17 @@ fn refuse_leftovers(instance: &Instance) -> Result<(), CliError> {
 
 /// Makes the cgroup of the instance, where that is possible. Where it is not, the weaker way to find what
 /// services leave behind is used, and `status` says so.
+///
+/// A group that a lost keepd left is empty by now, but it is not used again: once a group was killed as a
+/// whole, the kernel (seen on 6.18) kills every child that its processes start in another group.
 fn make_group(instance: &Instance) -> Option<Group> {
-    let group = Group::ensure(&Group::own()?, &group_name(instance)).ok()?;
-    Group::ensure(&group, "own").ok()?;
+    let parent = Group::own()?;
+    let name = group_name(instance);
+    if let Ok(old) = parent.child(&name) {
+        old.remove().ok()?;
+    }
+    let group = Group::create(&parent, &name).ok()?;
+    Group::create(&group, "own").ok()?;
     Some(group)
 }
 

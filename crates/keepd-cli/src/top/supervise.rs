@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use keepd_manager::Options;
+use keepd_manager::instance::write_atomically;
 use keepd_model::{Exit, ExitCode, Pid, Signal};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::signals::{self, SignalReader};
@@ -37,8 +38,12 @@ pub(crate) fn supervise(options: &Options) -> Result<ExitCode, CliError> {
         signals::ignore(stop).map_err(|errno| failed("ignore signal TSTP", errno))?;
     }
     process::become_subreaper().map_err(|errno| failed("become a subreaper", errno))?;
+    let has_terminal = terminal::is_terminal(std::io::stdin());
     let mut proxy = start_proxy(options)?;
-    let end = follow(&reader, &mut proxy)?;
+    // The file is for people and scripts; nothing of keepd's own depends on it.
+    let pid = format!("{}\n", proxy.pid());
+    let _ = write_atomically(&options.instance.proxy_pid_file(), pid.as_bytes());
+    let end = follow(&reader, &mut proxy, has_terminal)?;
     finish(options, end)
 }
 
@@ -85,7 +90,11 @@ fn start_proxy(options: &Options) -> Result<Spawned, CliError> {
 }
 
 /// Passes signals down until the proxy ends; returns how it ended.
-fn follow(reader: &SignalReader, proxy: &mut Spawned) -> Result<Exit, CliError> {
+fn follow(
+    reader: &SignalReader,
+    proxy: &mut Spawned,
+    has_terminal: bool,
+) -> Result<Exit, CliError> {
     let wait_failed = |errno| failed("wait for the proxy", errno);
     let epoll = Epoll::new().map_err(wait_failed)?;
     epoll.add(reader, SIGNALS, Interest::READ).map_err(wait_failed)?;
@@ -109,15 +118,16 @@ fn follow(reader: &SignalReader, proxy: &mut Spawned) -> Result<Exit, CliError> 
                 }
             } else {
                 // The proxy is our child and not reaped: the number is its own.
-                let _ = signals::send(proxy.pid(), passed_on(signal));
+                let _ = signals::send(proxy.pid(), passed_on(signal, has_terminal));
             }
         }
     }
 }
 
-/// A hang-up whose terminal is gone means the end; otherwise it means "apply".
-fn passed_on(signal: Signal) -> Signal {
-    if signal == Signal::HUP && terminal::foreground_lost(std::io::stdin()) {
+/// A hang-up whose terminal is gone means the end; otherwise it means "apply". Who was started without a
+/// terminal cannot lose it.
+fn passed_on(signal: Signal, has_terminal: bool) -> Signal {
+    if signal == Signal::HUP && has_terminal && terminal::foreground_lost(std::io::stdin()) {
         Signal::TERM
     } else {
         signal

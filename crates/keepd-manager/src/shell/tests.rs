@@ -154,6 +154,20 @@ impl Stage {
         )
     }
 
+    /// Waits until the console has shown this.
+    async fn wait_until_shown(&mut self, part: &str) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !self.shown.text().contains(part) {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{}",
+                self.shown.text()
+            );
+            // Any question lets the other tasks go on, and the thread that writes.
+            self.get("/livez").await;
+        }
+    }
+
     /// Waits for the end; returns the exit code.
     async fn end(mut self) -> (u8, String) {
         self.proxy
@@ -446,6 +460,8 @@ fn a_lost_proxy_is_found_again() {
 fn output_is_shown_and_the_last_words_come_before_the_end() {
     test(async {
         let mut stage = Stage::begin_ready().await;
+        stage.wait_until_shown("Z db | hello\n").await;
+        stage.wait_until_shown("Z web | hello\n").await;
         let term = Event::Signal {
             signal: Signal::TERM,
             at: monotonic_now(),

@@ -84,6 +84,10 @@ pub(super) unsafe fn run(plan: &mut Plan<'_>) -> ! {
 }
 
 /// Returns only when a step failed.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn steps(plan: &mut Plan<'_>) -> Stop {
     // SAFETY: as for `run`, for each of them.
     unsafe {
@@ -94,6 +98,11 @@ unsafe fn steps(plan: &mut Plan<'_>) -> Stop {
     }
 }
 
+/// Does every step before the program.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
     // SAFETY: as for `run`, for each of them.
     unsafe {
@@ -108,6 +117,10 @@ unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
 
 /// A handler is lost by execve(2) anyway; an ignored signal is not, and would stay ignored for
 /// ever.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn default_signals() -> Result<(), Stop> {
     let default = KernelAction([0; 4]);
     for signal in 1..SIGNALS_END {
@@ -131,6 +144,10 @@ unsafe fn default_signals() -> Result<(), Stop> {
 
 /// Leaves the parent's table, enters the cgroup, and makes sure that nothing unasked for survives
 /// execve(2).
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn own_descriptors(plan: &mut Plan<'_>) -> Result<(), Stop> {
     let step = SpawnStep::Descriptors;
     if let Some(below) = plan.unshare_below {
@@ -170,6 +187,10 @@ unsafe fn own_descriptors(plan: &mut Plan<'_>) -> Result<(), Stop> {
 ///
 /// Closing at execve(2) would be too late: the copied table holds the error pipes of other children
 /// in flight, and would hide their ends for as long as this child hangs on a slow file system.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn close_others(plan: &Plan<'_>) -> Result<(), Stop> {
     let sources = || plan.placements.iter().map(|(source, _)| *source);
     let mut first = EXTRA_FIRST;
@@ -193,6 +214,10 @@ unsafe fn close_others(plan: &Plan<'_>) -> Result<(), Stop> {
 }
 
 /// Gives the descriptor a number above `highest`, unless it has one.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn move_above(highest: RawFd, descriptor: &mut RawFd) -> Result<(), Stop> {
     if *descriptor <= highest {
         // SAFETY: F_DUPFD_CLOEXEC takes numbers only.
@@ -212,6 +237,10 @@ unsafe fn move_above(highest: RawFd, descriptor: &mut RawFd) -> Result<(), Stop>
 
 /// close_range(2), or the same one by one where the kernel (before 5.9, for the flag 5.11) or a
 /// filter lacks it.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> Result<(), Stop> {
     // SAFETY: numbers only; the caller does not use what is closed.
     if unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } == 0 {
@@ -243,6 +272,11 @@ unsafe fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> Result<
     Ok(())
 }
 
+/// Session or process group, as asked for.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn session(session: Session) -> Result<(), Stop> {
     // SAFETY: both calls take numbers only.
     let result = unsafe {
@@ -255,6 +289,11 @@ unsafe fn session(session: Session) -> Result<(), Stop> {
     check(SpawnStep::Session, result)
 }
 
+/// Gives the inherited limit of descriptors back.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn limits(limit: Option<DescriptorLimit>) -> Result<(), Stop> {
     let Some(DescriptorLimit { soft, hard }) = limit else {
         return Ok(());
@@ -276,6 +315,10 @@ unsafe fn limits(limit: Option<DescriptorLimit>) -> Result<(), Stop> {
 
 /// umask, groups, gid, uid, directory: what needs the parent's rights comes before they are given
 /// up, and the directory after, because it is the service that must be able to enter it.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn identity(plan: &Plan<'_>) -> Result<(), Stop> {
     // SAFETY: raw calls, because those of the C library would signal threads that do not exist
     // here. `groups` is valid for reading its length; the directory is a C string by the promise to
@@ -308,6 +351,11 @@ unsafe fn identity(plan: &Plan<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Puts each descriptor where the program expects it.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn place_descriptors(plan: &Plan<'_>) -> Result<(), Stop> {
     for (source, target) in plan.placements.iter() {
         // SAFETY: dup3(2) takes numbers only. No source is a target: `own_descriptors` moved them
@@ -321,6 +369,10 @@ unsafe fn place_descriptors(plan: &Plan<'_>) -> Result<(), Stop> {
 /// Empties the signal mask and becomes the first candidate that can be executed. As execvp(3) does,
 /// a missing file leads to the next candidate, and a forbidden one is remembered, should nothing
 /// better be found.
+///
+/// # Safety
+///
+/// As for [`run`].
 unsafe fn execute(plan: &Plan<'_>) -> Stop {
     let none = [0_u64; 1];
     // SAFETY: `none` is a kernel signal set of SIGNAL_SET_BYTES; nothing is written.

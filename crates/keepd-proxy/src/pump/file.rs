@@ -115,7 +115,8 @@ pub(super) fn make_folder(path: &Path) -> Result<(), Errno> {
     if path.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = path.parent() {
+    // The parent of a single word is the current folder, written as nothing.
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         make_folder(parent)?;
     }
     let mode = Mode::from_raw_mode(FOLDER_MODE);

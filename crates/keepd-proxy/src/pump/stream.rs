@@ -125,6 +125,8 @@ impl Stream {
 
     fn move_bytes(&mut self, offset: u64, bytes_max: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         self.file.write_all(&mut self.remainder)?;
+        // A remainder is rare; its memory is not kept for the next one.
+        self.remainder = Vec::new();
         while self.file.length().saturating_sub(offset) < bytes_max {
             let count = match rustix::io::read(&self.pipe, &mut *buffer) {
                 Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),

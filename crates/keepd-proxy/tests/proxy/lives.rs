@@ -1,5 +1,6 @@
 //! From start to end of services.
 
+use keepd_os::cgroup::Group;
 use keepd_os::sweep;
 
 use crate::support::{Grouping, Proxy};
@@ -207,4 +208,19 @@ impl crate::support::Client {
 
 fn log_dir(proxy: &Proxy) -> String {
     proxy.folder().join("log/web").display().to_string()
+}
+
+/// Linux 6.18 kills children that are born into a new group by a process of a group that was killed before.
+#[test]
+fn a_group_that_was_killed_as_a_whole_can_be_used_again() {
+    let Some(group) = Proxy::make_group() else {
+        return;
+    };
+    Group::ensure(&group, "own").unwrap().kill().unwrap();
+    let proxy = Proxy::start_in(Some(group));
+    let mut client = proxy.connect();
+    client.accepted("service.args\tweb\t/bin/true");
+    client.accepted("service.start\tweb\t0");
+    let end = client.expect_run("web", 1, "down");
+    assert_eq!(end, ("exit".to_owned(), "0".to_owned()));
 }

@@ -45,19 +45,22 @@ impl Proxy {
     pub(crate) fn start_with(grouping: Grouping) -> Option<Self> {
         match grouping {
             Grouping::Environment => Some(Self::start()),
-            Grouping::Cgroup => {
-                let Some(own) = Group::own() else {
-                    eprintln!("skipped: there is no writable cgroup here");
-                    return None;
-                };
-                let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
-                let name = format!("keepd.test.{}.{number}", std::process::id());
-                Some(Self::start_in(Some(Group::ensure(&own, &name).unwrap())))
-            }
+            Grouping::Cgroup => Self::make_group().map(|group| Self::start_in(Some(group))),
         }
     }
 
-    fn start_in(group: Option<Group>) -> Self {
+    /// Makes a cgroup for a proxy; `None` where this machine has none to divide.
+    pub(crate) fn make_group() -> Option<Group> {
+        let Some(own) = Group::own() else {
+            eprintln!("skipped: there is no writable cgroup here");
+            return None;
+        };
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("keepd.test.{}.{number}", std::process::id());
+        Some(Group::ensure(&own, &name).unwrap())
+    }
+
+    pub(crate) fn start_in(group: Option<Group>) -> Self {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let instance = format!("test-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(format!("keepd-proxy.{instance}"));
@@ -149,10 +152,9 @@ impl Drop for Proxy {
         drop(self.input.take());
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for mark in [format!("KEEPD_PROJECT={}", self.instance)] {
-            for process in sweep::processes_marked(mark.as_bytes()).unwrap_or_default() {
-                let _ = process.signal(Signal::KILL);
-            }
+        let mark = format!("KEEPD_PROJECT={}", self.instance);
+        for process in sweep::processes_marked(mark.as_bytes()).unwrap_or_default() {
+            let _ = process.signal(Signal::KILL);
         }
         if let Some(group) = &self.group {
             let _ = group.kill();
@@ -212,7 +214,12 @@ impl Client {
     }
 
     /// Waits until a generation of a service is in a state; returns HOW and VALUE.
-    pub(crate) fn expect_run(&mut self, name: &str, generation: u64, state: &str) -> (String, String) {
+    pub(crate) fn expect_run(
+        &mut self,
+        name: &str,
+        generation: u64,
+        state: &str,
+    ) -> (String, String) {
         let start = format!("service.run\t{name}\t{generation}\t{state}\t");
         let line = self.expect(&start);
         let fields: Vec<&str> = line.split('\t').collect();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use keepd_model::ExitCode;
 
+use super::notify::Notifier;
 use super::say::say;
 use super::signals::{Ending, News};
 use crate::arguments::duration_value;
@@ -16,8 +17,8 @@ use crate::error::{CliError, ErrorKind};
 
 /// Serve HTTP: / counts hits, /healthz says whether it is ready
 ///
-/// While it warms up it answers 503. Asked to end with TERM, it takes no new connections and finishes the
-/// requests it has.
+/// While it warms up it answers 503. Where there is a NOTIFY_SOCKET, it says READY=1 after that. Asked to
+/// end with TERM, it takes no new connections and finishes the requests it has.
 #[derive(Args, Debug)]
 pub(crate) struct WebOptions {
     /// Listen on this port of 127.0.0.1
@@ -82,8 +83,16 @@ fn serve<'scope>(
     listener: &TcpListener,
     site: &'scope Site,
 ) -> Result<keepd_model::Signal, CliError> {
+    let mut to_be_told = connect();
     loop {
-        match ending.wait(None)? {
+        let cold = site.warm_at.saturating_duration_since(Instant::now());
+        if cold.is_zero()
+            && let Some(Err(error)) =
+                to_be_told.take().map(|notifier| notifier.say("READY=1\nSTATUS=listening"))
+        {
+            eprintln!("web cannot tell its supervisor: {error}");
+        }
+        match ending.wait(to_be_told.as_ref().map(|_| cold))? {
             News::End(signal) => return Ok(signal),
             News::Timeout => {}
             News::Readable(_) => match listener.accept() {
@@ -93,6 +102,14 @@ fn serve<'scope>(
             },
         }
     }
+}
+
+/// Returns the supervisor, if there is one that wants to know when this is ready.
+fn connect() -> Option<Notifier> {
+    Notifier::connect().unwrap_or_else(|error| {
+        eprintln!("web cannot reach the notify socket: {error}");
+        None
+    })
 }
 
 fn begin<'scope>(scope: &'scope Scope<'scope, '_>, stream: TcpStream, site: &'scope Site) {
@@ -164,10 +181,10 @@ fn respond(mut stream: &TcpStream, status: u16, body: &str) -> io::Result<()> {
         _ => "Service Unavailable",
     };
     let length = body.len() + 1;
-    write!(
-        stream,
+    let answer = format!(
         "HTTP/1.1 {status} {words}\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}\n"
-    )?;
-    stream.flush()
+    );
+    // In one piece: who only looks at the status may be gone before a second one.
+    stream.write_all(answer.as_bytes())
 }
