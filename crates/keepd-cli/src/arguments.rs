@@ -22,9 +22,9 @@ const ABOUT: &str = "Keep services running, and say why they are not";
 const LONG_ABOUT: &str = "\
 Keep services running, and say why they are not
 
-keepd starts the services of a configuration file in the order of their dependencies, knows when they \
-are ready, restarts them by policy, keeps their output, and stops all of what they started. A project is \
-a folder with a keepd.toml; every verb finds it from the current folder upwards.";
+keepd starts the services of a configuration file in the order of their dependencies, knows when \
+they are ready, restarts them by policy, keeps their output, and stops all of what they started. \
+A project is a folder with a keepd.toml; every verb finds it from the current folder upwards.";
 
 const AFTER_HELP: &str = "\
 Quick start:
@@ -37,8 +37,9 @@ Quick start:
 
 SELECTOR is a name, a glob ('web*'), tag:WORD, state:STATE, or all; several are united.
 
-Exit codes: 0 done or yes, 1 no or not reached, 3 not running, 4 no such service, 100 the caller's fault, \
-111 the system's fault, 124 --timeout is over, 130 interrupted. After 124 and 130 the action goes on.";
+Exit codes: 0 done or yes, 1 no or not reached, 3 not running, 4 no such service, 100 the \
+caller's fault, 111 the system's fault, 124 --timeout is over, 130 interrupted. After 124 and 130 \
+the action goes on.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -50,6 +51,8 @@ Exit codes: 0 done or yes, 1 no or not reached, 3 not running, 4 no such service
     long_about = LONG_ABOUT,
     after_help = AFTER_HELP,
     disable_help_subcommand = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
     max_term_width = 100
 )]
 pub(crate) struct CommandLine {
@@ -65,8 +68,8 @@ pub(crate) struct CommandLine {
 pub(crate) struct Globals {
     /// Use this configuration file instead of the nearest keepd.toml
     ///
-    /// May be given several times: the files are read together, and the first one says which project
-    /// is meant. KEEPD_CONFIG does the same, with colons between the files.
+    /// May be given several times: the files are read together, and the first one says which
+    /// project is meant. KEEPD_CONFIG does the same, with colons between the files.
     #[arg(short, long, global = true, value_name = "FILE")]
     pub(crate) config: Vec<PathBuf>,
 
@@ -79,7 +82,13 @@ pub(crate) struct Globals {
     pub(crate) project: Option<PathBuf>,
 
     /// Choose how results are printed
-    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
     pub(crate) output: Format,
 
     /// Stop waiting after this time, with exit code 124; what was begun goes on
@@ -92,8 +101,8 @@ pub(crate) struct Globals {
 
     /// Choose when colours are used
     ///
-    /// With auto they are used on a terminal, unless NO_COLOR is set or TERM is dumb; CLICOLOR_FORCE
-    /// and FORCE_COLOR force them.
+    /// With auto they are used on a terminal, unless NO_COLOR is set or TERM is dumb;
+    /// CLICOLOR_FORCE and FORCE_COLOR force them.
     #[arg(
         long,
         global = true,
@@ -186,8 +195,8 @@ pub(crate) enum Verb {
 
 /// Run only the parent that starts and reaps services as controllers command
 ///
-/// It has no policy of its own: controllers connect and speak the line protocol of daemonproxy, which
-/// it can replace. It has options of its own: see `keepd proxy --help`.
+/// It has no policy of its own: controllers connect and speak the line protocol of daemonproxy,
+/// which it can replace. It has options of its own: see `keepd proxy --help`.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub(crate) struct ProxyOptions {
@@ -221,17 +230,29 @@ mod tests {
             assert_eq!(line.globals.timeout, Some(Duration::from_secs(5)));
         }
         let words = ["keepd", "-c", "a", "check", "-c", "b"];
-        assert_eq!(CommandLine::try_parse_from(words).unwrap().globals.config.len(), 1);
+        assert_eq!(
+            CommandLine::try_parse_from(words)
+                .unwrap()
+                .globals
+                .config
+                .len(),
+            1
+        );
     }
 
     #[test]
     fn help_texts_are_imperative_and_have_no_full_stop() {
         fn check(command: &clap::Command) {
             let name = command.get_name();
-            let about = command.get_about().unwrap_or_else(|| panic!("{name} has no help"));
+            let about = command
+                .get_about()
+                .unwrap_or_else(|| panic!("{name} has no help"));
             assert!(!about.to_string().ends_with('.'), "{name}: {about}");
             for argument in command.get_arguments() {
-                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let help = argument
+                    .get_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
                 assert!(!help.is_empty(), "{name} {} has no help", argument.get_id());
                 assert!(!help.ends_with('.'), "{name} {}: {help}", argument.get_id());
             }

@@ -16,8 +16,8 @@ use crate::error::{CliError, ErrorKind};
 use crate::output::{Screen, print_json, span};
 use crate::place;
 
-/// How long one question waits. The answer comes at once when everything is settled; until then this is how
-/// late a line about the first of several services may be.
+/// How long one question waits. The answer comes at once when everything is settled; until then
+/// this is how late a line about the first of several services may be.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Asks for an action on the selected services and waits for its end.
@@ -61,14 +61,20 @@ pub(crate) async fn finish(
     let change = tokio::select! {
         change = wait(client, globals, id, asked_at) => change?,
         _ = tokio::signal::ctrl_c() => {
-            let message = format!("cannot wait any longer: interrupted; the action goes on as change {id}");
+            let message = format!(
+                "cannot wait any longer: interrupted; the action goes on as change {id}"
+            );
             return Err(CliError::new(ErrorKind::Interrupted, message));
         }
     };
     if globals.is_json() {
         print_json(&change)?;
     }
-    Ok(if change.success { ExitCode::Done } else { ExitCode::No })
+    Ok(if change.success {
+        ExitCode::Done
+    } else {
+        ExitCode::No
+    })
 }
 
 fn print_accepted(globals: &Globals, id: &str) -> Result<(), CliError> {
@@ -125,7 +131,10 @@ impl<'s> Report<'s> {
     fn new(globals: &Globals, services: &'s ServicesObject) -> Self {
         let services = &services.services;
         Self {
-            services: services.iter().map(|service| (service.name.as_str(), service)).collect(),
+            services: services
+                .iter()
+                .map(|service| (service.name.as_str(), service))
+                .collect(),
             said: BTreeSet::new(),
             silent: globals.is_json(),
             quiet: globals.quiet,
@@ -135,7 +144,9 @@ impl<'s> Report<'s> {
     fn show(&mut self, change: &ChangeObject) -> Result<(), CliError> {
         let mut screen = Screen::stdout();
         for goal in &change.goals {
-            let Some(reached) = goal.reached else { continue };
+            let Some(reached) = goal.reached else {
+                continue;
+            };
             if self.said.insert(goal.name.clone()) && !self.silent && !(self.quiet && reached) {
                 screen.line(&self.sentence(goal, reached, &change.goals))?;
             }
@@ -164,12 +175,14 @@ impl<'s> Report<'s> {
         {
             return format!("Service \"{name}\" was stopped first: it depends on \"{on}\".");
         }
-        let time = goal.after_s.map(|after_s| format!(" ({})", seconds(after_s)));
+        let time = goal
+            .after_s
+            .map(|after_s| format!(" ({})", seconds(after_s)));
         format!("Service \"{name}\" {done}{}.", time.unwrap_or_default())
     }
 
-    /// Returns the service for whose sake this one was stopped, too: one of its dependencies that is itself
-    /// part of the change.
+    /// Returns the service for whose sake this one was stopped, too: one of its dependencies that
+    /// is itself part of the change.
     fn named_dependency<'g>(&self, goal: &GoalObject, goals: &'g [GoalObject]) -> Option<&'g str> {
         let service = self.services.get(goal.name.as_str())?;
         let parts = goals.iter().filter(|other| {
@@ -230,11 +243,16 @@ mod tests {
             goal("db", "reloaded", false, Ok(0.0)),
             goal("old", "gone", true, Ok(0.5)),
             goal("web", "restarted", false, Err("it was not ready within 1m")),
-            goal("db", "down", false, Err("something of it is left long after KILL")),
+            goal(
+                "db",
+                "down",
+                false,
+                Err("something of it is left long after KILL"),
+            ),
         ];
-        let sentences = goals.each_ref().map(|goal| {
-            report.sentence(goal, goal.reached == Some(true), &goals)
-        });
+        let sentences = goals
+            .each_ref()
+            .map(|goal| report.sentence(goal, goal.reached == Some(true), &goals));
         assert_eq!(
             sentences,
             [

@@ -1,11 +1,12 @@
 //! The client of the manager's HTTP API, over its Unix socket.
 //!
-//! Each request has a connection of its own. While the manager is being replaced there is nobody at the
-//! socket for a moment, and an answer may be lost: requests are sent again for [`RECONNECT`] then. That is
-//! safe, because those that change something carry a word by which the manager recognises them.
+//! Each request has a connection of its own. While the manager is being replaced there is nobody at
+//! the socket for a moment, and an answer may be lost: requests are sent again for [`RECONNECT`]
+//! then. That is safe, because those that change something carry a word by which the manager
+//! recognises them.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -66,7 +67,8 @@ impl Client {
     /// # Errors
     /// There is no manager, or it says why not.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        self.request(Method::GET, path, Bytes::new(), ANSWER_LIMIT).await
+        self.request(Method::GET, path, Bytes::new(), ANSWER_LIMIT)
+            .await
     }
 
     /// Gets an object that the manager may wait for as long as this.
@@ -78,11 +80,12 @@ impl Client {
         path: &str,
         wait: Duration,
     ) -> Result<T, CliError> {
-        self.request(Method::GET, path, Bytes::new(), wait + ANSWER_LIMIT).await
+        self.request(Method::GET, path, Bytes::new(), wait + ANSWER_LIMIT)
+            .await
     }
 
-    /// Sends an object and gets one. The object must carry a word by which it is recognised when it comes
-    /// twice, if it changes anything.
+    /// Sends an object and gets one. The object must carry a word by which it is recognised when it
+    /// comes twice, if it changes anything.
     ///
     /// # Errors
     /// There is no manager, or it says why not.
@@ -92,9 +95,14 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, CliError> {
         let body = serde_json::to_vec(body).map_err(|error| {
-            CliError::because(ErrorKind::System, "cannot write the request as JSON", &error)
+            CliError::because(
+                ErrorKind::System,
+                "cannot write the request as JSON",
+                &error,
+            )
         })?;
-        self.request(Method::POST, path, body.into(), ANSWER_LIMIT).await
+        self.request(Method::POST, path, body.into(), ANSWER_LIMIT)
+            .await
     }
 
     async fn request<T: DeserializeOwned>(
@@ -143,14 +151,20 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::Absent(error),
-            io::ErrorKind::PermissionDenied => Failure::Fatal(self.not_allowed(&error)),
-            _ => Failure::Fatal(self.absent(&error)),
-        })?;
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                        Failure::Absent(error)
+                    }
+                    io::ErrorKind::PermissionDenied => Failure::Fatal(self.not_allowed(&error)),
+                    _ => Failure::Fatal(self.absent(&error)),
+                })?;
         let lost = |error: hyper::Error| Failure::Lost(error.to_string());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(lost)?;
         // It ends with the sender; what goes wrong on it is heard by whoever waits for the answer.
         tokio::spawn(async move { drop(connection.await) });
         let request = Request::builder()
@@ -165,7 +179,9 @@ impl Client {
             })?;
         let answer = sender.send_request(request).await.map_err(lost)?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await;
         let body = body.map_err(|error| Failure::Lost(error.to_string()))?;
         Ok((status, body.to_bytes()))
     }
@@ -186,10 +202,11 @@ impl Client {
     fn absent(&self, error: &io::Error) -> CliError {
         let message = format!("cannot reach keepd {}", self.shown);
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                CliError::new(ErrorKind::NoManager, format!("{message}: nothing runs there"))
-                    .with_hint("keepd up -d")
-            }
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CliError::new(
+                ErrorKind::NoManager,
+                format!("{message}: nothing runs there"),
+            )
+            .with_hint("keepd up -d"),
             _ => CliError::because(ErrorKind::NoManager, message, error),
         }
     }
@@ -213,11 +230,6 @@ impl Client {
         );
         CliError::new(ErrorKind::System, message)
     }
-
-    /// Returns the socket of the manager.
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
-    }
 }
 
 /// Runs a verb's conversation with the manager on this thread.
@@ -231,7 +243,11 @@ pub(crate) fn block_on<T>(
         .enable_all()
         .build()
         .map_err(|error| {
-            CliError::because(ErrorKind::System, "cannot wait for input and output", &error)
+            CliError::because(
+                ErrorKind::System,
+                "cannot wait for input and output",
+                &error,
+            )
         })?;
     runtime.block_on(conversation)
 }
@@ -242,13 +258,16 @@ pub(crate) fn block_on<T>(
 /// The kernel has no random numbers.
 pub(crate) fn token() -> Result<String, CliError> {
     let seed = keepd_os::random::seed().map_err(|errno| {
-        CliError::new(ErrorKind::System, format!("cannot get random numbers: {errno}"))
+        CliError::new(
+            ErrorKind::System,
+            format!("cannot get random numbers: {errno}"),
+        )
     })?;
     Ok(format!("{seed:032x}"))
 }
 
-/// Returns a text in the form it has in a URL (RFC 3986): everything but letters, digits and `-._~` as
-/// `%XX`.
+/// Returns a text in the form it has in a URL (RFC 3986): everything but letters, digits and `-._~`
+/// as `%XX`.
 pub(crate) fn url_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

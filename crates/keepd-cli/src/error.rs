@@ -1,7 +1,7 @@
 //! Every error of the command line: what kind it is, which exit code it has, and how it is printed.
 //!
-//! Messages begin with "cannot" and are clauses: this file writes `keepd: ` before them, the chain of
-//! sources behind them and the hint below them, or makes one JSON object of all that.
+//! Messages begin with "cannot" and are clauses: this file writes `keepd: ` before them, the chain
+//! of sources behind them and the hint below them, or makes one JSON object of all that.
 
 use std::error::Error;
 use std::fmt;
@@ -67,9 +67,11 @@ impl ErrorKind {
     /// Returns the exit code.
     pub(crate) const fn exit_code(self) -> ExitCode {
         match self {
-            Self::Usage | Self::Config | Self::Unsupported | Self::NotAllowed | Self::CannotReload => {
-                ExitCode::Caller
-            }
+            Self::Usage
+            | Self::Config
+            | Self::Unsupported
+            | Self::NotAllowed
+            | Self::CannotReload => ExitCode::Caller,
             Self::NoSuchService => ExitCode::NoSuchService,
             Self::NotRunning => ExitCode::NotRunning,
             Self::ShuttingDown | Self::NoManager | Self::System => ExitCode::System,
@@ -101,6 +103,13 @@ impl ErrorKind {
 #[derive(Debug)]
 pub(crate) struct CliError {
     kind: ErrorKind,
+    /// In a box, so that results without an error stay small.
+    words: Box<Words>,
+}
+
+/// What an error says.
+#[derive(Debug, Default)]
+struct Words {
     message: String,
     hint: Option<String>,
     service: Option<String>,
@@ -112,32 +121,27 @@ pub(crate) struct CliError {
 impl CliError {
     /// Returns an error; the message is a clause that begins with "cannot".
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let words = Words {
+            message: message.into(),
+            ..Words::default()
+        };
         Self {
             kind,
-            message: message.into(),
-            hint: None,
-            service: None,
-            diagnostics: Vec::new(),
-            chain: Vec::new(),
+            words: Box::new(words),
         }
     }
 
     /// Returns an error whose message ends before the reason, which is this error and its sources.
-    pub(crate) fn because(
-        kind: ErrorKind,
-        message: impl Into<String>,
-        reason: impl Error,
-    ) -> Self {
-        let mut chain = vec![without_number(&reason.to_string())];
+    pub(crate) fn because(kind: ErrorKind, message: impl Into<String>, reason: impl Error) -> Self {
+        let mut error = Self::new(kind, message);
+        let chain = &mut error.words.chain;
+        chain.push(without_number(&reason.to_string()));
         let mut next = reason.source();
         while let Some(cause) = next {
             chain.push(without_number(&cause.to_string()));
             next = cause.source();
         }
-        Self {
-            chain,
-            ..Self::new(kind, message)
-        }
+        error
     }
 
     /// Returns an error with the words of another one that begin with "cannot", and its sources.
@@ -159,23 +163,22 @@ impl CliError {
 
     /// Returns the error for a configuration with these errors in it; they are printed before it.
     pub(crate) fn configuration(message: impl Into<String>, diagnostics: &[Diagnostic]) -> Self {
-        Self {
-            diagnostics: diagnostics.iter().map(diagnostic_object).collect(),
-            ..Self::new(ErrorKind::Config, message)
-        }
+        let mut error = Self::new(ErrorKind::Config, message);
+        error.words.diagnostics = diagnostics.iter().map(diagnostic_object).collect();
+        error
     }
 
     /// Adds what to do.
     #[must_use]
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.words.hint = Some(hint.into());
         self
     }
 
     /// Adds the service it is about.
     #[must_use]
     pub(crate) fn with_service(mut self, service: impl Into<String>) -> Self {
-        self.service = Some(service.into());
+        self.words.service = Some(service.into());
         self
     }
 
@@ -197,12 +200,12 @@ impl CliError {
     /// Returns the lines for people.
     fn to_text(&self) -> String {
         let mut text = String::new();
-        for diagnostic in &self.diagnostics {
+        for diagnostic in &self.words.diagnostics {
             text.push_str(&diagnostic_text(diagnostic, ""));
             text.push('\n');
         }
         text.push_str(&format!("keepd: {self}"));
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = &self.words.hint {
             text.push_str(&format!("\nhint: {hint}"));
         }
         text
@@ -214,9 +217,9 @@ impl CliError {
             error: ErrorObject {
                 kind: self.kind.word(),
                 message: self.to_string(),
-                hint: self.hint.as_deref(),
-                service: self.service.as_deref(),
-                diagnostics: &self.diagnostics,
+                hint: self.words.hint.as_deref(),
+                service: self.words.service.as_deref(),
+                diagnostics: &self.words.diagnostics,
             },
         };
         serde_json::to_string(&object).expect("strings and lists of them become JSON")
@@ -226,8 +229,8 @@ impl CliError {
 /// Writes the message and the chain of its sources, without the hint.
 impl fmt::Display for CliError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message)?;
-        for cause in &self.chain {
+        formatter.write_str(&self.words.message)?;
+        for cause in &self.words.chain {
             write!(formatter, ": {cause}")?;
         }
         Ok(())
@@ -238,21 +241,19 @@ impl Error for CliError {}
 
 impl From<Problem> for CliError {
     fn from(problem: Problem) -> Self {
-        Self {
-            hint: problem.hint,
-            service: problem.service,
-            diagnostics: problem.diagnostics,
-            ..Self::new(ErrorKind::of_problem(problem.code), problem.detail)
-        }
+        let mut error = Self::new(ErrorKind::of_problem(problem.code), problem.detail);
+        error.words.hint = problem.hint;
+        error.words.service = problem.service;
+        error.words.diagnostics = problem.diagnostics;
+        error
     }
 }
 
 impl From<InstanceError> for CliError {
-    fn from(error: InstanceError) -> Self {
-        Self {
-            hint: error.hint().map(str::to_owned),
-            ..Self::of(ErrorKind::System, &error)
-        }
+    fn from(reason: InstanceError) -> Self {
+        let mut error = Self::of(ErrorKind::System, &reason);
+        error.words.hint = reason.hint().map(str::to_owned);
+        error
     }
 }
 
@@ -321,7 +322,7 @@ mod tests {
         CliError::because(
             ErrorKind::System,
             "cannot read \"keepd.toml\"",
-            &io::Error::from_raw_os_error(2),
+            io::Error::from_raw_os_error(2),
         )
     }
 
@@ -341,14 +342,16 @@ mod tests {
     fn json_is_one_object_with_null_for_absent() {
         assert_eq!(
             error().to_json(),
-            r#"{"error":{"kind":"internal","message":"cannot read \"keepd.toml\": no such file or directory","hint":null,"service":null}}"#
+            "{\"error\":{\"kind\":\"internal\",\"message\":\"cannot read \\\"keepd.toml\\\": no \
+             such file or directory\",\"hint\":null,\"service\":null}}"
         );
         let error = CliError::new(ErrorKind::NotRunning, "cannot reload service \"web\"")
             .with_service("web")
             .with_hint("start it");
         assert_eq!(
             error.to_json(),
-            r#"{"error":{"kind":"not-running","message":"cannot reload service \"web\"","hint":"start it","service":"web"}}"#
+            "{\"error\":{\"kind\":\"not-running\",\"message\":\"cannot reload service \
+             \\\"web\\\"\",\"hint\":\"start it\",\"service\":\"web\"}}"
         );
     }
 

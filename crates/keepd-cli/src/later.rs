@@ -2,15 +2,49 @@
 
 /// Verbs of later versions.
 pub(crate) const VERBS: [&str; 24] = [
-    "analyze", "completions", "diff", "disable", "doctor", "enable", "events", "exec", "export",
-    "graph", "history", "import", "is", "jobs", "new", "notify", "scale", "show", "shutdown",
-    "signal", "submit", "top", "upgrade", "wait",
+    "analyze",
+    "completions",
+    "diff",
+    "disable",
+    "doctor",
+    "enable",
+    "events",
+    "exec",
+    "export",
+    "graph",
+    "history",
+    "import",
+    "is",
+    "jobs",
+    "new",
+    "notify",
+    "scale",
+    "show",
+    "shutdown",
+    "signal",
+    "submit",
+    "top",
+    "upgrade",
+    "wait",
 ];
 
 /// Options of later versions, of whichever verb.
 pub(crate) const OPTIONS: [&str; 15] = [
-    "--err", "--grep", "--keep-going", "--no-start", "--one-by-one", "--order", "--out", "--plan",
-    "--previous", "--raw", "--since", "--system", "--until", "--usage", "--user",
+    "--err",
+    "--grep",
+    "--keep-going",
+    "--no-start",
+    "--one-by-one",
+    "--order",
+    "--out",
+    "--plan",
+    "--previous",
+    "--raw",
+    "--since",
+    "--system",
+    "--until",
+    "--usage",
+    "--user",
 ];
 
 #[cfg(test)]
@@ -25,8 +59,14 @@ mod tests {
         let command = CommandLine::command();
         for verb in command.get_subcommands() {
             assert!(!VERBS.contains(&verb.get_name()), "{}", verb.get_name());
-            for option in verb.get_arguments().filter_map(|argument| argument.get_long()) {
-                assert!(!OPTIONS.contains(&format!("--{option}").as_str()), "{option}");
+            for option in verb
+                .get_arguments()
+                .filter_map(|argument| argument.get_long())
+            {
+                assert!(
+                    !OPTIONS.contains(&format!("--{option}").as_str()),
+                    "{option}"
+                );
             }
         }
     }

@@ -42,7 +42,9 @@ impl LogPlaces {
     pub(crate) fn accepted(place: &Place) -> Option<Self> {
         let instance = place.instance.as_ref()?;
         let accepted = Accepted::read(&instance.accepted_file()).ok()?;
-        let plan = configuration::load(&accepted.sources, accepted.project).ok()?.plan;
+        let plan = configuration::load(&accepted.sources, accepted.project)
+            .ok()?
+            .plan;
         let instance = instance.clone();
         Some(Self { plan, instance }.with_own_folders())
     }
@@ -50,7 +52,10 @@ impl LogPlaces {
     fn of_files(globals: &Globals, instance: &Instance) -> Result<Self, CliError> {
         let sources = configuration::read(&place::config_files(globals)?)?;
         let loaded = configuration::load(&sources, true).map_err(|diagnostics| {
-            CliError::configuration("cannot find the logs: the configuration has errors", &diagnostics)
+            CliError::configuration(
+                "cannot find the logs: the configuration has errors",
+                &diagnostics,
+            )
         })?;
         let instance = instance.clone();
         Ok(Self {
@@ -107,9 +112,13 @@ impl LogPlaces {
         })
     }
 
-    /// Returns what `${NAME}` in a path stands for: keepd's own words, the service's variables, and those of
-    /// this process where the service inherits them.
-    fn variable(&self, spec: Option<&std::sync::Arc<ServiceSpec>>, variable: &str) -> Option<String> {
+    /// Returns what `${NAME}` in a path stands for: keepd's own words, the service's variables, and
+    /// those of this process where the service inherits them.
+    fn variable(
+        &self,
+        spec: Option<&std::sync::Arc<ServiceSpec>>,
+        variable: &str,
+    ) -> Option<String> {
         let spec = spec?;
         let path = |path: &std::path::Path| path.to_str().map(str::to_owned);
         match variable {

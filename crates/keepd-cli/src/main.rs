@@ -1,10 +1,10 @@
 //! The keepd command: words of a person to requests, and answers to words.
 //!
 //! It contains the verbs (one file each in `commands`), how an instance is found, the client of the
-//! manager's HTTP API, tables and colours, and every error message of the command line. It contains no
-//! decision about services and no protocol of its own: what a verb changes is done by the manager, and
-//! what it shows is what the manager or the files say. The processes of keepd itself (`keepd proxy`,
-//! `keepd __manager`) are the same program, but only their entry is here.
+//! manager's HTTP API, tables and colours, and every error message of the command line. It contains
+//! no decision about services and no protocol of its own: what a verb changes is done by the
+//! manager, and what it shows is what the manager or the files say. The processes of keepd itself
+//! (`keepd proxy`, `keepd __manager`) are the same program, but only their entry is here.
 //!
 //! Start from [`arguments::Verb`] (what can be typed) and [`error::CliError`] (what can go wrong).
 

@@ -33,7 +33,11 @@ pub(crate) struct Place {
 /// There is none.
 pub(crate) fn config_files(globals: &Globals) -> Result<Vec<ConfigFile>, CliError> {
     if !globals.config.is_empty() {
-        return globals.config.iter().map(|path| ConfigFile::new(path)).collect();
+        return globals
+            .config
+            .iter()
+            .map(|path| ConfigFile::new(path))
+            .collect();
     }
     if let Some(folder) = &globals.project {
         return Ok(vec![ConfigFile::new(&folder.join(PROJECT_FILE))?]);
@@ -59,7 +63,8 @@ pub(crate) fn config_files(globals: &Globals) -> Result<Vec<ConfigFile>, CliErro
     }
 }
 
-/// Returns the nearest configuration file, as a path from the folder: `keepd.toml`, `../keepd.toml`.
+/// Returns the nearest configuration file, as a path from the folder: `keepd.toml`,
+/// `../keepd.toml`.
 fn nearest_file(folder: &Path) -> Option<PathBuf> {
     let mut relative = PathBuf::new();
     for ancestor in folder.ancestors() {
@@ -82,10 +87,12 @@ pub(crate) fn surroundings() -> Surroundings {
 /// There is no configuration file, or no folder for it.
 pub(crate) fn find(globals: &Globals) -> Result<Place, CliError> {
     let socket = globals.socket.clone().or_else(|| {
-        env::var_os(SOCKET_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
+        env::var_os(SOCKET_VARIABLE)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
     });
     let place = match socket {
-        Some(socket) => of_socket(socket)?,
+        Some(socket) => of_socket(&socket)?,
         None => {
             let files = config_files(globals)?;
             let instance = instance_of(&files)?;
@@ -102,34 +109,41 @@ pub(crate) fn find(globals: &Globals) -> Result<Place, CliError> {
     Ok(place)
 }
 
-/// Finds the instance of these files. What they say about folders counts if they can be read; a file
-/// with errors must not hide an instance that runs with what was accepted before.
+/// Finds the instance of these files. What they say about folders counts if they can be read; a
+/// file with errors must not hide an instance that runs with what was accepted before.
 fn instance_of(files: &[ConfigFile]) -> Result<Instance, CliError> {
     let first = files.first().ok_or_else(|| {
-        CliError::new(ErrorKind::Usage, "cannot find a project: no configuration file is named")
+        CliError::new(
+            ErrorKind::Usage,
+            "cannot find a project: no configuration file is named",
+        )
     })?;
     let manager = manager_spec(files);
     Ok(Instance::locate(&first.path, &manager, &surroundings())?)
 }
 
-/// Returns what the files say about keepd itself. Most say nothing about folders, and then there is no need
-/// to read all of what they say about services.
+/// Returns what the files say about keepd itself. Most say nothing about folders, and then there is
+/// no need to read all of what they say about services.
 fn manager_spec(files: &[ConfigFile]) -> ManagerSpec {
     let Ok(sources) = configuration::read(files) else {
         return ManagerSpec::default();
     };
     let speaks_of_folders = sources.iter().any(|source| {
-        ["run_dir", "state_dir", "log_dir"].iter().any(|key| source.text.contains(key))
+        ["run_dir", "state_dir", "log_dir"]
+            .iter()
+            .any(|key| source.text.contains(key))
     });
     if !speaks_of_folders {
         return ManagerSpec::default();
     }
-    configuration::load(&sources, true).map(|loaded| loaded.plan.manager).unwrap_or_default()
+    configuration::load(&sources, true)
+        .map(|loaded| loaded.plan.manager)
+        .unwrap_or_default()
 }
 
 /// Finds the instance of a socket, by what was accepted beside it.
-fn of_socket(socket: PathBuf) -> Result<Place, CliError> {
-    let socket = std::path::absolute(&socket).map_err(|error| {
+fn of_socket(socket: &Path) -> Result<Place, CliError> {
+    let socket = std::path::absolute(socket).map_err(|error| {
         let message = format!("cannot use socket \"{}\"", socket.display());
         CliError::because(ErrorKind::Usage, message, &error)
     })?;
@@ -164,7 +178,10 @@ mod tests {
         scratch.write("a/b/c/other", "");
         let folder = scratch.path().join("a/b/c");
         assert_eq!(nearest_file(&folder), Some("../../keepd.toml".into()));
-        assert_eq!(nearest_file(file.parent().unwrap()), Some("keepd.toml".into()));
+        assert_eq!(
+            nearest_file(file.parent().unwrap()),
+            Some("keepd.toml".into())
+        );
     }
 
     #[test]

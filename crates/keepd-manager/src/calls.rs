@@ -1,10 +1,11 @@
 //! What others ask of the task that owns the machine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_engine::manager::{Ask, Manager, Refusal, Step, Who};
 use keepd_model::{ChangeId, Instant, Plan, ServiceName};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// How many calls wait at most; further callers wait themselves.
 pub(crate) const CALLS_MAX: usize = 256;
@@ -80,11 +81,26 @@ pub(crate) struct Pulse {
 pub(crate) struct Caller {
     calls: mpsc::Sender<Call>,
     pulse: watch::Receiver<Pulse>,
+    farewell: Arc<Notify>,
 }
 
 impl Caller {
     pub(crate) fn new(calls: mpsc::Sender<Call>, pulse: watch::Receiver<Pulse>) -> Self {
-        Self { calls, pulse }
+        Self {
+            calls,
+            pulse,
+            farewell: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Notes that somebody has been told how the shutdown went that was asked for.
+    pub(crate) fn note_farewell(&self) {
+        self.farewell.notify_one();
+    }
+
+    /// Waits until that has been noted.
+    pub(crate) async fn farewell(&self) {
+        self.farewell.notified().await;
     }
 
     /// Looks at the machine.

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_engine::manager::{Ask, AskId, Input, Manager, Output, Question, Refusal, Ticket};
+use keepd_engine::manager::{
+    Ask, AskId, Input, Manager, Output, Question, Refusal, Ticket, Verb,
+};
 use keepd_model::protocol::{Command, Event, Message, RequestId};
 use keepd_model::{ChangeId, ExitCode, Generation, Instant, Plan, ServiceName, ServiceSpec};
 use keepd_os::clock::monotonic_now;
@@ -31,6 +33,10 @@ use crate::time::WallClock;
 
 /// How long the end waits for clients to read their last answers.
 const SERVER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the end waits for whoever asked for it to come back for the result: it was told the number of
+/// the change, and asks with another request.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(300);
 
 /// After this many messages of the proxy in one go, others get their turn.
 const BATCH_MAX: usize = 1_000;
@@ -369,21 +375,43 @@ impl Shell {
         self.connection.push(RequestId(self.request_next), command);
     }
 
+    /// Reports whether a client asked for the end, and not a signal or a service.
+    fn was_asked_to_end(&self) -> bool {
+        let mut changes = self.machine.changes();
+        changes.any(|change| change.verb == Verb::Shutdown && change.who.is_some())
+    }
+
+    /// Answers questions still; nothing is begun any more.
+    fn on_last_call(&self, call: Call) {
+        match call {
+            Call::Look(view) => view(&self.machine, monotonic_now()),
+            // Dropping the reply says that nobody answers any more.
+            Call::Act { .. } | Call::Apply { .. } => {}
+        }
+    }
+
     /// Says goodbye to clients and to the console, then tells the proxy to end.
     async fn finish(mut self, code: u8, calls: &mut mpsc::Receiver<Call>) -> u8 {
         self.connection.flush().await;
         self.send_pulse();
+        if self.was_asked_to_end() {
+            let caller = self.wires.caller.clone();
+            let farewell = tokio::time::timeout(FAREWELL_LIMIT, caller.farewell());
+            let mut farewell = std::pin::pin!(farewell);
+            loop {
+                tokio::select! {
+                    _ = &mut farewell => break,
+                    Some(call) = calls.recv() => self.on_last_call(call),
+                }
+            }
+        }
         self.wires.history.close();
         self.wires.stop.send_replace(true);
         let deadline = tokio::time::Instant::now() + SERVER_LIMIT;
         loop {
             tokio::select! {
                 _ = &mut self.wires.server => break,
-                Some(call) = calls.recv() => match call {
-                    Call::Look(view) => view(&self.machine, monotonic_now()),
-                    // Dropping the reply says that nobody answers any more.
-                    Call::Act { .. } | Call::Apply { .. } => {}
-                },
+                Some(call) = calls.recv() => self.on_last_call(call),
                 () = tokio::time::sleep_until(deadline) => break,
             }
         }

@@ -275,6 +275,12 @@ pub enum LogTarget {
     },
 }
 
+/// Returns the name of the cgroup leaf of one generation, below the group of its instance: the proxy makes
+/// it, and whoever measures or shows the service looks into it.
+pub fn leaf_name(name: &ServiceName, generation: Generation) -> String {
+    format!("s.{name}.{generation}")
+}
+
 /// Which stream of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keepd_engine::proxy::Owner;
-use keepd_model::{Errno, Instant, Signal, SpawnFailure, SpawnStep};
+use keepd_model::{Errno, Instant, Signal, SpawnFailure, SpawnStep, protocol};
 use keepd_os::cgroup::{Group, read_populated};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::sweep;
@@ -323,7 +323,7 @@ impl Groups {
 
 fn leaf_name(owner: &Owner) -> String {
     match owner {
-        Owner::Service(name, generation) => format!("s.{name}.{generation}"),
+        Owner::Service(name, generation) => protocol::leaf_name(name, *generation),
         Owner::Job(job) => format!("j.{}", job.0),
     }
 }

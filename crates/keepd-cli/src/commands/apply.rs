@@ -14,12 +14,14 @@ use crate::place;
 
 /// Make what runs match the configuration file
 ///
-/// The file is read and checked as a whole: with any error in it nothing is changed. Then new services are
-/// started, removed ones are stopped, and those with changed keys are restarted, in the order of their
-/// dependencies; keys that need no restart take effect at once. Exit code 1 if a service does not get there.
+/// The file is read and checked as a whole: with any error in it nothing is changed. Then new
+/// services are started, removed ones are stopped, and those with changed keys are restarted, in
+/// the order of their dependencies; keys that need no restart take effect at once. Exit code 1 if a
+/// service does not get there.
 #[derive(Args, Debug)]
 pub(crate) struct ApplyOptions {
-    /// Only mark services that would be restarted; `keepd restart` gives them their new configuration
+    /// Only mark services that would be restarted; `keepd restart` gives them their new
+    /// configuration
     #[arg(long)]
     no_restart: bool,
 }
@@ -97,6 +99,9 @@ mod tests {
         assert_eq!(line("new", "start", &[]), "+ new start");
         assert_eq!(line("old", "remove", &[]), "- old stop");
         assert_eq!(line("extra", "add", &[]), "+ extra add, not enabled");
-        assert_eq!(line("db", "next-start", &["env_file"]), "~ db next-start (env_file)");
+        assert_eq!(
+            line("db", "next-start", &["env_file"]),
+            "~ db next-start (env_file)"
+        );
     }
 }

@@ -21,8 +21,8 @@ use crate::output::Screen;
 use crate::place::{self, Place};
 use crate::selector::{exact_name, select};
 
-/// From one look at the indexes to the next while following. Nothing tells a reader without a manager that
-/// a file has grown.
+/// From one look at the indexes to the next while following. Nothing tells a reader without a
+/// manager that a file has grown.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Every so many looks it is asked whether another configuration is in force.
@@ -30,7 +30,8 @@ const LOOKS_PER_RELOAD: u32 = 10;
 
 /// Print what services wrote, in the order of time
 ///
-/// Lines of standard error have `!` instead of `|`. Works without a running keepd, too: it reads the files.
+/// Lines of standard error have `!` instead of `|`. Works without a running keepd, too: it reads
+/// the files.
 #[derive(Args, Debug)]
 pub(crate) struct LogsOptions {
     /// Print the output of these services instead of all
@@ -61,7 +62,11 @@ pub(crate) fn run(globals: &Globals, options: &LogsOptions) -> Result<ExitCode, 
     let found = tail(&logs, options.lines);
     printer.print(&found.lines)?;
     printer.report(&found.unread);
-    Ok(if found.unread.is_empty() { ExitCode::Done } else { ExitCode::System })
+    Ok(if found.unread.is_empty() {
+        ExitCode::Done
+    } else {
+        ExitCode::System
+    })
 }
 
 /// Returns the logs that are meant. A service without a log is only an error if it was named.
@@ -143,7 +148,8 @@ fn adjust(
     place: &Place,
     selectors: &[String],
 ) {
-    // Selectors may mean nothing for a while; the services of before are followed until they mean something.
+    // Selectors may mean nothing for a while; the services of before are followed until they mean
+    // something.
     let logs = LogPlaces::accepted(place).and_then(|places| chosen(&places, selectors).ok());
     let Some(logs) = logs else { return };
     let now: BTreeSet<ServiceName> = logs.iter().map(|log| log.name.clone()).collect();
@@ -190,8 +196,8 @@ impl Printer {
 
     fn report(&mut self, unread: &[Unread]) {
         for failure in unread {
-            let error = CliError::of(ErrorKind::System, failure)
-                .with_service(failure.service.as_str());
+            let error =
+                CliError::of(ErrorKind::System, failure).with_service(failure.service.as_str());
             if self.reported.insert(error.to_string()) {
                 error.print(self.json);
             }

@@ -27,7 +27,8 @@ enum Topic {
 }
 
 /// What stands above each page.
-const GENERATED: &str = "<!-- Written by `cargo xtask codegen`. Change the program instead. -->\n\n";
+const GENERATED: &str =
+    "<!-- Written by `cargo xtask codegen`. Change the program instead. -->\n\n";
 
 /// Runs the verb.
 ///
@@ -63,7 +64,9 @@ fn command_line() -> String {
     }
     if let Some(after) = command.get_after_help() {
         let after = after.to_string();
-        let codes = after.lines().skip_while(|line| !line.starts_with("SELECTOR"));
+        let codes = after
+            .lines()
+            .skip_while(|line| !line.starts_with("SELECTOR"));
         page.push_str("## Selectors and exit codes\n\n");
         page.push_str(&codes.collect::<Vec<_>>().join("\n"));
     }
@@ -100,6 +103,8 @@ fn options_table(page: &mut String, command: &Command, global: bool) {
     for argument in arguments {
         let help = argument.get_long_help().or(argument.get_help());
         let help = help.map(ToString::to_string).unwrap_or_default();
+        // Clap's long help has paragraphs, and a cell has one.
+        let help = help.replace("\n\n", ". ");
         let words: Vec<&str> = help.split_whitespace().collect();
         let defaults: Vec<String> = argument
             .get_default_values()
@@ -107,7 +112,8 @@ fn options_table(page: &mut String, command: &Command, global: bool) {
             .map(|value| format!("`{}`", value.display()))
             .filter(|_| argument.get_action().takes_values())
             .collect();
-        let written = cell(&argument.to_string());
+        let short = argument.get_short().map(|letter| format!("-{letter}, "));
+        let written = cell(&format!("{}{argument}", short.unwrap_or_default()));
         page.push_str(&format!(
             "| `{written}` | {} | {} |\n",
             cell(&words.join(" ")),
@@ -120,8 +126,8 @@ fn options_table(page: &mut String, command: &Command, global: bool) {
 fn configuration() -> String {
     let mut page = String::from(
         "# Keys of keepd.toml\n\n\
-         A change takes effect on `keepd apply`: `live` at once, `restart` by a restart of the service, \
-         `next-start` at its next start.\n\n",
+         A change takes effect on `keepd apply`: `live` at once, `restart` by a restart of the \
+         service, `next-start` at its next start.\n\n",
     );
     for (section, title) in [
         (Section::Top, "The file"),
@@ -158,28 +164,60 @@ fn cell(text: &str) -> String {
 
 fn states() -> String {
     let words = |words: Vec<(&'static str, &'static str)>| {
-        words.into_iter().map(|(word, meaning)| (word.to_owned(), meaning)).collect()
+        words
+            .into_iter()
+            .map(|(word, meaning)| (word.to_owned(), meaning))
+            .collect()
     };
     let sections: [(&str, Vec<(String, &str)>); 4] = [
-        ("States", words(State::ALL.iter().map(|word| (word.word(), state(*word))).collect())),
-        ("Health", words(Health::ALL.iter().map(|word| (word.word(), health(*word))).collect())),
-        ("Reasons", words(Reason::ALL.iter().map(|word| (word.word(), reason(*word))).collect())),
+        (
+            "States",
+            words(
+                State::ALL
+                    .iter()
+                    .map(|word| (word.word(), state(*word)))
+                    .collect(),
+            ),
+        ),
+        (
+            "Health",
+            words(
+                Health::ALL
+                    .iter()
+                    .map(|word| (word.word(), health(*word)))
+                    .collect(),
+            ),
+        ),
+        (
+            "Reasons",
+            words(
+                Reason::ALL
+                    .iter()
+                    .map(|word| (word.word(), reason(*word)))
+                    .collect(),
+            ),
+        ),
         (
             "Exit codes",
-            EXIT_CODES.iter().map(|code| (code.get().to_string(), exit_code(*code))).collect(),
+            EXIT_CODES
+                .iter()
+                .map(|code| (code.get().to_string(), exit_code(*code)))
+                .collect(),
         ),
     ];
     let mut page = String::from("# States, health, reasons and exit codes\n\n");
     for (title, rows) in sections {
-        page.push_str(&format!("## {title}\n\n| word | meaning |\n| --- | --- |\n"));
+        page.push_str(&format!(
+            "## {title}\n\n| word | meaning |\n| --- | --- |\n"
+        ));
         for (word, meaning) in rows {
             page.push_str(&format!("| `{word}` | {meaning} |\n"));
         }
         page.push('\n');
     }
     page.push_str(
-        "A foreground `keepd up` or `keepd run` that a service ends (`shutdown_on`) exits with the status of \
-         that service: its code, or 128 and the signal.\n",
+        "A foreground `keepd up` or `keepd run` that a service ends (`shutdown_on`) exits with the \
+         status of that service: its code, or 128 and the signal.\n",
     );
     page
 }
@@ -266,10 +304,13 @@ mod tests {
         for verb in ["up", "status", "logs", "check", "demo web"] {
             assert!(page.contains(&format!("`keepd {verb}`")), "{verb}");
         }
-        assert!(page.contains("| `--output <FORMAT>`") || page.contains("--output <FORMAT>`"));
+        assert!(page.contains("| `-o, --output <FORMAT>` |"));
         assert!(!page.contains("__"), "hidden verbs stay hidden");
         let page = states();
-        assert!(page.contains("| `backoff` |") && page.contains("| `111` |"), "{page}");
+        assert!(
+            page.contains("| `backoff` |") && page.contains("| `111` |"),
+            "{page}"
+        );
         let page = configuration();
         for doc in keys() {
             assert!(page.contains(&format!("| `{}` |", doc.key)), "{}", doc.key);

@@ -10,8 +10,9 @@ use crate::error::CliError;
 
 /// Stop services and start them again with today's configuration, and wait until they are ready
 ///
-/// Executable, user and folder are looked at before the old process is asked to stop: a restart that cannot
-/// work is refused and leaves what runs alone. Changes of the configuration file are not read, see `apply`.
+/// Executable, user and folder are looked at before the old process is asked to stop: a restart
+/// that cannot work is refused and leaves what runs alone. Changes of the configuration file are
+/// not read, see `apply`.
 #[derive(Args, Debug)]
 pub(crate) struct RestartOptions {
     /// Restart these services

@@ -50,7 +50,8 @@ pub(crate) fn run(globals: &Globals, options: &RunOptions) -> Result<ExitCode, C
         foreground: true,
         color: globals.color,
         only: Vec::new(),
-        log_level: Some(if globals.verbose { "debug" } else { "warn" }.to_owned()),
+        // How the command ended is in the exit code; more than errors would only mix with its own words.
+        log_level: Some(if globals.verbose { "debug" } else { "error" }.to_owned()),
     };
     let prepared =
         Prepared::new(instance, &accepted, &loaded.plan.manager, &surroundings, wishes)?;

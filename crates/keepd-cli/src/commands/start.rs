@@ -10,8 +10,8 @@ use crate::error::CliError;
 
 /// Start services and what they depend on, and wait until they are ready
 ///
-/// A daemon is waited for until it is ready, a oneshot until it is done. A service that failed is tried
-/// again at once. Exit code 1 if one of them does not get there.
+/// A daemon is waited for until it is ready, a oneshot until it is done. A service that failed is
+/// tried again at once. Exit code 1 if one of them does not get there.
 #[derive(Args, Debug)]
 pub(crate) struct StartOptions {
     /// Start these services

@@ -10,8 +10,8 @@ use crate::error::CliError;
 
 /// Stop services, those that depend on them first, and wait until nothing of them is left
 ///
-/// They stay stopped until `keepd start` or a new start of keepd, whatever their restart policy is. What is
-/// left after stop_timeout gets KILL. Exit code 1 if something is left even then.
+/// They stay stopped until `keepd start` or a new start of keepd, whatever their restart policy is.
+/// What is left after stop_timeout gets KILL. Exit code 1 if something is left even then.
 #[derive(Args, Debug)]
 pub(crate) struct StopOptions {
     /// Stop these services

@@ -34,9 +34,11 @@ impl Paint {
     pub(crate) fn of_state(state: State) -> Self {
         match state {
             State::Ready | State::Done => Self::Good,
-            State::Waiting | State::Scheduled | State::Starting | State::Stopping | State::Backoff => {
-                Self::Moving
-            }
+            State::Waiting
+            | State::Scheduled
+            | State::Starting
+            | State::Stopping
+            | State::Backoff => Self::Moving,
             State::Failed | State::Stuck | State::Unknown => Self::Bad,
             State::Stopped => Self::Dim,
         }

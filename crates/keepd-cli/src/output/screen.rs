@@ -31,11 +31,15 @@ impl Screen {
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
-        self.writer.write_all(bytes).map_err(|error| CliError::output(&error))
+        self.writer
+            .write_all(bytes)
+            .map_err(|error| CliError::output(&error))
     }
 
     /// Makes everything visible.
     pub(crate) fn flush(&mut self) -> Result<(), CliError> {
-        self.writer.flush().map_err(|error| CliError::output(&error))
+        self.writer
+            .flush()
+            .map_err(|error| CliError::output(&error))
     }
 }

@@ -43,10 +43,18 @@ impl From<&str> for Cell {
     }
 }
 
-/// Returns the lines of a table, each with its line feed, without white space at their ends. Every row has
-/// as many cells as there are columns.
-pub(crate) fn render(columns: &[Column], rows: &[Vec<Cell>], header: bool, colored: bool) -> String {
-    let titles: Vec<Cell> = columns.iter().map(|column| Cell::from(column.title)).collect();
+/// Returns the lines of a table, each with its line feed, without white space at their ends. Every
+/// row has as many cells as there are columns.
+pub(crate) fn render(
+    columns: &[Column],
+    rows: &[Vec<Cell>],
+    header: bool,
+    colored: bool,
+) -> String {
+    let titles: Vec<Cell> = columns
+        .iter()
+        .map(|column| Cell::from(column.title))
+        .collect();
     let header = header.then_some(&titles);
     let lines: Vec<&Vec<Cell>> = header.into_iter().chain(rows).collect();
     let widths: Vec<usize> = columns
@@ -54,7 +62,10 @@ pub(crate) fn render(columns: &[Column], rows: &[Vec<Cell>], header: bool, color
         .enumerate()
         .map(|(number, column)| {
             let cells = lines.iter().filter_map(|line| line.get(number));
-            let widest = cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0);
+            let widest = cells
+                .map(|cell| cell.text.chars().count())
+                .max()
+                .unwrap_or(0);
             widest.max(column.width_min)
         })
         .collect();
@@ -112,7 +123,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_needed_and_lines_end_with_ink() {
-        let rows = [vec!["a".into(), "17".into()], vec!["übermut".into(), "-".into()]];
+        let rows = [
+            vec!["a".into(), "17".into()],
+            vec!["übermut".into(), "-".into()],
+        ];
         assert_eq!(
             render(&COLUMNS, &rows, true, false),
             "NAME       PID\na           17\nübermut      -\n"

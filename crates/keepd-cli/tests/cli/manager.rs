@@ -16,7 +16,10 @@ impl Manager {
     fn start(fixture: &Fixture, answers: &'static [Answer]) -> Self {
         let listener = UnixListener::bind(fixture.path().join("keepd.sock")).unwrap();
         Self(thread::spawn(move || {
-            answers.iter().map(|answer| serve(&listener, *answer)).collect()
+            answers
+                .iter()
+                .map(|answer| serve(&listener, *answer))
+                .collect()
         }))
     }
 
@@ -47,19 +50,23 @@ fn serve(listener: &UnixListener, answer: Answer) -> String {
     if let Some((status, text)) = answer {
         let length = text.len();
         let mut writer = &stream;
-        write!(writer, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{text}").unwrap();
+        write!(
+            writer,
+            "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{text}"
+        )
+        .unwrap();
     }
     let body = String::from_utf8(body).unwrap();
     format!("{}{body}", request.trim_end().trim_end_matches("HTTP/1.1"))
 }
 
 const SERVICE: &str = r#"{"name":"web","base":"web","instance":null,"kind":"daemon","wanted":"up",
-    "state":"stopped","reason":"operator","health":"-","pid":null,"generation":0,"invocation_id":null,
-    "since":"2026-11-21T07:02:55.123Z","uptime_s":null,"ready_after_s":null,"restarts":0,
-    "restarts_in_window":null,"next_start":null,"last_exit":null,"cpu_s":null,"memory_bytes":null,
-    "tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"depends_on":[],"tags":[],"enabled":true,
-    "config_changed":false,"description":"","user":null,"waits_for":[],"status_text":null,
-    "output_blocked":null}"#;
+    "state":"stopped","reason":"operator","health":"-","pid":null,"generation":0,
+    "invocation_id":null,"since":"2026-11-21T07:02:55.123Z","uptime_s":null,"ready_after_s":null,
+    "restarts":0,"restarts_in_window":null,"next_start":null,"last_exit":null,"cpu_s":null,
+    "memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"depends_on":[],
+    "tags":[],"enabled":true,"config_changed":false,"description":"","user":null,"waits_for":[],
+    "status_text":null,"output_blocked":null}"#;
 
 const NO_SERVICES: Answer = Some((200, r#"{"services":[]}"#));
 
@@ -67,31 +74,40 @@ const NO_SUCH_SERVICE: &str = r#"{"type":"about:blank","title":"Not Found","stat
     "code":"no-such-service","detail":"cannot find service \"wbe\"","hint":"did you mean \"web\"?",
     "service":"wbe"}"#;
 
-const OPEN: &str = r#"{"id":"17","verb":"start","uid":0,"pid":1,"opened":"2026-11-21T07:02:55.123Z",
-    "closed":false,"success":false,"goals":[{"name":"web","target":"up","along":false,"reached":null,
-    "after_s":null,"message":null}]}"#;
+const OPEN: &str = r#"{"id":"17","verb":"start","uid":0,"pid":1,
+    "opened":"2026-11-21T07:02:55.123Z",
+    "closed":false,"success":false,"goals":[{"name":"web","target":"up","along":false,
+    "reached":null,"after_s":null,"message":null}]}"#;
 
-const REACHED: &str = r#"{"id":"17","verb":"start","uid":0,"pid":1,"opened":"2026-11-21T07:02:55.123Z",
-    "closed":true,"success":true,"goals":[{"name":"web","target":"up","along":false,"reached":true,
-    "after_s":1.2,"message":null}]}"#;
+const REACHED: &str = r#"{"id":"17","verb":"start","uid":0,"pid":1,
+    "opened":"2026-11-21T07:02:55.123Z",
+    "closed":true,"success":true,"goals":[{"name":"web","target":"up","along":false,
+    "reached":true,"after_s":1.2,"message":null}]}"#;
 
-const MISSED: &str = r#"{"id":"17","verb":"start","uid":0,"pid":1,"opened":"2026-11-21T07:02:55.123Z",
-    "closed":true,"success":false,"goals":[{"name":"web","target":"up","along":false,"reached":false,
-    "after_s":null,"message":"its program was not found"}]}"#;
+const MISSED: &str = r#"{"id":"17","verb":"start","uid":0,"pid":1,
+    "opened":"2026-11-21T07:02:55.123Z",
+    "closed":true,"success":false,"goals":[{"name":"web","target":"up","along":false,
+    "reached":false,"after_s":null,"message":"its program was not found"}]}"#;
 
 const ACCEPTED: Answer = Some((202, r#"{"change":"17"}"#));
 
 #[test]
 fn status_of_one_service_answers_by_its_exit_code() {
     let fixture = Fixture::new();
-    let manager = Manager::start(&fixture, &[Some((200, SERVICE)), Some((404, NO_SUCH_SERVICE))]);
+    let manager = Manager::start(
+        &fixture,
+        &[Some((200, SERVICE)), Some((404, NO_SUCH_SERVICE))],
+    );
     let stopped = fixture.run(&["-s", "keepd.sock", "status", "web", "-o", "name"]);
     assert_eq!((stopped.code, stopped.stdout.as_str()), (Some(3), "web\n"));
     fixture.run(&["-s", "keepd.sock", "status", "wbe"]).refused(
         4,
         "keepd: cannot find service \"wbe\"\nhint: did you mean \"web\"?\n",
     );
-    assert_eq!(manager.asked(), ["GET /v1/services/web ", "GET /v1/services/wbe "]);
+    assert_eq!(
+        manager.asked(),
+        ["GET /v1/services/web ", "GET /v1/services/wbe "]
+    );
 }
 
 #[test]
@@ -101,13 +117,21 @@ fn selectors_are_written_into_the_address() {
     fixture
         .run(&["-s", "keepd.sock", "-q", "status", "w*", "tag:a b"])
         .done("");
-    assert_eq!(manager.asked(), ["GET /v1/services?select=w%2A&select=tag%3Aa%20b "]);
+    assert_eq!(
+        manager.asked(),
+        ["GET /v1/services?select=w%2A&select=tag%3Aa%20b "]
+    );
 }
 
 #[test]
 fn a_start_waits_until_it_is_ready() {
     let fixture = Fixture::new();
-    let answers: &[Answer] = &[ACCEPTED, NO_SERVICES, Some((200, OPEN)), Some((200, REACHED))];
+    let answers: &[Answer] = &[
+        ACCEPTED,
+        NO_SERVICES,
+        Some((200, OPEN)),
+        Some((200, REACHED)),
+    ];
     let manager = Manager::start(&fixture, answers);
     fixture
         .run(&["-s", "keepd.sock", "start", "web", "--alone"])
@@ -115,7 +139,8 @@ fn a_start_waits_until_it_is_ready() {
     let asked = manager.asked();
     assert!(
         asked[0].starts_with(
-            "POST /v1/actions {\"action\":\"start\",\"select\":[\"web\"],\"options\":{\"alone\":true,"
+            "POST /v1/actions {\"action\":\"start\",\"select\":[\"web\"],\
+             \"options\":{\"alone\":true,"
         ),
         "{asked:?}"
     );
@@ -128,14 +153,19 @@ fn a_start_that_misses_its_goal_is_exit_1() {
     Manager::start(&fixture, &[ACCEPTED, NO_SERVICES, Some((200, MISSED))]);
     let run = fixture.run(&["-s", "keepd.sock", "start", "web"]);
     assert_eq!(run.code, Some(1));
-    assert_eq!(run.stdout, "Service \"web\" is not ready: its program was not found.\n");
+    assert_eq!(
+        run.stdout,
+        "Service \"web\" is not ready: its program was not found.\n"
+    );
 }
 
 #[test]
 fn a_lost_answer_is_asked_for_with_the_same_token() {
     let fixture = Fixture::new();
     let manager = Manager::start(&fixture, &[None, ACCEPTED]);
-    fixture.run(&["-s", "keepd.sock", "start", "web", "--no-wait"]).done("17\n");
+    fixture
+        .run(&["-s", "keepd.sock", "start", "web", "--no-wait"])
+        .done("17\n");
     let asked = manager.asked();
     assert_eq!(asked[0], asked[1]);
     assert!(asked[0].contains("\"token\":\""), "{asked:?}");
@@ -145,10 +175,12 @@ fn a_lost_answer_is_asked_for_with_the_same_token() {
 fn a_timeout_is_exit_124_and_names_the_change() {
     let fixture = Fixture::new();
     Manager::start(&fixture, &[ACCEPTED, NO_SERVICES, Some((200, OPEN))]);
-    fixture.run(&["-s", "keepd.sock", "-t", "0s", "start", "web"]).refused(
-        124,
-        "keepd: cannot finish \"start\" within 0s: the action goes on as change 17\n",
-    );
+    fixture
+        .run(&["-s", "keepd.sock", "-t", "0s", "start", "web"])
+        .refused(
+            124,
+            "keepd: cannot finish \"start\" within 0s: the action goes on as change 17\n",
+        );
 }
 
 #[test]
@@ -157,8 +189,9 @@ fn a_configuration_with_errors_is_refused_with_all_of_them() {
     let problem: Answer = Some((
         422,
         r#"{"type":"about:blank","title":"X","status":422,"code":"config",
-        "detail":"cannot apply the configuration: 1 error","diagnostics":[{"file":"keepd.toml","line":9,
-        "column":1,"message":"cannot use key \"depends-on\" in service \"web\"",
+        "detail":"cannot apply the configuration: 1 error","diagnostics":[
+        {"file":"keepd.toml","line":9,"column":1,
+        "message":"cannot use key \"depends-on\" in service \"web\"",
         "hint":"the key is \"depends_on\""}]}"#,
     ));
     let answers: &'static [Answer] = Box::leak(Box::new([problem]));

@@ -87,20 +87,7 @@ impl Manager {
         let change = self.next_change();
         let steps = self.preview(&new);
         let old = std::mem::replace(&mut self.plan, new);
-        // Services that are going keep their edges until they are down: who depends on whom is the union.
         self.index_dependents();
-        for spec in old
-            .services
-            .values()
-            .filter(|spec| !self.plan.services.contains_key(&spec.name))
-        {
-            for on in spec.depends_on.keys() {
-                self.dependents
-                    .entry(on.clone())
-                    .or_default()
-                    .insert(spec.name.clone());
-            }
-        }
         let mut goals = Vec::new();
         let specs: Vec<_> = self.plan.services.values().cloned().collect();
         for spec in specs {
@@ -121,9 +108,11 @@ impl Manager {
                 change,
                 keys: step.keys.clone(),
             };
+            let phase = self.services.get(&step.name).map(|s| s.phase.clone());
             if let Some(goal) = self.apply_step(now, &step, &old, &cause, change, restart) {
                 goals.push(goal);
             }
+            self.prepare_anew(now, &step.name, phase.as_ref());
         }
         self.start_what_is_needed(now, &mut goals, change);
         self.open_change(
@@ -135,6 +124,17 @@ impl Manager {
                 goals,
             },
         )
+    }
+
+    /// A start that is being prepared is prepared again: what is found out belongs to the old values.
+    fn prepare_anew(&mut self, now: Instant, name: &ServiceName, before: Option<&Phase>) {
+        if let Some(service) = self.services.get(name)
+            && let Phase::Preparing { .. } = service.phase
+            && before == Some(&service.phase)
+        {
+            let cause = service.cause.clone();
+            self.prepare_start(now, name, cause);
+        }
     }
 
     fn apply_step(

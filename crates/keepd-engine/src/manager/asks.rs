@@ -45,7 +45,7 @@ impl Manager {
         }
         match request {
             Ask::Start { names, alone } => {
-                self.check_names(&names)?;
+                self.check_names_in_plan(&names)?;
                 let goals = self.start(now, &names, alone, Verb::Start);
                 Ok(self.open_change(
                     now,
@@ -72,11 +72,11 @@ impl Manager {
                 ))
             }
             Ask::Restart { names } => {
-                self.check_names(&names)?;
+                self.check_names_in_plan(&names)?;
                 Ok(self.restart(now, who, token, &names))
             }
             Ask::Reload { names } => {
-                self.check_names(&names)?;
+                self.check_names_in_plan(&names)?;
                 self.reload(now, who, token, &names)
             }
             Ask::Apply { plan, restart } => Ok(self.apply(now, who, token, plan, restart)),
@@ -86,6 +86,14 @@ impl Manager {
 
     fn check_names(&self, names: &[ServiceName]) -> Result<(), Refusal> {
         match names.iter().find(|name| !self.services.contains_key(*name)) {
+            Some(name) => Err(Refusal::NoSuchService(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What is gone from the configuration can be stopped harder, but neither started nor reloaded.
+    fn check_names_in_plan(&self, names: &[ServiceName]) -> Result<(), Refusal> {
+        match names.iter().find(|name| !self.plan.services.contains_key(*name)) {
             Some(name) => Err(Refusal::NoSuchService(name.clone())),
             None => Ok(()),
         }
@@ -283,16 +291,25 @@ impl Manager {
                 continue;
             };
             let target = Target::UpAfter(service.generation);
-            match service.phase {
-                Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_) => {
-                    self.check_restart(&name, change);
-                }
-                Phase::Resting(_)
-                | Phase::Waiting
-                | Phase::Preparing { .. }
-                | Phase::Backoff { .. }
-                | Phase::Ending(_)
-                | Phase::Stuck(_) => self.begin_restart(now, &name, cause.clone()),
+            match (&service.phase, service.want) {
+                (
+                    Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_),
+                    Want::Up,
+                ) => self.check_restart(&name, change),
+                // Nothing runs that has to be kept, or it is about to be stopped anyway.
+                (
+                    Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_),
+                    Want::Down(_),
+                )
+                | (
+                    Phase::Resting(_)
+                    | Phase::Waiting
+                    | Phase::Preparing { .. }
+                    | Phase::Backoff { .. }
+                    | Phase::Ending(_)
+                    | Phase::Stuck(_),
+                    Want::Up | Want::Down(_),
+                ) => self.begin_restart(now, &name, cause.clone()),
             }
             goals.push(Goal {
                 name,
@@ -314,19 +331,32 @@ impl Manager {
 
     /// The restart would work: now the old process may be asked to stop.
     pub(super) fn restart_checked(&mut self, now: Instant, name: &ServiceName, change: ChangeId) {
-        let cause = match self.change(change).map(|change| change.verb) {
+        let cause = self.restart_cause(change);
+        // Whoever was asked to stop, or was restarted, in the meantime is left alone.
+        if self.is_before_restart(name, change) {
+            self.begin_restart(now, name, cause);
+        }
+    }
+
+    /// Returns why a change restarts a service.
+    pub(super) fn restart_cause(&self, change: ChangeId) -> Cause {
+        match self.change(change).map(|change| change.verb) {
             Some(Verb::Apply) => Cause::Applied {
                 change,
                 keys: Vec::new(),
             },
-            _ => Cause::Operator {
+            Some(
+                Verb::Boot
+                | Verb::Start
+                | Verb::Stop
+                | Verb::Restart
+                | Verb::Reload
+                | Verb::Shutdown,
+            )
+            | None => Cause::Operator {
                 verb: Verb::Restart,
                 change,
             },
-        };
-        // Whoever was asked to stop, or was restarted, in the meantime is left alone.
-        if self.is_before_restart(name, change) {
-            self.begin_restart(now, name, cause);
         }
     }
 

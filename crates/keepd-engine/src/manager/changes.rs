@@ -206,17 +206,13 @@ impl Manager {
         };
         match goal.target {
             Target::Up => self.judge_up(service, reached),
-            Target::UpAfter(generation) => {
-                if service.generation > generation {
-                    self.judge_up(service, reached)
-                } else if let Phase::Resting(Rest::Failed) | Phase::Backoff { .. } = service.phase {
-                    self.judge_up(service, reached)
-                } else if let Want::Down(_) = service.want {
-                    missed("it was stopped meanwhile")
-                } else {
-                    None
-                }
+            Target::UpAfter(generation) if service.generation > generation => {
+                self.judge_up(service, reached)
             }
+            Target::UpAfter(_) => match service.want {
+                Want::Down(_) => missed("it was stopped meanwhile"),
+                Want::Up => self.hopeless(service, 0).map(Outcome::Missed),
+            },
             Target::Down => match (&service.phase, service.want) {
                 (Phase::Resting(_), _) => Some(reached),
                 (Phase::Stuck(_), _) => missed("something of it is left long after KILL"),
@@ -261,6 +257,11 @@ impl Manager {
                     if other.satisfies(edge.until) {
                         return None;
                     }
+                    // A daemon that ended with success is done, and does not get ready by itself.
+                    if other.phase == Phase::Resting(Rest::Done) {
+                        let until = edge.until;
+                        return Some(format!("it waits for \"{on}\" to be {until}, which is done"));
+                    }
                     let why = self.hopeless(other, depth + 1)?;
                     Some(format!("it waits for \"{on}\", of which: {why}"))
                 })
@@ -302,7 +303,7 @@ impl Manager {
 
     /// Goes on with what a predecessor left open: restarts that were not begun are begun, and what
     /// only it could have heard of is given up.
-    pub(super) fn resume_changes(&mut self) {
+    pub(super) fn resume_changes(&mut self, now: Instant) {
         let waiting: BTreeSet<(ServiceName, ChangeId)> = self
             .requests
             .values()
@@ -334,6 +335,10 @@ impl Manager {
         for (name, id) in restarts {
             if self.is_before_restart(&name, id) {
                 self.check_restart(&name, id);
+            } else if self.services.get(&name).is_some_and(rests_wanted) {
+                // It ended before anybody wrote down that it was asked to.
+                let cause = self.restart_cause(id);
+                self.begin_restart(now, &name, cause);
             }
         }
     }
@@ -362,4 +367,9 @@ impl Manager {
                 })
             })
     }
+}
+
+/// Reports whether a service is wanted up and rests, so that nothing would start it.
+fn rests_wanted(service: &Service) -> bool {
+    service.want == Want::Up && matches!(service.phase, Phase::Resting(_))
 }

@@ -49,6 +49,9 @@ impl Manager {
         let Some(purpose) = self.tickets.remove(&ticket) else {
             return;
         };
+        if !self.is_synchronised() {
+            return; // A dump is coming in: what follows from it asks again.
+        }
         match (purpose, outcome) {
             (Purpose::Start(name), outcome) => {
                 let current = self

@@ -153,13 +153,13 @@ impl Manager {
         let was_ready = ending.ready.is_some();
         match ending.why {
             EndWhy::Unwanted | EndWhy::Restart => self.come_to_rest(now, name, Rest::Stopped, None),
-            EndWhy::ByItself => {
-                if let Want::Down(_) = service.want {
-                    self.come_to_rest(now, name, Rest::Stopped, None);
-                } else {
-                    self.apply_policy(now, name, exit, was_ready, cause);
-                }
+            // Whoever does not want it is not asked what its policy is.
+            EndWhy::ByItself | EndWhy::ReadyTimeout { .. }
+                if matches!(service.want, Want::Down(_)) =>
+            {
+                self.come_to_rest(now, name, Rest::Stopped, None);
             }
+            EndWhy::ByItself => self.apply_policy(now, name, exit, was_ready, cause),
             EndWhy::ReadyTimeout { missing } => {
                 let after = service.spec.ready.timeout.unwrap_or_default();
                 let cause = Cause::ReadyTimeout { after, missing };

@@ -187,6 +187,9 @@ impl Manager {
 
     /// Does what is due. Afterwards the next timeout is later than `now`, or there is none.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.is_synchronised() {
+            return;
+        }
         while let Some((at, name)) = self.timers.first().cloned() {
             if at > now {
                 break;
@@ -203,7 +206,13 @@ impl Manager {
     }
 
     /// Returns when [`Manager::handle_timeout`] must be called.
+    ///
+    /// Nothing is due while the proxy's state is not known: nothing could be done about it. What is
+    /// overdue afterwards is due at once.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.is_synchronised() {
+            return None;
+        }
         let service = self.timers.first().map(|(at, _)| *at);
         let shutdown = self.shutdown.as_ref().and_then(Shutdown::next_time);
         service.into_iter().chain(shutdown).min()

@@ -7,7 +7,9 @@ use keepd_model::{Generation, Instant, Kind, Pid, ServiceName, ServiceSpec};
 
 use super::cause::Cause;
 use super::interface::{Output, Question};
-use super::service::{Asked, EndWhy, Manner, Phase, Progress, Readiness, Running, Starting};
+use super::service::{
+    Asked, EndWhy, Manner, Phase, Progress, Readiness, Refill, Running, Starting, Want,
+};
 use super::{Manager, PROBE_TIMEOUT, Purpose, Sent};
 
 /// The readiness questions of a run that a predecessor started.
@@ -35,8 +37,9 @@ impl Manager {
         let ready = &service.spec.ready;
         let unknown = questions.is_none() && !ready.probes.is_empty();
         let readiness = Readiness {
-            notify_missing: ready.notify,
+            notify_missing: ready.notify && service.notified != generation,
             questions: (!unknown).then(|| asked(questions.unwrap_or_default(), started)),
+            refill: None,
             settled: settled(&service.spec, started),
             deadline: ready.timeout.map(|timeout| started.saturating_add(timeout)),
         };
@@ -73,6 +76,7 @@ impl Manager {
         let readiness = Readiness {
             notify_missing: ready.notify && !notified,
             questions: (!unknown).then(Vec::new),
+            refill: None,
             settled: settled(&service.spec, started),
             deadline: ready
                 .timeout
@@ -100,14 +104,16 @@ impl Manager {
         let Some(starting) = self.starting(name, generation) else {
             return;
         };
-        starting.readiness.questions = Some(match questions {
-            Questions::Known(questions) => asked(questions, now),
-            // Its readiness cannot be asked for; the deadline will say so with these words.
-            Questions::Unknown(text) => vec![Asked {
-                question: Question::Exec(Vec::new()),
-                progress: Progress::Open { last: Some(text) },
-            }],
-        });
+        match questions {
+            Questions::Known(questions) => {
+                starting.readiness.questions = Some(asked(questions, now));
+            }
+            // What is missing may come back; until then the reason says why it is not ready.
+            Questions::Unknown(why) => {
+                let at = now.saturating_add(PROBE_TIMEOUT);
+                starting.readiness.refill = Some(Refill { at: Some(at), why });
+            }
+        }
         self.advance_readiness(now, name);
     }
 
@@ -130,6 +136,9 @@ impl Manager {
         }
         if !ready {
             return;
+        }
+        if let Some(service) = self.services.get_mut(name) {
+            service.notified = service.notified.max(generation);
         }
         if let Some(starting) = self.starting(name, generation) {
             starting.readiness.notify_missing = false;
@@ -199,6 +208,11 @@ impl Manager {
 
     /// Asks what is due, and moves on if everything is answered or the time is over.
     fn advance_readiness(&mut self, now: Instant, name: &ServiceName) {
+        if !self.is_synchronised() {
+            // A dump is coming in: what follows from it goes on from what was answered.
+            self.set_timer(name);
+            return;
+        }
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
@@ -227,6 +241,14 @@ impl Manager {
             self.transition(now, name, Phase::Running(running), Cause::BecameReady);
             return;
         }
+        if let Want::Down(_) = service.want
+            && let Some(deadline) = &mut readiness.deadline
+            && *deadline <= now
+        {
+            // It is about to be ended in order, as soon as nobody needs it. Should it be wanted again,
+            // it has its time once more.
+            *deadline = now.saturating_add(service.spec.ready.timeout.unwrap_or(PROBE_TIMEOUT));
+        }
         if readiness.deadline.is_some_and(|deadline| deadline <= now) {
             let mut missing = readiness.missing();
             if missing.is_empty() {
@@ -243,6 +265,15 @@ impl Manager {
                 missing: missing.join(", "),
             };
             self.command_stop(now, name, why, Manner::Polite);
+            return;
+        }
+        if readiness.questions.is_none()
+            && let Some(refill) = &mut readiness.refill
+            && refill.at.is_some_and(|at| at <= now)
+        {
+            refill.at = None;
+            self.prepare_check(Purpose::Questions(name.clone(), generation), name);
+            self.set_timer(name);
             return;
         }
         let mut due = Vec::new();

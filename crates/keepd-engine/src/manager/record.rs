@@ -63,6 +63,10 @@ impl Record {
     pub(super) fn of(service: &Service) -> Self {
         let phase = match &service.phase {
             Phase::Resting(rest) => RecordedPhase::Resting(*rest),
+            // A restart by policy does not look at dependencies, nor does a successor.
+            Phase::Preparing { .. } if service.cause == Cause::RestartPolicy => {
+                RecordedPhase::Backoff(service.since)
+            }
             Phase::Waiting | Phase::Preparing { .. } => RecordedPhase::Begun,
             Phase::Commanded { .. } | Phase::Starting(_) => RecordedPhase::Started,
             Phase::Running(running) => RecordedPhase::Ready(running.ready),

@@ -126,10 +126,21 @@ pub(super) struct Readiness {
     pub(super) notify_missing: bool,
     /// The questions; `None` while they are being filled in again (after a takeover).
     pub(super) questions: Option<Vec<Asked>>,
+    /// They could not be filled in, and are to be again.
+    pub(super) refill: Option<Refill>,
     /// It must stay up until then; `None`: it is never ready (a oneshot).
     pub(super) settled: Option<Instant>,
     /// All of it by then.
     pub(super) deadline: Option<Instant>,
+}
+
+/// Readiness questions that could not be filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refill {
+    /// To be tried again at this time; `None`: it is being tried.
+    pub(super) at: Option<Instant>,
+    /// What was missing.
+    pub(super) why: String,
 }
 
 /// One readiness question and how far it is.
@@ -171,8 +182,15 @@ impl Readiness {
                 Progress::Due { at, .. } => Some(*at),
                 Progress::Open { .. } | Progress::Passed => None,
             });
+        let refill = match (&self.questions, &self.refill) {
+            (None, Some(refill)) => refill.at,
+            (None | Some(_), _) => None,
+        };
         let settled = self.settled.filter(|_| self.is_answered());
-        due.chain(settled).chain(self.deadline).min()
+        due.chain(refill)
+            .chain(settled)
+            .chain(self.deadline)
+            .min()
     }
 
     /// Describes what is missing, one clause each.
@@ -180,6 +198,9 @@ impl Readiness {
         let mut missing = Vec::new();
         if self.notify_missing {
             missing.push("ready.notify: READY=1 has not come".to_owned());
+        }
+        if let (None, Some(refill)) = (&self.questions, &self.refill) {
+            missing.push(refill.why.clone());
         }
         for asked in self.questions.iter().flatten() {
             let last = match &asked.progress {
@@ -245,6 +266,9 @@ pub(super) struct Service {
     pub(super) ready_after: Option<Duration>,
     pub(super) last_end: Option<LastEnd>,
     pub(super) status_text: Option<String>,
+    /// The last generation that said READY=1. The proxy may hear that before it hears that the program
+    /// runs, because a child that is forked meanwhile holds a copy of the pipe that tells it.
+    pub(super) notified: Generation,
     pub(super) output_blocked: Option<Errno>,
     /// Fingerprint of the specification that the last generation was started with.
     pub(super) launched: Option<u64>,
@@ -273,6 +297,7 @@ impl Service {
             ready_after: None,
             last_end: None,
             status_text: None,
+            notified: Generation::NONE,
             output_blocked: None,
             launched: None,
             kept: None,

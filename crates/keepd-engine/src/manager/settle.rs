@@ -257,7 +257,13 @@ impl Manager {
     /// Derives who depends on whom from the plan.
     pub(super) fn index_dependents(&mut self) {
         self.dependents.clear();
-        for (name, spec) in &self.plan.services {
+        // Services that are going keep their edges until they are down.
+        let going = self
+            .services
+            .values()
+            .filter(|service| !self.plan.services.contains_key(service.name()))
+            .map(|service| (service.name(), &service.spec));
+        for (name, spec) in self.plan.services.iter().chain(going) {
             for on in spec.depends_on.keys() {
                 self.dependents
                     .entry(on.clone())

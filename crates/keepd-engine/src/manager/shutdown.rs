@@ -93,12 +93,21 @@ impl Manager {
             code,
             deadline,
         } = record;
-        let because = Cause::Shutdown(cause.clone());
         self.shutdown = Some(Shutdown {
             cause,
             code,
             stage: Stage::Polite { until: deadline },
         });
+        self.unwant_everything();
+    }
+
+    /// During a shutdown nothing is wanted up. A service that ended unseen can begin one in the middle
+    /// of a takeover, before the others are known; so it is said again after it.
+    pub(super) fn unwant_everything(&mut self) {
+        let Some(shutdown) = &self.shutdown else {
+            return;
+        };
+        let because = Cause::Shutdown(shutdown.cause.clone());
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
         for name in names {
             // What came to rest by itself keeps its own cause: it was not us.

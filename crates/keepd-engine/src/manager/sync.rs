@@ -27,9 +27,17 @@ pub(super) enum Link {
     /// `proto` was sent.
     Greeting,
     /// A dump is coming in.
-    Dumping(BTreeMap<ServiceName, Seen>),
+    Dumping(Dump),
     /// Everything the proxy knows is known.
     Live,
+}
+
+/// A dump that is coming in.
+#[derive(Debug, Default)]
+pub(super) struct Dump {
+    seen: BTreeMap<ServiceName, Seen>,
+    /// How many dumps were asked for and did not end yet; the last of them counts.
+    open: u64,
 }
 
 /// What a dump says of one service.
@@ -53,9 +61,10 @@ impl Manager {
         self.plan = plan;
         self.index_dependents();
         self.booted = true;
-        if let Link::Dumping(_) | Link::Live = self.link {
+        match &self.link {
             // The dump came first and could not be held against a plan: ask for another one.
-            self.begin_dump();
+            Link::Dumping(Dump { open: 0, .. }) | Link::Live => self.begin_dump(),
+            Link::Lost | Link::Greeting | Link::Dumping(_) => {}
         }
     }
 
@@ -74,7 +83,13 @@ impl Manager {
     }
 
     pub(super) fn begin_dump(&mut self) {
-        self.link = Link::Dumping(BTreeMap::new());
+        // Dumps come one after the other: the end of an earlier one is not the end of this.
+        let open = match &self.link {
+            Link::Dumping(dump) => dump.open + 1,
+            Link::Lost | Link::Greeting | Link::Live => 1,
+        };
+        let seen = BTreeMap::new();
+        self.link = Link::Dumping(Dump { seen, open });
         self.send_for(Command::StateDump, Sent::Dump);
     }
 
@@ -134,9 +149,10 @@ impl Manager {
     }
 
     fn on_dump_event(&mut self, now: Instant, event: Event) {
-        let Link::Dumping(seen) = &mut self.link else {
+        let Link::Dumping(dump) = &mut self.link else {
             return;
         };
+        let seen = &mut dump.seen;
         match event {
             Event::Run(report) => {
                 let name = report.name.clone();
@@ -163,7 +179,11 @@ impl Manager {
                 seen.remove(&name);
             }
             Event::DumpEnd { .. } => {
-                if self.booted {
+                dump.open = dump.open.saturating_sub(1);
+                if dump.open > 0 {
+                    // What it said is older than what comes.
+                    seen.clear();
+                } else if self.booted {
                     let seen = std::mem::take(seen);
                     self.link = Link::Live;
                     self.adopt(now, seen);
@@ -179,10 +199,10 @@ impl Manager {
 
     /// A notification during a dump is kept until the service is known.
     pub(super) fn note_dumped_ready(&mut self, name: &ServiceName, generation: Generation) -> bool {
-        let Link::Dumping(seen) = &mut self.link else {
+        let Link::Dumping(dump) = &mut self.link else {
             return false;
         };
-        seen.entry(name.clone()).or_default().notified = Some(generation);
+        dump.seen.entry(name.clone()).or_default().notified = Some(generation);
         true
     }
 
@@ -260,7 +280,8 @@ impl Manager {
         {
             self.resume_shutdown(noted);
         }
-        self.resume_changes();
+        self.unwant_everything();
+        self.resume_changes(now);
         self.announce(now, Happening::Synchronised { adopted });
         if first {
             self.open_boot(now);
@@ -306,7 +327,17 @@ impl Manager {
         service.spec = spec;
         service.generation = generation;
         self.services.insert(name.clone(), service);
-        let Some(run) = run else { return false };
+        // What the proxy does not have has no process.
+        let run = run.unwrap_or_else(|| RunReport {
+            name: name.clone(),
+            generation: Generation::NONE,
+            state: RunState::Down,
+            at: now,
+            pid: None,
+            ended: None,
+            started: None,
+            ended_at: None,
+        });
         self.adopt_run(now, &name, &run, record.as_ref(), seen.notified)
     }
 
@@ -322,6 +353,9 @@ impl Manager {
         let Some(service) = self.services.get_mut(name) else {
             return false;
         };
+        if let Some(generation) = notified {
+            service.notified = generation;
+        }
         let recorded = record.filter(|record| record.generation == run.generation);
         match run.state {
             // Pending: its process is being made this very moment (or somebody else gave it `auto_up`).

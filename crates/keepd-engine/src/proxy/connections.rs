@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use keepd_model::Instant;
-use keepd_model::protocol::{Event, Message};
+use keepd_model::protocol::{Event, Message, Reply};
 
 use super::backlog::{Backlog, service_of};
 use super::dump::Dump;
@@ -119,7 +119,8 @@ impl Connection {
     /// later, and an extended one keeps it. What is kept goes first, so that order holds.
     fn offer(&mut self, message: Message) -> Option<Message> {
         if !self.output {
-            return None;
+            // Nobody hears it there, but the shell logs what was refused.
+            return is_refusal(&message).then_some(message);
         }
         match &mut self.mode {
             Mode::Plain { .. } if !self.full => Some(message),
@@ -278,5 +279,16 @@ impl Proxy {
         if on != was_watched {
             self.outputs.push_back(Output::WatchOutput { on });
         }
+    }
+}
+
+fn is_refusal(message: &Message) -> bool {
+    match message {
+        Message::Reply(_, Reply::Fail(_)) | Message::PlainError(_) => true,
+        Message::Reply(_, Reply::Ok | Reply::Exec { .. })
+        | Message::ProtoAccepted { .. }
+        | Message::Event(_)
+        | Message::Text(_)
+        | Message::Overflow => false,
     }
 }

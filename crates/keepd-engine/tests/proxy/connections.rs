@@ -163,6 +163,10 @@ fn a_connection_without_output_commands_and_hears_nothing() {
     });
     assert_eq!(driver.say(PLAIN, arguments("web")), [""; 0]);
     assert_eq!(driver.say(PLAIN, Command::StateDump), [""; 0]);
+    // What is refused is handed to the shell all the same: a mistake in a file must be logged.
+    let lines = driver.say(PLAIN, start("nobody", 0));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("2> error"), "{lines:?}");
     assert_eq!(
         driver.say(PLAIN, auto_up("web", Some(1), true)),
         ["spawn web.1"]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
-use keepd_engine::manager::{Change, Goal, Outcome, Target};
+use keepd_engine::manager::{Change, Goal, Outcome, Target, Verb};
 use keepd_model::ChangeId;
 use tokio::time::{Instant, timeout_at};
 
@@ -74,6 +74,9 @@ pub(super) async fn wait(
                 Ok(Err(_)) | Err(_) => true,
             };
         if over {
+            if change.verb == Verb::Shutdown && change.is_closed() {
+                api.caller.note_farewell();
+            }
             return Ok(Json(change_object(&change, &WallClock::read())));
         }
     }
@@ -134,7 +137,7 @@ fn goal_object(goal: &Goal) -> GoalObject {
 mod tests {
     use super::*;
     use crate::api::samples::at;
-    use keepd_engine::manager::{Verb, Who};
+    use keepd_engine::manager::Who;
     use keepd_model::{Generation, ServiceName};
 
     #[test]

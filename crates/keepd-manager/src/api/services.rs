@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use keepd_engine::manager::{LastEnd, ServiceStatus};
-use keepd_model::{Exit, Generation, Pid, ServiceName};
+use keepd_model::protocol::leaf_name;
+use keepd_model::{Exit, Pid, ServiceName};
 use keepd_os::cgroup::Group;
 
 use super::Api;
@@ -125,11 +126,6 @@ impl Usage {
     }
 }
 
-/// Returns the name that the proxy gives the cgroup of one run.
-fn leaf_name(name: &ServiceName, generation: Generation) -> String {
-    format!("s.{name}.{generation}")
-}
-
 fn service_object(
     status: &ServiceStatus,
     clock: &WallClock,
@@ -235,11 +231,5 @@ mod tests {
             (object.cpu_s, object.memory_bytes, object.tasks),
             (Some(33.1), Some(4096), Some(2))
         );
-    }
-
-    #[test]
-    fn leaves_are_named_as_the_proxy_names_them() {
-        let name = ServiceName::new("web@a").unwrap();
-        assert_eq!(leaf_name(&name, Generation::new(3)), "s.web@a.3");
     }
 }

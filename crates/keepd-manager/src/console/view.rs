@@ -11,6 +11,7 @@ use keepd_engine::manager::{Announcement, Cause, Happening, Manager, sentence};
 use keepd_model::protocol::LogTarget;
 use keepd_model::{Echo, Instant, ManagerSpec, ServiceName, State};
 use tokio::sync::oneshot;
+use tracing::Level;
 
 use super::color::{ColorChoice, ColorEnvironment};
 use super::live::{Progress, Show, awaited};
@@ -154,18 +155,29 @@ impl Console {
             self.queue.push_output(name, true);
         }
         if let Some(text) = text(&news.what) {
-            self.say_at(WallClock::read().wall_ns(news.at), &text);
+            self.say_at(WallClock::read().wall_ns(news.at), weight(&news.what), &text);
         }
     }
 
     /// Adds a line of keepd's own.
     pub(crate) fn say(&self, text: &str) {
-        self.say_at(keepd_os::clock::wall_now_ns(), text);
+        self.say_at(keepd_os::clock::wall_now_ns(), Level::INFO, text);
     }
 
-    fn say_at(&self, wall_ns: u64, text: &str) {
-        self.queue
-            .push_out(self.style.own_line(wall_ns, tracing::Level::INFO, text));
+    /// Where lines of services are shown, everything that happens is told between them. Where they are
+    /// not, standard output is not ours (in `keepd run` it is the command's): then these are messages like
+    /// any other, as far as they are important enough for the level that was asked for.
+    fn say_at(&self, wall_ns: u64, level: Level, text: &str) {
+        if self.echo {
+            let line = self.style.own_line(wall_ns, Level::INFO, text);
+            self.queue.push_out(line);
+        } else if level == Level::ERROR {
+            tracing::error!("{text}");
+        } else if level == Level::WARN {
+            tracing::warn!("{text}");
+        } else {
+            tracing::info!("{text}");
+        }
     }
 
     /// Notes that what is waited for may be something else now.
@@ -196,7 +208,10 @@ impl Console {
             self.queue.push_output(name, true);
         }
         self.queue.set_live(None);
-        for line in summary::lines(&machine.statuses(), now.saturating_since(self.started)) {
+        // A manager that replaced another one goes on counting: the first change is as old as the instance.
+        let opened = machine.changes().map(|change| change.opened).min();
+        let began = opened.map_or(self.started, |opened| opened.min(self.started));
+        for line in summary::lines(&machine.statuses(), now.saturating_since(began)) {
             self.say(&line);
         }
         self.queue.close();
@@ -254,6 +269,34 @@ fn text(what: &Happening) -> Option<String> {
     }
 }
 
+/// Returns how important this news is to somebody who does not look on.
+fn weight(what: &Happening) -> Level {
+    match what {
+        Happening::State { to, cause, .. } => match (to, cause) {
+            // A program that never ran has left no words of its own.
+            (State::Failed, Cause::CannotExecute(_) | Cause::ReadyTimeout { .. })
+            | (State::Stuck | State::Unknown, _) => Level::ERROR,
+            (State::Failed | State::Backoff, _) => Level::WARN,
+            (
+                State::Stopped
+                | State::Waiting
+                | State::Scheduled
+                | State::Starting
+                | State::Ready
+                | State::Stopping
+                | State::Done,
+                _,
+            ) => Level::INFO,
+        },
+        Happening::OutputBlocked { errno: Some(_), .. } => Level::ERROR,
+        Happening::OutputBlocked { errno: None, .. }
+        | Happening::ChangeOpened(_)
+        | Happening::ChangeClosed(_)
+        | Happening::Synchronised { .. }
+        | Happening::ShutdownBegun(_) => Level::INFO,
+    }
+}
+
 fn path(bytes: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned()
@@ -285,6 +328,9 @@ mod tests {
         assert_eq!(text(&state(State::Stopping, Cause::Boot)), None);
         assert_eq!(text(&Happening::Synchronised { adopted: 0 }), None);
         assert_eq!(ended(&ready), None);
+        assert_eq!(weight(&ready), Level::INFO);
+        assert_eq!(weight(&state(State::Failed, Cause::Boot)), Level::WARN);
+        assert_eq!(weight(&state(State::Stuck, Cause::NotEmpty)), Level::ERROR);
         assert!(ended(&state(State::Backoff, Cause::Boot)).is_some());
     }
 }

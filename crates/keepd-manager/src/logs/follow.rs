@@ -23,9 +23,10 @@ pub enum StartFrom {
 
 /// Reads what is added to the logs of several services.
 ///
-/// It looks only when it is asked, so somebody else says when there may be news: events of the proxy, or
-/// a timer. Files may appear, be removed and appear again. Within a stream every byte is given exactly
-/// once and in order; among streams the order is that of the times, as far as they are there at a look.
+/// It looks only when it is asked, so somebody else says when there may be news: events of the
+/// proxy, or a timer. Files may appear, be removed and appear again. Within a stream every byte is
+/// given exactly once and in order; among streams the order is that of the times, as far as they
+/// are there at a look.
 #[derive(Debug, Default)]
 pub struct Follower {
     readers: BTreeMap<ServiceName, ServiceReader>,
@@ -38,7 +39,8 @@ impl Follower {
         Self::default()
     }
 
-    /// Returns the last `count` lines of these services, and a follower that goes on exactly behind them.
+    /// Returns the last `count` lines of these services, and a follower that goes on exactly behind
+    /// them.
     ///
     /// Unlike [`tail`](super::tail()), what has no line feed yet is left to the follower.
     pub fn after_tail(logs: &[ServiceLog], count: usize) -> (Tail, Self) {
@@ -58,7 +60,8 @@ impl Follower {
         (Tail { lines, unread }, follower)
     }
 
-    /// Follows one more service. One that is followed already goes on as it was if its folder is the same.
+    /// Follows one more service. One that is followed already goes on as it was if its folder is
+    /// the same.
     pub fn add(&mut self, log: ServiceLog, from: StartFrom) {
         let known = self.readers.get(&log.name);
         if known.is_some_and(|reader| reader.log == log) {
@@ -88,15 +91,15 @@ impl Follower {
         read(readers.get_mut(name).into_iter(), false, unread)
     }
 
-    /// Returns new lines of all services, merged by time, about 1 MiB at most. Ask again until there is
-    /// none.
+    /// Returns new lines of all services, merged by time, about 1 MiB at most. Ask again until
+    /// there is none.
     pub fn read_all_new(&mut self) -> Vec<LogLine> {
         let Self { readers, unread } = self;
         read(readers.values_mut(), false, unread)
     }
 
-    /// Returns new lines of one service, and at their end what has no line feed yet. For a service that
-    /// ended. About 1 MiB at most; ask again until there is none.
+    /// Returns new lines of one service, and at their end what has no line feed yet. For a service
+    /// that ended. About 1 MiB at most; ask again until there is none.
     pub fn finish(&mut self, name: &ServiceName) -> Vec<LogLine> {
         let Self { readers, unread } = self;
         read(readers.get_mut(name).into_iter(), true, unread)
@@ -137,7 +140,8 @@ fn read<'r>(
     lines
 }
 
-/// A log that cannot be read at one look usually cannot at the next: it is said once until somebody asks.
+/// A log that cannot be read at one look usually cannot at the next: it is said once until somebody
+/// asks.
 fn note(unread: &mut Vec<Unread>, error: Unread) {
     if !unread.iter().any(|known| known.path == error.path) {
         unread.push(error);

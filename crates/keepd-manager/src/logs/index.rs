@@ -81,8 +81,8 @@ impl IndexReader {
         Ok(Look::Records(records))
     }
 
-    /// Reads the end of the index backwards, block by block, until `enough` is content with the records
-    /// found or the file has no more.
+    /// Reads the end of the index backwards, block by block, until `enough` is content with the
+    /// records found or the file has no more.
     pub(super) fn read_end(
         path: PathBuf,
         enough: impl Fn(&[IndexRecord]) -> bool,
@@ -146,8 +146,8 @@ pub(super) fn read_range(path: &Path, start: u64, end: u64) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
-/// Returns the whole records, and how many bytes are done with. A part of a record at the end is not: the
-/// rest of it may follow, or the pump overwrites it.
+/// Returns the whole records, and how many bytes are done with. A part of a record at the end is
+/// not: the rest of it may follow, or the pump overwrites it.
 fn decode(bytes: &[u8]) -> (Vec<IndexRecord>, usize) {
     let mut records = Vec::new();
     let mut position = 0;

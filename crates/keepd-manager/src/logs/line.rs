@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use keepd_model::protocol::Stream;
 use keepd_model::{Generation, Instant, ServiceName};
 
-/// The longest piece that is given as one line. What is longer comes in several pieces, all but the last
-/// of them partial.
+/// The longest piece that is given as one line. What is longer comes in several pieces, all but the
+/// last of them partial.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Where the log of a service is.
@@ -32,8 +32,8 @@ pub struct LogLine {
     pub stamp: Option<Stamp>,
     /// The line without its line feed.
     pub bytes: Vec<u8>,
-    /// There was no line feed: the run ended, the line is longer than [`LINE_BYTES_MAX`], or the rest is
-    /// not written yet.
+    /// There was no line feed: the run ended, the line is longer than [`LINE_BYTES_MAX`], or the
+    /// rest is not written yet.
     pub partial: bool,
 }
 

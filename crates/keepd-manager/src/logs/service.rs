@@ -39,8 +39,8 @@ impl ServiceReader {
         }
     }
 
-    /// Returns a reader that begins with the last `count` lines of each stream. Lines that are certainly
-    /// older than `count` lines of the other stream may be left out.
+    /// Returns a reader that begins with the last `count` lines of each stream. Lines that are
+    /// certainly older than `count` lines of the other stream may be left out.
     pub(super) fn at_last_lines(log: ServiceLog, count: usize) -> Result<Self, Unread> {
         let mut starts = [0; 2];
         for (start, stream) in starts.iter_mut().zip(STREAMS) {
@@ -49,8 +49,8 @@ impl ServiceReader {
                 start_of_last_lines(&path, count).map_err(|error| unread(&log, &path, error))?;
         }
         let path = log.dir.join("index");
-        // Where one stream has its lines within the records found, everything before those records is
-        // older than these lines, whichever stream it is on.
+        // Where one stream has its lines within the records found, everything before those records
+        // is older than these lines, whichever stream it is on.
         let end = IndexReader::read_end(path.clone(), |records| {
             STREAMS
                 .into_iter()
@@ -84,8 +84,9 @@ impl ServiceReader {
 
     /// Reads more of the index, and reports whether it found something new there.
     ///
-    /// Without an index the lengths of the files say what may be read. With one they do not: the pump
-    /// writes bytes first and their record then, and bytes without a record would get a wrong time.
+    /// Without an index the lengths of the files say what may be read. With one they do not: the
+    /// pump writes bytes first and their record then, and bytes without a record would get a wrong
+    /// time.
     pub(super) fn refresh(&mut self) -> Result<bool, Unread> {
         let waiting: usize = self.streams.iter().map(StreamReader::pending_records).sum();
         if waiting > PENDING_RECORDS_MAX {

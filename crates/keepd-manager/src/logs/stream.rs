@@ -1,4 +1,5 @@
-//! One stream of one service: bytes of its file to lines, with the stamps that the index gives them.
+//! One stream of one service: bytes of its file to lines, with the stamps that the index gives
+//! them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -99,8 +100,8 @@ impl StreamReader {
         last.map_or(0, end_of)
     }
 
-    /// The file was removed or cut off, and the pump went on at an earlier place: what is known about the
-    /// old content is of no use any more.
+    /// The file was removed or cut off, and the pump went on at an earlier place: what is known
+    /// about the old content is of no use any more.
     fn restart_at(&mut self, offset: u64) {
         self.buffer.clear();
         self.given = 0;
@@ -113,8 +114,8 @@ impl StreamReader {
         self.border_before = None;
     }
 
-    /// Reports whether there is a line to take, reading as much as that needs. At the end of what may be
-    /// read, a line without a line feed counts only if `unfinished` ones do.
+    /// Reports whether there is a line to take, reading as much as that needs. At the end of what
+    /// may be read, a line without a line feed counts only if `unfinished` ones do.
     pub(super) fn load_head(&mut self, unfinished: bool) -> io::Result<bool> {
         if self.head.is_none() {
             self.head = self.next_line(unfinished)?;
@@ -203,20 +204,16 @@ impl StreamReader {
 
     /// Moves the records that begin at or before the next line out of the queues.
     fn pass_records(&mut self) {
-        let start = self.line_start;
-        while let Some(record) = self.chunks.pop_front_if(|record| record.offset <= start) {
-            self.chunk_before = Some(record);
-        }
-        while let Some(record) = self.borders.pop_front_if(|record| record.offset <= start) {
-            self.border_before = Some(record);
-        }
+        pass(&mut self.chunks, &mut self.chunk_before, self.line_start);
+        pass(&mut self.borders, &mut self.border_before, self.line_start);
     }
 
     /// Returns what the index says about the byte at `line_start`, or about its nearest neighbour.
     fn stamp(&self) -> Option<Stamp> {
         let first_after = || self.chunks.front().or(self.borders.front());
         match (&self.chunk_before, &self.border_before) {
-            // What was in the pipe at a start is written after its border: such a chunk reaches across.
+            // What was in the pipe at a start is written after its border: such a chunk reaches
+            // across.
             (Some(chunk), Some(border)) if border.offset > chunk.offset => {
                 let nearest = if end_of(chunk) > self.line_start {
                     chunk
@@ -231,6 +228,14 @@ impl StreamReader {
             (Some(record), _) | (None, Some(record)) => Some(stamp_of(record)),
             (None, None) => first_after().map(stamp_of),
         }
+    }
+}
+
+/// Takes the records that begin at or before an offset out of a queue, and keeps the last of them.
+fn pass(queue: &mut VecDeque<IndexRecord>, before: &mut Option<IndexRecord>, offset: u64) {
+    let is_passed = |record: &IndexRecord| record.offset <= offset;
+    while queue.front().is_some_and(is_passed) {
+        *before = queue.pop_front();
     }
 }
 

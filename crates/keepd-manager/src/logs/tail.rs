@@ -17,9 +17,9 @@ pub struct Tail {
 
 /// Returns the last `count` lines of these services together, merged by time.
 ///
-/// Files are read from their ends, in memory that grows with `count` and the number of services, not with
-/// the files. Bytes at the end that have no line feed yet are a line, too. A service without files has no
-/// lines.
+/// Files are read from their ends, in memory that grows with `count` and the number of services,
+/// not with the files. Bytes at the end that have no line feed yet are a line, too. A service
+/// without files has no lines.
 pub fn tail(logs: &[ServiceLog], count: usize) -> Tail {
     let mut found = Tail::default();
     let mut readers = open_ends(logs, count, &mut found.unread);
@@ -179,7 +179,8 @@ mod tests {
         let mut web = Written::new(&scratch, "web");
         web.start(1, 0);
         web.chunk(Out, 2, b"one");
-        // Five more bytes were in the pipe when the next run began; they come in one chunk with its own.
+        // Five more bytes were in the pipe when the next run began; they come in one chunk with its
+        // own.
         web.start(3, 5);
         web.chunk(Out, 4, b" last");
         web.chunk(Out, 5, b"two\n");

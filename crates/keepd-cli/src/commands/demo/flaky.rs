@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use keepd_model::ExitCode;
 
-use super::say::say;
+use super::say::{complain, say};
 use super::signals::{Ending, News};
 use crate::arguments::duration_value;
 use crate::error::CliError;
@@ -46,9 +46,14 @@ pub(super) fn run(options: &FlakyOptions) -> Result<ExitCode, CliError> {
         let choice = seed % (LIFE_SECONDS.end - LIFE_SECONDS.start);
         Duration::from_secs(LIFE_SECONDS.start + choice)
     });
-    say(format_args!("flaky {} runs, but not for long", std::process::id()));
+    say(format_args!(
+        "flaky {} runs, but not for long",
+        std::process::id()
+    ));
     if let News::End(signal) = ending.wait(Some(life))? {
-        say(format_args!("flaky got {signal} before it crashed, and ends"));
+        say(format_args!(
+            "flaky got {signal} before it crashed, and ends"
+        ));
         return Ok(ExitCode::Done);
     }
     // Standard output may be a pipe, and abort(3) does not wait for it.
@@ -58,10 +63,10 @@ pub(super) fn run(options: &FlakyOptions) -> Result<ExitCode, CliError> {
         How::Abort => true,
     };
     if aborts {
-        eprintln!("flaky fails an assertion: the world is not flat");
+        complain("flaky fails an assertion: the world is not flat");
         std::process::abort();
     }
-    eprintln!("flaky cannot go on: the moon is in the wrong phase");
+    complain("flaky cannot go on: the moon is in the wrong phase");
     Ok(ExitCode::Service(3))
 }
 

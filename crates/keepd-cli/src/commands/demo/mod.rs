@@ -1,7 +1,7 @@
 //! `keepd demo`: small programs that show how a service behaves well, and one that does not.
 //!
-//! They use the standard library and nothing of keepd but waiting for signals: what they do can be done by
-//! any program in any language.
+//! They use the standard library and nothing of keepd but waiting for signals: what they do can be
+//! done by any program in any language.
 
 mod flaky;
 mod notify;

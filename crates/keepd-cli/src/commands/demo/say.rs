@@ -1,4 +1,4 @@
-//! Lines on standard output.
+//! Lines on standard output and standard error.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -7,4 +7,9 @@ use std::io::{self, Write};
 pub(super) fn say(line: impl fmt::Display) {
     let mut output = io::stdout().lock();
     let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+}
+
+/// Prints a line to standard error.
+pub(super) fn complain(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

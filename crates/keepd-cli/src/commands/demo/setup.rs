@@ -13,8 +13,8 @@ use crate::error::{CliError, ErrorKind};
 
 /// Prepare something, and end with success
 ///
-/// For a service of kind "oneshot": others wait until it is done. Asked to end earlier, it ends with 1,
-/// because it is not done.
+/// For a service of kind "oneshot": others wait until it is done. Asked to end earlier, it ends
+/// with 1, because it is not done.
 #[derive(Args, Debug)]
 pub(crate) struct SetupOptions {
     /// Take this long

@@ -61,8 +61,8 @@ impl Ending {
                     continue;
                 }
                 let signals = self.signals.read();
-                let signals = signals
-                    .map_err(|errno| cannot(&format!("cannot read signals: {errno}")))?;
+                let signals =
+                    signals.map_err(|errno| cannot(&format!("cannot read signals: {errno}")))?;
                 if let Some((signal, _)) = signals.first() {
                     return Ok(News::End(*signal));
                 }

@@ -10,15 +10,15 @@ use clap::Args;
 use keepd_model::ExitCode;
 
 use super::notify::Notifier;
-use super::say::say;
+use super::say::{complain, say};
 use super::signals::{Ending, News};
 use crate::arguments::duration_value;
 use crate::error::{CliError, ErrorKind};
 
 /// Serve HTTP: / counts hits, /healthz says whether it is ready
 ///
-/// While it warms up it answers 503. Where there is a NOTIFY_SOCKET, it says READY=1 after that. Asked to
-/// end with TERM, it takes no new connections and finishes the requests it has.
+/// While it warms up it answers 503. Where there is a NOTIFY_SOCKET, it says READY=1 after that.
+/// Asked to end with TERM, it takes no new connections and finishes the requests it has.
 #[derive(Args, Debug)]
 pub(crate) struct WebOptions {
     /// Listen on this port of 127.0.0.1
@@ -39,6 +39,9 @@ const REQUESTS_MAX: u64 = 64;
 /// The longest request head that is read.
 const HEAD_BYTES_MAX: u64 = 16 * 1024;
 
+/// After a connection that cannot be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// The listener in the set of what is waited for.
 const LISTENER: u64 = 1;
 
@@ -54,14 +57,13 @@ pub(super) fn run(options: &WebOptions) -> Result<ExitCode, CliError> {
     // Before the first thread, which would get the signal otherwise.
     let ending = Ending::new()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
-    let listener = TcpListener::bind(address).and_then(|listener| {
-        // A client that gives up between the news and the accept must not stop us.
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    let listener = listener.map_err(|error| {
-        CliError::because(ErrorKind::System, format!("cannot listen on {address}"), &error)
-            .with_hint("keepd demo web --port PORT")
+    let (listener, address) = listen(address).map_err(|error| {
+        CliError::because(
+            ErrorKind::System,
+            format!("cannot listen on {address}"),
+            &error,
+        )
+        .with_hint("keepd demo web --port PORT")
     })?;
     ending.watch(&listener, LISTENER)?;
     let site = Site {
@@ -69,11 +71,25 @@ pub(super) fn run(options: &WebOptions) -> Result<ExitCode, CliError> {
         hits: AtomicU64::new(0),
         running: AtomicU64::new(0),
     };
-    say(format_args!("web {} listens on http://{address}/", std::process::id()));
+    say(format_args!(
+        "web {} listens on http://{address}/",
+        std::process::id()
+    ));
     // The scope ends when the last request is answered.
     let signal = thread::scope(|scope| serve(scope, &ending, &listener, &site))?;
-    say(format_args!("web got {signal}, answered every request and ends"));
+    say(format_args!(
+        "web got {signal}, answered every request and ends"
+    ));
     Ok(ExitCode::Done)
+}
+
+/// Returns a listener and its address, whose port the kernel chose if 0 was asked for.
+fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    // A client that gives up between the news and the accept must not stop us.
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 /// Accepts connections until it is asked to end.
@@ -87,10 +103,11 @@ fn serve<'scope>(
     loop {
         let cold = site.warm_at.saturating_duration_since(Instant::now());
         if cold.is_zero()
-            && let Some(Err(error)) =
-                to_be_told.take().map(|notifier| notifier.say("READY=1\nSTATUS=listening"))
+            && let Some(Err(error)) = to_be_told
+                .take()
+                .map(|notifier| notifier.say("READY=1\nSTATUS=listening"))
         {
-            eprintln!("web cannot tell its supervisor: {error}");
+            complain(format_args!("web cannot tell its supervisor: {error}"));
         }
         match ending.wait(to_be_told.as_ref().map(|_| cold))? {
             News::End(signal) => return Ok(signal),
@@ -98,7 +115,12 @@ fn serve<'scope>(
             News::Readable(_) => match listener.accept() {
                 Ok((stream, _)) => begin(scope, stream, site),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => eprintln!("web cannot accept a connection: {error}"),
+                Err(error) => {
+                    complain(format_args!("web cannot accept a connection: {error}"));
+                    // The client still waits, so the next look would come at once, and fail as
+                    // well.
+                    thread::sleep(ACCEPT_PAUSE);
+                }
             },
         }
     }
@@ -107,7 +129,7 @@ fn serve<'scope>(
 /// Returns the supervisor, if there is one that wants to know when this is ready.
 fn connect() -> Option<Notifier> {
     Notifier::connect().unwrap_or_else(|error| {
-        eprintln!("web cannot reach the notify socket: {error}");
+        complain(format_args!("web cannot reach the notify socket: {error}"));
         None
     })
 }
@@ -118,13 +140,13 @@ fn begin<'scope>(scope: &'scope Scope<'scope, '_>, stream: TcpStream, site: &'sc
         let result = if running < REQUESTS_MAX {
             converse(&stream, site)
         } else {
-            respond(&stream, 503, "{\"error\":\"too many requests\"}").map(|()| String::new())
+            respond(&stream, 503, "{\"error\":\"too many requests\"}", true).map(|()| String::new())
         };
         site.running.fetch_sub(1, Ordering::Relaxed);
         match result {
             Ok(line) if line.is_empty() => {}
             Ok(line) => say(line),
-            Err(error) => eprintln!("web lost a client: {error}"),
+            Err(error) => complain(format_args!("web lost a client: {error}")),
         }
     };
     if running < REQUESTS_MAX {
@@ -151,7 +173,7 @@ fn converse(stream: &TcpStream, site: &Site) -> io::Result<String> {
     let mut words = request.split_whitespace();
     let (method, path) = (words.next().unwrap_or("-"), words.next().unwrap_or("-"));
     let (status, body) = answer(method, path, site);
-    respond(stream, status, &body)?;
+    respond(stream, status, &body, method != "HEAD")?;
     Ok(format!("{method} {path} {status}"))
 }
 
@@ -159,21 +181,29 @@ fn converse(stream: &TcpStream, site: &Site) -> io::Result<String> {
 fn answer(method: &str, path: &str, site: &Site) -> (u16, String) {
     let cold = site.warm_at.saturating_duration_since(Instant::now());
     match (method, path) {
-        ("GET" | "HEAD", "/" | "/healthz") if !cold.is_zero() => {
-            (503, format!("{{\"status\":\"warming up\",\"left_s\":{:.1}}}", cold.as_secs_f64()))
-        }
+        ("GET" | "HEAD", "/" | "/healthz") if !cold.is_zero() => (
+            503,
+            format!(
+                "{{\"status\":\"warming up\",\"left_s\":{:.1}}}",
+                cold.as_secs_f64()
+            ),
+        ),
         ("GET" | "HEAD", "/healthz") => (200, "{\"status\":\"ok\"}".to_owned()),
         ("GET" | "HEAD", "/") => {
             let hits = site.hits.fetch_add(1, Ordering::Relaxed) + 1;
             let pid = std::process::id();
-            (200, format!("{{\"service\":\"web\",\"hits\":{hits},\"pid\":{pid}}}"))
+            (
+                200,
+                format!("{{\"service\":\"web\",\"hits\":{hits},\"pid\":{pid}}}"),
+            )
         }
         ("GET" | "HEAD", _) => (404, "{\"error\":\"no such page\"}".to_owned()),
         _ => (405, "{\"error\":\"only GET and HEAD\"}".to_owned()),
     }
 }
 
-fn respond(mut stream: &TcpStream, status: u16, body: &str) -> io::Result<()> {
+/// Writes an answer; one to HEAD tells the length of a body that it does not have.
+fn respond(mut stream: &TcpStream, status: u16, body: &str, whole: bool) -> io::Result<()> {
     let words = match status {
         200 => "OK",
         404 => "Not Found",
@@ -181,10 +211,14 @@ fn respond(mut stream: &TcpStream, status: u16, body: &str) -> io::Result<()> {
         _ => "Service Unavailable",
     };
     let length = body.len() + 1;
-    let answer = format!(
+    let mut answer = format!(
         "HTTP/1.1 {status} {words}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}\n"
+         Content-Length: {length}\r\nConnection: close\r\n\r\n"
     );
+    if whole {
+        answer.push_str(body);
+        answer.push('\n');
+    }
     // In one piece: who only looks at the status may be gone before a second one.
     stream.write_all(answer.as_bytes())
 }

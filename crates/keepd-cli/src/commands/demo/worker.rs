@@ -6,15 +6,15 @@ use clap::Args;
 use keepd_model::ExitCode;
 
 use super::notify::Notifier;
-use super::say::say;
+use super::say::{complain, say};
 use super::signals::{Ending, News};
 use crate::arguments::duration_value;
 use crate::error::{CliError, ErrorKind};
 
 /// Work on one item after the other
 ///
-/// Asked to end with TERM, it finishes the item at hand first. With --notify it says READY=1 and STATUS=
-/// on NOTIFY_SOCKET, for a service with ready.notify = true.
+/// Asked to end with TERM, it finishes the item at hand first. With --notify it says READY=1 and
+/// STATUS= on NOTIFY_SOCKET, for a service with ready.notify = true.
 #[derive(Args, Debug)]
 pub(crate) struct WorkerOptions {
     /// Take this long for each item
@@ -33,7 +33,7 @@ pub(super) fn run(options: &WorkerOptions) -> Result<ExitCode, CliError> {
     let tell = |text: String| {
         // A supervisor that does not listen is no reason not to work.
         if let Some(Err(error)) = notifier.as_ref().map(|notifier| notifier.say(&text)) {
-            eprintln!("worker cannot tell its supervisor: {error}");
+            complain(format_args!("worker cannot tell its supervisor: {error}"));
         }
     };
     say(format_args!("worker {} is ready", std::process::id()));
@@ -46,17 +46,16 @@ pub(super) fn run(options: &WorkerOptions) -> Result<ExitCode, CliError> {
         say(format_args!("item {item} is done"));
         if let Some(signal) = asked_to_end {
             tell("STOPPING=1\nSTATUS=ending".to_owned());
-            say(format_args!("worker got {signal}, finished item {item} and ends"));
+            say(format_args!(
+                "worker got {signal}, finished item {item} and ends"
+            ));
             return Ok(ExitCode::Done);
         }
     }
 }
 
 /// Works on one item to its end, and returns the signal that came meanwhile.
-fn work(
-    ending: &Ending,
-    period: Duration,
-) -> Result<Option<keepd_model::Signal>, CliError> {
+fn work(ending: &Ending, period: Duration) -> Result<Option<keepd_model::Signal>, CliError> {
     let end = std::time::Instant::now() + period;
     let mut asked = None;
     loop {
@@ -73,7 +72,7 @@ fn connect() -> Result<Option<Notifier>, CliError> {
         CliError::because(ErrorKind::System, "cannot reach the notify socket", &error)
     })?;
     if notifier.is_none() {
-        eprintln!("worker has nobody to notify: NOTIFY_SOCKET is not set (ready.notify = true sets it)");
+        complain("worker has nobody to notify: ready.notify = true would set NOTIFY_SOCKET");
     }
     Ok(notifier)
 }

@@ -2,8 +2,8 @@
 
 mod details;
 mod rows;
-mod verb;
 #[cfg(test)]
 pub(crate) mod tests;
+mod verb;
 
 pub(crate) use verb::{StatusOptions, run};

@@ -48,7 +48,11 @@ const ABSENT: &str = "-";
 
 /// Returns the columns of a table.
 pub(super) fn columns(wide: bool) -> &'static [Column] {
-    if wide { &COLUMNS } else { &COLUMNS[..PLAIN_COLUMNS] }
+    if wide {
+        &COLUMNS
+    } else {
+        &COLUMNS[..PLAIN_COLUMNS]
+    }
 }
 
 /// Returns the cells of a service, as many as there are columns.
@@ -66,7 +70,10 @@ pub(super) fn cells(
         uptime(service, clock, absolute).into(),
         service.restarts.to_string().into(),
         cpu(service).into(),
-        service.memory_bytes.map_or_else(|| ABSENT.to_owned(), bytes).into(),
+        service
+            .memory_bytes
+            .map_or_else(|| ABSENT.to_owned(), bytes)
+            .into(),
         last(service, clock, absolute).into(),
     ];
     if wide {
@@ -82,7 +89,9 @@ pub(super) fn cells(
 }
 
 fn number(value: Option<impl ToString>) -> Cell {
-    value.map_or_else(|| ABSENT.to_owned(), |value| value.to_string()).into()
+    value
+        .map_or_else(|| ABSENT.to_owned(), |value| value.to_string())
+        .into()
 }
 
 fn state_cell(word: &str) -> Cell {

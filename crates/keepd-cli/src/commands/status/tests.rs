@@ -123,7 +123,10 @@ fn times_may_be_absolute() {
     let text = table(&stack(), true, false);
     assert!(text.contains("2026-11-21T03:50:55Z         0"), "{text}");
     assert!(text.contains("exit 0, 2026-11-21T03:50:00Z\n"), "{text}");
-    assert!(text.contains("OOM, next at 2026-11-21T07:03:02Z\n"), "{text}");
+    assert!(
+        text.contains("OOM, next at 2026-11-21T07:03:02Z\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -156,7 +159,9 @@ fn the_exit_code_answers_whether_it_runs() {
     ];
     for state in keepd_model::State::ALL {
         let code = verb::exit_code(&service("web", state.word())).get();
-        let place = expected.iter().position(|pair| *pair == (state.word(), code));
+        let place = expected
+            .iter()
+            .position(|pair| *pair == (state.word(), code));
         expected.remove(place.unwrap_or_else(|| panic!("{state} has {code}")));
     }
     let mut sick = service("web", "ready");
@@ -168,8 +173,10 @@ fn the_exit_code_answers_whether_it_runs() {
 fn details_leave_out_what_is_not_there() {
     let lines = |service: &ServiceObject| {
         let facts = details::facts(service, &clock(), false);
-        let lines: Vec<String> =
-            facts.into_iter().map(|(label, value)| format!("{label}: {value}")).collect();
+        let lines: Vec<String> = facts
+            .into_iter()
+            .map(|(label, value)| format!("{label}: {value}"))
+            .collect();
         lines.join("\n")
     };
     let [db, _, mut web] = stack();

@@ -16,9 +16,9 @@ use crate::selector::exact_name;
 
 /// Show what services are doing
 ///
-/// With one exact name: everything about that service and the last lines of its output; then the exit code
-/// is 0 if it is ready or done, 1 if it is on its way or unhealthy, 3 if it is not running, 4 if there is no
-/// such service. CPU is the average since the process started.
+/// With one exact name: everything about that service and the last lines of its output; then the
+/// exit code is 0 if it is ready or done, 1 if it is on its way or unhealthy, 3 if it is not
+/// running, 4 if there is no such service. CPU is the average since the process started.
 #[derive(Args, Debug)]
 pub(crate) struct StatusOptions {
     /// Show these services instead of all
@@ -81,9 +81,9 @@ pub(super) fn exit_code(service: &ServiceObject) -> ExitCode {
         Some(State::Ready | State::Done | State::Starting | State::Stopping | State::Stuck) => {
             ExitCode::No
         }
-        Some(State::Stopped | State::Waiting | State::Scheduled | State::Backoff | State::Failed) => {
-            ExitCode::NotRunning
-        }
+        Some(
+            State::Stopped | State::Waiting | State::Scheduled | State::Backoff | State::Failed,
+        ) => ExitCode::NotRunning,
         Some(State::Unknown) | None => ExitCode::No,
     }
 }
