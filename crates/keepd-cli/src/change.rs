@@ -228,6 +228,7 @@ mod tests {
     #[test]
     fn each_goal_has_its_sentence() {
         let services = ServicesObject {
+            notes: Vec::new(),
             services: vec![
                 service("db", "daemon", &[]),
                 service("migrate", "oneshot", &["db"]),

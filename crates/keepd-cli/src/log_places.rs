@@ -89,7 +89,7 @@ impl LogPlaces {
     pub(crate) fn log(&self, name: &ServiceName) -> Result<ServiceLog, CliError> {
         let cannot = |why: String| {
             let message = format!("cannot show the log of service \"{name}\": {why}");
-            CliError::new(ErrorKind::NotRunning, message).with_service(name.as_str())
+            CliError::new(ErrorKind::Usage, message).with_service(name.as_str())
         };
         let spec = self.plan.services.get(name);
         let mode = spec.map(|spec| &spec.log.mode);

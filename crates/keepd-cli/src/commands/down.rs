@@ -1,5 +1,6 @@
 //! `keepd down`: the end of a project.
 
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use clap::Args;
@@ -42,7 +43,10 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
         })?;
         return end_leftovers(globals, &instance);
     }
-    if let Some(instance) = instance.as_ref().filter(|instance| !top::is_locked(instance)) {
+    let has_top = instance.as_ref().is_some_and(top::is_locked);
+    if let Some(instance) = instance.as_ref().filter(|_| !has_top)
+        && UnixStream::connect(instance.control_socket()).is_err()
+    {
         if !globals.quiet {
             println!("Nothing runs for project \"{}\".", instance.name);
         }
@@ -53,10 +57,21 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
         Err(error) if error.kind() == ErrorKind::NoManager => ExitCode::Done,
         result => result?,
     };
-    if let Some(instance) = instance.filter(|_| !globals.no_wait) {
-        wait_for_end(globals, &instance)?;
+    match instance.filter(|_| !globals.no_wait) {
+        Some(instance) if has_top => wait_for_end(globals, &instance)?,
+        // Its top process was lost: nobody else is left to clean up.
+        Some(instance) => {
+            top::end_leftovers(&instance, KILL_PATIENCE)?;
+            forget(&instance);
+        }
+        None => {}
     }
     Ok(code)
+}
+
+/// Removes what lives no longer than the instance. What stays is found and replaced by the next start.
+fn forget(instance: &Instance) {
+    let _ = std::fs::remove_dir_all(&instance.run_dir);
 }
 
 /// Waits until the top process has left nothing behind, and is gone.
@@ -95,7 +110,6 @@ fn end_leftovers(globals: &Globals, instance: &Instance) -> Result<ExitCode, Cli
     if found.is_empty() && !globals.quiet {
         println!("Nothing is left of project \"{name}\".");
     }
-    // What stays here is found and replaced by the next start.
-    let _ = std::fs::remove_dir_all(&instance.run_dir);
+    forget(instance);
     Ok(if left.is_empty() { ExitCode::Done } else { ExitCode::No })
 }

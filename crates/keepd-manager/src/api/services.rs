@@ -37,7 +37,21 @@ pub(super) async fn list(
     let statuses = found.map_err(|selector| Failure::no_match(&selector))?;
     Ok(Json(ServicesObject {
         services: objects(&api, statuses).await,
+        notes: notes(&api),
     }))
+}
+
+/// Returns what is weaker on this machine than people may expect.
+fn notes(api: &Api) -> Vec<String> {
+    let mut notes = Vec::new();
+    if api.group.is_none() {
+        notes.push(
+            "no cgroup v2 can be written here: what a service leaves behind is found only by its \
+             environment and its parents"
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 /// Handles `GET /v1/services/{name}`.

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct ServicesObject {
     /// The services, ordered by name.
     pub services: Vec<ServiceObject>,
+    /// What a reader should know first, one sentence each: promises that are weaker here.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A service as it is now: one entry of `GET /v1/services`, answer of `GET /v1/services/{name}`, and

@@ -47,7 +47,7 @@ async fn apply_by_signal(configuration: &Configuration, caller: &Caller) {
                 tracing::warn!("{warning}");
             }
             tracing::info!(
-                "configuration applied: {} services differ (change {change})",
+                "configuration applied, services that differ: {} (change {change})",
                 steps.len()
             );
         }

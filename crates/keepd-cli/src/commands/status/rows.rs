@@ -138,9 +138,14 @@ fn last(service: &ServiceObject, clock: &Clock, absolute: bool) -> String {
     let Some(end) = &service.last_exit else {
         return next.unwrap_or_else(|| ABSENT.to_owned());
     };
-    match next.or_else(|| when(end, clock, absolute)) {
-        Some(when) => format!("{}, {when}", how(end)),
+    // What stands in brackets (where it was looked for) is for the details.
+    let how = match &end.failure {
+        Some(failure) => failure.split(" (").next().unwrap_or(failure).to_owned(),
         None => how(end),
+    };
+    match next.or_else(|| when(end, clock, absolute)) {
+        Some(when) => format!("{how}, {when}"),
+        None => how,
     }
 }
 

@@ -39,22 +39,25 @@ pub(crate) fn run(globals: &Globals, options: &StatusOptions) -> Result<ExitCode
         let code = exit_code(&service);
         match globals.output {
             Format::Table | Format::Wide => details::print(globals, &place, &service)?,
-            Format::Json | Format::Name => print_list(globals, vec![service])?,
+            Format::Json | Format::Name => {
+                let (services, notes) = (vec![service], Vec::new());
+                print_list(globals, ServicesObject { services, notes })?;
+            }
         }
         return Ok(code);
     }
     let path = with_selectors("/v1/services", &options.select);
     let found: ServicesObject = block_on(client.get(&path))?;
-    print_list(globals, found.services)?;
+    print_list(globals, found)?;
     Ok(ExitCode::Done)
 }
 
-fn print_list(globals: &Globals, services: Vec<ServiceObject>) -> Result<(), CliError> {
+fn print_list(globals: &Globals, found: ServicesObject) -> Result<(), CliError> {
     let wide = match globals.output {
-        Format::Json => return print_json(&ServicesObject { services }),
+        Format::Json => return print_json(&found),
         Format::Name => {
             let mut screen = Screen::stdout();
-            for service in &services {
+            for service in &found.services {
                 screen.line(&service.name)?;
             }
             return screen.flush();
@@ -63,12 +66,16 @@ fn print_list(globals: &Globals, services: Vec<ServiceObject>) -> Result<(), Cli
         Format::Wide => true,
     };
     let clock = Clock::read(globals);
-    let rows: Vec<_> = services
+    let rows: Vec<_> = found
+        .services
         .iter()
         .map(|service| rows::cells(service, &clock, globals.abs_time, wide))
         .collect();
     let colored = globals.is_colored(io::stdout().is_terminal());
     let mut screen = Screen::stdout();
+    for note in found.notes.iter().filter(|_| !globals.quiet) {
+        screen.line(&format!("note: {note}"))?;
+    }
     screen.text(&render(rows::columns(wide), &rows, !globals.quiet, colored))?;
     screen.flush()
 }
