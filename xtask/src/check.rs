@@ -10,14 +10,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
     no_arguments("check", arguments)?;
     let mut steps = Steps::new("check");
     steps.run_program("fmt", &mut cargo("fmt --all --check"));
-    steps.run_program(
-        "clippy",
-        &mut cargo("clippy --workspace --all-targets -- -D warnings"),
-    );
+    steps.run_program("clippy", &mut cargo("clippy --workspace --all-targets -- -D warnings"));
     steps.run("tidy", || tidy::run(&[]));
-    steps.run_program(
-        "doc",
-        cargo("doc --no-deps --workspace").env("RUSTDOCFLAGS", "-D warnings"),
-    );
+    steps.run_program("doc", cargo("doc --no-deps --workspace").env("RUSTDOCFLAGS", "-D warnings"));
     Ok(steps.finish())
 }

@@ -19,18 +19,9 @@ struct Page {
 }
 
 const PAGES: [Page; 3] = [
-    Page {
-        file: "cli.md",
-        topic: "cli",
-    },
-    Page {
-        file: "keepd-toml.md",
-        topic: "config",
-    },
-    Page {
-        file: "states.md",
-        topic: "states",
-    },
+    Page { file: "cli.md", topic: "cli" },
+    Page { file: "keepd-toml.md", topic: "config" },
+    Page { file: "states.md", topic: "states" },
 ];
 
 /// Runs the command: writes the pages, or with `--check` compares them.
@@ -67,9 +58,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
 fn generate(page: &Page) -> Result<String, Failure> {
     let mut keepd = cargo("run --quiet --package keepd-cli -- __reference");
     keepd.arg(page.topic).stderr(std::process::Stdio::inherit());
-    let output = keepd
-        .output()
-        .map_err(|error| workspace::cannot_run(&keepd, &error))?;
+    let output = keepd.output().map_err(|error| workspace::cannot_run(&keepd, &error))?;
     let reason = if output.status.success() {
         match String::from_utf8(output.stdout) {
             Ok(text) if !text.trim().is_empty() => return Ok(text),

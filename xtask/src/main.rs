@@ -80,12 +80,7 @@ const COMMANDS: [Command; 8] = [
         summary: "Run everything that a merge needs",
         run: ci::run,
     },
-    Command {
-        name: "help",
-        arguments: "",
-        summary: "Show this list",
-        run: help,
-    },
+    Command { name: "help", arguments: "", summary: "Show this list", run: help },
 ];
 
 fn main() -> ExitCode {
@@ -115,9 +110,7 @@ fn dispatch(word: &str, rest: &[String]) -> Result<Verdict, Failure> {
         || "`cargo xtask help` lists the commands".to_owned(),
         |name| format!("the nearest is \"{name}\""),
     );
-    Err(Failure::Usage(format!(
-        "cannot find command \"{word}\": {hint}"
-    )))
+    Err(Failure::Usage(format!("cannot find command \"{word}\": {hint}")))
 }
 
 fn help(arguments: &[String]) -> Result<Verdict, Failure> {
@@ -154,9 +147,7 @@ mod tests {
             assert!(!command.summary.contains('\n'), "{}", command.name);
             assert!(!command.summary.ends_with('.'), "{}", command.name);
             assert!(
-                COMMANDS[index + 1..]
-                    .iter()
-                    .all(|other| other.name != command.name),
+                COMMANDS[index + 1..].iter().all(|other| other.name != command.name),
                 "{}",
                 command.name
             );

@@ -22,11 +22,7 @@ const NEEDS: [Need; 2] = [
         package: "redis-server",
         skipped: "the stories with a real redis-server",
     },
-    Need {
-        program: "nginx",
-        package: "nginx",
-        skipped: "the stories with a real nginx",
-    },
+    Need { program: "nginx", package: "nginx", skipped: "the stories with a real nginx" },
 ];
 
 /// The file by which Debian's packages ask whether they may start their daemons.
@@ -54,9 +50,7 @@ pub(crate) fn provide() -> Vec<String> {
 }
 
 fn missing() -> impl Iterator<Item = &'static Need> {
-    NEEDS
-        .iter()
-        .filter(|need| find_program(need.program).is_none())
+    NEEDS.iter().filter(|need| find_program(need.program).is_none())
 }
 
 /// Reports whether our effective user is root: the folder of a process belongs to it (proc(5)).
@@ -76,16 +70,10 @@ fn install(packages: &[&str]) {
     }];
     for words in steps {
         let mut apt = Command::new("apt-get");
-        apt.args([
-            "--quiet",
-            "-o",
-            "DPkg::Lock::Timeout=120",
-            "-o",
-            "Acquire::Retries=3",
-        ])
-        .args(&words)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null());
+        apt.args(["--quiet", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=3"])
+            .args(&words)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null());
         match run(&mut apt) {
             Ok(status) if status.success() => {}
             Ok(status) => eprintln!("xtask: cannot {} packages: {status}", words[0]),

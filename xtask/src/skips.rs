@@ -52,11 +52,7 @@ fn sorted_lines(text: &str) -> Vec<String> {
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .map(|line| {
-            if line.starts_with("SKIPPED:") {
-                line.to_owned()
-            } else {
-                format!("SKIPPED: {line}")
-            }
+            if line.starts_with("SKIPPED:") { line.to_owned() } else { format!("SKIPPED: {line}") }
         })
         .collect();
     lines.sort();
@@ -72,11 +68,7 @@ mod tests {
         let text = "SKIPPED: redis is missing\n\nno cgroup v2\nSKIPPED: redis is missing\n";
         assert_eq!(
             sorted_lines(text),
-            [
-                "SKIPPED: no cgroup v2",
-                "SKIPPED: redis is missing",
-                "SKIPPED: redis is missing"
-            ]
+            ["SKIPPED: no cgroup v2", "SKIPPED: redis is missing", "SKIPPED: redis is missing"]
         );
     }
 }

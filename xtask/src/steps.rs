@@ -18,12 +18,7 @@ pub(crate) struct Steps {
 impl Steps {
     /// Begins the steps of `cargo xtask COMMAND`.
     pub(crate) fn new(command: &'static str) -> Self {
-        Self {
-            command,
-            started: Instant::now(),
-            count: 0,
-            failed: Vec::new(),
-        }
+        Self { command, started: Instant::now(), count: 0, failed: Vec::new() }
     }
 
     /// Runs one step. A step that cannot be run has failed; its reason is printed.
@@ -49,9 +44,7 @@ impl Steps {
 
     /// Runs a program as a step; its exit status decides.
     pub(crate) fn run_program(&mut self, name: &'static str, program: &mut Command) {
-        self.run(name, || {
-            Ok(Verdict::from_good(workspace::run(program)?.success()))
-        });
+        self.run(name, || Ok(Verdict::from_good(workspace::run(program)?.success())));
     }
 
     /// Prints the closing line and returns the answer.
@@ -83,9 +76,7 @@ mod tests {
     fn later_steps_run_after_a_failed_one_and_the_end_names_it() {
         let mut steps = Steps::new("check");
         let mut ran = 0;
-        steps.run("first", || {
-            Err(Failure::System("cannot run \"x\"".to_owned()))
-        });
+        steps.run("first", || Err(Failure::System("cannot run \"x\"".to_owned())));
         steps.run("second", || {
             ran += 1;
             Ok(Verdict::Yes)

@@ -45,10 +45,8 @@ pub(crate) fn run_tests(command: &str, tests: &mut Command) -> Result<Verdict, F
 
 /// Runs the tests, hands their output on line by line, and counts.
 fn watch(tests: &mut Command, tally: &mut Tally) -> Result<bool, Failure> {
-    let mut child = tests
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| cannot_run(tests, &error))?;
+    let mut child =
+        tests.stdout(Stdio::piped()).spawn().map_err(|error| cannot_run(tests, &error))?;
     let output = child.stdout.take().expect("the output is a pipe");
     let copied = copy_lines(BufReader::new(output), io::stdout(), tally);
     let status = child.wait().map_err(|error| cannot_run(tests, &error))?;
@@ -83,9 +81,8 @@ struct Tally {
 impl Tally {
     /// Adds a line such as `test result: ok. 5 passed; 0 failed; …`; other lines count nothing.
     fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
+        let Some((_, counts)) =
+            line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;
         };
@@ -114,12 +111,6 @@ mod tests {
         let mut copy = Vec::new();
         copy_lines(output.as_bytes(), &mut copy, &mut tally).unwrap();
         assert_eq!(copy, output.as_bytes());
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 7,
-                failed: 3
-            }
-        );
+        assert_eq!(tally, Tally { passed: 7, failed: 3 });
     }
 }

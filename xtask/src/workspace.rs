@@ -25,18 +25,13 @@ pub(crate) fn target() -> Result<PathBuf, Failure> {
 pub(crate) fn cargo(words: &str) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .args(words.split_whitespace())
-        .current_dir(root())
-        .stdin(Stdio::null());
+    command.args(words.split_whitespace()).current_dir(root()).stdin(Stdio::null());
     command
 }
 
 /// Runs a program to its end.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus, Failure> {
-    command
-        .status()
-        .map_err(|error| cannot_run(command, &error))
+    command.status().map_err(|error| cannot_run(command, &error))
 }
 
 /// Returns the failure of a program that could not be started.

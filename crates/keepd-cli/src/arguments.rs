@@ -82,13 +82,7 @@ pub(crate) struct Globals {
     pub(crate) project: Option<PathBuf>,
 
     /// Choose how results are printed
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
 
     /// Stop waiting after this time, with exit code 124; what was begun goes on
@@ -201,11 +195,7 @@ pub(crate) enum Verb {
 #[command(disable_help_flag = true)]
 pub(crate) struct ProxyOptions {
     /// The options of the proxy
-    #[arg(
-        value_name = "OPTION",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<std::ffi::OsString>,
 }
 
@@ -230,29 +220,17 @@ mod tests {
             assert_eq!(line.globals.timeout, Some(Duration::from_secs(5)));
         }
         let words = ["keepd", "-c", "a", "check", "-c", "b"];
-        assert_eq!(
-            CommandLine::try_parse_from(words)
-                .unwrap()
-                .globals
-                .config
-                .len(),
-            1
-        );
+        assert_eq!(CommandLine::try_parse_from(words).unwrap().globals.config.len(), 1);
     }
 
     #[test]
     fn help_texts_are_imperative_and_have_no_full_stop() {
         fn check(command: &clap::Command) {
             let name = command.get_name();
-            let about = command
-                .get_about()
-                .unwrap_or_else(|| panic!("{name} has no help"));
+            let about = command.get_about().unwrap_or_else(|| panic!("{name} has no help"));
             assert!(!about.to_string().ends_with('.'), "{name}: {about}");
             for argument in command.get_arguments() {
-                let help = argument
-                    .get_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
                 assert!(!help.is_empty(), "{name} {} has no help", argument.get_id());
                 assert!(!help.ends_with('.'), "{name} {}: {help}", argument.get_id());
             }

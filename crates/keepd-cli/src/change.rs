@@ -31,12 +31,7 @@ pub(crate) fn perform(
     options: ActionOptions,
 ) -> Result<ExitCode, CliError> {
     let client = Client::new(&place::find(globals)?);
-    let request = ActionRequest {
-        action,
-        select: select.to_vec(),
-        options,
-        token: Some(token()?),
-    };
+    let request = ActionRequest { action, select: select.to_vec(), options, token: Some(token()?) };
     block_on(async {
         let asked_at = Instant::now();
         let accepted: ActionAccepted = client.post("/v1/actions", &request).await?;
@@ -70,11 +65,7 @@ pub(crate) async fn finish(
     if globals.is_json() {
         print_json(&change)?;
     }
-    Ok(if change.success {
-        ExitCode::Done
-    } else {
-        ExitCode::No
-    })
+    Ok(if change.success { ExitCode::Done } else { ExitCode::No })
 }
 
 fn print_accepted(globals: &Globals, id: &str) -> Result<(), CliError> {
@@ -131,10 +122,7 @@ impl<'s> Report<'s> {
     fn new(globals: &Globals, services: &'s ServicesObject) -> Self {
         let services = &services.services;
         Self {
-            services: services
-                .iter()
-                .map(|service| (service.name.as_str(), service))
-                .collect(),
+            services: services.iter().map(|service| (service.name.as_str(), service)).collect(),
             said: BTreeSet::new(),
             silent: globals.is_json(),
             quiet: globals.quiet,
@@ -175,9 +163,7 @@ impl<'s> Report<'s> {
         {
             return format!("Service \"{name}\" was stopped first: it depends on \"{on}\".");
         }
-        let time = goal
-            .after_s
-            .map(|after_s| format!(" ({})", seconds(after_s)));
+        let time = goal.after_s.map(|after_s| format!(" ({})", seconds(after_s)));
         format!("Service \"{name}\" {done}{}.", time.unwrap_or_default())
     }
 
@@ -244,16 +230,10 @@ mod tests {
             goal("db", "reloaded", false, Ok(0.0)),
             goal("old", "gone", true, Ok(0.5)),
             goal("web", "restarted", false, Err("it was not ready within 1m")),
-            goal(
-                "db",
-                "down",
-                false,
-                Err("something of it is left long after KILL"),
-            ),
+            goal("db", "down", false, Err("something of it is left long after KILL")),
         ];
-        let sentences = goals
-            .each_ref()
-            .map(|goal| report.sentence(goal, goal.reached == Some(true), &goals));
+        let sentences =
+            goals.each_ref().map(|goal| report.sentence(goal, goal.reached == Some(true), &goals));
         assert_eq!(
             sentences,
             [

@@ -67,8 +67,7 @@ impl Client {
     /// # Errors
     /// There is no manager, or it says why not.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        self.request(Method::GET, path, Bytes::new(), ANSWER_LIMIT)
-            .await
+        self.request(Method::GET, path, Bytes::new(), ANSWER_LIMIT).await
     }
 
     /// Gets an object that the manager may wait for as long as this.
@@ -80,8 +79,7 @@ impl Client {
         path: &str,
         wait: Duration,
     ) -> Result<T, CliError> {
-        self.request(Method::GET, path, Bytes::new(), wait + ANSWER_LIMIT)
-            .await
+        self.request(Method::GET, path, Bytes::new(), wait + ANSWER_LIMIT).await
     }
 
     /// Sends an object and gets one. The object must carry a word by which it is recognised when it
@@ -95,14 +93,9 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, CliError> {
         let body = serde_json::to_vec(body).map_err(|error| {
-            CliError::because(
-                ErrorKind::System,
-                "cannot write the request as JSON",
-                &error,
-            )
+            CliError::because(ErrorKind::System, "cannot write the request as JSON", &error)
         })?;
-        self.request(Method::POST, path, body.into(), ANSWER_LIMIT)
-            .await
+        self.request(Method::POST, path, body.into(), ANSWER_LIMIT).await
     }
 
     async fn request<T: DeserializeOwned>(
@@ -152,19 +145,16 @@ impl Client {
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                        Failure::Absent(error)
-                    }
-                    io::ErrorKind::PermissionDenied => Failure::Fatal(self.not_allowed(&error)),
-                    _ => Failure::Fatal(self.absent(&error)),
-                })?;
+            UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    Failure::Absent(error)
+                }
+                io::ErrorKind::PermissionDenied => Failure::Fatal(self.not_allowed(&error)),
+                _ => Failure::Fatal(self.absent(&error)),
+            })?;
         let lost = |error: hyper::Error| Failure::Lost(error.to_string());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(lost)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         // It ends with the sender; what goes wrong on it is heard by whoever waits for the answer.
         tokio::spawn(async move { drop(connection.await) });
         let request = Request::builder()
@@ -179,9 +169,7 @@ impl Client {
             })?;
         let answer = sender.send_request(request).await.map_err(lost)?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await;
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| Failure::Lost(error.to_string()))?;
         Ok((status, body.to_bytes()))
     }
@@ -202,11 +190,10 @@ impl Client {
     fn absent(&self, error: &io::Error) -> CliError {
         let message = format!("cannot reach keepd {}", self.shown);
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CliError::new(
-                ErrorKind::NoManager,
-                format!("{message}: nothing runs there"),
-            )
-            .with_hint("keepd up -d"),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                CliError::new(ErrorKind::NoManager, format!("{message}: nothing runs there"))
+                    .with_hint("keepd up -d")
+            }
             _ => CliError::because(ErrorKind::NoManager, message, error),
         }
     }
@@ -239,15 +226,9 @@ impl Client {
 pub(crate) fn block_on<T>(
     conversation: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            CliError::because(
-                ErrorKind::System,
-                "cannot wait for input and output",
-                &error,
-            )
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            CliError::because(ErrorKind::System, "cannot wait for input and output", &error)
         })?;
     runtime.block_on(conversation)
 }
@@ -258,10 +239,7 @@ pub(crate) fn block_on<T>(
 /// The kernel has no random numbers.
 pub(crate) fn token() -> Result<String, CliError> {
     let seed = keepd_os::random::seed().map_err(|errno| {
-        CliError::new(
-            ErrorKind::System,
-            format!("cannot get random numbers: {errno}"),
-        )
+        CliError::new(ErrorKind::System, format!("cannot get random numbers: {errno}"))
     })?;
     Ok(format!("{seed:032x}"))
 }

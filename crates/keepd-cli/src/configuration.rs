@@ -24,11 +24,7 @@ impl ConfigFile {
     pub(crate) fn new(path: &Path) -> Result<Self, CliError> {
         let shown = path.display().to_string();
         let path = std::path::absolute(path).map_err(|error| {
-            CliError::because(
-                ErrorKind::Usage,
-                format!("cannot use file \"{shown}\""),
-                &error,
-            )
+            CliError::because(ErrorKind::Usage, format!("cannot use file \"{shown}\""), &error)
         })?;
         Ok(Self { shown, path })
     }

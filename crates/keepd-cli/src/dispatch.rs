@@ -18,9 +18,7 @@ use crate::usage;
 /// Runs the program with these arguments, the first of which is how it was called.
 pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     // The processes of keepd have options of their own, and what clap knows is not for them.
-    let called = arguments
-        .first()
-        .and_then(|name| Path::new(name).file_name());
+    let called = arguments.first().and_then(|name| Path::new(name).file_name());
     let verb = arguments.get(1).map(OsString::as_os_str);
     if called == Some(OsStr::new("daemonproxy")) {
         return proxy::run(arguments.get(1..).unwrap_or_default());
@@ -45,10 +43,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
                 let _ = refused.print();
                 ExitCode::Done
             }
-            _ => finish(
-                Err(usage::error_of(&refused)),
-                usage::asks_for_json(arguments),
-            ),
+            _ => finish(Err(usage::error_of(&refused)), usage::asks_for_json(arguments)),
         },
     }
 }

@@ -121,14 +121,8 @@ struct Words {
 impl CliError {
     /// Returns an error; the message is a clause that begins with "cannot".
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let words = Words {
-            message: message.into(),
-            ..Words::default()
-        };
-        Self {
-            kind,
-            words: Box::new(words),
-        }
+        let words = Words { message: message.into(), ..Words::default() };
+        Self { kind, words: Box::new(words) }
     }
 
     /// Returns an error whose message ends before the reason, which is this error and its sources.

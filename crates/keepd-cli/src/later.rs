@@ -59,14 +59,8 @@ mod tests {
         let command = CommandLine::command();
         for verb in command.get_subcommands() {
             assert!(!VERBS.contains(&verb.get_name()), "{}", verb.get_name());
-            for option in verb
-                .get_arguments()
-                .filter_map(|argument| argument.get_long())
-            {
-                assert!(
-                    !OPTIONS.contains(&format!("--{option}").as_str()),
-                    "{option}"
-                );
+            for option in verb.get_arguments().filter_map(|argument| argument.get_long()) {
+                assert!(!OPTIONS.contains(&format!("--{option}").as_str()), "{option}");
             }
         }
     }

@@ -42,9 +42,7 @@ impl LogPlaces {
     pub(crate) fn accepted(place: &Place) -> Option<Self> {
         let instance = place.instance.as_ref()?;
         let accepted = Accepted::read(&instance.accepted_file()).ok()?;
-        let plan = configuration::load(&accepted.sources, accepted.project)
-            .ok()?
-            .plan;
+        let plan = configuration::load(&accepted.sources, accepted.project).ok()?.plan;
         let instance = instance.clone();
         Some(Self { plan, instance }.with_own_folders())
     }
@@ -58,11 +56,7 @@ impl LogPlaces {
             )
         })?;
         let instance = instance.clone();
-        Ok(Self {
-            plan: loaded.plan,
-            instance,
-        }
-        .with_own_folders())
+        Ok(Self { plan: loaded.plan, instance }.with_own_folders())
     }
 
     /// Takes the folders that the plan itself names.
@@ -106,10 +100,7 @@ impl LogPlaces {
             Some(LogMode::Null) => return Err(cannot("its log.mode is \"null\"".to_owned())),
             Some(LogMode::Inherit) => return Err(cannot("its log.mode is \"inherit\"".to_owned())),
         };
-        Ok(ServiceLog {
-            name: name.clone(),
-            dir,
-        })
+        Ok(ServiceLog { name: name.clone(), dir })
     }
 
     /// Returns what `${NAME}` in a path stands for: keepd's own words, the service's variables, and
@@ -145,10 +136,7 @@ mod tests {
 
     fn places(scratch: &Scratch, text: &str) -> LogPlaces {
         let file = scratch.write("keepd.toml", text);
-        let globals = Globals {
-            config: vec![file],
-            ..Globals::default()
-        };
+        let globals = Globals { config: vec![file], ..Globals::default() };
         LogPlaces::find(&globals).unwrap()
     }
 

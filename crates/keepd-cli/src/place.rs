@@ -33,11 +33,7 @@ pub(crate) struct Place {
 /// There is none.
 pub(crate) fn config_files(globals: &Globals) -> Result<Vec<ConfigFile>, CliError> {
     if !globals.config.is_empty() {
-        return globals
-            .config
-            .iter()
-            .map(|path| ConfigFile::new(path))
-            .collect();
+        return globals.config.iter().map(|path| ConfigFile::new(path)).collect();
     }
     if let Some(folder) = &globals.project {
         return Ok(vec![ConfigFile::new(&folder.join(PROJECT_FILE))?]);
@@ -87,9 +83,7 @@ pub(crate) fn surroundings() -> Surroundings {
 /// There is no configuration file, or no folder for it.
 pub(crate) fn find(globals: &Globals) -> Result<Place, CliError> {
     let socket = globals.socket.clone().or_else(|| {
-        env::var_os(SOCKET_VARIABLE)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
+        env::var_os(SOCKET_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
     });
     let place = match socket {
         Some(socket) => of_socket(&socket)?,
@@ -113,10 +107,7 @@ pub(crate) fn find(globals: &Globals) -> Result<Place, CliError> {
 /// file with errors must not hide an instance that runs with what was accepted before.
 fn instance_of(files: &[ConfigFile]) -> Result<Instance, CliError> {
     let first = files.first().ok_or_else(|| {
-        CliError::new(
-            ErrorKind::Usage,
-            "cannot find a project: no configuration file is named",
-        )
+        CliError::new(ErrorKind::Usage, "cannot find a project: no configuration file is named")
     })?;
     let manager = manager_spec(files);
     Ok(Instance::locate(&first.path, &manager, &surroundings())?)
@@ -129,16 +120,12 @@ fn manager_spec(files: &[ConfigFile]) -> ManagerSpec {
         return ManagerSpec::default();
     };
     let speaks_of_folders = sources.iter().any(|source| {
-        ["run_dir", "state_dir", "log_dir"]
-            .iter()
-            .any(|key| source.text.contains(key))
+        ["run_dir", "state_dir", "log_dir"].iter().any(|key| source.text.contains(key))
     });
     if !speaks_of_folders {
         return ManagerSpec::default();
     }
-    configuration::load(&sources, true)
-        .map(|loaded| loaded.plan.manager)
-        .unwrap_or_default()
+    configuration::load(&sources, true).map(|loaded| loaded.plan.manager).unwrap_or_default()
 }
 
 /// Finds the instance of a socket, by what was accepted beside it.
@@ -151,19 +138,13 @@ fn of_socket(socket: &Path) -> Result<Place, CliError> {
     let instance = run_dir.and_then(|run_dir| {
         let accepted = Accepted::read(&run_dir.join("accepted.json")).ok()?;
         let file = accepted.sources.first()?.path.clone()?;
-        let manager: ManagerSpec = configuration::load(&accepted.sources, accepted.project)
-            .ok()?
-            .plan
-            .manager;
+        let manager: ManagerSpec =
+            configuration::load(&accepted.sources, accepted.project).ok()?.plan.manager;
         let mut instance = Instance::locate(Path::new(&file), &manager, &surroundings()).ok()?;
         instance.run_dir = run_dir;
         Some(instance)
     });
-    Ok(Place {
-        shown: format!("at \"{}\"", socket.display()),
-        socket,
-        instance,
-    })
+    Ok(Place { shown: format!("at \"{}\"", socket.display()), socket, instance })
 }
 
 #[cfg(test)]
@@ -178,10 +159,7 @@ mod tests {
         scratch.write("a/b/c/other", "");
         let folder = scratch.path().join("a/b/c");
         assert_eq!(nearest_file(&folder), Some("../../keepd.toml".into()));
-        assert_eq!(
-            nearest_file(file.parent().unwrap()),
-            Some("keepd.toml".into())
-        );
+        assert_eq!(nearest_file(file.parent().unwrap()), Some("keepd.toml".into()));
     }
 
     #[test]

@@ -17,10 +17,7 @@ pub(crate) fn exact_name(selectors: &[String]) -> Option<&str> {
 /// # Errors
 /// A selector means nothing, or asks for a state, which only the manager knows.
 pub(crate) fn select(plan: &Plan, selectors: &[String]) -> Result<Vec<ServiceName>, CliError> {
-    if let Some(state) = selectors
-        .iter()
-        .find(|selector| selector.starts_with("state:"))
-    {
+    if let Some(state) = selectors.iter().find(|selector| selector.starts_with("state:")) {
         let message = format!("cannot select \"{state}\" here: only a running keepd knows states");
         return Err(CliError::new(ErrorKind::Usage, message)
             .with_hint("keepd status -o name state:STATE lists names"));
@@ -50,9 +47,7 @@ mod tests {
             plan.services.insert(name, Arc::new(spec));
         }
         let selectors: Vec<String> = selectors.iter().map(|text| (*text).to_owned()).collect();
-        select(&plan, &selectors)
-            .map(|names| names.len())
-            .map_err(|error| error.kind())
+        select(&plan, &selectors).map(|names| names.len()).map_err(|error| error.kind())
     }
 
     #[test]

@@ -33,18 +33,11 @@ fn unknown_verb(refused: &clap::Error) -> CliError {
     }
     // Clap's guesses are in the order of likeness, the best one last.
     let guesses = context(refused, ContextKind::SuggestedSubcommand);
-    let hint = match guesses
-        .as_deref()
-        .and_then(|guesses| guesses.split(", ").last())
-    {
+    let hint = match guesses.as_deref().and_then(|guesses| guesses.split(", ").last()) {
         Some(nearest) => format!("the nearest verb is \"{nearest}\""),
         None => "keepd --help lists the verbs".to_owned(),
     };
-    CliError::new(
-        ErrorKind::Usage,
-        format!("{message}: there is no such verb"),
-    )
-    .with_hint(hint)
+    CliError::new(ErrorKind::Usage, format!("{message}: there is no such verb")).with_hint(hint)
 }
 
 fn unknown_option(refused: &clap::Error) -> CliError {
@@ -71,20 +64,14 @@ fn unknown_option(refused: &clap::Error) -> CliError {
 }
 
 fn unsupported(message: &str) -> CliError {
-    CliError::new(
-        ErrorKind::Unsupported,
-        format!("{message}: it is not supported by this version"),
-    )
+    CliError::new(ErrorKind::Unsupported, format!("{message}: it is not supported by this version"))
 }
 
 fn bad_value(refused: &clap::Error) -> CliError {
     let argument = context(refused, ContextKind::InvalidArg).unwrap_or_default();
     let value = context(refused, ContextKind::InvalidValue).unwrap_or_default();
-    let name = argument
-        .split(' ')
-        .next()
-        .unwrap_or(&argument)
-        .trim_matches(['<', '>', '.', '[', ']']);
+    let name =
+        argument.split(' ').next().unwrap_or(&argument).trim_matches(['<', '>', '.', '[', ']']);
     let mut message = match value.as_str() {
         "" => format!("cannot use {name} without a value"),
         value => format!("cannot use \"{value}\" for {name}"),
@@ -108,10 +95,7 @@ fn missing_argument(refused: &clap::Error) -> CliError {
 fn conflict(refused: &clap::Error) -> CliError {
     let one = context(refused, ContextKind::InvalidArg).unwrap_or_default();
     let other = context(refused, ContextKind::PriorArg).unwrap_or_default();
-    CliError::new(
-        ErrorKind::Usage,
-        format!("cannot use {one} together with {other}"),
-    )
+    CliError::new(ErrorKind::Usage, format!("cannot use {one} together with {other}"))
 }
 
 /// Returns a piece of what clap knows about the mistake; several words are joined.
@@ -126,22 +110,14 @@ fn context(refused: &clap::Error, kind: ContextKind) -> Option<String> {
 fn first_line(refused: &clap::Error) -> String {
     let text = refused.to_string();
     let line = text.lines().next().unwrap_or_default();
-    format!(
-        "cannot read the command line: {}",
-        line.trim_start_matches("error: ")
-    )
+    format!("cannot read the command line: {}", line.trim_start_matches("error: "))
 }
 
 /// Reports whether a command line that cannot be read asks for JSON.
 pub(crate) fn asks_for_json(arguments: &[OsString]) -> bool {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
-    let joined = words
-        .iter()
-        .any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"));
-    joined
-        || words
-            .windows(2)
-            .any(|pair| matches!(pair, ["-o" | "--output", "json"]))
+    let joined = words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"));
+    joined || words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]))
 }
 
 #[cfg(test)]
@@ -163,10 +139,7 @@ mod tests {
                 &["signal", "HUP", "web"][..],
                 "cannot run \"signal\": it is not supported by this version",
             ),
-            (
-                &["strat", "web"],
-                "cannot run \"strat\": there is no such verb",
-            ),
+            (&["strat", "web"], "cannot run \"strat\": there is no such verb"),
             (
                 &["apply", "--plan", "7"],
                 "cannot use option \"--plan\": it is not supported by this version",
@@ -187,10 +160,7 @@ mod tests {
             ),
             (&["start"], "cannot go on without <SELECTOR>..."),
             (&["status", "-o"], "cannot use --output without a value"),
-            (
-                &["why", "a", "b"],
-                "cannot use \"b\": nothing more is expected here",
-            ),
+            (&["why", "a", "b"], "cannot use \"b\": nothing more is expected here"),
             (&[], "cannot tell what to do: no verb is given"),
         ] {
             assert_eq!(message(words), expected, "{words:?}");

@@ -1,7 +1,7 @@
 //! `accepted.json`: the configuration that is in force.
 //!
-//! It holds the texts that were accepted, so that a manager that replaces a lost one takes the accepted
-//! configuration and not what somebody has typed into the files since.
+//! It holds the texts that were accepted, so that a manager that replaces a lost one takes the
+//! accepted configuration and not what somebody has typed into the files since.
 
 use std::fmt;
 use std::fs;
@@ -73,21 +73,14 @@ impl AcceptedError {
     }
 
     fn new(verb: &str, path: &Path, source: io::Error) -> Self {
-        Self {
-            text: format!("cannot {verb} \"{}\"", path.display()),
-            source,
-        }
+        Self { text: format!("cannot {verb} \"{}\"", path.display()), source }
     }
 }
 
 impl Accepted {
     /// Returns an accepted configuration with these files.
     pub fn new(project: bool, sources: Vec<AcceptedSource>) -> Self {
-        Self {
-            format: FORMAT,
-            project,
-            sources,
-        }
+        Self { format: FORMAT, project, sources }
     }
 
     /// Reads the file.
@@ -142,9 +135,7 @@ pub fn read_source(path: &Path, shown: &str) -> Result<String, AcceptedError> {
 
 fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
-    fs::File::open(path)?
-        .take(bytes_max + 1)
-        .read_to_string(&mut text)?;
+    fs::File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
     if u64::try_from(text.len()).is_ok_and(|length| length <= bytes_max) {
         Ok(text)
     } else {
@@ -179,10 +170,7 @@ mod tests {
     #[test]
     fn another_format_is_refused() {
         let scratch = Scratch::new();
-        let path = scratch.write(
-            "accepted.json",
-            r#"{"format":2,"project":true,"sources":[]}"#,
-        );
+        let path = scratch.write("accepted.json", r#"{"format":2,"project":true,"sources":[]}"#);
         let error = Accepted::read(&path).unwrap_err();
         assert!(error.to_string().starts_with("cannot read \""), "{error}");
         assert_eq!(error.source.to_string(), "its format is 2, not 1");
@@ -192,10 +180,7 @@ mod tests {
     fn files_are_read_again_and_the_rest_stays() {
         let scratch = Scratch::new();
         let file = scratch.write("keepd.toml", "new");
-        assert_eq!(
-            accepted(Some(&file)).reread().unwrap().sources[0].text,
-            "new"
-        );
+        assert_eq!(accepted(Some(&file)).reread().unwrap().sources[0].text, "new");
         let without_file = accepted(None);
         assert_eq!(without_file.reread().unwrap(), without_file);
         let gone = accepted(Some(&scratch.path().join("gone")));

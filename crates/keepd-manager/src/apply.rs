@@ -51,19 +51,12 @@ pub(crate) async fn apply(
         return Err(ApplyError::Refused(Refusal::ShuttingDown));
     }
     // Written before the machine acts: a successor of this process must know what was begun.
-    configuration
-        .write(&candidate.accepted)
-        .await
-        .map_err(ApplyError::Write)?;
+    configuration.write(&candidate.accepted).await.map_err(ApplyError::Write)?;
     let (steps, answer) = caller.apply(who, token, candidate.plan, restart).await?;
     match answer {
         Ok(change) => {
             *accepted = candidate.accepted;
-            Ok(Applied {
-                change,
-                steps,
-                warnings: candidate.warnings,
-            })
+            Ok(Applied { change, steps, warnings: candidate.warnings })
         }
         Err(refusal) => {
             if let Err(error) = configuration.write(&accepted).await {

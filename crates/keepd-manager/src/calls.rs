@@ -86,11 +86,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn new(calls: mpsc::Sender<Call>, pulse: watch::Receiver<Pulse>) -> Self {
-        Self {
-            calls,
-            pulse,
-            farewell: Arc::new(Notify::new()),
-        }
+        Self { calls, pulse, farewell: Arc::new(Notify::new()) }
     }
 
     /// Notes that somebody has been told how the shutdown went that was asked for.
@@ -126,14 +122,7 @@ impl Caller {
         ask: MakeAsk,
     ) -> Result<Result<ChangeId, ActError>, Gone> {
         let (reply, receiver) = oneshot::channel();
-        self.call(Call::Act {
-            who,
-            token,
-            select,
-            ask,
-            reply,
-        })
-        .await?;
+        self.call(Call::Act { who, token, select, ask, reply }).await?;
         receiver.await.map_err(|_| Gone)
     }
 
@@ -146,14 +135,7 @@ impl Caller {
         restart: bool,
     ) -> Result<(Vec<Step>, Result<ChangeId, Refusal>), Gone> {
         let (reply, receiver) = oneshot::channel();
-        self.call(Call::Apply {
-            who,
-            token,
-            plan: Box::new(plan),
-            restart,
-            reply,
-        })
-        .await?;
+        self.call(Call::Apply { who, token, plan: Box::new(plan), restart, reply }).await?;
         let (steps, answer) = receiver.await.map_err(|_| Gone)?;
         Ok((steps, answer.await.map_err(|_| Gone)?))
     }
@@ -167,10 +149,7 @@ impl Caller {
     pub(crate) async fn synchronised(&self) -> bool {
         let mut pulse = self.pulse();
         let wait = pulse.wait_for(|pulse| pulse.synchronised);
-        matches!(
-            tokio::time::timeout(SYNCHRONISE_LIMIT, wait).await,
-            Ok(Ok(_))
-        )
+        matches!(tokio::time::timeout(SYNCHRONISE_LIMIT, wait).await, Ok(Ok(_)))
     }
 
     async fn call(&self, call: Call) -> Result<(), Gone> {

@@ -35,11 +35,7 @@ impl fmt::Display for LoadError {
             Self::Read(error) => formatter.write_str(&error.chain()),
             Self::Invalid(diagnostics) => match diagnostics.as_slice() {
                 [one] => write!(formatter, "cannot use the configuration: {}", one.message),
-                more => write!(
-                    formatter,
-                    "cannot use the configuration: {} errors",
-                    more.len()
-                ),
+                more => write!(formatter, "cannot use the configuration: {} errors", more.len()),
             },
         }
     }
@@ -56,9 +52,7 @@ pub(crate) fn load(accepted: Accepted) -> Result<Candidate, LoadError> {
             text: source.text.clone(),
         })
         .collect();
-    let context = Context {
-        project: accepted.project,
-    };
+    let context = Context { project: accepted.project };
     let loaded = keepd_plan::load(&sources, &context).map_err(LoadError::Invalid)?;
     let mut plan = loaded.plan;
     let mut warnings = loaded.warnings;
@@ -66,11 +60,7 @@ pub(crate) fn load(accepted: Accepted) -> Result<Candidate, LoadError> {
     if let Some(warning) = override_shutdown_timeout(&mut plan, variable.as_deref()) {
         warnings.push(warning);
     }
-    Ok(Candidate {
-        accepted,
-        plan,
-        warnings,
-    })
+    Ok(Candidate { accepted, plan, warnings })
 }
 
 /// Lets KEEPD_SHUTDOWN_TIMEOUT win over the files; returns a warning if its value cannot be used.
@@ -91,17 +81,15 @@ fn override_shutdown_timeout(plan: &mut Plan, variable: Option<&str>) -> Option<
 /// The configuration in force, on disk and in memory.
 pub(crate) struct Configuration {
     file: PathBuf,
-    /// Held from the reading of files until the machine has the plan, so that two applies never mix.
+    /// Held from the reading of files until the machine has the plan, so that two applies never
+    /// mix.
     accepted: Mutex<Accepted>,
 }
 
 impl Configuration {
     /// Returns the configuration that was read from this file.
     pub(crate) fn new(file: PathBuf, accepted: Accepted) -> Self {
-        Self {
-            file,
-            accepted: Mutex::new(accepted),
-        }
+        Self { file, accepted: Mutex::new(accepted) }
     }
 
     /// Waits until no other apply is under way.
@@ -148,9 +136,7 @@ mod tests {
 
     #[test]
     fn a_good_configuration_is_a_plan() {
-        let candidate = load(accepted("[services.web]\ncommand = \"sleep 1\"\n"))
-            .ok()
-            .unwrap();
+        let candidate = load(accepted("[services.web]\ncommand = \"sleep 1\"\n")).ok().unwrap();
         assert_eq!(candidate.plan.services.len(), 1);
     }
 
@@ -159,28 +145,15 @@ mod tests {
         let mut plan = Plan::default();
         assert_eq!(override_shutdown_timeout(&mut plan, None), None);
         assert_eq!(override_shutdown_timeout(&mut plan, Some("5s")), None);
-        assert_eq!(
-            plan.manager.shutdown_timeout,
-            std::time::Duration::from_secs(5)
-        );
+        assert_eq!(plan.manager.shutdown_timeout, std::time::Duration::from_secs(5));
         assert!(override_shutdown_timeout(&mut plan, Some("5")).is_some());
-        assert_eq!(
-            plan.manager.shutdown_timeout,
-            std::time::Duration::from_secs(5)
-        );
+        assert_eq!(plan.manager.shutdown_timeout, std::time::Duration::from_secs(5));
     }
 
     #[test]
     fn a_bad_one_is_counted() {
-        let error = load(accepted("[services.web]\nx = 1\ny = 2\n"))
-            .err()
-            .unwrap();
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot use the configuration: "),
-            "{error}"
-        );
+        let error = load(accepted("[services.web]\nx = 1\ny = 2\n")).err().unwrap();
+        assert!(error.to_string().starts_with("cannot use the configuration: "), "{error}");
         assert!(matches!(error, LoadError::Invalid(found) if found.len() >= 2));
     }
 }

@@ -1,7 +1,8 @@
 //! Which instance this is, and where its files are.
 //!
-//! An instance is a folder with a configuration file. Two programs that name the same folder compute
-//! the same [`Instance`], so that a verb of the command line finds the manager without asking anybody.
+//! An instance is a folder with a configuration file. Two programs that name the same folder
+//! compute the same [`Instance`], so that a verb of the command line finds the manager without
+//! asking anybody.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -59,19 +60,11 @@ pub struct InstanceError {
 
 impl InstanceError {
     fn new(text: String, source: io::Error) -> Self {
-        Self {
-            text,
-            hint: None,
-            source: Some(source),
-        }
+        Self { text, hint: None, source: Some(source) }
     }
 
     fn refused(text: String, hint: &str) -> Self {
-        Self {
-            text,
-            hint: Some(hint.to_owned()),
-            source: None,
-        }
+        Self { text, hint: Some(hint.to_owned()), source: None }
     }
 
     /// Returns what to do.
@@ -93,8 +86,8 @@ impl std::error::Error for InstanceError {
 }
 
 impl Surroundings {
-    /// Reads the environment of this process. Empty and relative values count as unset, as the XDG base
-    /// directory specification asks for.
+    /// Reads the environment of this process. Empty and relative values count as unset, as the XDG
+    /// base directory specification asks for.
     pub fn from_environment(uid: u32) -> Self {
         let path = |name: &str| {
             std::env::var_os(name)
@@ -152,10 +145,7 @@ impl Instance {
             Some(_) | None => Path::new("."),
         };
         let config_dir = fs::canonicalize(parent).map_err(|source| {
-            InstanceError::new(
-                format!("cannot find folder \"{}\"", parent.display()),
-                source,
-            )
+            InstanceError::new(format!("cannot find folder \"{}\"", parent.display()), source)
         })?;
         let name = identity(&config_dir);
         let state_dir = match &manager.state_dir {
@@ -175,8 +165,8 @@ impl Instance {
         })
     }
 
-    /// Returns an instance without a configuration file, for `keepd run -- CMD`: known by the process
-    /// that runs it, and gone with it, state and logs included.
+    /// Returns an instance without a configuration file, for `keepd run -- CMD`: known by the
+    /// process that runs it, and gone with it, state and logs included.
     ///
     /// # Errors
     /// The current folder cannot be found.
@@ -197,8 +187,9 @@ impl Instance {
 
     /// Makes the folders, and checks that the run folder belongs to nobody else.
     ///
-    /// Where `.keepd` cannot be made beside the configuration file, state and logs move to the user's
-    /// state folder; `self` says so afterwards, and [`Instance::locate`] finds them there from then on.
+    /// Where `.keepd` cannot be made beside the configuration file, state and logs move to the
+    /// user's state folder; `self` says so afterwards, and [`Instance::locate`] finds them
+    /// there from then on.
     ///
     /// # Errors
     /// A folder cannot be made, is not a folder, or can be written by somebody else.
@@ -226,8 +217,8 @@ impl Instance {
     }
 
     fn create_run_dir(&self, surroundings: &Surroundings) -> Result<(), InstanceError> {
-        // Services under other user ids must reach their notify sockets below the folder of root, but
-        // must not see what else there is.
+        // Services under other user ids must reach their notify sockets below the folder of root,
+        // but must not see what else there is.
         let mode = if surroundings.uid == 0 { 0o711 } else { 0o700 };
         if let Some(parent) = self.run_dir.parent() {
             make_dirs(parent, mode)?;
@@ -238,10 +229,7 @@ impl Instance {
             check_owner(dir, surroundings.uid)?;
             // The umask may have taken away what services need.
             fs::set_permissions(dir, Permissions::from_mode(mode)).map_err(|source| {
-                InstanceError::new(
-                    format!("cannot set the mode of \"{}\"", dir.display()),
-                    source,
-                )
+                InstanceError::new(format!("cannot set the mode of \"{}\"", dir.display()), source)
             })?;
         }
         Ok(())
@@ -311,8 +299,8 @@ impl Instance {
     }
 }
 
-/// Returns the identity of the instance of this folder: its name, made fit for file names and cgroups,
-/// `-`, and 8 hexadecimal digits of FNV-1a-32 of its path.
+/// Returns the identity of the instance of this folder: its name, made fit for file names and
+/// cgroups, `-`, and 8 hexadecimal digits of FNV-1a-32 of its path.
 pub fn identity(folder: &Path) -> String {
     let base = folder.file_name().unwrap_or_default().to_string_lossy();
     let mut label: String = base
@@ -330,31 +318,24 @@ pub fn identity(folder: &Path) -> String {
     format!("{label}-{hash:08x}")
 }
 
-/// Returns the hash of Fowler, Noll and Vo, variant 1a, 32 bits. Small, stable, and not for enemies.
+/// Returns the hash of Fowler, Noll and Vo, variant 1a, 32 bits. Small, stable, and not for
+/// enemies.
 pub(crate) fn fnv_1a_32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    })
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Returns where the state of this project is, or where it would be made.
 ///
-/// `.keepd` beside the file counts if it can be written. Where it is not there, a state folder of an
-/// earlier start elsewhere counts, so that readers find what the start found.
+/// `.keepd` beside the file counts if it can be written. Where it is not there, a state folder of
+/// an earlier start elsewhere counts, so that readers find what the start found.
 fn find_state_dir(config_dir: &Path, name: &str, surroundings: &Surroundings) -> PathBuf {
     let beside = config_dir.join(".keepd");
     let elsewhere = surroundings.state_elsewhere(name);
-    let probe = OpenOptions::new()
-        .append(true)
-        .open(beside.join(".gitignore"));
+    let probe = OpenOptions::new().append(true).open(beside.join(".gitignore"));
     match (probe, elsewhere) {
         (Ok(_), _) | (Err(_), None) => beside,
         (Err(error), Some(elsewhere)) if error.kind() == io::ErrorKind::NotFound => {
-            if elsewhere.is_dir() {
-                elsewhere
-            } else {
-                beside
-            }
+            if elsewhere.is_dir() { elsewhere } else { beside }
         }
         (Err(_), Some(elsewhere)) => elsewhere,
     }
@@ -370,22 +351,15 @@ fn create_state_dir(dir: &Path) -> Result<(), InstanceError> {
 }
 
 fn make_dirs(dir: &Path, mode: u32) -> Result<(), InstanceError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(dir)
-        .map_err(|source| {
-            InstanceError::new(format!("cannot make folder \"{}\"", dir.display()), source)
-        })
+    DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(|source| {
+        InstanceError::new(format!("cannot make folder \"{}\"", dir.display()), source)
+    })
 }
 
 /// Refuses a folder in which somebody else could put a socket of theirs in our place.
 fn check_owner(dir: &Path, uid: u32) -> Result<(), InstanceError> {
     let found = fs::symlink_metadata(dir).map_err(|source| {
-        InstanceError::new(
-            format!("cannot look at folder \"{}\"", dir.display()),
-            source,
-        )
+        InstanceError::new(format!("cannot look at folder \"{}\"", dir.display()), source)
     })?;
     let refused = |why: &str| {
         InstanceError::refused(
@@ -421,11 +395,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     io::Write::write_all(&mut file, content)?;
     file.sync_data()?;
     drop(file);
@@ -453,10 +423,7 @@ mod tests {
         assert_eq!(fnv_1a_32(b""), 0x811c_9dc5);
         assert_eq!(fnv_1a_32(b"foobar"), 0xbf9c_f968);
         let shop = identity(Path::new("/srv/shop"));
-        assert_eq!(
-            shop,
-            format!("shop-{:08x}", fnv_1a_32("/srv/shop".as_bytes()))
-        );
+        assert_eq!(shop, format!("shop-{:08x}", fnv_1a_32("/srv/shop".as_bytes())));
         assert_ne!(shop, identity(Path::new("/home/shop")));
         assert!(identity(Path::new("/srv/my shop\t")).starts_with("my_shop_-"));
         assert!(identity(Path::new("/")).starts_with("root-"));
@@ -471,10 +438,7 @@ mod tests {
         assert_eq!(place.run_parent(&manager), Path::new("/tmp/keepd-7"));
         place.xdg_runtime_dir = Some("/run/user/7".into());
         assert_eq!(place.run_parent(&manager), Path::new("/run/user/7/keepd"));
-        let file = ManagerSpec {
-            run_dir: Some("/r".into()),
-            ..ManagerSpec::default()
-        };
+        let file = ManagerSpec { run_dir: Some("/r".into()), ..ManagerSpec::default() };
         assert_eq!(place.run_parent(&file), Path::new("/r"));
         place.keepd_run_dir = Some("/k".into());
         assert_eq!(place.run_parent(&file), Path::new("/k"));
@@ -487,10 +451,7 @@ mod tests {
         let file = scratch.write("shop/keepd.toml", "");
         let manager = ManagerSpec::default();
         let mut instance = Instance::locate(&file, &manager, &place).unwrap();
-        assert_eq!(
-            instance.state_dir,
-            scratch.path().canonicalize().unwrap().join("shop/.keepd")
-        );
+        assert_eq!(instance.state_dir, scratch.path().canonicalize().unwrap().join("shop/.keepd"));
         instance.create(&manager, &place).unwrap();
         assert!(instance.notify_dir().is_dir());
         assert!(instance.log_dir.is_dir());
@@ -529,10 +490,7 @@ mod tests {
         fs::create_dir_all(&instance.run_dir).unwrap();
         fs::set_permissions(&instance.run_dir, Permissions::from_mode(0o777)).unwrap();
         let error = instance.create(&manager, &place).unwrap_err();
-        assert!(
-            error.to_string().ends_with("others can write to it"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("others can write to it"), "{error}");
         assert!(error.hint().is_some());
     }
 

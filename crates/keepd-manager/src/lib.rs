@@ -1,12 +1,12 @@
 //! The manager process: a tokio shell round the pure machine [`keepd_engine::manager`].
 //!
-//! It contains effects: the connection to the proxy, files and users that a start needs, probes, the
-//! HTTP API on a Unix socket, the console, and reading of logs. It contains no decision about services;
-//! those are the machine's, and the console and the API only show what it says. It starts and reaps no
-//! process: that is the proxy's.
+//! It contains effects: the connection to the proxy, files and users that a start needs, probes,
+//! the HTTP API on a Unix socket, the console, and reading of logs. It contains no decision about
+//! services; those are the machine's, and the console and the API only show what it says. It starts
+//! and reaps no process: that is the proxy's.
 //!
-//! Start from [`run()`] (the whole program) and [`Options`] (what it is told). [`Instance`] says where the
-//! files of an instance are, [`api::types`] what the API says.
+//! Start from [`run()`] (the whole program) and [`Options`] (what it is told). [`Instance`] says
+//! where the files of an instance are, [`api::types`] what the API says.
 
 pub mod accepted;
 pub mod api;

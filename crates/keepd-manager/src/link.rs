@@ -20,8 +20,8 @@ const CONNECT_INTERVAL: Duration = Duration::from_millis(10);
 /// Commands are sent when this much is waiting, even within a turn.
 const OUTGOING_BYTES_MAX: usize = 256 * 1024;
 
-/// While commands are written no more than this many messages are read, so that a proxy that does not read
-/// cannot fill our memory.
+/// While commands are written no more than this many messages are read, so that a proxy that does
+/// not read cannot fill our memory.
 const INCOMING_MAX: usize = 64 * 1024;
 
 const READ_BYTES: usize = 64 * 1024;
@@ -82,8 +82,8 @@ impl Link {
         self.incoming.pop_front()
     }
 
-    /// Puts a command behind those that wait. `proto` has no number, because the connection is not yet one
-    /// that knows numbers.
+    /// Puts a command behind those that wait. `proto` has no number, because the connection is not
+    /// yet one that knows numbers.
     pub(crate) fn push(&mut self, id: RequestId, command: Command) {
         let request = match command {
             Command::Proto { .. } => Request::Plain(command),
@@ -97,8 +97,8 @@ impl Link {
         self.outgoing.len() >= OUTGOING_BYTES_MAX
     }
 
-    /// Writes every waiting command to the proxy. Meanwhile it goes on reading, so that two sides that both
-    /// want to write never wait for each other.
+    /// Writes every waiting command to the proxy. Meanwhile it goes on reading, so that two sides
+    /// that both want to write never wait for each other.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         let mut written = 0;
         while written < self.outgoing.len() {
@@ -159,10 +159,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
 
     #[test]
@@ -176,27 +173,12 @@ mod tests {
             let mut buffer = [0; 64];
             let count = theirs.read(&mut buffer).await.unwrap();
             assert_eq!(&buffer[..count], b"proto\tkeepd\t1\n@2\tstatedump\n");
-            theirs
-                .write_all(b"proto\tkeepd\t1\tenv\nnew-word\tx\nok\t2\nok")
-                .await
-                .unwrap();
+            theirs.write_all(b"proto\tkeepd\t1\tenv\nnew-word\tx\nok\t2\nok").await.unwrap();
             let features = vec!["env".to_owned()];
-            assert_eq!(
-                link.next().await.unwrap(),
-                Message::ProtoAccepted {
-                    version: 1,
-                    features
-                }
-            );
-            assert_eq!(
-                link.next().await.unwrap(),
-                Message::Reply(RequestId(2), Reply::Ok)
-            );
+            assert_eq!(link.next().await.unwrap(), Message::ProtoAccepted { version: 1, features });
+            assert_eq!(link.next().await.unwrap(), Message::Reply(RequestId(2), Reply::Ok));
             theirs.write_all(b"\t3\n").await.unwrap();
-            assert_eq!(
-                link.next().await.unwrap(),
-                Message::Reply(RequestId(3), Reply::Ok)
-            );
+            assert_eq!(link.next().await.unwrap(), Message::Reply(RequestId(3), Reply::Ok));
             drop(theirs);
             let error = link.next().await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
@@ -211,19 +193,13 @@ mod tests {
             let name = ServiceName::new("web").unwrap();
             for number in 0..1_000 {
                 let value = vec![b'x'; 1_000];
-                let command = Command::ServiceNote {
-                    name: name.clone(),
-                    key: "k".into(),
-                    value,
-                };
+                let command = Command::ServiceNote { name: name.clone(), key: "k".into(), value };
                 link.push(RequestId(number), command);
             }
             assert!(link.is_full());
             // The other side reads only after everything of its own is written.
             let other = tokio::spawn(async move {
-                let replies: String = (0..50_000)
-                    .map(|number| format!("ok\t{number}\n"))
-                    .collect();
+                let replies: String = (0..50_000).map(|number| format!("ok\t{number}\n")).collect();
                 theirs.write_all(replies.as_bytes()).await.unwrap();
                 let mut read = 0;
                 let mut buffer = vec![0; 65_536];

@@ -1,4 +1,5 @@
-//! The arguments of the manager (`keepd __manager …`), written by `keepd up` and read by the manager.
+//! The arguments of the manager (`keepd __manager …`), written by `keepd up` and read by the
+//! manager.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -12,12 +13,13 @@ use crate::instance::Instance;
 pub struct Options {
     /// The instance and its paths.
     pub instance: Instance,
-    /// It belongs to a foreground `up`: lines of services are shown, and it ends when nothing is left to do
-    /// (unless the configuration says otherwise).
+    /// It belongs to a foreground `up`: lines of services are shown, and it ends when nothing is
+    /// left to do (unless the configuration says otherwise).
     pub foreground: bool,
     /// Whether output is coloured.
     pub color: ColorChoice,
-    /// Only what these selectors match is wanted up at the start; empty: everything that is enabled.
+    /// Only what these selectors match is wanted up at the start; empty: everything that is
+    /// enabled.
     pub only: Vec<String>,
     /// `--log-level`: stronger than KEEPD_LOG and the configuration.
     pub log_level: Option<String>,
@@ -46,11 +48,7 @@ impl fmt::Display for OptionsError {
                 write!(formatter, "cannot use option \"{option}\" without a value")
             }
             Self::Value(option, found) => {
-                write!(
-                    formatter,
-                    "cannot use value \"{}\" of option \"{option}\"",
-                    found.display()
-                )
+                write!(formatter, "cannot use value \"{}\" of option \"{option}\"", found.display())
             }
         }
     }
@@ -152,9 +150,7 @@ impl Found {
                 run_dir: self.run_dir.ok_or(OptionsError::Missing("--run-dir"))?,
                 state_dir: self.state_dir.ok_or(OptionsError::Missing("--state-dir"))?,
                 log_dir: self.log_dir.ok_or(OptionsError::Missing("--log-dir"))?,
-                config_dir: self
-                    .config_dir
-                    .ok_or(OptionsError::Missing("--config-dir"))?,
+                config_dir: self.config_dir.ok_or(OptionsError::Missing("--config-dir"))?,
             },
             foreground: self.foreground,
             color: self.color,
@@ -166,9 +162,7 @@ impl Found {
 }
 
 fn text(option: &'static str, value: OsString) -> Result<String, OptionsError> {
-    value
-        .into_string()
-        .map_err(|value| OptionsError::Value(option, value))
+    value.into_string().map_err(|value| OptionsError::Value(option, value))
 }
 
 #[cfg(test)]

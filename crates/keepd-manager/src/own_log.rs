@@ -1,5 +1,5 @@
-//! keepd's own messages: through the console's queue to standard error, so that a terminal that does not
-//! read never stops the manager.
+//! keepd's own messages: through the console's queue to standard error, so that a terminal that
+//! does not read never stops the manager.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -27,9 +27,7 @@ impl LevelHandle {
 /// Begins to write messages of this process that are at least this important.
 pub(crate) fn start(queue: Arc<Queue>, style: Style, word: &str) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(level(word));
-    let subscriber = Registry::default()
-        .with(filter)
-        .with(OwnLog { queue, style });
+    let subscriber = Registry::default().with(filter).with(OwnLog { queue, style });
     // A second manager in one process (in tests) keeps the first one's.
     let _ = tracing::subscriber::set_global_default(subscriber);
     LevelHandle(handle)
@@ -55,8 +53,7 @@ impl<S: Subscriber> Layer<S> for OwnLog {
         let mut text = Text::default();
         event.record(&mut text);
         let now_ns = keepd_os::clock::wall_now_ns();
-        self.queue
-            .push_err(self.style.own_line(now_ns, level, &text.whole()));
+        self.queue.push_err(self.style.own_line(now_ns, level, &text.whole()));
     }
 }
 
@@ -81,8 +78,7 @@ impl Text {
         let written = if field.name() == "message" {
             self.message.write_fmt(value)
         } else {
-            self.fields
-                .write_fmt(format_args!("{separator}{}={value}", field.name()))
+            self.fields.write_fmt(format_args!("{separator}{}={value}", field.name()))
         };
         written.expect("a string can always grow");
     }
@@ -105,10 +101,7 @@ mod tests {
     #[test]
     fn messages_and_fields_go_through_the_queue() {
         let queue = Arc::new(Queue::new());
-        let log = OwnLog {
-            queue: Arc::clone(&queue),
-            style: Style::default(),
-        };
+        let log = OwnLog { queue: Arc::clone(&queue), style: Style::default() };
         let subscriber = Registry::default().with(LevelFilter::WARN).with(log);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("not said");
@@ -119,10 +112,7 @@ mod tests {
             panic!("a line is expected");
         };
         let line = String::from_utf8(line).unwrap();
-        assert!(
-            line.ends_with(" keepd: warn: cannot read (service=web, count=2)\n"),
-            "{line}"
-        );
+        assert!(line.ends_with(" keepd: warn: cannot read (service=web, count=2)\n"), "{line}");
         assert_eq!(queue.wait(), None);
     }
 }

@@ -66,39 +66,28 @@ pub(crate) async fn ask(question: &Question, limit: Duration) -> Result<(), Stri
 }
 
 async fn tcp(address: &str) -> Result<(), ProbeError> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(ProbeError::Connect)?;
+    let stream = TcpStream::connect(address).await.map_err(ProbeError::Connect)?;
     drop(stream);
     Ok(())
 }
 
 async fn http(url: &str) -> Result<(), ProbeError> {
-    let uri: Uri = url
-        .parse()
-        .map_err(|_| ProbeError::Url("the URL cannot be read"))?;
+    let uri: Uri = url.parse().map_err(|_| ProbeError::Url("the URL cannot be read"))?;
     if uri.scheme_str() != Some("http") {
         return Err(ProbeError::Url("the URL does not begin with \"http://\""));
     }
-    let authority = uri
-        .authority()
-        .ok_or(ProbeError::Url("the URL names no host"))?;
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
+    let authority = uri.authority().ok_or(ProbeError::Url("the URL names no host"))?;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let port = authority.port_u16().unwrap_or(HTTP_PORT);
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(ProbeError::Connect)?;
+    let stream = TcpStream::connect((host, port)).await.map_err(ProbeError::Connect)?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(ProbeError::Http)?;
     let request = request(&uri, authority.as_str())?;
-    // The connection works only while it is polled. Once the head is there it is dropped, and with it
-    // the rest of the answer, which nobody wants.
+    // The connection works only while it is polled. Once the head is there it is dropped, and with
+    // it the rest of the answer, which nobody wants.
     let answer = tokio::select! {
         answer = sender.send_request(request) => answer,
         Err(error) = connection => Err(error),
@@ -132,9 +121,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(future)
     }
 
@@ -172,10 +159,7 @@ mod tests {
         block_on(async {
             let (outcome, asked) = http_with(b"HTTP/1.1 302 Found\r\n\r\n").await;
             assert_eq!(outcome, Ok(()));
-            assert!(
-                asked.starts_with("GET /a?b=c HTTP/1.1\r\nhost: 127.0.0.1:"),
-                "{asked}"
-            );
+            assert!(asked.starts_with("GET /a?b=c HTTP/1.1\r\nhost: 127.0.0.1:"), "{asked}");
             let (outcome, _) = http_with(b"HTTP/1.0 200 OK\r\n\r\nbody").await;
             assert_eq!(outcome, Ok(()));
             let (outcome, _) = http_with(b"HTTP/1.1 503 Busy\r\n\r\n").await;
@@ -187,17 +171,11 @@ mod tests {
     fn what_is_no_answer_is_said() {
         block_on(async {
             let (outcome, _) = http_with(b"").await;
-            assert_eq!(
-                outcome,
-                Err("connection closed without an answer".to_owned())
-            );
+            assert_eq!(outcome, Err("connection closed without an answer".to_owned()));
             let (outcome, _) = http_with(b"220 mail.example.org ESMTP\r\n").await;
             assert_eq!(outcome, Err("answer is no HTTP".to_owned()));
             for url in ["ftp://x/", "x", "http://", "http://a b/"] {
-                assert!(
-                    ask(&Question::Http(url.to_owned()), LIMIT).await.is_err(),
-                    "{url}"
-                );
+                assert!(ask(&Question::Http(url.to_owned()), LIMIT).await.is_err(), "{url}");
             }
         });
     }

@@ -65,7 +65,8 @@ impl fmt::Display for StartError {
     }
 }
 
-/// Runs the manager until everything is stopped; returns the exit code, which the proxy has been told, too.
+/// Runs the manager until everything is stopped; returns the exit code, which the proxy has been
+/// told, too.
 ///
 /// 111 means that the manager could not start, or lost the proxy.
 pub fn run(options: Options) -> u8 {
@@ -156,16 +157,11 @@ async fn listen(options: &Options) -> Result<UnixListener, StartError> {
 }
 
 fn start_own_log(options: &Options, plan: &Plan, console: &Console) -> LogLevel {
-    let environment = std::env::var("KEEPD_LOG")
-        .ok()
-        .filter(|word| !word.is_empty());
+    let environment = std::env::var("KEEPD_LOG").ok().filter(|word| !word.is_empty());
     let fixed = options.log_level.clone().or(environment);
     let word = fixed.as_deref().unwrap_or(&plan.manager.log_level);
     let (queue, style) = console.own_lines();
-    LogLevel {
-        handle: own_log::start(queue, style, word),
-        fixed: fixed.is_some(),
-    }
+    LogLevel { handle: own_log::start(queue, style, word), fixed: fixed.is_some() }
 }
 
 /// Returns the services that are wanted up at the start, if not all that are enabled.

@@ -12,9 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_engine::manager::{
-    Ask, AskId, Input, Manager, Output, Question, Refusal, Ticket, Verb,
-};
+use keepd_engine::manager::{Ask, AskId, Input, Manager, Output, Question, Refusal, Ticket, Verb};
 use keepd_model::protocol::{Command, Event, Message, RequestId};
 use keepd_model::{ChangeId, ExitCode, Generation, Instant, Plan, ServiceName, ServiceSpec};
 use keepd_os::clock::monotonic_now;
@@ -34,8 +32,8 @@ use crate::time::WallClock;
 /// How long the end waits for clients to read their last answers.
 const SERVER_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long the end waits for whoever asked for it to come back for the result: it was told the number of
-/// the change, and asks with another request.
+/// How long the end waits for whoever asked for it to come back for the result: it was told the
+/// number of the change, and asks with another request.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(300);
 
 /// After this many messages of the proxy in one go, others get their turn.
@@ -140,8 +138,8 @@ impl Shell {
         self.console.note_change();
     }
 
-    /// Does everything the machine asks for, also about messages that are there already. Returns the exit
-    /// code once everything is finished.
+    /// Does everything the machine asks for, also about messages that are there already. Returns
+    /// the exit code once everything is finished.
     async fn settle(&mut self) -> Option<u8> {
         for _ in 0..BATCH_MAX {
             while let Some(output) = self.machine.poll_output() {
@@ -171,13 +169,7 @@ impl Shell {
                 }
             }
             Output::Prepare { ticket, spec } => self.prepare(ticket, spec),
-            Output::Probe {
-                name,
-                generation,
-                index,
-                question,
-                timeout,
-            } => {
+            Output::Probe { name, generation, index, question, timeout } => {
                 self.probe(name, generation, index, question, timeout);
             }
             Output::Answer { ask, answer } => {
@@ -218,14 +210,7 @@ impl Shell {
         let results = self.wires.results.clone();
         tokio::spawn(async move {
             let outcome = probes::ask(&question, timeout).await;
-            let _ = results
-                .send(Input::Probed {
-                    name,
-                    generation,
-                    index,
-                    outcome,
-                })
-                .await;
+            let _ = results.send(Input::Probed { name, generation, index, outcome }).await;
         });
     }
 
@@ -244,13 +229,8 @@ impl Shell {
     }
 
     fn send_pulse(&self) {
-        let pulse = Pulse {
-            synchronised: self.machine.is_synchronised(),
-            count: self.announced,
-        };
-        self.wires
-            .pulse
-            .send_if_modified(|known| std::mem::replace(known, pulse) != pulse);
+        let pulse = Pulse { synchronised: self.machine.is_synchronised(), count: self.announced };
+        self.wires.pulse.send_if_modified(|known| std::mem::replace(known, pulse) != pulse);
     }
 
     /// Takes news of the connection; returns the exit code if there will be none any more.
@@ -278,20 +258,10 @@ impl Shell {
                 self.console.note_output(&name);
                 return;
             }
-            Message::Event(Event::Notify {
-                name,
-                generation,
-                text,
-                ..
-            }) => {
+            Message::Event(Event::Notify { name, generation, text, .. }) => {
                 let said = keepd_wire::notify::parse_notify(&text);
                 let (ready, status) = (said.ready, said.status);
-                self.feed(Input::Notified {
-                    name,
-                    generation,
-                    ready,
-                    status,
-                });
+                self.feed(Input::Notified { name, generation, ready, status });
                 return;
             }
             Message::Event(Event::Log(name, log)) => {
@@ -315,31 +285,14 @@ impl Shell {
     fn on_call(&mut self, call: Call) {
         match call {
             Call::Look(view) => view(&self.machine, monotonic_now()),
-            Call::Act {
-                who,
-                token,
-                select,
-                ask,
-                reply,
-            } => match self.machine.select(&select) {
+            Call::Act { who, token, select, ask, reply } => match self.machine.select(&select) {
                 Ok(names) => {
                     let ask_id = self.expect_answer(Reply::Act(reply));
-                    self.feed(Input::Ask {
-                        ask: ask_id,
-                        who,
-                        token,
-                        request: ask(names),
-                    });
+                    self.feed(Input::Ask { ask: ask_id, who, token, request: ask(names) });
                 }
                 Err(selector) => drop(reply.send(Err(ActError::NoMatch(selector)))),
             },
-            Call::Apply {
-                who,
-                token,
-                plan,
-                restart,
-                reply,
-            } => {
+            Call::Apply { who, token, plan, restart, reply } => {
                 let steps = self.machine.preview(&plan);
                 let (answer, receiver) = oneshot::channel();
                 if reply.send((steps, receiver)).is_err() {
@@ -349,16 +302,8 @@ impl Shell {
                     reply: answer,
                     log_level: plan.manager.log_level.clone(),
                 });
-                let request = Ask::Apply {
-                    plan: *plan,
-                    restart,
-                };
-                self.feed(Input::Ask {
-                    ask,
-                    who,
-                    token,
-                    request,
-                });
+                let request = Ask::Apply { plan: *plan, restart };
+                self.feed(Input::Ask { ask, who, token, request });
             }
         }
     }
@@ -418,7 +363,8 @@ impl Shell {
         self.console.finish(monotonic_now(), &self.machine).await;
         self.send_own(Command::Terminate { code });
         self.connection.flush().await;
-        // The proxy would start us again if it saw our end before it has read that it shall end, too.
+        // The proxy would start us again if it saw our end before it has read that it shall end,
+        // too.
         let ended = async { while !matches!(self.connection.next().await, News::Lost(_)) {} };
         let _ = tokio::time::timeout(SERVER_LIMIT, ended).await;
         code

@@ -17,10 +17,7 @@ pub struct WallClock {
 impl WallClock {
     /// Reads both clocks.
     pub fn read() -> Self {
-        Self::new(
-            keepd_os::clock::monotonic_now(),
-            keepd_os::clock::wall_now_ns(),
-        )
+        Self::new(keepd_os::clock::monotonic_now(), keepd_os::clock::wall_now_ns())
     }
 
     /// Returns the pair of these times.
@@ -80,10 +77,7 @@ mod tests {
     #[test]
     fn times_are_rfc_3339_with_milliseconds() {
         assert_eq!(timestamp(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(
-            timestamp(1_795_244_575_123_999_999),
-            "2026-11-21T07:02:55.123Z"
-        );
+        assert_eq!(timestamp(1_795_244_575_123_999_999), "2026-11-21T07:02:55.123Z");
     }
 
     #[test]

@@ -53,17 +53,12 @@ impl Backoff {
         let exponent = i32::try_from(count - 2).unwrap_or(i32::MAX);
         let seconds = self.initial.as_secs_f64() * self.factor.powi(exponent);
         // A growing product may pass every bound; the comparison also catches infinity and NaN.
-        if seconds < self.max.as_secs_f64() {
-            Duration::from_secs_f64(seconds)
-        } else {
-            self.max
-        }
+        if seconds < self.max.as_secs_f64() { Duration::from_secs_f64(seconds) } else { self.max }
     }
 
     /// Returns the delay for this count with jitter; `random` is uniform in 0.0 to 1.0.
     pub fn delay_with_jitter(&self, count: u32, random: f64) -> Duration {
-        self.delay(count)
-            .mul_f64(1.0 - self.jitter * random.clamp(0.0, 1.0))
+        self.delay(count).mul_f64(1.0 - self.jitter * random.clamp(0.0, 1.0))
     }
 }
 
@@ -72,9 +67,7 @@ mod tests {
     use super::*;
 
     fn millis(backoff: &Backoff, counts: std::ops::Range<u32>) -> Vec<u128> {
-        counts
-            .map(|count| backoff.delay(count).as_millis())
-            .collect()
+        counts.map(|count| backoff.delay(count).as_millis()).collect()
     }
 
     #[test]
@@ -96,13 +89,7 @@ mod tests {
     #[test]
     fn jitter_only_shortens() {
         let backoff = Backoff::default();
-        assert_eq!(
-            backoff.delay_with_jitter(2, 0.0),
-            Duration::from_millis(500)
-        );
-        assert_eq!(
-            backoff.delay_with_jitter(2, 1.0),
-            Duration::from_millis(400)
-        );
+        assert_eq!(backoff.delay_with_jitter(2, 0.0), Duration::from_millis(500));
+        assert_eq!(backoff.delay_with_jitter(2, 1.0), Duration::from_millis(400));
     }
 }

@@ -36,10 +36,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(formatter, "exit {code}"),
-            Self::Signal {
-                signal,
-                core: false,
-            } => write!(formatter, "signal {signal}"),
+            Self::Signal { signal, core: false } => write!(formatter, "signal {signal}"),
             Self::Signal { signal, core: true } => {
                 write!(formatter, "signal {signal} (core dumped)")
             }
@@ -222,13 +219,6 @@ mod tests {
     #[test]
     fn shells_show_128_and_the_signal() {
         assert_eq!(Exit::Code(3).shell_status(), 3);
-        assert_eq!(
-            Exit::Signal {
-                signal: Signal::KILL,
-                core: false
-            }
-            .shell_status(),
-            137
-        );
+        assert_eq!(Exit::Signal { signal: Signal::KILL, core: false }.shell_status(), 137);
     }
 }

@@ -6,7 +6,8 @@
 //! a running service, no clock, no file, no socket, no thread and no environment: it is standard
 //! library only and pure.
 //!
-//! Start from [`ServiceSpec`] (what somebody wants) and [`protocol::Request`] (what is asked of the proxy).
+//! Start from [`ServiceSpec`] (what somebody wants) and [`protocol::Request`] (what is asked of the
+//! proxy).
 
 pub mod backoff;
 mod exit;

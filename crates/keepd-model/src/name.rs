@@ -39,11 +39,13 @@ impl fmt::Display for NameError {
             Self::Empty => write!(formatter, "a service name must not be empty"),
             Self::TooLong => write!(
                 formatter,
-                "a service name has at most {BASE_BYTES_MAX} bytes, and an instance as many after the @"
+                "a service name has at most {BASE_BYTES_MAX} bytes, and an instance as many after \
+                 the @"
             ),
             Self::Byte { offset, found } => write!(
                 formatter,
-                "a service name must not hold {found:?} (at byte {offset}); allowed are letters, digits, \".\", \"_\" and \"-\""
+                "a service name must not hold {found:?} (at byte {offset}); allowed are letters, \
+                 digits, \".\", \"_\" and \"-\""
             ),
             Self::Reserved => {
                 write!(
@@ -113,10 +115,7 @@ fn check(part: &str, start: usize, allowed: impl Fn(u8, bool) -> bool) -> Result
         let fits =
             u8::try_from(found).is_ok_and(|byte| byte.is_ascii() && allowed(byte, offset == 0));
         if !fits {
-            return Err(NameError::Byte {
-                offset: start + offset,
-                found,
-            });
+            return Err(NameError::Byte { offset: start + offset, found });
         }
     }
     if part.len() > BASE_BYTES_MAX {
@@ -149,41 +148,15 @@ mod tests {
 
     #[test]
     fn the_grammar_is_the_documented_one() {
-        for good in [
-            "web",
-            "_x",
-            "9",
-            "a.b-c_d",
-            "web@1",
-            "web@a:b",
-            &"a".repeat(31),
-        ] {
+        for good in ["web", "_x", "9", "a.b-c_d", "web@1", "web@a:b", &"a".repeat(31)] {
             assert!(ServiceName::new(good).is_ok(), "{good}");
         }
         assert_eq!(ServiceName::new(""), Err(NameError::Empty));
         assert_eq!(ServiceName::new("web@"), Err(NameError::Empty));
         assert_eq!(ServiceName::new(&"a".repeat(32)), Err(NameError::TooLong));
-        assert_eq!(
-            ServiceName::new("-x"),
-            Err(NameError::Byte {
-                offset: 0,
-                found: '-'
-            })
-        );
-        assert_eq!(
-            ServiceName::new("a/b"),
-            Err(NameError::Byte {
-                offset: 1,
-                found: '/'
-            })
-        );
-        assert_eq!(
-            ServiceName::new("w@a@b"),
-            Err(NameError::Byte {
-                offset: 3,
-                found: '@'
-            })
-        );
+        assert_eq!(ServiceName::new("-x"), Err(NameError::Byte { offset: 0, found: '-' }));
+        assert_eq!(ServiceName::new("a/b"), Err(NameError::Byte { offset: 1, found: '/' }));
+        assert_eq!(ServiceName::new("w@a@b"), Err(NameError::Byte { offset: 3, found: '@' }));
         assert_eq!(ServiceName::new("all"), Err(NameError::Reserved));
         assert_eq!(ServiceName::new("keepd.manager"), Err(NameError::Reserved));
     }
@@ -192,10 +165,6 @@ mod tests {
     fn an_instance_is_told_from_its_base() {
         let name = ServiceName::new("web@blue").unwrap();
         assert_eq!((name.base(), name.instance()), ("web", Some("blue")));
-        assert!(
-            ServiceName::new_internal("keepd.manager")
-                .unwrap()
-                .is_internal()
-        );
+        assert!(ServiceName::new_internal("keepd.manager").unwrap().is_internal());
     }
 }

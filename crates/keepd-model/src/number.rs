@@ -75,11 +75,7 @@ pub struct Pid(u32);
 impl Pid {
     /// Returns the process id, or `None` for 0 and for numbers that Linux never gives.
     pub const fn new(number: u32) -> Option<Self> {
-        if number == 0 || number > i32::MAX as u32 {
-            None
-        } else {
-            Some(Self(number))
-        }
+        if number == 0 || number > i32::MAX as u32 { None } else { Some(Self(number)) }
     }
 
     /// Returns the number.
@@ -151,10 +147,7 @@ mod tests {
     #[test]
     fn instants_saturate_at_both_ends() {
         let late = Instant::from_nanos(u64::MAX - 1);
-        assert_eq!(
-            late.saturating_add(Duration::from_secs(1)).as_nanos(),
-            u64::MAX
-        );
+        assert_eq!(late.saturating_add(Duration::from_secs(1)).as_nanos(), u64::MAX);
         assert_eq!(Instant::ZERO.saturating_since(late), Duration::ZERO);
     }
 

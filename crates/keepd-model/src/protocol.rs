@@ -1,11 +1,11 @@
 //! The words of the proxy protocol: what a connection may ask, and what it hears.
 //!
-//! `keepd-wire` turns them into bytes and back; `docs/protocol.md` is the reference for people. These
-//! are the core's words. A plain connection (daemonproxy's language) is decoded to the same commands;
-//! what it hears is formatted in the old form from the same events.
+//! `keepd-wire` turns them into bytes and back; `docs/protocol.md` is the reference for people.
+//! These are the core's words. A plain connection (daemonproxy's language) is decoded to the same
+//! commands; what it hears is formatted in the old form from the same events.
 //!
-//! Texts that a user chose (arguments, variables, tags, paths, notes) are bytes: the proxy does not care
-//! for their encoding. Names and words are text.
+//! Texts that a user chose (arguments, variables, tags, paths, notes) are bytes: the proxy does not
+//! care for their encoding. Names and words are text.
 
 use std::time::Duration;
 
@@ -87,7 +87,8 @@ pub enum Command {
         /// The words.
         tags: Vec<Vec<u8>>,
     },
-    /// `service.set⇥NAME⇥KEY=VALUE…`: replaces all process attributes; a key left out is its default.
+    /// `service.set⇥NAME⇥KEY=VALUE…`: replaces all process attributes; a key left out is its
+    /// default.
     ServiceSet {
         /// The service; made if it is new.
         name: ServiceName,
@@ -275,8 +276,8 @@ pub enum LogTarget {
     },
 }
 
-/// Returns the name of the cgroup leaf of one generation, below the group of its instance: the proxy makes
-/// it, and whoever measures or shows the service looks into it.
+/// Returns the name of the cgroup leaf of one generation, below the group of its instance: the
+/// proxy makes it, and whoever measures or shows the service looks into it.
 pub fn leaf_name(name: &ServiceName, generation: Generation) -> String {
     format!("s.{name}.{generation}")
 }
@@ -393,7 +394,8 @@ impl FailKind {
 pub enum Event {
     /// `service.run⇥NAME⇥GEN⇥STATE⇥TS_NS⇥PID⇥HOW⇥VALUE`.
     Run(RunReport),
-    /// `service.invocation⇥NAME⇥GEN⇥HEX`: the INVOCATION_ID of this generation, before its `forked`.
+    /// `service.invocation⇥NAME⇥GEN⇥HEX`: the INVOCATION_ID of this generation, before its
+    /// `forked`.
     Invocation {
         /// The service.
         name: ServiceName,
@@ -413,7 +415,8 @@ pub enum Event {
         /// The datagram, cut to [`NOTIFY_BYTES_MAX`].
         text: Vec<u8>,
     },
-    /// `service.output⇥NAME⇥STREAM⇥OFFSET`: output reaches to this offset. Only if asked for, coalesced.
+    /// `service.output⇥NAME⇥STREAM⇥OFFSET`: output reaches to this offset. Only if asked for,
+    /// coalesced.
     Output {
         /// The service.
         name: ServiceName,
@@ -422,7 +425,8 @@ pub enum Event {
         /// Bytes since the stream began.
         offset: u64,
     },
-    /// `service.output_blocked⇥NAME⇥ERRNO`: output waits, because its file cannot be written; 0: it flows.
+    /// `service.output_blocked⇥NAME⇥ERRNO`: output waits, because its file cannot be written; 0: it
+    /// flows.
     OutputBlocked {
         /// The service.
         name: ServiceName,

@@ -50,11 +50,7 @@ impl Signal {
 
     /// Returns the signal with this number, 1 to 64.
     pub const fn new(number: u8) -> Option<Self> {
-        if number >= 1 && number <= 64 {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number >= 1 && number <= 64 { Some(Self(number)) } else { None }
     }
 
     /// Returns the number.
@@ -65,19 +61,10 @@ impl Signal {
     /// Parses `TERM`, `SIGTERM` or a decimal number.
     pub fn parse(text: &str) -> Result<Self, SignalError> {
         let name = text.strip_prefix("SIG").unwrap_or(text);
-        if let Some(number) = NAMES
-            .iter()
-            .position(|known| !known.is_empty() && *known == name)
-        {
-            return u8::try_from(number)
-                .ok()
-                .and_then(Self::new)
-                .ok_or(SignalError);
+        if let Some(number) = NAMES.iter().position(|known| !known.is_empty() && *known == name) {
+            return u8::try_from(number).ok().and_then(Self::new).ok_or(SignalError);
         }
-        text.parse::<u8>()
-            .ok()
-            .and_then(Self::new)
-            .ok_or(SignalError)
+        text.parse::<u8>().ok().and_then(Self::new).ok_or(SignalError)
     }
 
     /// Returns the name without `SIG`, where there is one.

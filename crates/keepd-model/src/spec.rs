@@ -145,7 +145,8 @@ pub struct ServiceSpec {
     pub ready: ReadySpec,
     /// Where its output goes.
     pub log: LogSpec,
-    /// Where each key that was given stands (`"command"`, `"env.PORT"`, `""` for the table itself).
+    /// Where each key that was given stands (`"command"`, `"env.PORT"`, `""` for the table
+    /// itself).
     pub origins: BTreeMap<String, Origin>,
 }
 
@@ -222,11 +223,7 @@ pub struct StopSpec {
 
 impl Default for StopSpec {
     fn default() -> Self {
-        Self {
-            signal: Signal::TERM,
-            timeout: Duration::from_secs(10),
-            kill_mode: KillMode::Mixed,
-        }
+        Self { signal: Signal::TERM, timeout: Duration::from_secs(10), kill_mode: KillMode::Mixed }
     }
 }
 
@@ -425,10 +422,7 @@ impl ServiceSpec {
                 timeout: Some(Duration::from_secs(60)),
                 interval: Duration::from_millis(250),
             },
-            log: LogSpec {
-                mode: LogMode::File { dir: None },
-                stderr: StderrMode::Separate,
-            },
+            log: LogSpec { mode: LogMode::File { dir: None }, stderr: StderrMode::Separate },
             origins: BTreeMap::new(),
         }
     }
@@ -445,10 +439,7 @@ impl ServiceSpec {
         let mut found = Vec::new();
         let mut note = |changed: bool, key: &str, apply: Apply| {
             if changed {
-                found.push(Difference {
-                    key: key.to_owned(),
-                    apply,
-                });
+                found.push(Difference { key: key.to_owned(), apply });
             }
         };
         // Every field is named, so that a new one cannot be forgotten here.
@@ -481,11 +472,7 @@ impl ServiceSpec {
         note(*command != new.command, "command", Apply::Restart);
         note(*enabled != new.enabled, "enabled", Apply::Live);
         note(*tags != new.tags, "tags", Apply::Live);
-        note(
-            *working_dir != new.working_dir,
-            "working_dir",
-            Apply::Restart,
-        );
+        note(*working_dir != new.working_dir, "working_dir", Apply::Restart);
         note(*user != new.user, "user", Apply::Restart);
         note(*umask != new.umask, "umask", Apply::Restart);
         let variables: std::collections::BTreeSet<&String> =
@@ -495,72 +482,28 @@ impl ServiceSpec {
             note(changed, &format!("env.{variable}"), Apply::Restart);
         }
         note(*env_files != new.env_files, "env_file", Apply::NextStart);
-        note(
-            *env_inherit != new.env_inherit,
-            "env_inherit",
-            Apply::Restart,
-        );
+        note(*env_inherit != new.env_inherit, "env_inherit", Apply::Restart);
         note(*depends_on != new.depends_on, "depends_on", Apply::Live);
         note(stop.signal != new.stop.signal, "stop_signal", Apply::Live);
-        note(
-            stop.timeout != new.stop.timeout,
-            "stop_timeout",
-            Apply::Live,
-        );
-        note(
-            stop.kill_mode != new.stop.kill_mode,
-            "kill_mode",
-            Apply::Live,
-        );
-        note(
-            *reload_signal != new.reload_signal,
-            "reload_signal",
-            Apply::Live,
-        );
+        note(stop.timeout != new.stop.timeout, "stop_timeout", Apply::Live);
+        note(stop.kill_mode != new.stop.kill_mode, "kill_mode", Apply::Live);
+        note(*reload_signal != new.reload_signal, "reload_signal", Apply::Live);
         note(*restart != new.restart, "restart", Apply::Live);
         note(*exit_ok != new.exit_ok, "exit_ok", Apply::Live);
-        note(
-            backoff.initial != new.backoff.initial,
-            "backoff_initial",
-            Apply::Live,
-        );
+        note(backoff.initial != new.backoff.initial, "backoff_initial", Apply::Live);
         note(backoff.max != new.backoff.max, "backoff_max", Apply::Live);
-        note(
-            backoff.factor != new.backoff.factor,
-            "backoff_factor",
-            Apply::Live,
-        );
-        note(
-            backoff.jitter != new.backoff.jitter,
-            "backoff_jitter",
-            Apply::Live,
-        );
-        note(
-            backoff.reset != new.backoff.reset,
-            "backoff_reset",
-            Apply::Live,
-        );
+        note(backoff.factor != new.backoff.factor, "backoff_factor", Apply::Live);
+        note(backoff.jitter != new.backoff.jitter, "backoff_jitter", Apply::Live);
+        note(backoff.reset != new.backoff.reset, "backoff_reset", Apply::Live);
         note(*shutdown_on != new.shutdown_on, "shutdown_on", Apply::Live);
-        note(
-            ready.notify != new.ready.notify,
-            "ready.notify",
-            Apply::Restart,
-        );
+        note(ready.notify != new.ready.notify, "ready.notify", Apply::Restart);
         for key in ["ready.port", "ready.http", "ready.exec"] {
             let probe = |ready: &ReadySpec| ready.probes.iter().find(|p| p.key() == key).cloned();
             note(probe(ready) != probe(&new.ready), key, Apply::Live);
         }
         note(ready.delay != new.ready.delay, "ready.delay", Apply::Live);
-        note(
-            ready.timeout != new.ready.timeout,
-            "ready.timeout",
-            Apply::Live,
-        );
-        note(
-            ready.interval != new.ready.interval,
-            "ready.interval",
-            Apply::Live,
-        );
+        note(ready.timeout != new.ready.timeout, "ready.timeout", Apply::Live);
+        note(ready.interval != new.ready.interval, "ready.interval", Apply::Live);
         note(log.mode != new.log.mode, "log.mode", Apply::Restart);
         note(log.stderr != new.log.stderr, "log.stderr", Apply::Restart);
         found
@@ -579,11 +522,7 @@ mod tests {
     #[test]
     fn a_specification_does_not_differ_from_itself() {
         let mut moved = spec();
-        let origin = Origin {
-            file: "keepd.toml".into(),
-            line: 9,
-            column: 1,
-        };
+        let origin = Origin { file: "keepd.toml".into(), line: 9, column: 1 };
         moved.origins.insert("command".into(), origin);
         assert_eq!(spec().differences(&moved), []);
     }
@@ -593,10 +532,7 @@ mod tests {
         let mut new = spec();
         new.env.insert("PORT".into(), Some(Template::literal("1")));
         new.stop.timeout = Duration::from_secs(1);
-        new.env_files.push(EnvFile {
-            path: Template::literal("/e"),
-            optional: true,
-        });
+        new.env_files.push(EnvFile { path: Template::literal("/e"), optional: true });
         let found = spec().differences(&new);
         let words: Vec<_> = found.iter().map(|d| (d.key.as_str(), d.apply)).collect();
         assert_eq!(
@@ -615,10 +551,7 @@ mod tests {
         assert!(spec.is_success(Exit::Code(0)));
         assert!(!spec.is_success(Exit::Unknown));
         spec.exit_ok = vec![ExpectedEnd::Signal(Signal::INT)];
-        assert!(spec.is_success(Exit::Signal {
-            signal: Signal::INT,
-            core: false
-        }));
+        assert!(spec.is_success(Exit::Signal { signal: Signal::INT, core: false }));
         assert!(!spec.is_success(Exit::Code(0)));
     }
 }

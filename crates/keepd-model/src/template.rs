@@ -31,7 +31,8 @@ pub enum TemplateError {
         /// Offset in bytes.
         offset: usize,
     },
-    /// The name between the braces is empty or holds other characters than letters, digits, `_`, `.`.
+    /// The name between the braces is empty or holds other characters than letters, digits, `_`,
+    /// `.`.
     Name {
         /// Offset of the `$` in bytes.
         offset: usize,
@@ -51,10 +52,7 @@ impl fmt::Display for TemplateError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unclosed { .. } => {
-                write!(
-                    formatter,
-                    "\"${{\" has no \"}}\" (write \"$$\" for a dollar sign)"
-                )
+                write!(formatter, "\"${{\" has no \"}}\" (write \"$$\" for a dollar sign)")
             }
             Self::Name { found, .. } => {
                 write!(
@@ -62,20 +60,11 @@ impl fmt::Display for TemplateError {
                     "\"${{{found}}}\" holds no variable name (write \"$$\" for a dollar sign)"
                 )
             }
-            Self::Unset {
-                name,
-                message: Some(message),
-            } => {
+            Self::Unset { name, message: Some(message) } => {
                 write!(formatter, "variable \"{name}\" is not set: {message}")
             }
-            Self::Unset {
-                name,
-                message: None,
-            } => {
-                write!(
-                    formatter,
-                    "variable \"{name}\" is not set and has no default"
-                )
+            Self::Unset { name, message: None } => {
+                write!(formatter, "variable \"{name}\" is not set and has no default")
             }
         }
     }
@@ -122,9 +111,7 @@ impl Template {
                 self.push_literal("$");
                 rest = dollar + 2;
             } else if let Some(inside) = after.strip_prefix('{') {
-                let end = inside
-                    .find('}')
-                    .ok_or(TemplateError::Unclosed { offset: dollar })?;
+                let end = inside.find('}').ok_or(TemplateError::Unclosed { offset: dollar })?;
                 self.pieces.push(variable(&inside[..end], dollar)?);
                 rest = dollar + 2 + end + 1;
             } else {
@@ -147,16 +134,10 @@ impl Template {
                     (None, Absent::Default(default)) => text.push_str(default),
                     (None, Absent::Message(message)) => {
                         let message = Some(message.clone());
-                        return Err(TemplateError::Unset {
-                            name: name.clone(),
-                            message,
-                        });
+                        return Err(TemplateError::Unset { name: name.clone(), message });
                     }
                     (None, Absent::Error) => {
-                        return Err(TemplateError::Unset {
-                            name: name.clone(),
-                            message: None,
-                        });
+                        return Err(TemplateError::Unset { name: name.clone(), message: None });
                     }
                 },
             }
@@ -203,15 +184,9 @@ fn variable(inside: &str, offset: usize) -> Result<Piece, TemplateError> {
     };
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
     if name.is_empty() || !name.bytes().all(fits) {
-        return Err(TemplateError::Name {
-            offset,
-            found: inside.to_owned(),
-        });
+        return Err(TemplateError::Name { offset, found: inside.to_owned() });
     }
-    Ok(Piece::Variable {
-        name: name.to_owned(),
-        absent,
-    })
+    Ok(Piece::Variable { name: name.to_owned(), absent })
 }
 
 #[cfg(test)]
@@ -238,15 +213,9 @@ mod tests {
 
     #[test]
     fn malformed_text_says_where() {
-        assert_eq!(
-            Template::parse("ab${X"),
-            Err(TemplateError::Unclosed { offset: 2 })
-        );
+        assert_eq!(Template::parse("ab${X"), Err(TemplateError::Unclosed { offset: 2 }));
         for bad in ["${}", "${a b}", "${A:+x}"] {
-            assert!(matches!(
-                Template::parse(bad),
-                Err(TemplateError::Name { offset: 0, .. })
-            ));
+            assert!(matches!(Template::parse(bad), Err(TemplateError::Name { offset: 0, .. })));
         }
     }
 

@@ -44,10 +44,7 @@ impl Group {
     pub fn open(path: &Path) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(errno::from_rustix)?;
-        Ok(Self {
-            path: path.to_owned(),
-            directory,
-        })
+        Ok(Self { path: path.to_owned(), directory })
     }
 
     /// `mkdirat(parent, name, 0755)`: makes a child group.
@@ -74,10 +71,7 @@ impl Group {
         check_name(name)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = self.open_file(name, flags)?;
-        Ok(Self {
-            path: self.path.join(name),
-            directory,
-        })
+        Ok(Self { path: self.path.join(name), directory })
     }
 
     /// Returns where the group is in the file system.
@@ -256,9 +250,7 @@ impl Group {
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Errno> {
         let file = self.open_file(name, OFlags::WRONLY | OFlags::CLOEXEC)?;
-        rustix::io::write(file, bytes)
-            .map(|_| ())
-            .map_err(errno::from_rustix)
+        rustix::io::write(file, bytes).map(|_| ()).map_err(errno::from_rustix)
     }
 }
 
@@ -276,9 +268,7 @@ pub fn read_populated(events: BorrowedFd<'_>) -> Result<bool, Errno> {
 /// Processes of other PID namespaces are shown as 0 and cannot be named.
 fn parse_pids(procs: &[u8]) -> Vec<Pid> {
     let numbers = std::str::from_utf8(procs).unwrap_or("").lines();
-    numbers
-        .filter_map(|line| Pid::new(line.parse().ok()?))
-        .collect()
+    numbers.filter_map(|line| Pid::new(line.parse().ok()?)).collect()
 }
 
 fn says_populated(events: &[u8]) -> bool {
@@ -288,11 +278,7 @@ fn says_populated(events: &[u8]) -> bool {
 /// Returns the number after the key in a file of `key number` lines.
 fn number_of(bytes: &[u8], key: &str) -> Option<u64> {
     let text = std::str::from_utf8(bytes).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?
-        .trim()
-        .parse()
-        .ok()
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
 }
 
 fn check_name(name: &str) -> Result<(), Errno> {
@@ -322,9 +308,8 @@ mod tests {
         };
         let group = Group::create(&own, &format!("keepd-kill.{}", std::process::id())).unwrap();
         let inner = Group::create(&group, "inner").unwrap();
-        let mut children: Vec<_> = (0..5)
-            .map(|_| Command::new("sleep").arg("1000").spawn().unwrap())
-            .collect();
+        let mut children: Vec<_> =
+            (0..5).map(|_| Command::new("sleep").arg("1000").spawn().unwrap()).collect();
         for child in &children {
             inner.add(Pid::new(child.id()).unwrap()).unwrap();
         }
@@ -340,14 +325,8 @@ mod tests {
         let events = b"frozen 0\npopulated 1\n";
         assert!(says_populated(events));
         assert_eq!(number_of(events, "popul"), None);
-        assert_eq!(
-            number_of(b"usage_usec 12\nuser_usec x\n", "usage_usec"),
-            Some(12)
-        );
-        assert_eq!(
-            number_of(b"usage_usec 12\nuser_usec x\n", "user_usec"),
-            None
-        );
+        assert_eq!(number_of(b"usage_usec 12\nuser_usec x\n", "usage_usec"), Some(12));
+        assert_eq!(number_of(b"usage_usec 12\nuser_usec x\n", "user_usec"), None);
         assert_eq!(parse_pids(b"0\n7\nx\n9\n").len(), 2);
     }
 }

@@ -36,29 +36,13 @@ pub struct Interest {
 
 impl Interest {
     /// Reading only.
-    pub const READ: Self = Self {
-        readable: true,
-        writable: false,
-        priority: false,
-    };
+    pub const READ: Self = Self { readable: true, writable: false, priority: false };
     /// Writing only.
-    pub const WRITE: Self = Self {
-        readable: false,
-        writable: true,
-        priority: false,
-    };
+    pub const WRITE: Self = Self { readable: false, writable: true, priority: false };
     /// Reading and writing.
-    pub const READ_WRITE: Self = Self {
-        readable: true,
-        writable: true,
-        priority: false,
-    };
+    pub const READ_WRITE: Self = Self { readable: true, writable: true, priority: false };
     /// Changes of a file such as `cgroup.events` only.
-    pub const PRIORITY: Self = Self {
-        readable: false,
-        writable: false,
-        priority: true,
-    };
+    pub const PRIORITY: Self = Self { readable: false, writable: false, priority: true };
 
     fn flags(self) -> EventFlags {
         let mut flags = EventFlags::empty();
@@ -163,13 +147,7 @@ fn timespec(duration: Duration) -> Timespec {
     /// Longer waits end early, after 12 days, so that the number of milliseconds fits every kernel.
     const SECONDS_MAX: u64 = 1_048_576;
     if duration.as_secs() >= SECONDS_MAX {
-        return Timespec {
-            tv_sec: SECONDS_MAX as i64,
-            tv_nsec: 0,
-        };
+        return Timespec { tv_sec: SECONDS_MAX as i64, tv_nsec: 0 };
     }
-    Timespec {
-        tv_sec: duration.as_secs() as i64,
-        tv_nsec: i64::from(duration.subsec_nanos()),
-    }
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }

@@ -63,10 +63,7 @@ impl NotifySocket {
         let descriptor = socket::new_socket(SocketType::DGRAM, flags)?;
         sockopt::set_socket_passcred(&descriptor, true).map_err(errno::from_rustix)?;
         socket::bind_with_mode(&descriptor, path, &address, MODE)?;
-        let socket = Self {
-            path: path.to_owned(),
-            descriptor,
-        };
+        let socket = Self { path: path.to_owned(), descriptor };
         socket.set_owner(owner)?;
         Ok(socket)
     }
@@ -86,10 +83,8 @@ impl NotifySocket {
     /// Descriptors that came with it are closed. See recvmsg(2), unix(7).
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
         let mut control = [0_u64; CONTROL_WORDS];
-        let mut vector = libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: buffer.len(),
-        };
+        let mut vector =
+            libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         // SAFETY: all zeros is a valid msghdr.
         let mut header: libc::msghdr = unsafe { mem::zeroed() };
         header.msg_iov = &raw mut vector;

@@ -39,9 +39,5 @@ pub fn send(pidfd: impl AsFd, signal: Signal) -> Result<(), Errno> {
             0,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(errno::last())
-    }
+    if result == 0 { Ok(()) } else { Err(errno::last()) }
 }

@@ -48,12 +48,7 @@ pub fn name(pid: Pid) -> Option<String> {
 /// processor. See proc_pid_statm(5).
 pub fn memory_resident_bytes(pid: Pid) -> Option<u64> {
     let bytes = read(pid, "statm").ok()?;
-    let pages: u64 = std::str::from_utf8(&bytes)
-        .ok()?
-        .split(' ')
-        .nth(1)?
-        .parse()
-        .ok()?;
+    let pages: u64 = std::str::from_utf8(&bytes).ok()?.split(' ').nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)
 }
 
@@ -81,25 +76,21 @@ pub fn environment_has(pid: Pid, entry: &[u8]) -> bool {
     !entry.is_empty() && entries.any(|found| found == entry)
 }
 
-/// Reads `/proc/PID/environ`: returns the positions of those `KEY=VALUE` that the process was started
-/// with; none where it may not be read.
+/// Reads `/proc/PID/environ`: returns the positions of those `KEY=VALUE` that the process was
+/// started with; none where it may not be read.
 pub(crate) fn environment_positions(pid: Pid, wanted: &HashMap<&[u8], usize>) -> Vec<usize> {
     let environment = read(pid, "environ").unwrap_or_default();
     let entries = environment.split(|byte| *byte == 0);
     // The text ends with a NUL, so an empty entry would be "found" in every process.
     let entries = entries.filter(|entry| !entry.is_empty());
-    entries
-        .filter_map(|entry| wanted.get(entry).copied())
-        .collect()
+    entries.filter_map(|entry| wanted.get(entry).copied()).collect()
 }
 
 /// Returns the numbers of all visible processes.
 pub(crate) fn all() -> Result<Vec<Pid>, Errno> {
     let entries = std::fs::read_dir("/proc").map_err(|error| errno::from_io(&error))?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names
-        .filter_map(|name| Pid::new(name.parse().ok()?))
-        .collect())
+    Ok(names.filter_map(|name| Pid::new(name.parse().ok()?)).collect())
 }
 
 /// `read(file, …)` until the end, from the present position.
@@ -154,10 +145,7 @@ mod tests {
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.state, stat.parent), (b'S', Pid::new(3)));
         assert_eq!(stat.start_ticks, 4711);
-        assert_eq!(
-            stat.cpu_time.as_secs(),
-            200 / rustix::param::clock_ticks_per_second()
-        );
+        assert_eq!(stat.cpu_time.as_secs(), 200 / rustix::param::clock_ticks_per_second());
     }
 
     #[test]

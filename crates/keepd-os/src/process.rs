@@ -34,9 +34,7 @@ pub fn become_subreaper() -> Result<(), Errno> {
 ///
 /// Fails with EPERM for the leader of a process group. See setsid(2).
 pub fn new_session() -> Result<(), Errno> {
-    rustix::process::setsid()
-        .map(|_| ())
-        .map_err(errno::from_rustix)
+    rustix::process::setsid().map(|_| ()).map_err(errno::from_rustix)
 }
 
 /// `setpgid(0, 0)`: begins a process group in the same session. See setpgid(2).
@@ -59,10 +57,7 @@ pub fn set_name(name: &str) -> Result<(), Errno> {
 /// returns the pair from before, which children get back. See getrlimit(2).
 pub fn raise_descriptor_limit() -> Result<DescriptorLimit, Errno> {
     let before = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: before.maximum,
-        maximum: before.maximum,
-    };
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
     rustix::process::setrlimit(Resource::Nofile, raised).map_err(errno::from_rustix)?;
     Ok(DescriptorLimit {
         soft: before.current.unwrap_or(u64::MAX),
@@ -106,16 +101,11 @@ pub fn exit_of(status: ExitStatus) -> Exit {
     let signal = status.signal().and_then(|number| u8::try_from(number).ok());
     match (code, signal.and_then(Signal::new)) {
         (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal {
-            signal,
-            core: status.core_dumped(),
-        },
+        (None, Some(signal)) => Exit::Signal { signal, core: status.core_dumped() },
         (None, None) => Exit::Unknown,
     }
 }
 
 fn model_pid(pid: rustix::process::Pid) -> Option<Pid> {
-    u32::try_from(pid.as_raw_nonzero().get())
-        .ok()
-        .and_then(Pid::new)
+    u32::try_from(pid.as_raw_nonzero().get()).ok().and_then(Pid::new)
 }

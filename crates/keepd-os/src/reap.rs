@@ -1,8 +1,5 @@
 //! Ends of our own children: look first, record, and only then let the zombie go.
-#![expect(
-    unsafe_code,
-    reason = "rustix's waitid(2) does not say whose status it returns"
-)]
+#![expect(unsafe_code, reason = "rustix's waitid(2) does not say whose status it returns")]
 
 use std::mem::MaybeUninit;
 
@@ -18,11 +15,7 @@ use crate::errno;
 /// none. With many live children a call costs time (about 0.4 ms for 10,000): call it in a loop
 /// after SIGCHLD, until `None`, and not otherwise. See waitid(2).
 pub fn peek() -> Result<Option<(Pid, Exit)>, Errno> {
-    match wait(
-        libc::P_ALL,
-        0,
-        libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
-    ) {
+    match wait(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
         Err(Errno(libc::ECHILD)) => Ok(None),
         other => other,
     }
@@ -69,10 +62,7 @@ fn exit(code: i32, status: i32) -> Exit {
     let byte = (status & 0xff) as u8;
     match (code, Signal::new(byte)) {
         (libc::CLD_EXITED, _) => Exit::Code(byte),
-        (libc::CLD_KILLED, Some(signal)) => Exit::Signal {
-            signal,
-            core: false,
-        },
+        (libc::CLD_KILLED, Some(signal)) => Exit::Signal { signal, core: false },
         (libc::CLD_DUMPED, Some(signal)) => Exit::Signal { signal, core: true },
         _ => Exit::Unknown,
     }

@@ -92,11 +92,7 @@ pub fn block(signals: &[Signal]) -> Result<(), Errno> {
     let set = set_of(signals);
     // SAFETY: `set` is a valid signal set; nothing is written.
     let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(Errno(result))
-    }
+    if result == 0 { Ok(()) } else { Err(Errno(result)) }
 }
 
 /// `sigaction(signal, {SIG_IGN})`: ignores a signal in this process; children from
@@ -106,25 +102,17 @@ pub fn block(signals: &[Signal]) -> Result<(), Errno> {
 pub fn ignore(signal: Signal) -> Result<(), Errno> {
     // SAFETY: SIG_IGN is no function of ours, so no code runs asynchronously.
     let result = unsafe { libc::signal(i32::from(signal.get()), libc::SIG_IGN) };
-    if result == libc::SIG_ERR {
-        Err(errno::last())
-    } else {
-        Ok(())
-    }
+    if result == libc::SIG_ERR { Err(errno::last()) } else { Ok(()) }
 }
 
 /// `sigaction(signal, {SIG_DFL})`: gives a signal its default effect back.
 ///
-/// A process that was started with CHLD ignored cannot wait for its children: the kernel throws their
-/// status away. Fails with EINVAL for KILL and STOP. See sigaction(2), wait(2).
+/// A process that was started with CHLD ignored cannot wait for its children: the kernel throws
+/// their status away. Fails with EINVAL for KILL and STOP. See sigaction(2), wait(2).
 pub fn restore_default(signal: Signal) -> Result<(), Errno> {
     // SAFETY: SIG_DFL is no function of ours, so no code runs asynchronously.
     let result = unsafe { libc::signal(i32::from(signal.get()), libc::SIG_DFL) };
-    if result == libc::SIG_ERR {
-        Err(errno::last())
-    } else {
-        Ok(())
-    }
+    if result == libc::SIG_ERR { Err(errno::last()) } else { Ok(()) }
 }
 
 /// `kill(pid, signal)`: signals one process.
@@ -150,11 +138,7 @@ fn kill<E>(target: Result<i32, E>, signal: Signal) -> Result<(), Errno> {
     let target = target.map_err(|_| Errno(libc::ESRCH))?;
     // SAFETY: the call takes numbers only.
     let result = unsafe { libc::kill(target, i32::from(signal.get())) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(errno::last())
-    }
+    if result == 0 { Ok(()) } else { Err(errno::last()) }
 }
 
 fn set_of(signals: &[Signal]) -> libc::sigset_t {
@@ -180,10 +164,7 @@ impl AllBlocked {
     /// `rt_sigprocmask(SIG_SETMASK, all)`; raw, because the C library's function leaves two signals
     /// out.
     pub(crate) fn new() -> Self {
-        Self {
-            before: set_mask(u64::MAX),
-            _this_thread_only: std::marker::PhantomData,
-        }
+        Self { before: set_mask(u64::MAX), _this_thread_only: std::marker::PhantomData }
     }
 }
 

@@ -52,10 +52,7 @@ pub fn listen_unix(path: &Path, mode: u32) -> Result<OwnedFd, Errno> {
         }
         Some(_) => return Err(Errno(libc::EEXIST)),
     }
-    let socket = new_socket(
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-    )?;
+    let socket = new_socket(SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     bind_with_mode(&socket, path, &address, mode)?;
     listen(&socket, BACKLOG).map_err(errno::from_rustix)?;
     Ok(socket)
@@ -86,11 +83,7 @@ pub fn connect_unix(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// `getsockopt(SO_PEERCRED)`: returns who made the connection, or who listened. See unix(7).
 pub fn peer_credentials(connection: impl AsFd) -> Result<PeerCredentials, Errno> {
-    let mut found = libc::ucred {
-        pid: 0,
-        uid: u32::MAX,
-        gid: u32::MAX,
-    };
+    let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut bytes = mem::size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: `found` is valid for writing `bytes` bytes, and any bytes are a valid ucred.
     let result = unsafe {
@@ -158,10 +151,7 @@ pub(crate) fn unlink(path: &Path) -> Result<(), Errno> {
 
 /// Reports whether somebody listens: only a refused connection proves that nobody does.
 fn is_served(address: &SocketAddrUnix) -> Result<bool, Errno> {
-    let probe = new_socket(
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-    )?;
+    let probe = new_socket(SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     match connect(&probe, address) {
         Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => Ok(false),
         Ok(()) | Err(_) => Ok(true),

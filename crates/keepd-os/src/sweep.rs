@@ -41,8 +41,8 @@ pub fn processes_marked(entry: &[u8]) -> Result<Vec<Process>, Errno> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// [`processes_marked`] for many entries at once, for the costs of one; the answers are in the order of
-/// the entries.
+/// [`processes_marked`] for many entries at once, for the costs of one; the answers are in the
+/// order of the entries.
 pub fn processes_marked_each(entries: &[&[u8]]) -> Result<Vec<Vec<Process>>, Errno> {
     let mut table = HashMap::new();
     for pid in proc::all()? {
@@ -64,9 +64,7 @@ pub fn processes_marked_each(entries: &[&[u8]]) -> Result<Vec<Vec<Process>>, Err
         if marked.is_empty() {
             return Vec::new();
         }
-        let family = table
-            .iter()
-            .filter(|(pid, _)| descends(**pid, &table, &marked));
+        let family = table.iter().filter(|(pid, _)| descends(**pid, &table, &marked));
         family
             .filter_map(|(pid, stat)| hold(*pid, stat, marked.contains(pid).then_some(*entry)))
             .collect()

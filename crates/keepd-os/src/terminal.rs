@@ -32,9 +32,7 @@ pub fn foreground_lost(descriptor: impl AsFd) -> bool {
 ///
 /// SIGTTOU, which would stop a caller in the background, is blocked meanwhile. See tcsetpgrp(3).
 pub fn set_foreground(descriptor: impl AsFd, group: Pid) -> Result<(), Errno> {
-    let group = i32::try_from(group.get())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
+    let group = i32::try_from(group.get()).ok().and_then(rustix::process::Pid::from_raw);
     let group = group.ok_or(Errno::EINVAL)?;
     let _blocked = AllBlocked::new();
     rustix::termios::tcsetpgrp(descriptor, group).map_err(errno::from_rustix)

@@ -2,10 +2,7 @@
 //!
 //! These calls may ask the network (LDAP) and block for as long as it takes: call them from a
 //! thread that may wait. They do not work in a statically linked program.
-#![expect(
-    unsafe_code,
-    reason = "the user database is reached only through the C library"
-)]
+#![expect(unsafe_code, reason = "the user database is reached only through the C library")]
 
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::mem::MaybeUninit;
@@ -81,13 +78,7 @@ pub fn group(name_or_number: &str) -> Result<Option<u32>, Errno> {
         // SAFETY: `name` is a C string; entry, buffer and result are valid for writing.
         let code = unsafe {
             let (start, bytes) = (buffer.as_mut_ptr(), buffer.len());
-            libc::getgrnam_r(
-                name.as_ptr(),
-                entry.as_mut_ptr(),
-                start,
-                bytes,
-                &raw mut result,
-            )
+            libc::getgrnam_r(name.as_ptr(), entry.as_mut_ptr(), start, bytes, &raw mut result)
         };
         // SAFETY: where it is not null, the result points to `entry`, which is filled then.
         (code, unsafe { result.as_ref() }.map(|group| group.gr_gid))
@@ -122,10 +113,7 @@ pub fn groups_of(user: &User) -> Result<Vec<u32>, Errno> {
 
 fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits
-        .then(|| text.parse().ok())
-        .flatten()
-        .filter(|number| *number != NOBODY_AT_ALL)
+    digits.then(|| text.parse().ok()).flatten().filter(|number| *number != NOBODY_AT_ALL)
 }
 
 /// Asks for an entry of the user database with one of its reentrant functions.
@@ -150,13 +138,8 @@ fn look_up(
 unsafe fn user_of(entry: &libc::passwd) -> User {
     let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
     // SAFETY: by the caller's promise the members are null or C strings.
-    let (name, home, shell) = unsafe {
-        (
-            bytes_of(entry.pw_name),
-            bytes_of(entry.pw_dir),
-            bytes_of(entry.pw_shell),
-        )
-    };
+    let (name, home, shell) =
+        unsafe { (bytes_of(entry.pw_name), bytes_of(entry.pw_dir), bytes_of(entry.pw_shell)) };
     User {
         name: name.and_then(|bytes| String::from_utf8(bytes).ok()),
         uid: entry.pw_uid,

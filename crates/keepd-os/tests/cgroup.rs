@@ -11,37 +11,22 @@ use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::spawn::spawn;
 use support::{DEADLINE, Start, TestGroup, end_of, null, read_until};
 
-const KILLED: Exit = Exit::Signal {
-    signal: Signal::KILL,
-    core: false,
-};
+const KILLED: Exit = Exit::Signal { signal: Signal::KILL, core: false };
 
 #[test]
 fn groups_are_made_listed_and_removed_with_those_below() {
     let Some(TestGroup(group)) = &TestGroup::new("tree") else {
         return;
     };
-    let leaf = Group::create(group, "a")
-        .and_then(|a| Group::create(&a, "b"))
-        .unwrap();
+    let leaf = Group::create(group, "a").and_then(|a| Group::create(&a, "b")).unwrap();
     assert_eq!(leaf.path(), group.path().join("a/b"));
     assert_eq!(Group::create(group, "a").unwrap_err(), Errno(17));
-    assert_eq!(
-        Group::ensure(group, "a").unwrap().children().unwrap(),
-        ["b"]
-    );
+    assert_eq!(Group::ensure(group, "a").unwrap().children().unwrap(), ["b"]);
     for bad in ["", ".", "..", "a/b", "a\0"] {
-        assert_eq!(
-            Group::create(group, bad).unwrap_err(),
-            Errno::EINVAL,
-            "{bad:?}"
-        );
+        assert_eq!(Group::create(group, bad).unwrap_err(), Errno::EINVAL, "{bad:?}");
     }
     let events = leaf.events().unwrap();
-    Group::open(&group.path().join("a"))
-        .unwrap()
-        .remove()
-        .unwrap();
+    Group::open(&group.path().join("a")).unwrap().remove().unwrap();
     assert!(group.children().unwrap().is_empty());
     // Everything can still be asked of a group that is gone.
     assert_eq!(leaf.pids(), Ok(vec![]));
@@ -61,11 +46,7 @@ fn fifty_grandchildren_with_sessions_of_their_own_die_with_their_group() {
     let start = Start::shell(script);
     let (read, write) = rustix::pipe::pipe().unwrap();
     let null = null();
-    let request = start.request(
-        [null.as_fd(), write.as_fd(), write.as_fd()],
-        &[],
-        Some(group),
-    );
+    let request = start.request([null.as_fd(), write.as_fd(), write.as_fd()], &[], Some(group));
     let main = spawn(&request).unwrap();
     read_until(&read, &"up\n".repeat(50));
 
@@ -91,10 +72,7 @@ fn fifty_grandchildren_with_sessions_of_their_own_die_with_their_group() {
         assert!(!ready.is_empty(), "no event");
     }
     let exit = end_of(main.pid());
-    assert!(
-        exit == KILLED || matches!(exit, Exit::Signal { .. }),
-        "{exit}"
-    );
+    assert!(exit == KILLED || matches!(exit, Exit::Signal { .. }), "{exit}");
     assert_eq!(group.pids(), Ok(vec![]));
 }
 

@@ -28,10 +28,7 @@ fn news_carry_their_token_until_removed() {
     assert!(ready.is_empty(), "no interest, no news");
     drop(write);
     epoll.wait(Some(DEADLINE), &mut ready).unwrap();
-    assert!(
-        ready[0].hangup && ready[0].token == 2,
-        "hang-ups are always said"
-    );
+    assert!(ready[0].hangup && ready[0].token == 2, "hang-ups are always said");
 
     epoll.remove(&read).unwrap();
     epoll.wait(Some(Duration::ZERO), &mut ready).unwrap();

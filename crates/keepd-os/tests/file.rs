@@ -58,14 +58,8 @@ fn a_private_folder_is_ours_and_has_its_mode() {
     assert_eq!(mode(), 0o700);
 
     std::os::unix::fs::symlink(&path, folder.join("link")).unwrap();
-    assert_eq!(
-        file::create_private_dir(&folder.join("link"), 0o700),
-        Err(Errno(20))
-    );
-    assert_eq!(
-        file::create_private_dir(&folder.join("a/b"), 0o700),
-        Err(Errno::ENOENT)
-    );
+    assert_eq!(file::create_private_dir(&folder.join("link"), 0o700), Err(Errno(20)));
+    assert_eq!(file::create_private_dir(&folder.join("a/b"), 0o700), Err(Errno::ENOENT));
     if is_root("a_private_folder_is_ours_and_has_its_mode") {
         std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
         assert_eq!(file::create_private_dir(&path, 0o700), Err(Errno(1)));

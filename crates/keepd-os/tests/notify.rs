@@ -28,10 +28,7 @@ fn the_kernel_vouches_for_the_sender() {
     let mut buffer = [0; 64];
     assert_eq!(socket.receive(&mut buffer), Ok(Received::Nothing));
     sender(socket.path()).send(b"READY=1").unwrap();
-    let expected = Received::Datagram {
-        length: 7,
-        sender: process::id(),
-    };
+    let expected = Received::Datagram { length: 7, sender: process::id() };
     assert_eq!(socket.receive(&mut buffer), Ok(expected));
     assert_eq!(&buffer[..7], b"READY=1");
     assert_eq!(socket.receive(&mut buffer), Ok(Received::Nothing));
@@ -46,10 +43,7 @@ fn what_does_not_fit_is_dropped_whole() {
     sender.send(b"").unwrap();
     let mut buffer = [0; 64];
     assert_eq!(socket.receive(&mut buffer), Ok(Received::Dropped));
-    let empty = Received::Datagram {
-        length: 0,
-        sender: process::id(),
-    };
+    let empty = Received::Datagram { length: 0, sender: process::id() };
     assert_eq!(socket.receive(&mut buffer), Ok(empty));
 }
 
@@ -69,10 +63,7 @@ fn descriptors_that_come_along_are_closed() {
         drop(write);
         let mut buffer = [0; 64];
         let received = socket.receive(&mut buffer).unwrap();
-        assert!(
-            matches!(received, Received::Datagram { length: 9, .. }),
-            "{received:?}"
-        );
+        assert!(matches!(received, Received::Datagram { length: 9, .. }), "{received:?}");
         // With no copy of the write end left anywhere, the pipe has ended.
         assert_eq!(rustix::io::read(&read, &mut [0; 1]), Ok(0));
     }
@@ -88,10 +79,7 @@ fn a_stale_socket_is_replaced_and_another_file_is_not() {
     sender(&path).send(b"x").unwrap();
     let mut buffer = [0; 8];
     assert_eq!(old.receive(&mut buffer), Ok(Received::Nothing));
-    assert!(matches!(
-        new.receive(&mut buffer),
-        Ok(Received::Datagram { .. })
-    ));
+    assert!(matches!(new.receive(&mut buffer), Ok(Received::Datagram { .. })));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
     new.unlink().unwrap();
@@ -128,10 +116,7 @@ fn only_the_owner_may_send() {
             (exit, may) => assert_eq!(exit == Exit::Code(0), may),
         }
         let received = socket.receive(&mut buffer).unwrap();
-        let expected = Received::Datagram {
-            length: 7,
-            sender: pid,
-        };
+        let expected = Received::Datagram { length: 7, sender: pid };
         assert_eq!(received, if may { expected } else { Received::Nothing });
     }
 }

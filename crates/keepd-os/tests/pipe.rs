@@ -14,21 +14,14 @@ use support::{Start, end_of, is_root, null, read_until};
 fn ours_never_blocks_and_theirs_does() {
     let pipe = LogPipe::new().unwrap();
     let writer = pipe.open_writer().unwrap();
-    assert!(
-        fcntl_getfl(&pipe)
-            .unwrap()
-            .contains(OFlags::NONBLOCK | OFlags::RDWR)
-    );
+    assert!(fcntl_getfl(&pipe).unwrap().contains(OFlags::NONBLOCK | OFlags::RDWR));
     let theirs = fcntl_getfl(&writer).unwrap();
     assert!(theirs.contains(OFlags::RDWR) && !theirs.contains(OFlags::NONBLOCK));
     for descriptor in [pipe.as_fd(), writer.as_fd()] {
         let flags = rustix::io::fcntl_getfd(descriptor).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
-    assert_eq!(
-        rustix::io::read(&pipe, &mut [0; 1]),
-        Err(rustix::io::Errno::AGAIN)
-    );
+    assert_eq!(rustix::io::read(&pipe, &mut [0; 1]), Err(rustix::io::Errno::AGAIN));
     rustix::io::write(&writer, b"four").unwrap();
     assert_eq!(pipe.waiting_bytes(), Ok(4));
     drop(writer);
@@ -48,22 +41,14 @@ fn a_service_outlives_the_reader_of_its_output() {
     let child = {
         let writer = pipe.open_writer().unwrap();
         let start = Start::shell(script);
-        spawn(&start.request(
-            [wake_read.as_fd(), writer.as_fd(), writer.as_fd()],
-            &[],
-            None,
-        ))
-        .unwrap()
+        spawn(&start.request([wake_read.as_fd(), writer.as_fd(), writer.as_fd()], &[], None))
+            .unwrap()
     };
     read_until(&pipe, "first\n");
     // Nobody holds our side any more when it writes again.
     let path = format!("/proc/{}/fd/1", child.pid());
     drop(pipe);
-    let successor = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
+    let successor = std::fs::File::options().read(true).write(true).open(path).unwrap();
     rustix::io::write(&wake, b"go\n").unwrap();
     assert_eq!(end_of(child.pid()), Exit::Code(5));
     read_until(&successor, "second\nthird\n");

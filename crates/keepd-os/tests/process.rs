@@ -12,14 +12,8 @@ use support::{Start, end_of, final_report, null};
 #[test]
 fn this_process_knows_itself() {
     assert_eq!(process::id().get(), std::process::id());
-    assert_eq!(
-        process::parent_id().unwrap().get(),
-        std::os::unix::process::parent_id()
-    );
-    assert_eq!(
-        process::own_executable().unwrap(),
-        std::env::current_exe().unwrap()
-    );
+    assert_eq!(process::parent_id().unwrap().get(), std::os::unix::process::parent_id());
+    assert_eq!(process::own_executable().unwrap(), std::env::current_exe().unwrap());
     process::set_name("a name that is longer than fifteen").unwrap();
     let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
     assert_eq!(name, "a name that is \n");
@@ -46,13 +40,7 @@ fn ends_of_the_standard_library_are_translated() {
     let exit = |raw| process::exit_of(ExitStatus::from_raw(raw));
     assert_eq!(exit(42 << 8), Exit::Code(42));
     let signal = Signal::new(11).unwrap();
-    assert_eq!(
-        exit(11),
-        Exit::Signal {
-            signal,
-            core: false
-        }
-    );
+    assert_eq!(exit(11), Exit::Signal { signal, core: false });
     assert_eq!(exit(11 | 0x80), Exit::Signal { signal, core: true });
 }
 

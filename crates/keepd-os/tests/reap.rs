@@ -14,23 +14,12 @@ fn an_end_is_seen_until_it_is_consumed() {
     assert_eq!(reap::peek(), Ok(None), "none has ended");
     signals::send(running.pid(), Signal::KILL).unwrap();
     await_end(running.pid());
-    let killed = Exit::Signal {
-        signal: Signal::KILL,
-        core: false,
-    };
+    let killed = Exit::Signal { signal: Signal::KILL, core: false };
     assert_eq!(reap::peek(), Ok(Some((running.pid(), killed))));
-    assert_eq!(
-        reap::peek(),
-        Ok(Some((running.pid(), killed))),
-        "still there"
-    );
+    assert_eq!(reap::peek(), Ok(Some((running.pid(), killed))), "still there");
     assert_eq!(reap::consume(running.pid()), Ok(()));
     assert_eq!(reap::peek(), Ok(None));
-    assert_eq!(
-        reap::consume(running.pid()),
-        Err(Errno(10)),
-        "no child any more"
-    );
+    assert_eq!(reap::consume(running.pid()), Err(Errno(10)), "no child any more");
 
     // An orphan comes to the subreaper, with its status.
     process::become_subreaper().unwrap();

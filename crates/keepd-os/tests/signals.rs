@@ -19,11 +19,7 @@ fn signals_are_read_and_counted() {
     await_readable(&reader);
     let mut found = reader.read().unwrap();
     found.sort();
-    assert_eq!(
-        found,
-        [(Signal::USR1, 1), (realtime, 2)],
-        "standard signals coalesce"
-    );
+    assert_eq!(found, [(Signal::USR1, 1), (realtime, 2)], "standard signals coalesce");
     assert_eq!(reader.read(), Ok(vec![]));
     assert_eq!(signals::ignore(Signal::KILL), Err(Errno::EINVAL));
 }
@@ -36,10 +32,7 @@ fn raise(signal: Signal) {
 
 #[test]
 fn children_and_groups_are_signalled() {
-    let killed = |signal| Exit::Signal {
-        signal,
-        core: false,
-    };
+    let killed = |signal| Exit::Signal { signal, core: false };
     let mut one = Start::new(&["sleep", "1000"]).start();
     final_report(&mut one);
     signals::send(one.pid(), Signal::TERM).unwrap();
@@ -49,11 +42,7 @@ fn children_and_groups_are_signalled() {
     final_report(&mut leader);
     signals::send_group(leader.pid(), Signal::HUP).unwrap();
     let first = Pid::new(1).unwrap();
-    assert_eq!(
-        signals::send_group(first, Signal::CONT),
-        Err(Errno(3)),
-        "never everybody"
-    );
+    assert_eq!(signals::send_group(first, Signal::CONT), Err(Errno(3)), "never everybody");
     assert_eq!(end_of(leader.pid()), killed(Signal::HUP));
 
     let mut third = Start::new(&["sleep", "1000"]).start();

@@ -19,15 +19,9 @@ fn peers_are_known() {
     for side in [&client, &server] {
         let peer = socket::peer_credentials(side).unwrap();
         assert_eq!(peer.pid, Some(process::id()));
-        assert_eq!(
-            (peer.uid, peer.gid),
-            (process::effective_uid(), process::effective_gid())
-        );
+        assert_eq!((peer.uid, peer.gid), (process::effective_uid(), process::effective_gid()));
     }
-    assert_eq!(
-        rustix::io::read(&server, &mut [0; 1]),
-        Err(rustix::io::Errno::AGAIN)
-    );
+    assert_eq!(rustix::io::read(&server, &mut [0; 1]), Err(rustix::io::Errno::AGAIN));
     rustix::io::write(&client, b"x").unwrap();
     await_readable(&server);
     assert_eq!(rustix::io::read(&server, &mut [0; 1]), Ok(1));
@@ -49,10 +43,7 @@ fn only_a_stale_socket_is_replaced() {
     std::fs::write(folder.join("file"), "precious").unwrap();
     std::os::unix::fs::symlink(&path, folder.join("link")).unwrap();
     for other in ["file", "link"] {
-        assert_eq!(
-            socket::listen_unix(&folder.join(other), 0o600).unwrap_err(),
-            Errno(17)
-        );
+        assert_eq!(socket::listen_unix(&folder.join(other), 0o600).unwrap_err(), Errno(17));
     }
 }
 
@@ -63,10 +54,7 @@ fn the_longest_path_has_107_bytes() {
     let fits = folder.join(&"x".repeat(room));
     let too_long = folder.join(&"x".repeat(room + 1));
     assert!(socket::listen_unix(&fits, 0o600).is_ok());
-    assert_eq!(
-        socket::listen_unix(&too_long, 0o600).unwrap_err(),
-        Errno(36)
-    );
+    assert_eq!(socket::listen_unix(&too_long, 0o600).unwrap_err(), Errno(36));
     assert_eq!(socket::connect_unix(&too_long).unwrap_err(), Errno(36));
 }
 

@@ -45,10 +45,7 @@ fn a_program_that_may_not_be_executed_is_remembered_over_missing_ones() {
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder.join("text"), executable).unwrap();
     let text = folder.join("text").display().to_string();
-    assert_eq!(
-        Start::new(&[&text]).run().0,
-        failed(SpawnStep::Exec, Errno(8))
-    );
+    assert_eq!(Start::new(&[&text]).run().0, failed(SpawnStep::Exec, Errno(8)));
 }
 
 #[test]
@@ -71,33 +68,18 @@ fn a_missing_directory_is_reported() {
 fn strings_that_execve_cannot_carry_are_refused_before_there_is_a_child() {
     let null = null();
     let standard = [null.as_fd(); 3];
-    let refused = SpawnFailure {
-        step: SpawnStep::Prepare,
-        errno: Errno::EINVAL,
-    };
+    let refused = SpawnFailure { step: SpawnStep::Prepare, errno: Errno::EINVAL };
     let mut with_nul = Start::new(&["true", "a\0b"]);
-    assert_eq!(
-        spawn(&with_nul.request(standard, &[], None)).unwrap_err(),
-        refused
-    );
+    assert_eq!(spawn(&with_nul.request(standard, &[], None)).unwrap_err(), refused);
     with_nul.arguments.pop();
     with_nul.environment.push(b"A=\0".to_vec());
-    assert_eq!(
-        spawn(&with_nul.request(standard, &[], None)).unwrap_err(),
-        refused
-    );
+    assert_eq!(spawn(&with_nul.request(standard, &[], None)).unwrap_err(), refused);
     let empty = Start::new(&[]);
-    assert_eq!(
-        spawn(&empty.request(standard, &[], None)).unwrap_err(),
-        refused
-    );
+    assert_eq!(spawn(&empty.request(standard, &[], None)).unwrap_err(), refused);
     let start = Start::new(&["true"]);
     for targets in [[5, 5], [2, 4], [-1, 4]] {
         let extra = targets.map(|target| (null.as_fd(), target));
-        assert_eq!(
-            spawn(&start.request(standard, &extra, None)).unwrap_err(),
-            refused
-        );
+        assert_eq!(spawn(&start.request(standard, &extra, None)).unwrap_err(), refused);
     }
 }
 
@@ -131,15 +113,8 @@ fn descriptors_may_swap_their_numbers() {
     let open = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
     let (first, second) = (open("first"), open("second"));
     // Each one wants the number that the other one has.
-    let extra = [
-        (first.as_fd(), second.as_raw_fd()),
-        (second.as_fd(), first.as_raw_fd()),
-    ];
-    let script = format!(
-        "echo 2 >&{}; echo 1 >&{}",
-        first.as_raw_fd(),
-        second.as_raw_fd()
-    );
+    let extra = [(first.as_fd(), second.as_raw_fd()), (second.as_fd(), first.as_raw_fd())];
+    let script = format!("echo 2 >&{}; echo 1 >&{}", first.as_raw_fd(), second.as_raw_fd());
     let shell = Start::new(&["/bin/bash", "-c", &script]);
     assert_eq!(shell.run_with(&extra).2, Exit::Code(0));
     assert_eq!(std::fs::read(folder.join("first")).unwrap(), b"1\n");
@@ -152,11 +127,7 @@ fn standard_descriptors_may_be_the_callers_own_in_any_order() {
     let stdout = rustix::stdio::stdout();
     let stderr = rustix::stdio::stderr();
     let start = Start::shell("test -e /proc/self/fd/0 -a -e /proc/self/fd/1 -a -e /proc/self/fd/2");
-    for standard in [
-        [stderr, stdin, stdout],
-        [stdin, stdout, stderr],
-        [stdout; 3],
-    ] {
+    for standard in [[stderr, stdin, stdout], [stdin, stdout, stderr], [stdout; 3]] {
         let mut spawned = spawn(&start.request(standard, &[], None)).unwrap();
         assert_eq!(final_report(&mut spawned), Report::Executed);
         assert_eq!(end_of(spawned.pid()), Exit::Code(0));
@@ -203,15 +174,9 @@ fn no_signal_is_blocked_ignored_or_handled() {
     signals::ignore(Signal::new(40).unwrap()).unwrap();
     signals::block(&[Signal::USR2]).unwrap();
     let (_, output, _) = Start::new(&["sed", "-n", "/^Sig[BIC]/p", "/proc/self/status"]).run();
-    let masks: Vec<_> = output
-        .lines()
-        .filter_map(|line| line.split_once(":\t"))
-        .collect();
+    let masks: Vec<_> = output.lines().filter_map(|line| line.split_once(":\t")).collect();
     let none = "0000000000000000";
-    assert_eq!(
-        masks,
-        [("SigBlk", none), ("SigIgn", none), ("SigCgt", none)]
-    );
+    assert_eq!(masks, [("SigBlk", none), ("SigIgn", none), ("SigCgt", none)]);
 }
 
 #[test]
@@ -280,22 +245,14 @@ fn a_spawn_into_a_frozen_group_stalls_nobody() {
     };
     std::fs::write(group.0.path().join("cgroup.freeze"), "1").unwrap();
     // More than there are sets of slots.
-    let mut stalled: Vec<_> = (0..20)
-        .map(|_| Start::new(&["true"]).start_in(Some(&group.0)))
-        .collect();
-    assert!(
-        stalled
-            .iter_mut()
-            .all(|spawned| spawned.report() == Report::Pending)
-    );
+    let mut stalled: Vec<_> =
+        (0..20).map(|_| Start::new(&["true"]).start_in(Some(&group.0))).collect();
+    assert!(stalled.iter_mut().all(|spawned| spawned.report() == Report::Pending));
     assert_eq!(Start::new(&["true"]).run().2, Exit::Code(0));
     group.0.kill().unwrap();
     let mut shared = 0;
     for mut spawned in stalled {
-        let exit = Exit::Signal {
-            signal: Signal::KILL,
-            core: false,
-        };
+        let exit = Exit::Signal { signal: Signal::KILL, core: false };
         assert_eq!(end_of(spawned.pid()), exit);
         match spawned.report() {
             // Its pipe ended without a word; that it never executed shows only in its exit.
@@ -307,10 +264,7 @@ fn a_spawn_into_a_frozen_group_stalls_nobody() {
         }
     }
     let slots = env!("CARGO_CRATE_NAME").ends_with("slots");
-    assert!(
-        if slots { shared >= 1 } else { shared == 0 },
-        "{shared} shared"
-    );
+    assert!(if slots { shared >= 1 } else { shared == 0 }, "{shared} shared");
     // The sets of the dead are free again.
     assert_eq!(Start::new(&["true"]).run().2, Exit::Code(0));
 }

@@ -17,10 +17,7 @@ fn root_is_known_by_name_and_number() {
 #[test]
 fn a_number_needs_no_entry_and_a_name_does() {
     let nobody = users::user("987654321").unwrap().unwrap();
-    assert_eq!(
-        (nobody.uid, nobody.gid, nobody.name.as_deref()),
-        (987_654_321, None, None)
-    );
+    assert_eq!((nobody.uid, nobody.gid, nobody.name.as_deref()), (987_654_321, None, None));
     assert_eq!(users::groups_of(&nobody), Ok(vec![]));
     assert_eq!(users::group("987654321"), Ok(Some(987_654_321)));
     for unknown in ["no-such-user", "", "-1", "4294967295", "a\0b"] {

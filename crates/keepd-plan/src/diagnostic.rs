@@ -55,11 +55,7 @@ impl Collector {
             self.dropped += 1;
             return;
         }
-        self.errors.push(Diagnostic {
-            origin,
-            message,
-            hint,
-        });
+        self.errors.push(Diagnostic { origin, message, hint });
     }
 
     /// Notes a warning.
@@ -104,9 +100,7 @@ fn sort(diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.sort_by(|left, right| {
         let key =
             |diagnostic: &Diagnostic| (diagnostic.origin.is_none(), diagnostic.origin.clone());
-        key(left)
-            .cmp(&key(right))
-            .then_with(|| left.message.cmp(&right.message))
+        key(left).cmp(&key(right)).then_with(|| left.message.cmp(&right.message))
     });
     diagnostics.dedup();
 }
@@ -124,11 +118,7 @@ mod tests {
     use super::*;
 
     fn origin(line: u32, column: u32) -> Option<Origin> {
-        Some(Origin {
-            file: "keepd.toml".into(),
-            line,
-            column,
-        })
+        Some(Origin { file: "keepd.toml".into(), line, column })
     }
 
     #[test]
@@ -145,10 +135,7 @@ mod tests {
         );
         diagnostic.origin = None;
         diagnostic.hint = None;
-        assert_eq!(
-            diagnostic.to_string(),
-            "cannot use key \"depends-on\" in service \"web\""
-        );
+        assert_eq!(diagnostic.to_string(), "cannot use key \"depends-on\" in service \"web\"");
     }
 
     #[test]
@@ -181,9 +168,6 @@ mod tests {
     #[test]
     fn quoted_text_is_cut_and_free_of_control_characters() {
         assert_eq!(quoted("a\u{1b}[2J"), "\"a\\u{1b}[2J\"");
-        assert_eq!(
-            quoted(&"é".repeat(81)),
-            format!("\"{}\"...", "é".repeat(80))
-        );
+        assert_eq!(quoted(&"é".repeat(81)), format!("\"{}\"...", "é".repeat(80)));
     }
 }

@@ -59,11 +59,7 @@ impl<'s> Document<'s> {
                 let (message, hint) = places.duplicate(&span);
                 collector.error(origin, message, hint);
             } else {
-                collector.error(
-                    origin,
-                    format!("cannot parse TOML: {}", error.message()),
-                    None,
-                );
+                collector.error(origin, format!("cannot parse TOML: {}", error.message()), None);
             }
         }
         Some(Self {
@@ -79,13 +75,8 @@ impl<'s> Document<'s> {
     /// put in for one that is missing. The syntax error has been noted already.
     pub(crate) fn is_unreadable(&self, value: &Spanned<DeValue<'_>>) -> bool {
         let span = value.span();
-        let next = self
-            .error_offsets
-            .partition_point(|offset| *offset < span.start);
-        let is_hit = self
-            .error_offsets
-            .get(next)
-            .is_some_and(|offset| *offset <= span.end);
+        let next = self.error_offsets.partition_point(|offset| *offset < span.start);
+        let is_hit = self.error_offsets.get(next).is_some_and(|offset| *offset <= span.end);
         // A table is taken apart, so that what is sound in it is still looked at.
         span == (0..0) || (is_hit && !value.get_ref().is_table())
     }
@@ -130,11 +121,7 @@ impl<'s> Places<'s> {
             total += char_count(block);
             chars_before_block.push(total);
         }
-        Self {
-            source,
-            line_starts: line_starts.collect(),
-            chars_before_block,
-        }
+        Self { source, line_starts: line_starts.collect(), chars_before_block }
     }
 
     fn origin(&self, offset: usize) -> Origin {
@@ -157,10 +144,7 @@ impl<'s> Places<'s> {
 
     /// Returns message and hint for a key or table that stands a second time at `span`.
     fn duplicate(&self, span: &Range<usize>) -> (String, Option<String>) {
-        let index = self
-            .line_starts
-            .partition_point(|start| *start <= span.start)
-            - 1;
+        let index = self.line_starts.partition_point(|start| *start <= span.start) - 1;
         let line = self.line(index);
         let hint = |first: Option<Origin>| {
             first.map(|origin| format!("it stands for the first time at {origin}"))
@@ -173,10 +157,8 @@ impl<'s> Places<'s> {
         }
         let key = self.source.text.get(span.clone()).unwrap_or_default();
         let written = key_of(line);
-        let table_start = (0..index)
-            .rev()
-            .find(|earlier| header(self.line(*earlier)).is_some())
-            .unwrap_or(0);
+        let table_start =
+            (0..index).rev().find(|earlier| header(self.line(*earlier)).is_some()).unwrap_or(0);
         let first = (table_start..index).find(|earlier| key_of(self.line(*earlier)) == written);
         let origin = first.filter(|_| written.is_some()).map(|earlier| {
             let line = self.line(earlier);
@@ -189,10 +171,7 @@ impl<'s> Places<'s> {
     fn line(&self, index: usize) -> &'s str {
         let text = &self.source.text;
         let start = self.line_starts[index];
-        let end = self
-            .line_starts
-            .get(index + 1)
-            .map_or(text.len(), |next| next - 1);
+        let end = self.line_starts.get(index + 1).map_or(text.len(), |next| next - 1);
         &text[start..end]
     }
 }
@@ -226,11 +205,7 @@ mod tests {
     }
 
     fn source(text: &str) -> Source {
-        Source {
-            file: "k.toml".into(),
-            directory: "/d".into(),
-            text: text.into(),
-        }
+        Source { file: "k.toml".into(), directory: "/d".into(), text: text.into() }
     }
 
     #[test]
@@ -298,10 +273,7 @@ mod tests {
                  at k.toml:1:1",
             ]
         );
-        assert_eq!(
-            errors("a = { b = 1, b = 2 }"),
-            ["k.toml:1:14: cannot use key \"b\" twice"]
-        );
+        assert_eq!(errors("a = { b = 1, b = 2 }"), ["k.toml:1:14: cannot use key \"b\" twice"]);
     }
 
     #[test]

@@ -4,13 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 /// Units in milliseconds, from the largest to the smallest.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 24 * 60 * 60 * 1000),
-    ("h", 60 * 60 * 1000),
-    ("m", 60 * 1000),
-    ("s", 1000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] =
+    [("d", 24 * 60 * 60 * 1000), ("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000), ("ms", 1)];
 
 /// A hundred years: longer than anything waits, and far from where arithmetic on clocks ends.
 const DURATION_MS_MAX: u64 = 36_500 * 24 * 60 * 60 * 1000;
@@ -51,10 +46,9 @@ impl fmt::Display for DurationError {
                 formatter,
                 "{found:?} is no unit; units are \"ms\", \"s\", \"m\", \"h\" and \"d\""
             ),
-            Self::Order => write!(
-                formatter,
-                "units go from the largest to the smallest, each once"
-            ),
+            Self::Order => {
+                write!(formatter, "units go from the largest to the smallest, each once")
+            }
             Self::TooLong => write!(formatter, "a duration is at most \"36500d\""),
         }
     }
@@ -91,35 +85,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let mut total_ms: u64 = 0;
     let mut units_left = &UNITS[..];
     while !rest.is_empty() {
-        let unit_start = rest
-            .find(|found: char| !found.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let unit_start = rest.find(|found: char| !found.is_ascii_digit()).unwrap_or(rest.len());
         let (digits, after) = rest.split_at(unit_start);
         if digits.is_empty() {
             return Err(DurationError::Number);
         }
-        let unit_end = after
-            .find(|found: char| !found.is_ascii_alphabetic())
-            .unwrap_or(after.len());
+        let unit_end =
+            after.find(|found: char| !found.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_end);
         if unit.is_empty() {
             return Err(if digits == text {
-                DurationError::Bare {
-                    number: text.chars().take(16).collect(),
-                }
+                DurationError::Bare { number: text.chars().take(16).collect() }
             } else {
                 DurationError::Number
             });
         }
         if !UNITS.iter().any(|(known, _)| *known == unit) {
-            return Err(DurationError::Unit {
-                found: unit.chars().take(16).collect(),
-            });
+            return Err(DurationError::Unit { found: unit.chars().take(16).collect() });
         }
-        let index = units_left
-            .iter()
-            .position(|(known, _)| *known == unit)
-            .ok_or(DurationError::Order)?;
+        let index =
+            units_left.iter().position(|(known, _)| *known == unit).ok_or(DurationError::Order)?;
         let unit_ms = units_left[index].1;
         units_left = &units_left[index + 1..];
         total_ms = digits
@@ -168,22 +153,14 @@ mod tests {
             ("1d1h1m1s1ms", 90_061_001),
             ("36500d", DURATION_MS_MAX),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(ms)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
     }
 
     #[test]
     fn everything_else_is_refused_with_a_reason() {
-        let bare = DurationError::Bare {
-            number: "10".into(),
-        };
-        let unit = |found: &str| DurationError::Unit {
-            found: found.into(),
-        };
+        let bare = DurationError::Bare { number: "10".into() };
+        let unit = |found: &str| DurationError::Unit { found: found.into() };
         for (text, error) in [
             ("", DurationError::Empty),
             ("10", bare),

@@ -107,11 +107,7 @@ fn read_edge<'d>(
         let full = format!("depends_on.{name}.{}", key.get_ref());
         let (reason, hint) = match schema::status(Section::Edge, key.get_ref()) {
             Status::Built(ours) => {
-                let entry = Entry {
-                    key_start: key.span().start,
-                    value,
-                    ..field.entry
-                };
+                let entry = Entry { key_start: key.span().start, value, ..field.entry };
                 for row in ROWS.iter().filter(|row| row.doc.key == ours) {
                     field.inside(&full, entry, |field| (row.read)(edge, field));
                 }
@@ -180,11 +176,7 @@ impl Services<'_> {
         );
         let others = self.declared.keys().map(String::as_str);
         let others = others.filter(|other| *other != draft.spec.name.as_str());
-        let found = if collector.is_crowded() {
-            None
-        } else {
-            nearest(name, others)
-        };
+        let found = if collector.is_crowded() { None } else { nearest(name, others) };
         let hint = found.map(|other| format!("the nearest service is {}", quoted(other)));
         collector.error(Some(edge.origin.clone()), message, hint);
     }
@@ -192,9 +184,7 @@ impl Services<'_> {
 
 /// Notes an edge that waits for the end of a service that never ends for good.
 fn refuse_endless(draft: &Draft, other: &Draft, edge: &EdgeDraft, collector: &mut Collector) {
-    let is_unclear = ["kind", "restart"]
-        .iter()
-        .any(|key| other.broken.contains(key));
+    let is_unclear = ["kind", "restart"].iter().any(|key| other.broken.contains(key));
     match other.spec.restart {
         RestartPolicy::Always if !is_unclear => {
             let name = other.spec.name.as_str();
@@ -203,10 +193,8 @@ fn refuse_endless(draft: &Draft, other: &Draft, edge: &EdgeDraft, collector: &mu
                 quoted(draft.spec.name.as_str()),
                 quoted(name)
             );
-            let hint = format!(
-                "write until = \"ready\", or give {} kind = \"oneshot\"",
-                quoted(name)
-            );
+            let hint =
+                format!("write until = \"ready\", or give {} kind = \"oneshot\"", quoted(name));
             let origin = edge.until_origin.as_ref().unwrap_or(&edge.origin);
             collector.error(Some(origin.clone()), message, Some(hint));
         }

@@ -81,13 +81,7 @@ impl<'f, 'd> Field<'f, 'd> {
         entry: Entry<'d>,
         collector: &'f mut Collector,
     ) -> Self {
-        Self {
-            key,
-            place,
-            entry,
-            collector,
-            has_failed: false,
-        }
+        Self { key, place, entry, collector, has_failed: false }
     }
 
     /// Reports whether something was wrong with it.
@@ -238,10 +232,7 @@ impl<'f, 'd> Field<'f, 'd> {
     pub(crate) fn duration_above_zero(&mut self) -> Option<Duration> {
         let duration = self.duration()?;
         if duration.is_zero() {
-            self.refuse(
-                "it must be longer than nothing",
-                Some("the shortest is \"1ms\"".into()),
-            );
+            self.refuse("it must be longer than nothing", Some("the shortest is \"1ms\"".into()));
             return None;
         }
         Some(duration)
@@ -297,9 +288,9 @@ impl<'f, 'd> Field<'f, 'd> {
     pub(crate) fn signal(&mut self) -> Option<Signal> {
         let value = self.entry.value;
         let signal = match value.get_ref() {
-            DeValue::Integer(_) => integer(value)
-                .and_then(|number| u8::try_from(number).ok())
-                .and_then(Signal::new),
+            DeValue::Integer(_) => {
+                integer(value).and_then(|number| u8::try_from(number).ok()).and_then(Signal::new)
+            }
             DeValue::String(text) => Signal::parse(text).ok(),
             DeValue::Float(_)
             | DeValue::Boolean(_)
@@ -361,12 +352,7 @@ impl<'f, 'd> Field<'f, 'd> {
         }
         if text == "~" || text.starts_with("~/") {
             let hint = format!("write {}", quoted(&text.replacen('~', "${HOME}", 1)));
-            self.refuse_part(
-                part,
-                None,
-                "\"~\" means something to a shell only",
-                Some(hint),
-            );
+            self.refuse_part(part, None, "\"~\" means something to a shell only", Some(hint));
             return None;
         }
         let template = self.template_of(part, text)?;

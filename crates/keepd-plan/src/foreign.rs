@@ -188,9 +188,7 @@ pub(crate) fn key(section: Section, key: &str) -> Option<&'static str> {
 /// Returns the word of keepd for a foreign value of this key.
 pub(crate) fn value(key: &str, value: &str) -> Option<&'static str> {
     let value = folded(value);
-    let found = VALUES
-        .iter()
-        .find(|(of, foreign, _)| *of == key && *foreign == value);
+    let found = VALUES.iter().find(|(of, foreign, _)| *of == key && *foreign == value);
     found.map(|(_, _, ours)| *ours)
 }
 
@@ -209,16 +207,8 @@ mod tests {
         ] {
             for (foreign, ours) in table {
                 assert_eq!(*foreign, folded(foreign), "written as it is compared");
-                assert_ne!(
-                    status(section, ours),
-                    Status::Unknown,
-                    "{foreign} -> {ours}"
-                );
-                assert_eq!(
-                    status(section, foreign),
-                    Status::Unknown,
-                    "{foreign} is our own"
-                );
+                assert_ne!(status(section, ours), Status::Unknown, "{foreign} -> {ours}");
+                assert_eq!(status(section, foreign), Status::Unknown, "{foreign} is our own");
             }
         }
     }

@@ -57,10 +57,8 @@ pub struct Loaded {
 /// is counted.
 pub fn load(sources: &[Source], context: &Context) -> Result<Loaded, Vec<Diagnostic>> {
     let mut collector = Collector::default();
-    let documents: Vec<Document<'_>> = sources
-        .iter()
-        .filter_map(|source| Document::parse(source, &mut collector))
-        .collect();
+    let documents: Vec<Document<'_>> =
+        sources.iter().filter_map(|source| Document::parse(source, &mut collector)).collect();
     let is_complete =
         documents.len() == sources.len() && documents.iter().all(|document| document.is_complete);
     let mut loader = Loader {
@@ -76,10 +74,7 @@ pub fn load(sources: &[Source], context: &Context) -> Result<Loaded, Vec<Diagnos
         loader.read_top(document);
     }
     let plan = loader.plan();
-    loader
-        .collector
-        .finish()
-        .map(|warnings| Loaded { plan, warnings })
+    loader.collector.finish().map(|warnings| Loaded { plan, warnings })
 }
 
 /// Everything the files say, while they are read.
@@ -110,12 +105,7 @@ impl<'d> Loader<'d> {
         section: Section,
         place: Place<'static>,
     ) -> Reader<'_, 'd> {
-        Reader {
-            document,
-            section,
-            place,
-            collector: &mut self.collector,
-        }
+        Reader { document, section, place, collector: &mut self.collector }
     }
 
     fn read_top(&mut self, document: &'d Document<'d>) {
@@ -128,8 +118,7 @@ impl<'d> Loader<'d> {
                 Status::Built("version") => self.check_version(document, key, value),
                 Status::Built("keepd") => {
                     let entries = self.table(document, Section::Keepd, Place::Keepd, value, name);
-                    self.manager
-                        .merge(entries, Place::Keepd, &mut self.collector);
+                    self.manager.merge(entries, Place::Keepd, &mut self.collector);
                 }
                 Status::Built("defaults") => {
                     let place = Place::Defaults;
@@ -160,9 +149,7 @@ impl<'d> Loader<'d> {
         value: &'d Value<'d>,
         name: &str,
     ) -> Entries<'d> {
-        let table = self
-            .reader(document, section, Place::Top)
-            .table(value, name);
+        let table = self.reader(document, section, Place::Top).table(value, name);
         let mut reader = self.reader(document, section, place);
         table.map(|table| reader.entries(table)).unwrap_or_default()
     }
@@ -173,12 +160,7 @@ impl<'d> Loader<'d> {
         key: &Spanned<DeString<'d>>,
         value: &'d Value<'d>,
     ) {
-        let entry = Entry {
-            document,
-            key_start: key.span().start,
-            value,
-            is_inherited: false,
-        };
+        let entry = Entry { document, key_start: key.span().start, value, is_inherited: false };
         let mut field = Field::new("version", Place::Top, entry, &mut self.collector);
         if integer(value) != Some(VERSION) {
             let hint = Some(format!("write version = {VERSION}"));
@@ -208,10 +190,8 @@ impl<'d> Loader<'d> {
             self.declared.insert(name.to_owned(), origin.clone());
             let Some(table) = value.get_ref().as_table() else {
                 let shown = shown(value.get_ref());
-                let message = format!(
-                    "cannot use {shown} for service {}: it takes a table",
-                    quoted(name)
-                );
+                let message =
+                    format!("cannot use {shown} for service {}: it takes a table", quoted(name));
                 let origin = document.origin(value.span().start);
                 self.collector.error(Some(origin), message, None);
                 continue;
@@ -237,12 +217,7 @@ impl<'d> Loader<'d> {
         let entries = reader.entries(table);
         let reason = match ServiceName::new(text) {
             Ok(name) if name.instance().is_none() => {
-                self.services.push(Declaration {
-                    name,
-                    document,
-                    origin,
-                    entries,
-                });
+                self.services.push(Declaration { name, document, origin, entries });
                 return;
             }
             Ok(_) => "\"@\" marks an instance, which is not supported by this version".to_owned(),
@@ -257,13 +232,9 @@ impl<'d> Loader<'d> {
         let manager = manager::read(&self.manager, &mut self.collector);
         let declarations = std::mem::take(&mut self.services);
         if declarations.len() > SERVICES_MAX {
-            let message = format!(
-                "cannot load {} services: the limit is {SERVICES_MAX}",
-                declarations.len()
-            );
-            let origin = declarations
-                .get(SERVICES_MAX)
-                .map(|service| service.origin.clone());
+            let message =
+                format!("cannot load {} services: the limit is {SERVICES_MAX}", declarations.len());
+            let origin = declarations.get(SERVICES_MAX).map(|service| service.origin.clone());
             self.collector.error(origin, message, None);
             return Plan::default();
         }
@@ -318,15 +289,10 @@ impl<'d> Loader<'d> {
         &mut self,
         drafts: BTreeMap<ServiceName, Draft>,
     ) -> BTreeMap<ServiceName, Arc<ServiceSpec>> {
-        let services = Services {
-            declared: &self.declared,
-            drafts: &drafts,
-            is_complete: self.is_complete,
-        };
-        let edges: Vec<_> = drafts
-            .values()
-            .map(|draft| services.resolve(draft, &mut self.collector))
-            .collect();
+        let services =
+            Services { declared: &self.declared, drafts: &drafts, is_complete: self.is_complete };
+        let edges: Vec<_> =
+            drafts.values().map(|draft| services.resolve(draft, &mut self.collector)).collect();
         let finished = drafts.into_iter().zip(edges).map(|((name, draft), edges)| {
             let mut spec = draft.spec;
             spec.depends_on = edges;

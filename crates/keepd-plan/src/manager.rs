@@ -29,7 +29,7 @@ pub(crate) static ROWS: &[Row<ManagerSpec>] = &[
     row(
         ("log_format", "text, json", "\"text\""),
         "form of keepd's own messages",
-        Apply::Live,
+        Apply::NextStart,
         |manager, field| {
             let format = field.word(&["text", "json"], |word| word);
             put(&mut manager.log_json, format.map(|word| word == "json"));
@@ -57,7 +57,7 @@ pub(crate) static ROWS: &[Row<ManagerSpec>] = &[
         ("echo", "auto, off, text, json", "\"auto\""),
         "copies lines of services to keepd's standard output; auto: text in up and as PID 1, else \
          off",
-        Apply::Live,
+        Apply::NextStart,
         |manager, field| put(&mut manager.echo, field.word(Echo::ALL, Echo::word)),
     ),
     row(
@@ -65,10 +65,7 @@ pub(crate) static ROWS: &[Row<ManagerSpec>] = &[
         "when keepd ends by itself; auto: idle in a foreground up, else never",
         Apply::Live,
         |manager, field| {
-            put(
-                &mut manager.exit_when,
-                field.word(ExitWhen::ALL, ExitWhen::word),
-            );
+            put(&mut manager.exit_when, field.word(ExitWhen::ALL, ExitWhen::word));
         },
     ),
     row(
@@ -85,14 +82,7 @@ const fn row(
     apply: Apply,
     read: fn(&mut ManagerSpec, &mut Field<'_, '_>),
 ) -> Row<ManagerSpec> {
-    let doc = KeyDoc {
-        section: Section::Keepd,
-        key,
-        value,
-        default,
-        meaning,
-        apply: Some(apply),
-    };
+    let doc = KeyDoc { section: Section::Keepd, key, value, default, meaning, apply: Some(apply) };
     Row { doc, read }
 }
 

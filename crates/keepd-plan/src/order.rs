@@ -23,11 +23,8 @@ pub fn start_order(plan: &Plan) -> Vec<ServiceName> {
             dependents.entry(dependency).or_default().push(name);
         }
     }
-    let mut free: BTreeSet<&ServiceName> = missing
-        .iter()
-        .filter(|(_, count)| **count == 0)
-        .map(|(name, _)| *name)
-        .collect();
+    let mut free: BTreeSet<&ServiceName> =
+        missing.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
     let mut order = Vec::with_capacity(plan.services.len());
     while let Some(name) = free.pop_first() {
         order.push(name.clone());

@@ -63,40 +63,18 @@ const fn top(
     default: &'static str,
     meaning: &'static str,
 ) -> KeyDoc {
-    KeyDoc {
-        section: Section::Top,
-        key,
-        value,
-        default,
-        meaning,
-        apply: None,
-    }
+    KeyDoc { section: Section::Top, key, value, default, meaning, apply: None }
 }
 
 /// Documented keys that this version refuses. A table stands for all its keys.
 const UNBUILT: &[(Section, &[&str])] = &[
     (
         Section::Top,
-        &[
-            "access",
-            "cluster",
-            "gateway",
-            "include",
-            "log_targets",
-            "metrics",
-            "notify",
-        ],
+        &["access", "cluster", "gateway", "include", "log_targets", "metrics", "notify"],
     ),
     (
         Section::Keepd,
-        &[
-            "apply_on_change",
-            "history",
-            "log_quota",
-            "max_starting",
-            "socket_group",
-            "socket_mode",
-        ],
+        &["apply_on_change", "history", "log_quota", "max_starting", "socket_group", "socket_mode"],
     ),
     (
         Section::Service,
@@ -197,9 +175,7 @@ fn unbuilt(section: Section) -> impl Iterator<Item = &'static str> {
 
 /// Returns every documented key of a table, and the tables in it.
 fn documented(section: Section) -> impl Iterator<Item = &'static str> {
-    let groups = GROUPS
-        .into_iter()
-        .filter(move |_| section == Section::Service);
+    let groups = GROUPS.into_iter().filter(move |_| section == Section::Service);
     built(section).chain(unbuilt(section)).chain(groups)
 }
 
@@ -251,11 +227,7 @@ pub(crate) fn guess(section: Section, key: &str) -> Guess {
         Status::Unbuilt(_) | Status::Unknown => (None, ", which is not supported by this version"),
     };
     let same = found.is_some_and(|(_, same)| same);
-    Guess {
-        hint: Some(format!("{word} \"{ours}\"{suffix}")),
-        same: meant.filter(|_| same),
-        meant,
-    }
+    Guess { hint: Some(format!("{word} \"{ours}\"{suffix}")), same: meant.filter(|_| same), meant }
 }
 
 /// Returns the documented key that an unknown one is without doubt, and whether only its spelling
@@ -309,23 +281,14 @@ mod tests {
         assert_eq!(hint(service, "autostart"), "the key is \"enabled\"");
         assert_eq!(hint(service, "port"), "the key is \"ready.port\"");
         assert_eq!(hint(service, "comand"), "the nearest key is \"command\"");
-        assert_eq!(
-            hint(service, "ready.prot"),
-            "the nearest key is \"ready.port\""
-        );
+        assert_eq!(hint(service, "ready.prot"), "the nearest key is \"ready.port\"");
         assert_eq!(
             hint(service, "numprocs"),
             "the key is \"instances\", which is not supported by this version"
         );
         assert_eq!(hint(service, "zzzzzz"), "");
-        assert_eq!(
-            hint(Section::Top, "service"),
-            "the nearest key is \"services\""
-        );
-        assert_eq!(
-            hint(Section::Keepd, "log-level"),
-            "the key is \"log_level\""
-        );
+        assert_eq!(hint(Section::Top, "service"), "the nearest key is \"services\"");
+        assert_eq!(hint(Section::Keepd, "log-level"), "the key is \"log_level\"");
         assert_eq!(hint(Section::Edge, "condition"), "the key is \"until\"");
     }
 }

@@ -93,10 +93,7 @@ impl<'d> ServiceReader<'_, 'd> {
                 if field.has_failed() {
                     draft.broken.insert(row.doc.key);
                 }
-                draft
-                    .spec
-                    .origins
-                    .insert(key.to_owned(), entry.key_origin());
+                draft.spec.origins.insert(key.to_owned(), entry.key_origin());
             }
         }
         self.conclude_command(&mut draft);
@@ -134,8 +131,7 @@ impl<'d> ServiceReader<'_, 'd> {
             if is_missing && self.is_complete && self.is_service() {
                 let message = format!("cannot run {}: it has no command", self.name());
                 let hint = "add command = \"PROGRAM ARGUMENT...\"".to_owned();
-                self.collector
-                    .error(Some(self.origin.clone()), message, Some(hint));
+                self.collector.error(Some(self.origin.clone()), message, Some(hint));
             }
             return;
         };
@@ -197,18 +193,11 @@ impl<'d> ServiceReader<'_, 'd> {
         let Some(timeout) = timeout.filter(|timeout| *timeout <= delay) else {
             return;
         };
-        let given = [
-            self.entries.get("ready.timeout"),
-            self.entries.get("ready.delay"),
-        ];
+        let given = [self.entries.get("ready.timeout"), self.entries.get("ready.delay")];
         let is_both = given.iter().all(Option::is_some);
         let is_inherited = given.iter().flatten().all(|entry| entry.is_inherited);
         // Two defaults that exclude each other are noted once, where they stand.
-        let is_ours = if self.is_service() {
-            !(is_both && is_inherited)
-        } else {
-            is_both
-        };
+        let is_ours = if self.is_service() { !(is_both && is_inherited) } else { is_both };
         if let Some(entry) = given.into_iter().flatten().next().filter(|_| is_ours) {
             let message = format!(
                 "cannot reach \"ready\" {}: \"ready.delay\" ({}) is not shorter than \
@@ -218,8 +207,7 @@ impl<'d> ServiceReader<'_, 'd> {
                 format_duration(timeout)
             );
             let hint = Some("\"0s\" for \"ready.timeout\" means no limit".to_owned());
-            self.collector
-                .error(Some(entry.value_origin()), message, hint);
+            self.collector.error(Some(entry.value_origin()), message, hint);
         }
     }
 
@@ -228,24 +216,18 @@ impl<'d> ServiceReader<'_, 'd> {
         // In [defaults] a folder or file may stand without the mode that services choose.
         let is_chosen = self.is_service() || self.entries.get("log.mode").is_some();
         let is_known = is_chosen && !draft.broken.contains("log.mode");
-        for (key, of) in [
-            ("log.dir", Destination::File),
-            ("log.file", Destination::Append),
-        ] {
+        for (key, of) in [("log.dir", Destination::File), ("log.file", Destination::Append)] {
             if let Some(entry) = self.own(key).filter(|_| mode != of && is_known) {
                 let message = format!(
                     "cannot use key \"{key}\" {}: it goes with log.mode = \"{}\" only",
                     self.place,
                     of.word()
                 );
-                self.collector
-                    .error(Some(entry.key_origin()), message, None);
+                self.collector.error(Some(entry.key_origin()), message, None);
             }
         }
         draft.spec.log.mode = match (mode, draft.log_file.take()) {
-            (Destination::File, _) => LogMode::File {
-                dir: draft.log_dir.take(),
-            },
+            (Destination::File, _) => LogMode::File { dir: draft.log_dir.take() },
             (Destination::Append, Some(file)) => LogMode::Append { file },
             (Destination::Append, None) => {
                 self.refuse_missing_file();
@@ -261,29 +243,24 @@ impl<'d> ServiceReader<'_, 'd> {
             self.entries.get("log.file").is_some() || self.entries.meant.contains(&"log.file");
         let mode = self.entries.get("log.mode");
         if let Some(mode) = mode.filter(|_| !is_given && self.is_complete && self.is_service()) {
-            let message = format!(
-                "cannot log {} by \"append\": it has no \"log.file\"",
-                self.name()
-            );
+            let message =
+                format!("cannot log {} by \"append\": it has no \"log.file\"", self.name());
             let hint = "add log.file = \"PATH\"".to_owned();
-            self.collector
-                .error(Some(mode.value_origin()), message, Some(hint));
+            self.collector.error(Some(mode.value_origin()), message, Some(hint));
         }
     }
 
     fn check_backoff(&mut self, draft: &Draft) {
         let (initial, max) = (self.own("backoff_initial"), self.own("backoff_max"));
-        let is_broken = ["backoff_initial", "backoff_max"]
-            .iter()
-            .any(|key| draft.broken.contains(key));
+        let is_broken =
+            ["backoff_initial", "backoff_max"].iter().any(|key| draft.broken.contains(key));
         let is_too_long = draft.spec.backoff.initial > draft.spec.backoff.max;
         if let Some(entry) = initial.or(max).filter(|_| is_too_long && !is_broken) {
             let message = format!(
                 "cannot use \"backoff_initial\" {}: it is longer than \"backoff_max\"",
                 self.place
             );
-            self.collector
-                .error(Some(entry.value_origin()), message, None);
+            self.collector.error(Some(entry.value_origin()), message, None);
         }
     }
 }

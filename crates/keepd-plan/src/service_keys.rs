@@ -14,12 +14,9 @@ use crate::service::{Destination, Draft};
 
 /// Every key of `[services.NAME]`. `shell` is read before `command`, which it changes.
 pub(crate) static ROWS: &[Row<Draft>] = &[
-    row(
-        ("description", "string", "\"\""),
-        "one line for people",
-        Apply::Live,
-        |draft, field| put(&mut draft.spec.description, field.line()),
-    ),
+    row(("description", "string", "\"\""), "one line for people", Apply::Live, |draft, field| {
+        put(&mut draft.spec.description, field.line())
+    }),
     row(
         ("kind", "daemon, oneshot", "\"daemon\""),
         "daemon: runs until it is stopped; oneshot: runs, ends, stays done",
@@ -44,12 +41,7 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         Apply::Live,
         |draft, field| put(&mut draft.spec.enabled, field.boolean()),
     ),
-    row(
-        ("tags", "array of strings", "[]"),
-        "words for selectors (tag:T)",
-        Apply::Live,
-        read_tags,
-    ),
+    row(("tags", "array of strings", "[]"), "words for selectors (tag:T)", Apply::Live, read_tags),
     row(
         ("working_dir", "path", "\"/\"; in up the folder of the file"),
         "where it runs; must exist",
@@ -120,11 +112,7 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         |draft, field| draft.spec.reload_signal = field.signal(),
     ),
     row(
-        (
-            "restart",
-            "always, on-failure, never",
-            "\"always\", \"never\" for a oneshot",
-        ),
+        ("restart", "always, on-failure, never", "\"always\", \"never\" for a oneshot"),
         "whether it is started again after an end",
         Apply::Live,
         |draft, field| draft.restart = field.word(RestartPolicy::ALL, RestartPolicy::word),
@@ -203,19 +191,11 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         "ready when it exits with 0; runs in the service's context",
         Apply::Live,
         |draft, field| {
-            draft
-                .spec
-                .ready
-                .probes
-                .extend(field.command().map(Probe::Exec));
+            draft.spec.ready.probes.extend(field.command().map(Probe::Exec));
         },
     ),
     row(
-        (
-            "ready.delay",
-            "duration",
-            "\"1s\" if nothing else is asked, else \"0s\"",
-        ),
+        ("ready.delay", "duration", "\"1s\" if nothing else is asked, else \"0s\""),
         "must have stayed up this long",
         Apply::Live,
         |draft, field| draft.ready_delay = field.duration(),
@@ -267,14 +247,8 @@ const fn row(
     apply: Apply,
     read: fn(&mut Draft, &mut Field<'_, '_>),
 ) -> Row<Draft> {
-    let doc = KeyDoc {
-        section: Section::Service,
-        key,
-        value,
-        default,
-        meaning,
-        apply: Some(apply),
-    };
+    let doc =
+        KeyDoc { section: Section::Service, key, value, default, meaning, apply: Some(apply) };
     Row { doc, read }
 }
 
@@ -396,11 +370,7 @@ fn read_variable(draft: &mut Draft, field: &mut Field<'_, '_>) {
 
 fn is_variable_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    name.bytes().all(fits)
-        && name
-            .bytes()
-            .next()
-            .is_some_and(|first| !first.is_ascii_digit())
+    name.bytes().all(fits) && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }
 
 fn env_files(field: &mut Field<'_, '_>) -> Option<Vec<EnvFile>> {
@@ -508,9 +478,7 @@ fn port(field: &mut Field<'_, '_>) -> Option<Probe> {
         port.bytes().all(|byte| byte.is_ascii_digit())
             && port.parse::<u16>().is_ok_and(|port| port > 0)
     };
-    let fits = literal
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| is_host(host) && is_port(port));
+    let fits = literal.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && is_port(port));
     if !fits {
         let hint = is_port(literal).then(|| format!("write {literal} without quotes"));
         field.refuse(TAKES, hint);
@@ -521,9 +489,7 @@ fn port(field: &mut Field<'_, '_>) -> Option<Probe> {
 
 /// Reports whether this can be a host: a name, an address, or an IPv6 address in brackets.
 fn is_host(host: &str) -> bool {
-    let inside = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match inside {
         Some(address) => address.parse::<core::net::Ipv6Addr>().is_ok(),
         None => {
@@ -545,17 +511,12 @@ fn http(field: &mut Field<'_, '_>) -> Option<Probe> {
     }
     let rest = text.strip_prefix("http://").unwrap_or_default();
     if rest.is_empty() || rest.starts_with('/') {
-        field.refuse(
-            "it takes a URL that begins with \"http://\" and a host",
-            None,
-        );
+        field.refuse("it takes a URL that begins with \"http://\" and a host", None);
         return None;
     }
     // What could end the request line must not come in by the file.
     let url = field.template()?;
-    let has_blank = url
-        .as_literal()
-        .is_some_and(|url| url.contains(char::is_whitespace));
+    let has_blank = url.as_literal().is_some_and(|url| url.contains(char::is_whitespace));
     if has_blank || text.contains(char::is_control) {
         field.refuse("a URL has no blanks and no control characters", None);
         return None;

@@ -60,13 +60,7 @@ impl<'d> Entries<'d> {
     pub(crate) fn overridden_by(&self, own: Self) -> Self {
         let inherited = self.keys.iter().map(|(key, entry)| {
             let is_inherited = true;
-            (
-                key.clone(),
-                Entry {
-                    is_inherited,
-                    ..*entry
-                },
-            )
+            (key.clone(), Entry { is_inherited, ..*entry })
         });
         let mut keys: BTreeMap<_, _> = inherited.collect();
         keys.extend(own.keys);
@@ -168,14 +162,7 @@ impl<'d> Reader<'_, 'd> {
             } else if !self.document.is_unreadable(value) {
                 let name = format!("{ours}.{}", key.get_ref());
                 let key_start = key.span().start;
-                entries.keys.insert(
-                    name,
-                    Entry {
-                        key_start,
-                        value,
-                        ..entry
-                    },
-                );
+                entries.keys.insert(name, Entry { key_start, value, ..entry });
             }
         }
     }
@@ -199,11 +186,8 @@ impl<'d> Reader<'_, 'd> {
         if table.is_none() && !self.document.is_unreadable(value) {
             let origin = self.document.origin(value.span().start);
             let shown = shown(value.get_ref());
-            let message = format!(
-                "cannot use {shown} for {} {}: it takes a table",
-                quoted(name),
-                self.place
-            );
+            let message =
+                format!("cannot use {shown} for {} {}: it takes a table", quoted(name), self.place);
             self.collector.error(Some(origin), message, None);
         }
         table

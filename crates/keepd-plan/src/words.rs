@@ -66,11 +66,7 @@ impl WordsError {
 /// Splits a line into words. Backslash, single and double quotes are those of sh(1); in single
 /// quotes and after a backslash a dollar sign is only itself; `${NAME:-a b}` is never split.
 pub(crate) fn split(line: &str) -> Result<Vec<Template>, WordsError> {
-    let mut splitter = Splitter {
-        line,
-        position: 0,
-        words: Vec::new(),
-    };
+    let mut splitter = Splitter { line, position: 0, words: Vec::new() };
     loop {
         splitter.skip_blanks();
         if splitter.rest().is_empty() {
@@ -104,12 +100,7 @@ impl<'l> Splitter<'l> {
     fn word(&mut self) -> Result<(), WordsError> {
         let start = self.position;
         let mut word = Template::default();
-        while let Some(letter) = self
-            .rest()
-            .chars()
-            .next()
-            .filter(|letter| !is_blank(*letter))
-        {
+        while let Some(letter) = self.rest().chars().next().filter(|letter| !is_blank(*letter)) {
             match letter {
                 '\'' => self.single_quoted(&mut word)?,
                 '"' => self.double_quoted(&mut word)?,
@@ -132,10 +123,7 @@ impl<'l> Splitter<'l> {
         }
         let written = &self.line[start..self.position];
         if OPERATORS.contains(&written) {
-            return Err(WordsError::Operator {
-                offset: start,
-                operator: written.to_owned(),
-            });
+            return Err(WordsError::Operator { offset: start, operator: written.to_owned() });
         }
         // A joined line may leave nothing between blanks.
         if written != "\\\n" {
@@ -147,10 +135,7 @@ impl<'l> Splitter<'l> {
     fn single_quoted(&mut self, word: &mut Template) -> Result<(), WordsError> {
         let offset = self.position;
         let inside = &self.rest()[1..];
-        let end = inside.find('\'').ok_or(WordsError::Quote {
-            offset,
-            quote: '\'',
-        })?;
+        let end = inside.find('\'').ok_or(WordsError::Quote { offset, quote: '\'' })?;
         word.push_literal(&inside[..end]);
         self.position += end + 2;
         Ok(())
@@ -267,10 +252,7 @@ mod tests {
         assert_eq!(split("a \\"), Err(WordsError::Backslash { offset: 2 }));
         let error = split("é ${A").unwrap_err();
         assert_eq!(error.offset(), 3);
-        assert_eq!(
-            error.reason(),
-            "\"${\" has no \"}\" (write \"$$\" for a dollar sign)"
-        );
+        assert_eq!(error.reason(), "\"${\" has no \"}\" (write \"$$\" for a dollar sign)");
         assert_eq!(split("a \"${A b}\"").unwrap_err().offset(), 3);
     }
 
@@ -280,9 +262,6 @@ mod tests {
             let error = split(&format!("a {operator} b")).unwrap_err();
             assert_eq!(error.offset(), 2, "{operator}");
         }
-        assert_eq!(
-            words("a '|' \">\" \\& 'a;' *"),
-            ["a", "|", ">", "&", "a;", "*"]
-        );
+        assert_eq!(words("a '|' \">\" \\& 'a;' *"), ["a", "|", ">", "&", "a;", "*"]);
     }
 }

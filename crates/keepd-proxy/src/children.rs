@@ -106,16 +106,8 @@ impl Children {
             arguments: &service.arguments,
             standard,
             cgroup,
-            session: if service.extended {
-                Session::New
-            } else {
-                Session::Inherit
-            },
-            umask: if service.extended {
-                attributes.umask
-            } else {
-                PLAIN_UMASK
-            },
+            session: if service.extended { Session::New } else { Session::Inherit },
+            umask: if service.extended { attributes.umask } else { PLAIN_UMASK },
             ..self.request(attributes, &environment)
         };
         let result = spawn(&request);
@@ -132,12 +124,7 @@ impl Children {
         let invocation = random::seed().map_err(prepare_failure)?;
         let environment = self.base.with_facts(
             &job.environment,
-            &Facts {
-                name: &job.name,
-                generation: None,
-                invocation,
-                notify_socket: None,
-            },
+            &Facts { name: &job.name, generation: None, invocation, notify_socket: None },
         );
         let (output, writer) = job_pipe().map_err(prepare_failure)?;
         around.groups.make(&owner, invocation)?;
@@ -151,9 +138,7 @@ impl Children {
         let result = spawn(&request);
         let pid = self.keep(around, owner, result)?;
         // Without a place in the set its output comes at its end.
-        let _ = around
-            .epoll
-            .add(&output, Token::JobOutput(job.job.0).into(), Interest::READ);
+        let _ = around.epoll.add(&output, Token::JobOutput(job.job.0).into(), Interest::READ);
         self.job_outputs.insert(job.job, output);
         Ok(pid)
     }
@@ -223,8 +208,8 @@ impl Children {
         }
     }
 
-    /// Reads what a child says of itself; `None` if it said nothing new. To be asked when its pipe is ready
-    /// and before it is reaped.
+    /// Reads what a child says of itself; `None` if it said nothing new. To be asked when its pipe
+    /// is ready and before it is reaped.
     pub(crate) fn report(&mut self, epoll: &Epoll, pid: Pid) -> Option<Input> {
         let (_, child) = self.reports.get_mut(&pid)?;
         let outcome = match child.report() {
@@ -252,18 +237,13 @@ impl Children {
         };
         let mut is_over = to_end;
         // What is there at the end fits into a pipe, unless a stranger goes on writing.
-        let reads = if to_end {
-            PIPE_BYTES_MAX / JOB_READ_BYTES
-        } else {
-            1
-        };
+        let reads = if to_end { PIPE_BYTES_MAX / JOB_READ_BYTES } else { 1 };
         for _ in 0..reads {
             let mut buffer = [0; JOB_READ_BYTES];
             match rustix::io::read(output, &mut buffer) {
-                Ok(count) if count > 0 => news.push(Input::JobOutput {
-                    job,
-                    bytes: buffer[..count].to_vec(),
-                }),
+                Ok(count) if count > 0 => {
+                    news.push(Input::JobOutput { job, bytes: buffer[..count].to_vec() })
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
                 Ok(_) | Err(_) => {
@@ -292,8 +272,5 @@ fn job_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
 }
 
 fn prepare_failure(errno: Errno) -> SpawnFailure {
-    SpawnFailure {
-        step: SpawnStep::Prepare,
-        errno,
-    }
+    SpawnFailure { step: SpawnStep::Prepare, errno }
 }

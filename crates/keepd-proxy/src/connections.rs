@@ -1,7 +1,8 @@
 //! Controllers: the listening socket, standard input and output, the configuration file.
 //!
-//! A connection has a bounded buffer for each direction. When its output is full it is not read any more, so a
-//! client that sends without reading stops only itself. Nothing here knows what a line means.
+//! A connection has a bounded buffer for each direction. When its output is full it is not read any
+//! more, so a client that sends without reading stops only itself. Nothing here knows what a line
+//! means.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -109,11 +110,7 @@ impl Connections {
             Err(error) => return Err(error),
         }
         if let Some(output) = output {
-            match epoll.add(
-                output,
-                Token::ConnectionOutput(id.0).into(),
-                Interest::default(),
-            ) {
+            match epoll.add(output, Token::ConnectionOutput(id.0).into(), Interest::default()) {
                 // A regular file can always be written.
                 Ok(()) | Err(EPERM) => {}
                 Err(error) => return Err(error),
@@ -142,8 +139,8 @@ impl Connections {
     pub(crate) fn remove(&mut self, epoll: &Epoll, id: ConnectionId) -> Option<Connection> {
         let connection = self.entries.remove(&id)?;
         let (input, output) = connection.ends.descriptors();
-        // Regular files are not in the set; everything else leaves it before a copy of ours could stay behind
-        // in a child that has not executed yet.
+        // Regular files are not in the set; everything else leaves it before a copy of ours could
+        // stay behind in a child that has not executed yet.
         for descriptor in [Some(input), output].into_iter().flatten() {
             let _ = epoll.remove(descriptor);
         }
@@ -170,8 +167,8 @@ impl Connection {
     pub(crate) fn on_ready(&mut self, ready: Ready) {
         if ready.hangup || ready.error {
             match self.ends {
-                // What was sent before the hang-up is read and run first; but nobody will read any answer, so
-                // there is nothing else to wait for.
+                // What was sent before the hang-up is read and run first; but nobody will read any
+                // answer, so there is nothing else to wait for.
                 Ends::Socket(_) => {
                     let is_read = self.input == InputState::Ended && !self.has_lines;
                     self.gone |= self.full || self.closing || is_read;
@@ -208,7 +205,8 @@ impl Connection {
         }
     }
 
-    /// The last line of a file may lack its line feed; from every other connection it is cut off and dropped.
+    /// The last line of a file may lack its line feed; from every other connection it is cut off
+    /// and dropped.
     fn end_input(&mut self) {
         self.input = InputState::Ended;
         self.has_lines = match self.ends {
@@ -351,7 +349,8 @@ impl Connection {
         self.interest = wanted;
     }
 
-    /// Writes what waits, as far as it goes without blocking. A failure means that nobody is there to hear.
+    /// Writes what waits, as far as it goes without blocking. A failure means that nobody is there
+    /// to hear.
     fn flush(&mut self) {
         let mut written = 0;
         while written < self.output.len() {
@@ -385,17 +384,15 @@ impl Connection {
                 return;
             };
             let mut descriptors = [PollFd::new(&output, PollFlags::OUT)];
-            let timeout = Timespec {
-                tv_sec: left.as_secs() as i64,
-                tv_nsec: i64::from(left.subsec_nanos()),
-            };
+            let timeout =
+                Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
             let _ = poll(&mut descriptors, Some(&timeout));
         }
     }
 }
 
-/// A socket whose other side is gone must not cost a SIGPIPE; the pipe of standard output has no such flag,
-/// and the proxy ignores the signal for it.
+/// A socket whose other side is gone must not cost a SIGPIPE; the pipe of standard output has no
+/// such flag, and the proxy ignores the signal for it.
 fn write(ends: &Ends, output: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
     match ends {
         Ends::Socket(_) => {

@@ -8,12 +8,8 @@ use keepd_model::protocol::{Environment, EnvironmentChange, Place};
 use keepd_model::{Generation, ServiceName};
 
 /// Variables that were meant for keepd itself and would mislead a service.
-const OWN_NAMES: [&[u8]; 4] = [
-    b"NOTIFY_SOCKET",
-    b"WATCHDOG_PID",
-    b"WATCHDOG_USEC",
-    b"INVOCATION_ID",
-];
+const OWN_NAMES: [&[u8]; 4] =
+    [b"NOTIFY_SOCKET", b"WATCHDOG_PID", b"WATCHDOG_USEC", b"INVOCATION_ID"];
 /// The same, by how they begin.
 const OWN_PREFIXES: [&[u8]; 2] = [b"LISTEN_", b"KEEPD_"];
 
@@ -56,11 +52,7 @@ impl Base {
 
     fn new(whole: Vec<Vec<u8>>, instance: Option<String>) -> Self {
         let passed = whole.iter().filter(|entry| !is_own(key(entry)));
-        Self {
-            passed: passed.cloned().collect(),
-            whole,
-            instance,
-        }
+        Self { passed: passed.cloned().collect(), whole, instance }
     }
 
     /// Returns the environment of one start of a service.
@@ -93,7 +85,8 @@ impl Base {
         }
     }
 
-    /// Returns the passed environment with these differences, then the facts: a difference cannot hide one.
+    /// Returns the passed environment with these differences, then the facts: a difference cannot
+    /// hide one.
     pub(crate) fn with_facts(&self, differences: &Environment, facts: &Facts<'_>) -> Vec<Vec<u8>> {
         let mut variables = Variables::of(&self.passed);
         variables.change(differences, &self.passed);
@@ -130,9 +123,7 @@ impl Variables {
     fn of(entries: &[Vec<u8>]) -> Self {
         let positions = entries.iter().enumerate();
         Self {
-            positions: positions
-                .map(|(at, entry)| (key(entry).to_vec(), at))
-                .collect(),
+            positions: positions.map(|(at, entry)| (key(entry).to_vec(), at)).collect(),
             entries: entries.iter().cloned().map(Some).collect(),
         }
     }
@@ -141,10 +132,7 @@ impl Variables {
         if differences.clear {
             *self = Self::of(&[]);
         } else {
-            debug_assert!(
-                self.entries.len() == base.len(),
-                "differences are applied first"
-            );
+            debug_assert!(self.entries.len() == base.len(), "differences are applied first");
         }
         for change in &differences.changes {
             match change {
@@ -188,13 +176,7 @@ mod tests {
     use super::*;
 
     fn base() -> Base {
-        let entries = [
-            "PATH=/bin",
-            "NOTIFY_SOCKET=/x",
-            "LISTEN_FDS=1",
-            "KEEPD_RUN_DIR=/r",
-            "A=1",
-        ];
+        let entries = ["PATH=/bin", "NOTIFY_SOCKET=/x", "LISTEN_FDS=1", "KEEPD_RUN_DIR=/r", "A=1"];
         Base::new(
             entries.map(|entry| entry.as_bytes().to_vec()).to_vec(),
             Some("demo-1".to_owned()),

@@ -1,8 +1,9 @@
-//! Everything that one start has started, as one thing that can be signalled and watched until it is empty.
+//! Everything that one start has started, as one thing that can be signalled and watched until it
+//! is empty.
 //!
-//! With a writable cgroup each start has a leaf (`s.NAME.GEN`, a job `j.ID`). Without one the processes are
-//! found by their INVOCATION_ID and their parents, which is weaker: who cleared its environment *and* lost
-//! its parent is not found.
+//! With a writable cgroup each start has a leaf (`s.NAME.GEN`, a job `j.ID`). Without one the
+//! processes are found by their INVOCATION_ID and their parents, which is weaker: who cleared its
+//! environment *and* lost its parent is not found.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -119,10 +120,7 @@ impl Groups {
                 kill: Kill::No,
             },
         };
-        let entry = Entry {
-            kind,
-            watch: Watch::No,
-        };
+        let entry = Entry { kind, watch: Watch::No };
         self.entries.insert(owner.clone(), entry);
         Ok(())
     }
@@ -135,8 +133,8 @@ impl Groups {
         }
     }
 
-    /// Signals every process of a group. KILL to marked processes is sent by the next look, which is due
-    /// at once.
+    /// Signals every process of a group. KILL to marked processes is sent by the next look, which
+    /// is due at once.
     pub(crate) fn signal(
         &mut self,
         owner: &Owner,
@@ -162,8 +160,9 @@ impl Groups {
         }
     }
 
-    /// Wants to know when a group is empty; it is told by [`Groups::take_empty`]. Where a cgroup cannot
-    /// tell it (no descriptor is left), it is looked at from time to time; the error says why.
+    /// Wants to know when a group is empty; it is told by [`Groups::take_empty`]. Where a cgroup
+    /// cannot tell it (no descriptor is left), it is looked at from time to time; the error
+    /// says why.
     pub(crate) fn watch(
         &mut self,
         epoll: &Epoll,
@@ -228,10 +227,7 @@ impl Groups {
                 continue;
             };
             match &mut entry.kind {
-                Kind::Marked {
-                    kill: kill @ Kill::Due,
-                    ..
-                } => *kill = Kill::Sent,
+                Kind::Marked { kill: kill @ Kill::Due, .. } => *kill = Kill::Sent,
                 Kind::Marked { .. } | Kind::Leaf(_) => {}
             }
             let Watch::Looks { empty } = &mut entry.watch else {
@@ -247,8 +243,8 @@ impl Groups {
         }
     }
 
-    /// Returns whether nobody was seen in each of the groups that are looked at. All marks are looked for
-    /// in one pass over /proc.
+    /// Returns whether nobody was seen in each of the groups that are looked at. All marks are
+    /// looked for in one pass over /proc.
     fn see(&self) -> Vec<(Owner, bool)> {
         let mut seen = Vec::new();
         let mut owners = Vec::new();
@@ -256,13 +252,7 @@ impl Groups {
         for (owner, entry) in &self.entries {
             match (&entry.kind, &entry.watch) {
                 (Kind::Marked { mark, kill }, Watch::Looks { .. })
-                | (
-                    Kind::Marked {
-                        mark,
-                        kill: kill @ Kill::Due,
-                    },
-                    _,
-                ) => {
+                | (Kind::Marked { mark, kill: kill @ Kill::Due }, _) => {
                     owners.push((owner, *kill));
                     marks.push(&**mark);
                 }
@@ -331,8 +321,8 @@ fn leaf_name(owner: &Owner) -> String {
 /// Removes a group that has no process, so that it is made anew.
 ///
 /// Linux 6.18 kills every child that is born into another group by a process of a group to which
-/// `cgroup.kill` was ever written (it compares how often the two were killed), as the group of an earlier
-/// instance was that had to be swept away.
+/// `cgroup.kill` was ever written (it compares how often the two were killed), as the group of an
+/// earlier instance was that had to be swept away.
 fn make_fresh(root: &Group, name: &str) {
     if let Ok(old) = root.child(name) {
         // With other processes of keepd in it, it is in use and stays.
@@ -340,18 +330,15 @@ fn make_fresh(root: &Group, name: &str) {
     }
 }
 
-/// A leaf of the same name can only be left from an earlier proxy. Without processes it is made anew; with
-/// them the start is refused (EBUSY), because two starts in one leaf could never be told apart.
+/// A leaf of the same name can only be left from an earlier proxy. Without processes it is made
+/// anew; with them the start is refused (EBUSY), because two starts in one leaf could never be told
+/// apart.
 fn make_leaf(root: &Group, name: &str) -> Result<Group, SpawnFailure> {
     let made = match Group::create(root, name) {
-        Err(EEXIST) => root
-            .child(name)
-            .and_then(|old| old.remove())
-            .and_then(|()| Group::create(root, name)),
+        Err(EEXIST) => {
+            root.child(name).and_then(|old| old.remove()).and_then(|()| Group::create(root, name))
+        }
         result => result,
     };
-    made.map_err(|errno| SpawnFailure {
-        step: SpawnStep::Cgroup,
-        errno,
-    })
+    made.map_err(|errno| SpawnFailure { step: SpawnStep::Cgroup, errno })
 }

@@ -1,8 +1,8 @@
 //! The proxy: one thread that spawns, reaps, pumps output and speaks the protocol.
 //!
-//! It is the shell round [`keepd_engine::proxy`]: it turns what the kernel says into news for the machine and
-//! does what the machine asks for. It contains no decision about a service, no configuration but a stream
-//! of commands, no name lookup, no second thread and no runtime.
+//! It is the shell round [`keepd_engine::proxy`]: it turns what the kernel says into news for the
+//! machine and does what the machine asks for. It contains no decision about a service, no
+//! configuration but a stream of commands, no name lookup, no second thread and no runtime.
 //!
 //! Start from [`Options`] and [`run`].
 

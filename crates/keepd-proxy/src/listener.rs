@@ -1,4 +1,5 @@
-//! The socket for new connections, and the descriptors that are kept back so that it can always be answered.
+//! The socket for new connections, and the descriptors that are kept back so that it can always be
+//! answered.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -80,7 +81,8 @@ impl Listener {
         }
     }
 
-    /// Fills the reserve up again, as far as there are descriptors. To be called when one was closed.
+    /// Fills the reserve up again, as far as there are descriptors. To be called when one was
+    /// closed.
     pub(crate) fn refill(&mut self) {
         while self.reserve.len() < RESERVE {
             match fcntl_dupfd_cloexec(&self.socket, 3) {

@@ -90,10 +90,7 @@ impl Log {
 fn write_if_ready(bytes: &[u8]) -> Option<usize> {
     let stderr = rustix::stdio::stderr();
     let mut descriptors = [PollFd::new(&stderr, PollFlags::OUT)];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut descriptors, Some(&at_once)) {
         Ok(count) if count > 0 => rustix::io::write(stderr, bytes).ok(),
         Ok(_) | Err(_) => None,

@@ -43,8 +43,8 @@ impl NotifySockets {
         }
     }
 
-    /// Makes the socket of a service ready for a process of this user and returns its path. What somebody
-    /// sent before is thrown away.
+    /// Makes the socket of a service ready for a process of this user and returns its path. What
+    /// somebody sent before is thrown away.
     pub(crate) fn prepare(
         &mut self,
         epoll: &Epoll,
@@ -56,11 +56,7 @@ impl NotifySockets {
             create_private_dir(folder, FOLDER_MODE)?;
             let socket = NotifySocket::bind(&folder.join(name.as_str()), uid)?;
             self.token_next += 1;
-            epoll.add(
-                &socket,
-                Token::Notify(self.token_next).into(),
-                Interest::READ,
-            )?;
+            epoll.add(&socket, Token::Notify(self.token_next).into(), Interest::READ)?;
             self.owners.insert(self.token_next, name.clone());
             self.sockets.insert(name.clone(), (self.token_next, socket));
         }

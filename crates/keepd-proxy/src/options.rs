@@ -46,7 +46,8 @@ pub enum UsageError {
 }
 
 impl UsageError {
-    /// Returns the exit code that daemonproxy has for it: 1 for what was asked to be shown, 2 for mistakes.
+    /// Returns the exit code that daemonproxy has for it: 1 for what was asked to be shown, 2 for
+    /// mistakes.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Help | Self::Version => 1,
@@ -71,28 +72,20 @@ impl fmt::Display for UsageError {
                 env!("CARGO_PKG_VERSION")
             ),
             Self::Unknown(option) => write!(formatter, "unknown option \"{option}\""),
-            Self::Unsupported(option) => write!(
-                formatter,
-                "option \"{option}\" is not supported by this version"
-            ),
+            Self::Unsupported(option) => {
+                write!(formatter, "option \"{option}\" is not supported by this version")
+            }
             Self::ArgumentMissing(option) => {
                 write!(formatter, "option \"{option}\" needs an argument")
             }
             Self::Superfluous(word) => write!(formatter, "unknown argument \"{word}\""),
             Self::NotText(option) => {
-                write!(
-                    formatter,
-                    "the argument of option \"{option}\" is not UTF-8"
-                )
+                write!(formatter, "the argument of option \"{option}\" is not UTF-8")
             }
             Self::NothingToDo => formatter
                 .write_str("nothing to do: give --interactive, --config or --socket (see --help)"),
             Self::NoSuchConfig(path) => {
-                write!(
-                    formatter,
-                    "cannot find configuration \"{}\"",
-                    path.display()
-                )
+                write!(formatter, "cannot find configuration \"{}\"", path.display())
             }
         }
     }
@@ -130,7 +123,8 @@ enum Known {
     Unsupported,
 }
 
-/// Every option: short letter, long name. Those of daemonproxy that are not there yet are refused by name.
+/// Every option: short letter, long name. Those of daemonproxy that are not there yet are refused
+/// by name.
 const KNOWN: [(Option<char>, &str, Known); 17] = [
     (Some('i'), "--interactive", Known::Interactive),
     (Some('c'), "--config", Known::Config),
@@ -154,8 +148,8 @@ const KNOWN: [(Option<char>, &str, Known); 17] = [
 impl Options {
     /// Reads the words after `keepd proxy`.
     ///
-    /// Short options cluster, and an option with an argument takes the next word (`-cS FILE PATH`). A lone
-    /// `-` is ignored, as by the original. The last of several wins.
+    /// Short options cluster, and an option with an argument takes the next word (`-cS FILE PATH`).
+    /// A lone `-` is ignored, as by the original. The last of several wins.
     ///
     /// # Errors
     ///
@@ -233,13 +227,7 @@ mod tests {
         assert!(options.interactive);
         assert_eq!(options.config, Some(PathBuf::from("/dev/null")));
         assert_eq!(options.socket, Some(PathBuf::from("/run/x")));
-        let long = [
-            "--interactive",
-            "--config",
-            "/dev/null",
-            "--socket",
-            "/run/x",
-        ];
+        let long = ["--interactive", "--config", "/dev/null", "--socket", "/run/x"];
         assert_eq!(parse(&long), Ok(options));
     }
 
@@ -258,10 +246,7 @@ mod tests {
             "option \"--daemonize\" is not supported by this version"
         );
         assert_eq!(unsupported.exit_code(), 2);
-        assert!(matches!(
-            parse(&["-c", "/nonexistent/file"]),
-            Err(UsageError::NoSuchConfig(_))
-        ));
+        assert!(matches!(parse(&["-c", "/nonexistent/file"]), Err(UsageError::NoSuchConfig(_))));
     }
 
     #[test]

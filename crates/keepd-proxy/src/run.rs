@@ -1,15 +1,15 @@
 //! The loop: one thread, one epoll set, news in a fixed order.
 //!
-//! A turn waits, reads the clock once, and tells the machine what happened: spawn reports, deaths, empty
-//! groups, notifications and output, signals, what is due, and at last the lines of connections; so a
-//! command never overtakes the death before it. After each piece of news everything that the machine asks
-//! for is done. Nothing here decides anything about a service.
+//! A turn waits, reads the clock once, and tells the machine what happened: spawn reports, deaths,
+//! empty groups, notifications and output, signals, what is due, and at last the lines of
+//! connections; so a command never overtakes the death before it. After each piece of news
+//! everything that the machine asks for is done. Nothing here decides anything about a service.
 
 use std::time::Duration;
 
 use keepd_engine::proxy::{ConnectionId, Input, JobId, Output, Owner, Proxy};
 use keepd_model::protocol::{Message, Reply, Request};
-use keepd_model::{Errno, Pid, Signal};
+use keepd_model::{Errno, Pid, Signal, SpawnFailure};
 use keepd_os::epoll::{Epoll, Interest, Ready};
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::{clock, reap};
@@ -40,7 +40,8 @@ const START_FAILED: u8 = 3;
 /// No such process: it ended before the signal came, and its death will be told.
 const ESRCH: Errno = Errno(3);
 
-/// Runs the proxy until it is told to end; returns its exit code. Services are not touched by that end.
+/// Runs the proxy until it is told to end; returns its exit code. Services are not touched by that
+/// end.
 pub fn run(options: &Options) -> u8 {
     match Shell::start(options, Log::default()) {
         Ok(shell) => shell.run(),
@@ -98,9 +99,7 @@ impl Heard {
                 Some(Token::Connection(id)) => heard.inputs.push((ConnectionId(id), *one)),
                 Some(Token::ConnectionOutput(id)) => heard.outputs.push((ConnectionId(id), *one)),
                 Some(Token::Report(pid)) => {
-                    heard
-                        .reports
-                        .extend(u32::try_from(pid).ok().and_then(Pid::new));
+                    heard.reports.extend(u32::try_from(pid).ok().and_then(Pid::new));
                 }
                 Some(Token::Group(token)) => heard.groups.push(token),
                 Some(Token::Stream(token)) => heard.streams.push(token),
@@ -114,7 +113,8 @@ impl Heard {
 }
 
 impl Shell {
-    /// Turns until the end. From here on the proxy must not die: what fails is said and tried again.
+    /// Turns until the end. From here on the proxy must not die: what fails is said and tried
+    /// again.
     fn run(mut self) -> u8 {
         let mut ready = Vec::new();
         loop {
@@ -124,8 +124,7 @@ impl Shell {
             }
             let timeout = self.timeout();
             if let Err(error) = self.epoll.wait(timeout, &mut ready) {
-                self.log
-                    .say(Level::Error, format_args!("cannot wait for news: {error}"));
+                self.log.say(Level::Error, format_args!("cannot wait for news: {error}"));
             }
         }
     }
@@ -189,10 +188,7 @@ impl Shell {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Send {
-                connection,
-                message,
-            } => self.send(connection, &message),
+            Output::Send { connection, message } => self.send(connection, &message),
             Output::Upgrade { connection } => {
                 if let Some(connection) = self.connections.get_mut(connection) {
                     connection.upgrade();
@@ -205,19 +201,15 @@ impl Shell {
             }
             Output::Spawn(spawn) => {
                 let owner = Owner::Service(spawn.name.clone(), spawn.generation);
-                self.spawn(owner, |children, around| {
-                    children.spawn_service(around, &spawn)
-                });
+                self.spawn(owner, |children, around| children.spawn_service(around, &spawn));
             }
             Output::SpawnJob(spawn) => {
                 let owner = Owner::Job(spawn.job);
                 self.spawn(owner, |children, around| children.spawn_job(around, &spawn));
             }
-            Output::SignalMain {
-                owner: _,
-                pid,
-                signal,
-            } => self.check_signal(signal, signals::send(pid, signal)),
+            Output::SignalMain { owner: _, pid, signal } => {
+                self.check_signal(signal, signals::send(pid, signal))
+            }
             Output::SignalProcessGroup { pid, signal } => {
                 self.check_signal(signal, signals::send_group(pid, signal));
             }
@@ -228,8 +220,7 @@ impl Shell {
             Output::WatchGroup { owner } => {
                 let watched = self.groups.watch(&self.epoll, &owner, self.now.monotonic);
                 if let Err(error) = watched {
-                    self.log
-                        .say(Level::Error, format_args!("cannot watch a cgroup: {error}"));
+                    self.log.say(Level::Error, format_args!("cannot watch a cgroup: {error}"));
                 }
             }
             Output::Forget { name } => {
@@ -245,7 +236,7 @@ impl Shell {
     fn spawn(
         &mut self,
         owner: Owner,
-        how: impl FnOnce(&mut Children, &mut Surroundings<'_>) -> Result<Pid, keepd_model::SpawnFailure>,
+        how: impl FnOnce(&mut Children, &mut Surroundings<'_>) -> Result<Pid, SpawnFailure>,
     ) {
         let outcome = how(
             &mut self.children,
@@ -257,8 +248,8 @@ impl Shell {
                 notify: &mut self.notify,
             },
         );
-        // The answer belongs before everything else that the machine hears; what it makes the machine ask
-        // for waits behind what was asked for already.
+        // The answer belongs before everything else that the machine hears; what it makes the
+        // machine ask for waits behind what was asked for already.
         let answer = Input::Spawned { owner, outcome };
         self.machine.handle_input(self.now.monotonic, answer);
     }
@@ -267,10 +258,7 @@ impl Shell {
         match sent {
             Ok(()) | Err(ESRCH) => {}
             Err(error) => {
-                self.log.say(
-                    Level::Error,
-                    format_args!("cannot send signal {signal}: {error}"),
-                );
+                self.log.say(Level::Error, format_args!("cannot send signal {signal}: {error}"));
             }
         }
     }
@@ -309,10 +297,7 @@ impl Shell {
         let heard = signals.len();
         signals.retain(|(signal, _)| *signal != Signal::CHLD);
         self.has_ended_children |= signals.len() != heard;
-        signals
-            .into_iter()
-            .map(|(signal, count)| (signal, count.into()))
-            .collect()
+        signals.into_iter().map(|(signal, count)| (signal, count.into())).collect()
     }
 
     /// Records every end before the only copy of its status is gone.
@@ -330,10 +315,7 @@ impl Shell {
             self.children.forget(&self.epoll, pid);
             self.tell(Input::Reaped { pid, exit });
             if let Err(error) = reap::consume(pid) {
-                self.log.say(
-                    Level::Error,
-                    format_args!("cannot reap process {pid}: {error}"),
-                );
+                self.log.say(Level::Error, format_args!("cannot reap process {pid}: {error}"));
                 return;
             }
         }
@@ -375,11 +357,7 @@ impl Shell {
         for news in self.pump.take_news() {
             match news {
                 News::Output(name, stream, offset) if self.watches_output => {
-                    self.tell(Input::Output {
-                        name,
-                        stream,
-                        offset,
-                    });
+                    self.tell(Input::Output { name, stream, offset });
                 }
                 News::Output(..) => {}
                 News::Blocked(name, errno) => self.tell(Input::OutputBlocked { name, errno }),
@@ -422,9 +400,7 @@ impl Shell {
             return;
         };
         if listener.resume(self.now.monotonic) {
-            let _ = self
-                .epoll
-                .modify(&*listener, Token::Listener.into(), Interest::READ);
+            let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::READ);
         }
         let mut accepted = Vec::new();
         for _ in 0..if has_connections { ACCEPTS_PER_TURN } else { 0 } {
@@ -435,27 +411,22 @@ impl Shell {
                 Accepted::Nobody => break,
             }
             if listener.paused_until().is_some() {
-                let _ = self
-                    .epoll
-                    .modify(&*listener, Token::Listener.into(), Interest::default());
+                let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::default());
                 break;
             }
         }
         for socket in accepted {
             match self.connections.add(&self.epoll, Ends::Socket(socket)) {
-                Ok(connection) => self.tell(Input::Connected {
-                    connection,
-                    output: true,
-                }),
-                Err(error) => self.log.say(
-                    Level::Warning,
-                    format_args!("cannot keep connection: {error}"),
-                ),
+                Ok(connection) => self.tell(Input::Connected { connection, output: true }),
+                Err(error) => {
+                    self.log.say(Level::Warning, format_args!("cannot keep connection: {error}"))
+                }
             }
         }
     }
 
-    /// Runs commands of one connection: those that are there, up to a number, while their answers fit.
+    /// Runs commands of one connection: those that are there, up to a number, while their answers
+    /// fit.
     fn run_lines(&mut self, id: ConnectionId) {
         for _ in 0..LINES_PER_TURN {
             // Nothing runs after `terminate`.
@@ -474,7 +445,8 @@ impl Shell {
             let Some(news) = read_line(id, &line, mode) else {
                 continue;
             };
-            // Who has no output gets no answer; waiting for one would keep the connection open for ever.
+            // Who has no output gets no answer; waiting for one would keep the connection open for
+            // ever.
             if is_answered(&news) && connection.has_output() {
                 connection.expect_answer();
             }
@@ -486,10 +458,7 @@ impl Shell {
     fn settle_connections(&mut self) {
         for id in self.connections.ids() {
             for _ in 0..DRAINS_PER_TURN {
-                let settled = self
-                    .connections
-                    .get_mut(id)
-                    .map(|connection| connection.settle());
+                let settled = self.connections.get_mut(id).map(|connection| connection.settle());
                 match settled {
                     Some(Settled::Drained) => self.tell(Input::Drained { connection: id }),
                     Some(Settled::Over) => self.disconnect(id),
@@ -532,10 +501,7 @@ impl Shell {
             // keepd's own processes end with the instance; nobody has to look after them.
             if let Some(pid) = service.pid.filter(|_| !service.name.is_internal()) {
                 let name = service.name;
-                self.log.say(
-                    Level::Warning,
-                    format_args!("service \"{name}\" goes on as {pid}"),
-                );
+                self.log.say(Level::Warning, format_args!("service \"{name}\" goes on as {pid}"));
             }
         }
         self.log.flush(clock::monotonic_now());
@@ -549,30 +515,19 @@ fn read_line(connection: ConnectionId, line: &Line, mode: Mode) -> Option<Input>
         Line::TooLong { start } => RequestError::too_long(start, mode),
         Line::Complete(bytes) => match decode_request(bytes, mode) {
             Ok(request) => {
-                return request.map(|request| Input::Request {
-                    connection,
-                    request,
-                });
+                return request.map(|request| Input::Request { connection, request });
             }
             Err(refusal) => refusal,
         },
     };
-    Some(Input::Refused {
-        connection,
-        answer: refusal.into_message(),
-    })
+    Some(Input::Refused { connection, answer: refusal.into_message() })
 }
 
 /// Reports whether the news will be answered by a line with the number of the command.
 fn is_answered(news: &Input) -> bool {
     matches!(
         news,
-        Input::Request {
-            request: Request::Extended(..),
-            ..
-        } | Input::Refused {
-            answer: Message::Reply(..),
-            ..
-        }
+        Input::Request { request: Request::Extended(..), .. }
+            | Input::Refused { answer: Message::Reply(..), .. }
     )
 }

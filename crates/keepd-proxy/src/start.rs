@@ -1,4 +1,5 @@
-//! Everything that is done once, before the loop: what fails here ends the proxy, later failures never do.
+//! Everything that is done once, before the loop: what fails here ends the proxy, later failures
+//! never do.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,10 +59,7 @@ impl fmt::Display for StartError {
 
 /// Names what was attempted.
 fn attempt<T>(what: impl Into<String>, result: Result<T, Errno>) -> Result<T, StartError> {
-    result.map_err(|errno| StartError {
-        what: what.into(),
-        errno: Some(errno),
-    })
+    result.map_err(|errno| StartError { what: what.into(), errno: Some(errno) })
 }
 
 impl Shell {
@@ -99,10 +97,7 @@ impl Parts {
         }
         let descriptor_limit = take_place(options, log);
         let epoll = attempt("make an epoll set", Epoll::new())?;
-        attempt(
-            "wait for signals",
-            epoll.add(&signals, Token::Signals.into(), Interest::READ),
-        )?;
+        attempt("wait for signals", epoll.add(&signals, Token::Signals.into(), Interest::READ))?;
         let inheritance = attempt("open \"/dev/null\"", inherit(options))?;
         let groups = Groups::new(options.group.as_deref()).unwrap_or_else(|error| {
             log.say(
@@ -121,10 +116,7 @@ impl Parts {
         Ok(Self {
             epoll,
             signals,
-            machine: Proxy::new(Settings {
-                seed,
-                features: FEATURES.map(str::to_owned).to_vec(),
-            }),
+            machine: Proxy::new(Settings { seed, features: FEATURES.map(str::to_owned).to_vec() }),
             connections,
             first,
             listener,
@@ -195,11 +187,7 @@ fn inherit(options: &Options) -> Result<Inheritance, Errno> {
     };
     Ok(Inheritance {
         null: open_null()?,
-        out: if options.interactive {
-            open_null()?
-        } else {
-            copy(rustix::stdio::stdout())?
-        },
+        out: if options.interactive { open_null()? } else { copy(rustix::stdio::stdout())? },
         err: copy(rustix::stdio::stderr())?,
     })
 }
@@ -221,10 +209,7 @@ fn connect(
     let mut first = Vec::new();
     if options.interactive {
         let ends = attempt("use standard input and output", standard_ends())?;
-        let id = attempt(
-            "use standard input and output",
-            connections.add(epoll, ends),
-        )?;
+        let id = attempt("use standard input and output", connections.add(epoll, ends))?;
         if let Some(connection) = connections.get_mut(id) {
             let greeting = format!("info\tkeepd proxy {}\n", env!("CARGO_PKG_VERSION"));
             connection.send(|output| output.extend_from_slice(greeting.as_bytes()));

@@ -1,7 +1,7 @@
 //! What a descriptor in the epoll set is, as the 64 bits that the kernel keeps for it.
 
-/// Whose news it is. The numbers within a kind are never reused, so late news of something closed finds
-/// nobody.
+/// Whose news it is. The numbers within a kind are never reused, so late news of something closed
+/// finds nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
     /// The socket for new connections.
@@ -12,7 +12,8 @@ pub(crate) enum Token {
     Connection(u64),
     /// The side of a connection that is only written.
     ConnectionOutput(u64),
-    /// The error pipe of the child with this process id, which is unreaped while the pipe is in the set.
+    /// The error pipe of the child with this process id, which is unreaped while the pipe is in the
+    /// set.
     Report(u64),
     /// `cgroup.events` of a group.
     Group(u64),

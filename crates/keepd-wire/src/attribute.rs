@@ -77,16 +77,10 @@ pub(crate) fn encode_attributes<'out>(
         line = line.word(format_args!("groups={}", comma_list(groups.iter())));
     }
     line = line
-        .word(format_args!(
-            "notify={}",
-            if *notify { "yes" } else { "no" }
-        ))
+        .word(format_args!("notify={}", if *notify { "yes" } else { "no" }))
         .word(format_args!("kill_mode={kill_mode}"))
         .word(format_args!("stop_signal={}", signal_word(*stop_signal)))
-        .word(format_args!(
-            "stop_timeout_ms={}",
-            milliseconds(*stop_timeout)
-        ));
+        .word(format_args!("stop_timeout_ms={}", milliseconds(*stop_timeout)));
     if !respawn.is_empty() {
         let delays = respawn.iter().map(|delay| milliseconds(*delay));
         line = line.word(format_args!("respawn_ms={}", comma_list(delays)));
@@ -171,17 +165,15 @@ pub(crate) fn decode_log_target(mut fields: Fields<'_>) -> Result<LogTarget, Pro
     match (&*mode, dir, file, merge) {
         (b"null", None, None, None) => Ok(LogTarget::Null),
         (b"inherit", None, None, None) => Ok(LogTarget::Inherit),
-        (b"file", Some(dir), None, merge) => Ok(LogTarget::File {
-            dir,
-            merge: merge.unwrap_or(false),
-        }),
+        (b"file", Some(dir), None, merge) => {
+            Ok(LogTarget::File { dir, merge: merge.unwrap_or(false) })
+        }
         (b"file", None, ..) => Err(Problem::new("mode \"file\" needs \"dir\"")),
         (b"append", None, Some(file), None) => Ok(LogTarget::Append { file }),
         (b"append", _, None, _) => Err(Problem::new("mode \"append\" needs \"file\"")),
-        (b"null" | b"inherit" | b"file" | b"append", ..) => Err(Problem::new(format!(
-            "mode {} has no such key",
-            quoted(&mode)
-        ))),
+        (b"null" | b"inherit" | b"file" | b"append", ..) => {
+            Err(Problem::new(format!("mode {} has no such key", quoted(&mode))))
+        }
         (other, ..) => Err(Problem::new(format!("there is no mode {}", quoted(other)))),
     }
 }
@@ -193,9 +185,7 @@ pub(crate) fn encode_log_target<'out>(log: &LogTarget, line: LineWriter<'out>) -
         LogTarget::Inherit => line.word("mode=inherit"),
         LogTarget::File { dir, merge } => {
             let stderr = if *merge { "merge" } else { "separate" };
-            line.word("mode=file")
-                .prefixed("dir=", dir)
-                .word(format_args!("stderr={stderr}"))
+            line.word("mode=file").prefixed("dir=", dir).word(format_args!("stderr={stderr}"))
         }
         LogTarget::Append { file } => line.word("mode=append").prefixed("file=", file),
     }
@@ -212,16 +202,10 @@ impl Keys {
     ) -> Result<(&'field str, &'field [u8]), Problem> {
         let not_a_pair =
             || Problem::new(format!("\"KEY=VALUE\" is expected, not {}", quoted(field)));
-        let equals = field
-            .iter()
-            .position(|byte| *byte == b'=')
-            .ok_or_else(not_a_pair)?;
+        let equals = field.iter().position(|byte| *byte == b'=').ok_or_else(not_a_pair)?;
         let key = str::from_utf8(&field[..equals]).map_err(|_| not_a_pair())?;
         if self.0.iter().any(|seen| seen == key) {
-            return Err(Problem::new(format!(
-                "the key {} is given twice",
-                quoted(key.as_bytes())
-            )));
+            return Err(Problem::new(format!("the key {} is given twice", quoted(key.as_bytes()))));
         }
         self.0.push(key.to_owned());
         Ok((key, &field[equals + 1..]))
@@ -239,9 +223,7 @@ fn wrong_value(key: &str, expected: &str, value: &[u8]) -> Problem {
 fn path(value: &[u8], key: &str) -> Result<Vec<u8>, Problem> {
     without_zero(value, "path")?;
     if value.is_empty() || value.len() > PATH_BYTES_MAX {
-        return Err(Problem::new(format!(
-            "the path of \"{key}\" has 1 to {PATH_BYTES_MAX} bytes"
-        )));
+        return Err(Problem::new(format!("the path of \"{key}\" has 1 to {PATH_BYTES_MAX} bytes")));
     }
     Ok(value.to_vec())
 }
@@ -280,14 +262,9 @@ fn comma_separated<'value>(
     if value.is_empty() {
         return Ok(Vec::new());
     }
-    let items: Vec<&[u8]> = value
-        .split(|byte| *byte == b',')
-        .take(count_max + 1)
-        .collect();
+    let items: Vec<&[u8]> = value.split(|byte| *byte == b',').take(count_max + 1).collect();
     if items.len() > count_max {
-        return Err(Problem::new(format!(
-            "\"{key}\" has at most {count_max} items"
-        )));
+        return Err(Problem::new(format!("\"{key}\" has at most {count_max} items")));
     }
     Ok(items)
 }
@@ -342,10 +319,7 @@ const fn place_word(place: Place) -> &'static str {
 fn variable_name(variable: &[u8]) -> Result<Vec<u8>, Problem> {
     without_zero(variable, "name of a variable")?;
     if variable.is_empty() || variable.contains(&b'=') {
-        return Err(Problem::new(format!(
-            "not a name of a variable: {}",
-            quoted(variable)
-        )));
+        return Err(Problem::new(format!("not a name of a variable: {}", quoted(variable))));
     }
     Ok(variable.to_vec())
 }

@@ -40,18 +40,14 @@ impl<'line> Fields<'line> {
         let mut fields = Vec::new();
         for raw in line.split(|byte| *byte == b'\t') {
             if fields.len() == FIELDS_MAX {
-                return Err(Problem::new(format!(
-                    "a line has at most {FIELDS_MAX} fields"
-                )));
+                return Err(Problem::new(format!("a line has at most {FIELDS_MAX} fields")));
             }
             fields.push(match escapes {
                 Escapes::None => Cow::Borrowed(raw),
                 Escapes::Backslash => unescape(raw)?,
             });
         }
-        Ok(Self {
-            fields: fields.into_iter(),
-        })
+        Ok(Self { fields: fields.into_iter() })
     }
 
     /// Returns the next field, if there is one.
@@ -61,8 +57,7 @@ impl<'line> Fields<'line> {
 
     /// Returns the next field; `what` names it in the error.
     pub(crate) fn required(&mut self, what: &str) -> Result<Cow<'line, [u8]>, Problem> {
-        self.next()
-            .ok_or_else(|| Problem::new(format!("the {what} is missing")))
+        self.next().ok_or_else(|| Problem::new(format!("the {what} is missing")))
     }
 
     /// Returns the next field as a number of at most `max`.
@@ -103,10 +98,9 @@ impl<'line> Fields<'line> {
     pub(crate) fn end(mut self) -> Result<(), Problem> {
         match self.next() {
             None => Ok(()),
-            Some(field) => Err(Problem::new(format!(
-                "there is a field too many: {}",
-                quoted(&field)
-            ))),
+            Some(field) => {
+                Err(Problem::new(format!("there is a field too many: {}", quoted(&field))))
+            }
         }
     }
 }
@@ -208,9 +202,7 @@ pub(crate) fn pid(field: &[u8]) -> Result<Pid, Problem> {
 /// Refuses the byte that no argument, variable or path can hold (execve(2) ends them there).
 pub(crate) fn without_zero(field: &[u8], what: &str) -> Result<(), Problem> {
     if field.contains(&0) {
-        return Err(Problem::new(format!(
-            "the {what} must not hold a zero byte"
-        )));
+        return Err(Problem::new(format!("the {what} must not hold a zero byte")));
     }
     Ok(())
 }

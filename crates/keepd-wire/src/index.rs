@@ -203,16 +203,12 @@ const fn stream_number(stream: Stream) -> u8 {
 }
 
 fn number_u64(bytes: &[u8; RECORD_BYTES], at: usize) -> u64 {
-    let field = bytes[at..]
-        .first_chunk()
-        .expect("every field lies within the record");
+    let field = bytes[at..].first_chunk().expect("every field lies within the record");
     u64::from_le_bytes(*field)
 }
 
 fn number_u32(bytes: &[u8; RECORD_BYTES], at: usize) -> u32 {
-    let field = bytes[at..]
-        .first_chunk()
-        .expect("every field lies within the record");
+    let field = bytes[at..].first_chunk().expect("every field lies within the record");
     u32::from_le_bytes(*field)
 }
 
@@ -235,16 +231,8 @@ mod tests {
 
     fn record(number: u64) -> IndexRecord {
         IndexRecord {
-            kind: if number.is_multiple_of(5) {
-                IndexKind::Start
-            } else {
-                IndexKind::Chunk
-            },
-            stream: if number.is_multiple_of(2) {
-                Stream::Out
-            } else {
-                Stream::Err
-            },
+            kind: if number.is_multiple_of(5) { IndexKind::Start } else { IndexKind::Chunk },
+            stream: if number.is_multiple_of(2) { Stream::Out } else { Stream::Err },
             offset: number.wrapping_mul(0x0123_4567_89AB_CDEF),
             length_bytes: number as u32,
             generation: Generation::new(number),

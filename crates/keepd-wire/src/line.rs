@@ -39,13 +39,7 @@ pub struct LineReader {
 impl LineReader {
     /// Makes a reader for lines of at most `limit` bytes, line feed excluded.
     pub const fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            buffer: Vec::new(),
-            start: 0,
-            searched: 0,
-            discarding: None,
-        }
+        Self { limit, buffer: Vec::new(), start: 0, searched: 0, discarding: None }
     }
 
     /// Changes the limit for every line not yet returned. Buffered bytes stay.
@@ -62,9 +56,7 @@ impl LineReader {
     /// Returns the next line, or `None` if more bytes are needed.
     pub fn next_line(&mut self) -> Option<Line> {
         loop {
-            let found = self.buffer[self.searched..]
-                .iter()
-                .position(|byte| *byte == b'\n');
+            let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
             let Some(distance) = found else {
                 self.searched = self.buffer.len();
                 self.bound_partial_line();
@@ -74,9 +66,7 @@ impl LineReader {
             let line = &self.buffer[self.start..end];
             let line = match self.discarding.take() {
                 Some(start) => Line::TooLong { start },
-                None if line.len() > self.limit => Line::TooLong {
-                    start: self.start_of(line),
-                },
+                None if line.len() > self.limit => Line::TooLong { start: self.start_of(line) },
                 None => Line::Complete(line.to_vec()),
             };
             self.start = end + 1;
@@ -155,9 +145,7 @@ mod tests {
     }
 
     fn too_long(start: &str) -> Line {
-        Line::TooLong {
-            start: start.as_bytes().to_vec(),
-        }
+        Line::TooLong { start: start.as_bytes().to_vec() }
     }
 
     #[test]
@@ -190,10 +178,7 @@ mod tests {
             assert!(reader.buffer.capacity() <= 64 * 1024);
         }
         reader.push(b"x\nnext\n");
-        let expected = [
-            too_long(&format!("@5\techo\t{}", "x".repeat(24))),
-            complete("next"),
-        ];
+        let expected = [too_long(&format!("@5\techo\t{}", "x".repeat(24))), complete("next")];
         assert_eq!(drain(&mut reader), expected);
     }
 

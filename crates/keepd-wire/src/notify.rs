@@ -109,13 +109,7 @@ fn number(value: &[u8]) -> Option<u64> {
 fn printable(value: &[u8]) -> String {
     String::from_utf8_lossy(value)
         .chars()
-        .map(|letter| {
-            if letter.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                letter
-            }
-        })
+        .map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
         .collect()
 }
 

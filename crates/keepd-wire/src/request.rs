@@ -83,20 +83,12 @@ pub struct RequestError {
 impl RequestError {
     /// Makes the error for a line beyond the limit of its mode, from the first bytes of the line.
     pub fn too_long(start: &[u8], mode: Mode) -> Self {
-        let text = format!(
-            "line too long, it has more than {} bytes",
-            mode.line_bytes_max()
-        );
+        let text = format!("line too long, it has more than {} bytes", mode.line_bytes_max());
         let id = match mode {
             Mode::Plain => None,
             Mode::Extended => number_of(start),
         };
-        Self {
-            id,
-            kind: FailKind::Malformed,
-            plain_text: text.clone(),
-            text,
-        }
+        Self { id, kind: FailKind::Malformed, plain_text: text.clone(), text }
     }
 
     /// Returns the answer: a `fail` for a numbered command, an `error` for any other line.
@@ -104,11 +96,7 @@ impl RequestError {
         match self.id {
             Some(id) => Message::Reply(
                 id,
-                Reply::Fail(Fail {
-                    kind: self.kind,
-                    spawn: None,
-                    text: self.text,
-                }),
+                Reply::Fail(Fail { kind: self.kind, spawn: None, text: self.text }),
             ),
             None => Message::PlainError(self.plain_text),
         }
@@ -137,12 +125,7 @@ impl RequestError {
                 (FailKind::UnknownCommand, text.clone(), text)
             }
         };
-        Self {
-            id,
-            kind,
-            text,
-            plain_text,
-        }
+        Self { id, kind, text, plain_text }
     }
 }
 
@@ -176,11 +159,7 @@ impl From<Problem> for Refusal {
 /// first bytes of the line.
 pub fn plain_error_text(message: &str, line: &[u8]) -> String {
     let start = String::from_utf8_lossy(&line[..line.len().min(QUOTED_COMMAND_BYTES)]);
-    let dots = if line.len() >= QUOTED_COMMAND_BYTES {
-        "..."
-    } else {
-        ""
-    };
+    let dots = if line.len() >= QUOTED_COMMAND_BYTES { "..." } else { "" };
     format!("{message}, for command \"{start}{dots}\"")
 }
 
@@ -262,10 +241,7 @@ fn unknown(command_name: &[u8], may_need_number: bool) -> Refusal {
 fn proto(fields: &mut Fields<'_>) -> Result<Command, Problem> {
     let protocol = fields.required("protocol")?;
     if &*protocol != b"keepd" {
-        return Err(Problem::new(format!(
-            "there is no such protocol: {}",
-            quoted(&protocol)
-        )));
+        return Err(Problem::new(format!("there is no such protocol: {}", quoted(&protocol))));
     }
     let version = decimal_u32(&fields.required("version")?, "version", u32::MAX)?;
     if version == 0 {
@@ -300,9 +276,5 @@ fn auto_up(name: ServiceName, mut fields: Fields<'_>) -> Result<Command, Problem
             }
         }
     }
-    Ok(Command::ServiceAutoUp {
-        name,
-        seconds,
-        always,
-    })
+    Ok(Command::ServiceAutoUp { name, seconds, always })
 }

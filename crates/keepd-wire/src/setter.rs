@@ -26,15 +26,11 @@ pub(crate) fn read_note(fields: &mut Fields<'_>) -> Result<(String, Vec<u8>), Pr
         Problem::new(format!("a key is UTF-8, not {}", quoted(error.as_bytes())))
     })?;
     if key.is_empty() || key.len() > NOTE_KEY_BYTES_MAX {
-        return Err(Problem::new(format!(
-            "a key has 1 to {NOTE_KEY_BYTES_MAX} bytes"
-        )));
+        return Err(Problem::new(format!("a key has 1 to {NOTE_KEY_BYTES_MAX} bytes")));
     }
     let value = fields.required("value of the note")?.into_owned();
     if value.len() > NOTE_BYTES_MAX {
-        return Err(Problem::new(format!(
-            "a note has at most {NOTE_BYTES_MAX} bytes"
-        )));
+        return Err(Problem::new(format!("a note has at most {NOTE_BYTES_MAX} bytes")));
     }
     Ok((key, value))
 }
@@ -51,18 +47,12 @@ pub(crate) fn write_echo(text: &[u8], out: &mut Vec<u8>) {
 
 /// Appends `service.args⇥NAME⇥ARG…`.
 pub(crate) fn write_args(name: &ServiceName, arguments: &[Vec<u8>], out: &mut Vec<u8>) {
-    LineWriter::new("service.args", out)
-        .word(name)
-        .list(arguments)
-        .end();
+    LineWriter::new("service.args", out).word(name).list(arguments).end();
 }
 
 /// Appends `service.tags⇥NAME⇥TAG…`.
 pub(crate) fn write_tags(name: &ServiceName, tags: &[Vec<u8>], out: &mut Vec<u8>) {
-    LineWriter::new("service.tags", out)
-        .word(name)
-        .list(tags)
-        .end();
+    LineWriter::new("service.tags", out).word(name).list(tags).end();
 }
 
 /// Appends `service.set⇥NAME⇥KEY=VALUE…`.
@@ -99,9 +89,5 @@ pub(crate) fn write_auto_up(
 
 /// Appends `service.note⇥NAME⇥KEY⇥VALUE`.
 pub(crate) fn write_note(name: &ServiceName, key: &str, value: &[u8], out: &mut Vec<u8>) {
-    LineWriter::new("service.note", out)
-        .word(name)
-        .field(key.as_bytes())
-        .field(value)
-        .end();
+    LineWriter::new("service.note", out).word(name).field(key.as_bytes()).field(value).end();
 }

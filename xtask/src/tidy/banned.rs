@@ -16,11 +16,8 @@ const FOR_DEVELOPERS: [&str; 3] = ["xtask", "crates/keepd-testkit", "crates/keep
 const FOR_TESTS: [&str; 2] = ["crates/keepd-testkit", "crates/keepd-e2e"];
 
 /// Where machines keep their checkouts. In pieces, for this file is checked too.
-const MACHINE_PATHS: [&str; 3] = [
-    concat!("/", "work/"),
-    concat!("/", "root/"),
-    concat!("/", "tmp/t-"),
-];
+const MACHINE_PATHS: [&str; 3] =
+    [concat!("/", "work/"), concat!("/", "root/"), concat!("/", "tmp/t-")];
 
 /// Checks one Rust file.
 pub(crate) fn check(source: &Source<'_>) -> Vec<Finding> {
@@ -77,10 +74,8 @@ fn attributes_and_calls(source: &Source<'_>, findings: &mut Vec<Finding>) {
 /// A test that sleeps is slow where the machine is quick and wrong where it is slow.
 fn sleeps(source: &Source<'_>, findings: &mut Vec<Finding>) {
     for path in paths(&source.code) {
-        let sleeps = matches!(
-            path.segments[..],
-            [.., "thread" | "time", "sleep"] | [.., "nanosleep"]
-        );
+        let sleeps =
+            matches!(path.segments[..], [.., "thread" | "time", "sleep"] | [.., "nanosleep"]);
         let in_test = FOR_TESTS.contains(&source.package()) || source.is_test(path.offset);
         if sleeps && in_test {
             let message = "a test does not sleep: wait for the event, with a deadline";
@@ -159,10 +154,7 @@ mod tests {
 
     #[test]
     fn tests_are_skipped_aloud_and_never_ignored() {
-        assert_eq!(
-            count_in_cli("#[ignore]\nfn a() {}\n#[ignore = \"slow\"]\nfn b() {}"),
-            2
-        );
+        assert_eq!(count_in_cli("#[ignore]\nfn a() {}\n#[ignore = \"slow\"]\nfn b() {}"), 2);
         assert_eq!(count_in_cli("// #[ignore]\nfn a() {}"), 0);
     }
 
@@ -170,10 +162,7 @@ mod tests {
     fn unwrap_is_for_tests() {
         assert_eq!(count_in_cli("fn a() { b().unwrap(); dbg!(c); }"), 2);
         assert_eq!(count_in_cli("fn a() { b().unwrap_or(c); my_dbg!(c); }"), 0);
-        assert_eq!(
-            count_in_cli("#[cfg(test)]\nmod tests { fn a() { b().unwrap(); } }"),
-            0
-        );
+        assert_eq!(count_in_cli("#[cfg(test)]\nmod tests { fn a() { b().unwrap(); } }"), 0);
         assert_eq!(count("crates/keepd-testkit/src/a.rs", "b().unwrap()"), 0);
         assert_eq!(count("crates/keepd-os/tests/a.rs", "b().unwrap()"), 0);
     }

@@ -65,10 +65,7 @@ mod tests {
         let count =
             |text: &str, page: &str| check(&Source::new("a.rs", text, false), &numbers(page)).len();
         assert_eq!(count("// It ends (behaviour 3.1, 3.2).", BEHAVIOUR), 0);
-        assert_eq!(
-            count("/// (behaviour 4.1) (behaviour 3.2, 9.9)", BEHAVIOUR),
-            2
-        );
+        assert_eq!(count("/// (behaviour 4.1) (behaviour 3.2, 9.9)", BEHAVIOUR), 2);
         assert_eq!(count("// (behaviour 3.1)", ""), 1);
         assert_eq!(count("const A: &str = \"(behaviour 4.1)\";", BEHAVIOUR), 0);
     }

@@ -15,31 +15,11 @@ struct Row {
 }
 
 const ROWS: [Row; 11] = [
-    Row {
-        name: "keepd-model",
-        inner: &[],
-        third_party: &[],
-    },
-    Row {
-        name: "keepd-engine",
-        inner: &["model"],
-        third_party: &[],
-    },
-    Row {
-        name: "keepd-wire",
-        inner: &["model"],
-        third_party: &[],
-    },
-    Row {
-        name: "keepd-plan",
-        inner: &["model"],
-        third_party: &["serde", "toml"],
-    },
-    Row {
-        name: "keepd-os",
-        inner: &["model"],
-        third_party: &["libc", "rustix"],
-    },
+    Row { name: "keepd-model", inner: &[], third_party: &[] },
+    Row { name: "keepd-engine", inner: &["model"], third_party: &[] },
+    Row { name: "keepd-wire", inner: &["model"], third_party: &[] },
+    Row { name: "keepd-plan", inner: &["model"], third_party: &["serde", "toml"] },
+    Row { name: "keepd-os", inner: &["model"], third_party: &["libc", "rustix"] },
     Row {
         name: "keepd-proxy",
         inner: &["model", "engine", "wire", "os"],
@@ -75,29 +55,13 @@ const ROWS: [Row; 11] = [
             "tokio",
         ],
     },
-    Row {
-        name: "keepd-sim",
-        inner: &["model", "engine", "wire"],
-        third_party: &[],
-    },
-    Row {
-        name: "keepd-testkit",
-        inner: &["model", "os"],
-        third_party: &["serde_json"],
-    },
-    Row {
-        name: "keepd-e2e",
-        inner: &["model", "testkit"],
-        third_party: &["serde_json"],
-    },
+    Row { name: "keepd-sim", inner: &["model", "engine", "wire"], third_party: &[] },
+    Row { name: "keepd-testkit", inner: &["model", "os"], third_party: &["serde_json"] },
+    Row { name: "keepd-e2e", inner: &["model", "testkit"], third_party: &["serde_json"] },
 ];
 
 /// What the tests of every crate may use besides.
-const TESTS: Row = Row {
-    name: "tests",
-    inner: &["sim", "testkit"],
-    third_party: &["insta"],
-};
+const TESTS: Row = Row { name: "tests", inner: &["sim", "testkit"], third_party: &["insta"] };
 
 /// Checks the dependencies in the `Cargo.toml` of one crate.
 pub(crate) fn check(path: &str, text: &str, manifest: &Table) -> Vec<Finding> {
@@ -152,11 +116,7 @@ impl Row {
         let inner = self.inner.iter().map(|name| format!("keepd-{name}"));
         let third_party = self.third_party.iter().map(|name| (*name).to_owned());
         let all: Vec<String> = inner.chain(third_party).collect();
-        if all.is_empty() {
-            "std alone".to_owned()
-        } else {
-            all.join(", ")
-        }
+        if all.is_empty() { "std alone".to_owned() } else { all.join(", ") }
     }
 }
 
@@ -212,10 +172,7 @@ mod tests {
 
     fn findings(name: &str, text: &str) -> Vec<String> {
         let path = format!("crates/{name}/Cargo.toml");
-        check(&path, text, &text.parse().unwrap())
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        check(&path, text, &text.parse().unwrap()).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -225,10 +182,7 @@ mod tests {
         let bad = "[dependencies]\nkeepd-os.workspace = true\n";
         let found = findings("keepd-engine", bad);
         assert_eq!(found.len(), 1);
-        assert!(
-            found[0].starts_with("crates/keepd-engine/Cargo.toml:2: edge: "),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with("crates/keepd-engine/Cargo.toml:2: edge: "), "{found:?}");
         assert!(found[0].contains("(it may use: keepd-model)"), "{found:?}");
     }
 

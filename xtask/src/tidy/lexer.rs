@@ -13,26 +13,17 @@ pub(crate) struct Parts {
 
 /// Takes a source text apart.
 pub(crate) fn split(text: &str) -> Parts {
-    let mut lexer = Lexer {
-        text: text.as_bytes(),
-        code: blank(text),
-        comments: blank(text),
-        at: 0,
-    };
+    let mut lexer =
+        Lexer { text: text.as_bytes(), code: blank(text), comments: blank(text), at: 0 };
     while lexer.at < lexer.text.len() {
         lexer.step();
     }
-    Parts {
-        code: into_text(lexer.code),
-        comments: into_text(lexer.comments),
-    }
+    Parts { code: into_text(lexer.code), comments: into_text(lexer.comments) }
 }
 
 /// Returns spaces and the line ends of a text.
 fn blank(text: &str) -> Vec<u8> {
-    text.bytes()
-        .map(|byte| if byte == b'\n' { b'\n' } else { b' ' })
-        .collect()
+    text.bytes().map(|byte| if byte == b'\n' { b'\n' } else { b' ' }).collect()
 }
 
 fn into_text(bytes: Vec<u8>) -> String {
@@ -80,10 +71,7 @@ impl Lexer<'_> {
 
     fn line_comment(&mut self) {
         let rest = &self.text[self.at..];
-        let length = rest
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
         self.comment_until(self.at + length);
     }
 
@@ -146,18 +134,12 @@ impl Lexer<'_> {
     fn character_or_lifetime(&mut self) {
         let rest = &self.text[self.at + 1..];
         let closing = match rest.first() {
-            Some(b'\\') => rest
-                .iter()
-                .skip(2)
-                .position(|byte| *byte == b'\'')
-                .map(|position| position + 2),
+            Some(b'\\') => {
+                rest.iter().skip(2).position(|byte| *byte == b'\'').map(|position| position + 2)
+            }
             Some(_) => {
-                let width = rest
-                    .iter()
-                    .skip(1)
-                    .take_while(|byte| is_continuation(**byte))
-                    .count()
-                    + 1;
+                let width =
+                    rest.iter().skip(1).take_while(|byte| is_continuation(**byte)).count() + 1;
                 (rest.get(width) == Some(&b'\'')).then_some(width)
             }
             None => None,
@@ -170,20 +152,14 @@ impl Lexer<'_> {
 
     /// A word; `r`, `br` and `cr` may begin a raw string instead.
     fn word(&mut self) {
-        let length = self.text[self.at..]
-            .iter()
-            .take_while(|byte| is_word(**byte))
-            .count();
+        let length = self.text[self.at..].iter().take_while(|byte| is_word(**byte)).count();
         let word = &self.text[self.at..self.at + length];
         let raw = matches!(word, b"r" | b"br" | b"cr");
         self.keep(length);
         if !raw {
             return;
         }
-        let hashes = self.text[self.at..]
-            .iter()
-            .take_while(|byte| **byte == b'#')
-            .count();
+        let hashes = self.text[self.at..].iter().take_while(|byte| **byte == b'#').count();
         if self.peek(hashes) == Some(b'"') {
             self.raw_string(hashes);
         }
@@ -222,19 +198,13 @@ mod tests {
     fn strings_keep_their_quotes_only() {
         assert_eq!(code(r#"f("a \" // b", g)"#), r#"f(" ", g)"#);
         assert_eq!(code("f(\"\", g)"), "f(\"\", g)");
-        assert_eq!(
-            code("r#\"a \" b\"# + br\"\\\" + c"),
-            "r \" \" + br\" \" + c"
-        );
+        assert_eq!(code("r#\"a \" b\"# + br\"\\\" + c"), "r \" \" + br\" \" + c");
         assert_eq!(code("b\"x\" c\"y\""), "b\" \" c\" \"");
     }
 
     #[test]
     fn characters_vanish_and_lifetimes_stay() {
-        assert_eq!(
-            code("match c { '{' => '\\'', '\\u{7d}' => 'é' }"),
-            "match c { => , => }"
-        );
+        assert_eq!(code("match c { '{' => '\\'', '\\u{7d}' => 'é' }"), "match c { => , => }");
         assert_eq!(
             code("fn f<'a>(x: &'a str) -> &'static str"),
             code("fn f<'a>(x: &'a str) -> &'static str")

@@ -34,18 +34,12 @@ fn without_code(line: &str) -> String {
 
 /// Returns the targets of `[text](target)` and of `[name]: target`.
 fn targets(line: &str) -> Vec<String> {
-    let inline = line
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split([')', ' ']).next());
+    let inline = line.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
     let definition = line
         .strip_prefix('[')
         .and_then(|rest| rest.split_once("]: "))
         .and_then(|(_, rest)| rest.split_whitespace().next());
-    inline
-        .chain(definition)
-        .map(|target| target.trim_matches(['<', '>']).to_owned())
-        .collect()
+    inline.chain(definition).map(|target| target.trim_matches(['<', '>']).to_owned()).collect()
 }
 
 /// Reports whether a target is a file of ours: not an address, and not a place in the same page.
@@ -58,10 +52,7 @@ fn resolve(page: &str, target: &str) -> Option<String> {
     let target = target.split('#').next().unwrap_or_default();
     let (folder, target) = match target.strip_prefix('/') {
         Some(from_root) => ("", from_root),
-        None => (
-            page.rsplit_once('/').map_or("", |(folder, _)| folder),
-            target,
-        ),
+        None => (page.rsplit_once('/').map_or("", |(folder, _)| folder), target),
     };
     let mut parts = Vec::new();
     for part in folder.split('/').chain(target.split('/')) {
@@ -96,10 +87,7 @@ mod tests {
 
     #[test]
     fn addresses_and_code_are_left_alone() {
-        assert_eq!(
-            count("[a](https://example.org/b) [c](#top) [d](mailto:e@example.org)"),
-            0
-        );
+        assert_eq!(count("[a](https://example.org/b) [c](#top) [d](mailto:e@example.org)"), 0);
         assert_eq!(count("`[a](b.md)`\n```\n[a](b.md)\n```"), 0);
         assert_eq!(count("```\n```\n[a](b.md)"), 1);
     }

@@ -119,16 +119,10 @@ fn candidates(parent: &str, is_root: bool, declaration: &Declaration) -> Vec<Str
         return vec![format!("{folder}/{path}")];
     }
     let stem = file.trim_end_matches(".rs");
-    let folder = if is_root || stem == "mod" {
-        folder.to_owned()
-    } else {
-        format!("{folder}/{stem}")
-    };
+    let folder =
+        if is_root || stem == "mod" { folder.to_owned() } else { format!("{folder}/{stem}") };
     let name = &declaration.name;
-    vec![
-        format!("{folder}/{name}.rs"),
-        format!("{folder}/{name}/mod.rs"),
-    ]
+    vec![format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]
 }
 
 /// Returns the lines `mod NAME;` of a file, each with the attributes directly before it.
@@ -143,9 +137,7 @@ fn declarations(text: &str) -> Vec<Declaration> {
         }
         // Attributes and visibility belong to the module; the item before it ends with one of
         // these.
-        let start = code[..keyword.offset]
-            .rfind([';', '}', '{'])
-            .map_or(0, |offset| offset + 1);
+        let start = code[..keyword.offset].rfind([';', '}', '{']).map_or(0, |offset| offset + 1);
         let head = &code[start..keyword.offset];
         found.push(Declaration {
             name: name.segments.join("::"),
@@ -187,16 +179,10 @@ mod tests {
     #[test]
     fn files_without_a_mod_line_are_dead() {
         let (_, dead) = modules(&[
-            (
-                "crates/a/src/lib.rs",
-                "mod b;\npub(crate) mod c;\n// mod d;\n",
-            ),
+            ("crates/a/src/lib.rs", "mod b;\npub(crate) mod c;\n// mod d;\n"),
             ("crates/a/src/b.rs", "mod inner;"),
             ("crates/a/src/b/inner.rs", ""),
-            (
-                "crates/a/src/c/mod.rs",
-                "mod deep;\n#[path = \"odd.rs\"]\nmod e;",
-            ),
+            ("crates/a/src/c/mod.rs", "mod deep;\n#[path = \"odd.rs\"]\nmod e;"),
             ("crates/a/src/c/deep.rs", ""),
             ("crates/a/src/c/odd.rs", ""),
             ("crates/a/src/d.rs", ""),
@@ -222,10 +208,7 @@ mod tests {
     #[test]
     fn modules_under_cfg_test_are_tests_with_all_below_them() {
         let (modules, _) = modules(&[
-            (
-                "crates/a/src/lib.rs",
-                "#[cfg(test)]\n#[path = \"t.rs\"]\nmod tests;\nmod b;\n",
-            ),
+            ("crates/a/src/lib.rs", "#[cfg(test)]\n#[path = \"t.rs\"]\nmod tests;\nmod b;\n"),
             ("crates/a/src/t.rs", "mod c;"),
             ("crates/a/src/t/c.rs", ""),
             ("crates/a/src/b.rs", ""),

@@ -80,11 +80,7 @@ impl<'a> Reader<'a> {
                 break;
             }
         }
-        CodePath {
-            offset,
-            segments,
-            follower: self.peek(),
-        }
+        CodePath { offset, segments, follower: self.peek() }
     }
 
     /// Reads one tree of an import after `prefix`, with everything in its braces.
@@ -114,11 +110,7 @@ impl<'a> Reader<'a> {
                 _ => break,
             }
         }
-        found.push(CodePath {
-            offset,
-            segments,
-            follower: None,
-        });
+        found.push(CodePath { offset, segments, follower: None });
         self.skip_rename();
     }
 
@@ -160,10 +152,7 @@ mod tests {
     use super::*;
 
     fn names(code: &str) -> Vec<String> {
-        paths(code)
-            .iter()
-            .map(|path| path.segments.join("::"))
-            .collect()
+        paths(code).iter().map(|path| path.segments.join("::")).collect()
     }
 
     #[test]

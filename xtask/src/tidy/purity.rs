@@ -6,12 +6,8 @@ use super::paths::{CodePath, paths};
 use super::source::Source;
 
 /// The crates that decide and translate, and never act.
-const PURE: [&str; 4] = [
-    "crates/keepd-model",
-    "crates/keepd-engine",
-    "crates/keepd-wire",
-    "crates/keepd-plan",
-];
+const PURE: [&str; 4] =
+    ["crates/keepd-model", "crates/keepd-engine", "crates/keepd-wire", "crates/keepd-plan"];
 
 /// The crates that act, but by our own clock.
 const OWN_CLOCK: [&str; 2] = ["crates/keepd-os", "crates/keepd-proxy"];
@@ -29,54 +25,24 @@ const STD_INSTANT: Ban = Ban {
 
 const BANS: [Ban; 14] = [
     STD_INSTANT,
-    Ban {
-        path: &["std", "time", "SystemTime"],
-        instead: "take the time as an argument",
-    },
-    Ban {
-        path: &["std", "time", "UNIX_EPOCH"],
-        instead: "take the time as an argument",
-    },
-    Ban {
-        path: &["std", "fs"],
-        instead: "take the bytes as an argument",
-    },
+    Ban { path: &["std", "time", "SystemTime"], instead: "take the time as an argument" },
+    Ban { path: &["std", "time", "UNIX_EPOCH"], instead: "take the time as an argument" },
+    Ban { path: &["std", "fs"], instead: "take the bytes as an argument" },
     Ban {
         path: &["std", "net"],
         instead: "leave sockets and addresses to the shell around this crate",
     },
-    Ban {
-        path: &["std", "thread"],
-        instead: "leave threads to the shell around this crate",
-    },
-    Ban {
-        path: &["std", "env"],
-        instead: "take what is needed of the environment as an argument",
-    },
+    Ban { path: &["std", "thread"], instead: "leave threads to the shell around this crate" },
+    Ban { path: &["std", "env"], instead: "take what is needed of the environment as an argument" },
     Ban {
         path: &["std", "process"],
         instead: "return an output, and let the shell around this crate act",
     },
-    Ban {
-        path: &["std", "os"],
-        instead: "leave descriptors and the kernel to keepd-os",
-    },
-    Ban {
-        path: &["std", "io", "stdin"],
-        instead: "take the bytes as an argument",
-    },
-    Ban {
-        path: &["std", "io", "stdout"],
-        instead: "return the text",
-    },
-    Ban {
-        path: &["std", "io", "stderr"],
-        instead: "return the text",
-    },
-    Ban {
-        path: &["std", "hash", "RandomState"],
-        instead: "take a seed as an argument",
-    },
+    Ban { path: &["std", "os"], instead: "leave descriptors and the kernel to keepd-os" },
+    Ban { path: &["std", "io", "stdin"], instead: "take the bytes as an argument" },
+    Ban { path: &["std", "io", "stdout"], instead: "return the text" },
+    Ban { path: &["std", "io", "stderr"], instead: "return the text" },
+    Ban { path: &["std", "hash", "RandomState"], instead: "take a seed as an argument" },
     Ban {
         path: &["std", "hash", "DefaultHasher"],
         instead: "write the few lines of a stable hash: this one may change with the compiler",
@@ -89,18 +55,13 @@ const RANDOM_ORDER: [&str; 2] = ["HashMap", "HashSet"];
 
 /// Checks one file.
 pub(crate) fn check(source: &Source<'_>) -> Vec<Finding> {
-    let in_src = source
-        .path
-        .strip_prefix(source.package())
-        .is_some_and(|rest| rest.starts_with("/src/"));
+    let in_src =
+        source.path.strip_prefix(source.package()).is_some_and(|rest| rest.starts_with("/src/"));
     if !in_src {
         return Vec::new();
     }
     if PURE.contains(&source.package()) {
-        paths(&source.code)
-            .iter()
-            .filter_map(|path| impurity(source, path))
-            .collect()
+        paths(&source.code).iter().filter_map(|path| impurity(source, path)).collect()
     } else if OWN_CLOCK.contains(&source.package()) {
         paths(&source.code)
             .iter()
@@ -130,11 +91,7 @@ fn impurity(source: &Source<'_>, path: &CodePath<'_>) -> Option<Finding> {
             .to_owned()
     } else {
         let ban = BANS.iter().find(|ban| ban.matches(path))?;
-        format!(
-            "a pure crate does not name `{}`: {}",
-            ban.path.join("::"),
-            ban.instead
-        )
+        format!("a pure crate does not name `{}`: {}", ban.path.join("::"), ban.instead)
     };
     Some(source.finding(path.offset, "purity", message))
 }
@@ -159,10 +116,7 @@ mod tests {
     use super::*;
 
     fn findings(path: &str, text: &str) -> Vec<String> {
-        check(&Source::new(path, text, false))
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        check(&Source::new(path, text, false)).iter().map(ToString::to_string).collect()
     }
 
     fn count_in_engine(text: &str) -> usize {
@@ -213,10 +167,8 @@ mod tests {
         let text = "#[cfg(test)]\nmod tests {\n use std::fs;\n}";
         assert_eq!(
             findings("crates/keepd-plan/src/a.rs", text),
-            [
-                "crates/keepd-plan/src/a.rs:3: purity: a pure crate does not name `std::fs`: \
-                 take the bytes as an argument"
-            ]
+            ["crates/keepd-plan/src/a.rs:3: purity: a pure crate does not name `std::fs`: \
+                 take the bytes as an argument"]
         );
         assert!(findings("crates/keepd-plan/tests/a.rs", "use std::fs;").is_empty());
     }

@@ -77,11 +77,8 @@ fn check_rust(tree: &Tree, manifests: &BTreeMap<&str, Table>, findings: &mut Vec
     let files: BTreeMap<&str, &str> = tree.texts(".rs").collect();
     let modules = Modules::new(&files, manifests);
     findings.extend(modules.check(&files, manifests));
-    let behaviour = tree
-        .files
-        .get(citations::PAGE)
-        .and_then(|file| file.text.as_deref())
-        .unwrap_or_default();
+    let behaviour =
+        tree.files.get(citations::PAGE).and_then(|file| file.text.as_deref()).unwrap_or_default();
     let numbers = citations::numbers(behaviour);
     for (path, text) in &files {
         findings.extend(layout::check_rust(path, text));
@@ -110,10 +107,7 @@ mod tests {
     fn every_kind_of_rule_is_put_to_its_files() {
         let files = [
             ("Cargo.toml", "[workspace.dependencies]\ntoml = \"*\"\n"),
-            (
-                "crates/keepd-wire/Cargo.toml",
-                "[dependencies]\nkeepd-os = \"1\"\n",
-            ),
+            ("crates/keepd-wire/Cargo.toml", "[dependencies]\nkeepd-os = \"1\"\n"),
             (
                 "crates/keepd-wire/src/lib.rs",
                 "mod common;\n\tuse std::fs;\nfn f() { unsafe {} } // (behaviour 1.1)\n",
@@ -128,8 +122,7 @@ mod tests {
             tree.files.insert(path.to_owned(), File { bytes: 1, text });
         }
         let bytes = 1 << 20;
-        tree.files
-            .insert("a.bin".to_owned(), File { bytes, text: None });
+        tree.files.insert("a.bin".to_owned(), File { bytes, text: None });
         let mut rules: Vec<String> = check(&tree)
             .iter()
             .map(|finding| finding.to_string().split(": ").nth(1).unwrap().to_owned())

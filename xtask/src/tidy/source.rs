@@ -59,14 +59,11 @@ impl<'a> Source<'a> {
 /// Returns the folder of the package that a file belongs to.
 pub(crate) fn package(path: &str) -> &str {
     let slashes = if path.starts_with("crates/") { 1 } else { 0 };
-    path.match_indices('/')
-        .nth(slashes)
-        .map_or("", |(offset, _)| &path[..offset])
+    path.match_indices('/').nth(slashes).map_or("", |(offset, _)| &path[..offset])
 }
 
 fn is_integration_test(path: &str) -> bool {
-    path.strip_prefix(package(path))
-        .is_some_and(|rest| rest.starts_with("/tests/"))
+    path.strip_prefix(package(path)).is_some_and(|rest| rest.starts_with("/tests/"))
 }
 
 /// Returns the places of items under an attribute `#[cfg(…)]` that names `test`.
@@ -85,10 +82,7 @@ fn test_items(code: &str) -> Vec<Range<usize>> {
 
 /// Reports whether an attribute holds its item back from every build but that of tests.
 pub(crate) fn is_test_condition(attribute: &str) -> bool {
-    let condition: String = attribute
-        .chars()
-        .filter(|letter| !letter.is_whitespace())
-        .collect();
+    let condition: String = attribute.chars().filter(|letter| !letter.is_whitespace()).collect();
     condition == "#[cfg(test)]" || condition.starts_with("#[cfg(all(test,")
 }
 

@@ -50,15 +50,12 @@ impl Tree {
 
     /// Returns the texts with an extension.
     pub(crate) fn texts(&self, extension: &str) -> impl Iterator<Item = (&str, &str)> {
-        self.texts_all()
-            .filter(move |(path, _)| path.ends_with(extension))
+        self.texts_all().filter(move |(path, _)| path.ends_with(extension))
     }
 
     /// Returns all texts.
     pub(crate) fn texts_all(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files
-            .iter()
-            .filter_map(|(path, file)| Some((path.as_str(), file.text.as_deref()?)))
+        self.files.iter().filter_map(|(path, file)| Some((path.as_str(), file.text.as_deref()?)))
     }
 
     /// Returns the paths of all files and of the folders that hold them.
@@ -74,9 +71,7 @@ impl Tree {
 
 /// Reports whether rules read a file.
 fn is_text(path: &str) -> bool {
-    [".rs", ".md", ".toml"]
-        .iter()
-        .any(|extension| path.ends_with(extension))
+    [".rs", ".md", ".toml"].iter().any(|extension| path.ends_with(extension))
         || path.starts_with(".ci/")
 }
 
@@ -105,21 +100,14 @@ fn list_by_git(root: &Path) -> Result<Vec<String>, Failure> {
             String::from_utf8_lossy(&output.stderr).trim()
         )));
     }
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .split_terminator('\0')
-        .map(str::to_owned)
-        .collect())
+    Ok(String::from_utf8_lossy(&output.stdout).split_terminator('\0').map(str::to_owned).collect())
 }
 
 fn walk(root: &Path, folder: &str, found: &mut Vec<String>) -> std::io::Result<()> {
     for entry in fs::read_dir(root.join(folder))? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if folder.is_empty() {
-            name.clone()
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         if !entry.file_type()?.is_dir() {
             found.push(path);
         } else if !FOREIGN.contains(&name.as_str()) {
@@ -147,13 +135,8 @@ mod tests {
 
     #[test]
     fn folders_are_known_as_well_as_files() {
-        let file = File {
-            bytes: 0,
-            text: None,
-        };
-        let tree = Tree {
-            files: BTreeMap::from([("docs/design/a.md".to_owned(), file)]),
-        };
+        let file = File { bytes: 0, text: None };
+        let tree = Tree { files: BTreeMap::from([("docs/design/a.md".to_owned(), file)]) };
         let known: Vec<&str> = tree.paths_and_folders().into_iter().collect();
         assert_eq!(known, ["docs", "docs/design", "docs/design/a.md"]);
     }

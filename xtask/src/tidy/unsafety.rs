@@ -12,9 +12,7 @@ const DISTANCE_LINES_MAX: usize = 8;
 
 /// Checks one file.
 pub(crate) fn check(source: &Source<'_>) -> Vec<Finding> {
-    let words = paths(&source.code)
-        .into_iter()
-        .filter(|path| path.segments == ["unsafe"]);
+    let words = paths(&source.code).into_iter().filter(|path| path.segments == ["unsafe"]);
     if source.package() != HOME {
         return words
             .map(|word| {
@@ -45,8 +43,7 @@ fn is_function(code: &str) -> bool {
 fn needs_proof(code: &str) -> bool {
     let rest = code["unsafe".len()..].trim_start();
     let after_word = |word: &str| {
-        rest.strip_prefix(word)
-            .map(|after| after.trim_start().trim_start_matches(['"', ' ']))
+        rest.strip_prefix(word).map(|after| after.trim_start().trim_start_matches(['"', ' ']))
     };
     if let Some(after) = after_word("fn") {
         return !after.starts_with('(');
@@ -86,10 +83,7 @@ mod tests {
         let path = "crates/keepd-proxy/src/a.rs";
         assert_eq!(count(path, "fn f() { unsafe { g() } }"), 1);
         assert_eq!(count(path, "#[unsafe(no_mangle)]\nfn f() {}"), 1);
-        assert_eq!(
-            count(path, "#![forbid(unsafe_code)]\n// unsafe\nfn f() {}"),
-            0
-        );
+        assert_eq!(count(path, "#![forbid(unsafe_code)]\n// unsafe\nfn f() {}"), 0);
     }
 
     #[test]
@@ -100,17 +94,11 @@ mod tests {
         assert_eq!(count(path, "fn f() {\n unsafe { g() }\n}"), 1);
         let in_string = "fn f() {\n h(\"// SAFETY: \");\n unsafe { g() }\n}";
         assert_eq!(count(path, in_string), 1);
-        let far = format!(
-            "// SAFETY: x\n{}unsafe impl Send for A {{}}",
-            "\n".repeat(8)
-        );
+        let far = format!("// SAFETY: x\n{}unsafe impl Send for A {{}}", "\n".repeat(8));
         assert_eq!(count(path, &far), 1);
         assert_eq!(count(path, &far.replacen('\n', "", 1)), 0);
         assert_eq!(count(path, "unsafe fn f() {}"), 1);
-        assert_eq!(
-            count(path, "/// # Safety\n/// `x` lives.\nunsafe fn f() {}"),
-            0
-        );
+        assert_eq!(count(path, "/// # Safety\n/// `x` lives.\nunsafe fn f() {}"), 0);
         assert_eq!(count(path, "unsafe extern \"C\" fn f() {}"), 1);
         assert_eq!(count(path, "unsafe extern \"C\" { fn f(); }"), 1);
     }

@@ -79,10 +79,7 @@ mod tests {
         );
         assert_eq!(member("[dependencies]\ntoml = \"1\"\n"), 1);
         assert_eq!(member("[dependencies]\na = { path = \"../a\" }\n"), 1);
-        assert_eq!(
-            member("[dev-dependencies]\ninsta = { version = \"1\" }\n"),
-            1
-        );
+        assert_eq!(member("[dev-dependencies]\ninsta = { version = \"1\" }\n"), 1);
     }
 
     #[test]

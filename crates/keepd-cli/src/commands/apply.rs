@@ -32,11 +32,8 @@ pub(crate) struct ApplyOptions {
 /// There is no manager, the configuration has errors, or the wait ends early.
 pub(crate) fn run(globals: &Globals, options: &ApplyOptions) -> Result<ExitCode, CliError> {
     let client = Client::new(&place::find(globals)?);
-    let request = ApplyRequest {
-        restart: !options.no_restart,
-        keep_going: false,
-        token: Some(token()?),
-    };
+    let request =
+        ApplyRequest { restart: !options.no_restart, keep_going: false, token: Some(token()?) };
     block_on(async {
         let asked_at = Instant::now();
         let accepted: ApplyAccepted = client.post("/v1/config/apply", &request).await?;
@@ -99,9 +96,6 @@ mod tests {
         assert_eq!(line("new", "start", &[]), "+ new start");
         assert_eq!(line("old", "remove", &[]), "- old stop");
         assert_eq!(line("extra", "add", &[]), "+ extra add, not enabled");
-        assert_eq!(
-            line("db", "next-start", &["env_file"]),
-            "~ db next-start (env_file)"
-        );
+        assert_eq!(line("db", "next-start", &["env_file"]), "~ db next-start (env_file)");
     }
 }

@@ -37,10 +37,7 @@ pub(crate) struct CheckOptions {
 pub(crate) fn run(globals: &Globals, options: &CheckOptions) -> Result<ExitCode, CliError> {
     let files = match options.files.as_slice() {
         [] => place::config_files(globals)?,
-        files => files
-            .iter()
-            .map(|file| ConfigFile::new(file))
-            .collect::<Result<_, _>>()?,
+        files => files.iter().map(|file| ConfigFile::new(file)).collect::<Result<_, _>>()?,
     };
     let sources = configuration::read(&files)?;
     let (errors, mut warnings) = match configuration::load(&sources, true) {
@@ -55,11 +52,7 @@ pub(crate) fn run(globals: &Globals, options: &CheckOptions) -> Result<ExitCode,
     warnings.sort_by(|one, other| one.origin.cmp(&other.origin));
     let bad = !errors.is_empty() || (options.strict && !warnings.is_empty());
     report(globals, &errors, &warnings)?;
-    Ok(if bad {
-        ExitCode::Caller
-    } else {
-        ExitCode::Done
-    })
+    Ok(if bad { ExitCode::Caller } else { ExitCode::Done })
 }
 
 /// Asks the user database, once for each user.
@@ -68,13 +61,11 @@ fn unknown_users(plan: &Plan) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for spec in plan.services.values() {
         let Some(user) = &spec.user else { continue };
-        let problem = known
-            .entry(user)
-            .or_insert_with(|| match keepd_os::users::user(user) {
-                Ok(Some(_)) => None,
-                Ok(None) => Some("there is no such user here".to_owned()),
-                Err(errno) => Some(format!("the user database says: {errno}")),
-            });
+        let problem = known.entry(user).or_insert_with(|| match keepd_os::users::user(user) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some("there is no such user here".to_owned()),
+            Err(errno) => Some(format!("the user database says: {errno}")),
+        });
         if let Some(problem) = problem {
             let name = &spec.name;
             warnings.push(Diagnostic {
@@ -112,9 +103,7 @@ fn report(
                 diagnostic: diagnostic_object(diagnostic),
             })
         });
-        return print_json(&Report {
-            diagnostics: diagnostics.collect(),
-        });
+        return print_json(&Report { diagnostics: diagnostics.collect() });
     }
     for (_, label, diagnostics) in labelled {
         for diagnostic in diagnostics {

@@ -22,7 +22,8 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Stop every service of this project, and keepd itself
 ///
-/// Services are stopped in the reverse order of their dependencies, each with its own stop signal and timeout.
+/// Services are stopped in the reverse order of their dependencies, each with its own stop signal
+/// and timeout.
 #[derive(Args, Debug)]
 pub(crate) struct DownOptions {
     /// End processes of this project that a lost keepd left behind
@@ -69,7 +70,8 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
     Ok(code)
 }
 
-/// Removes what lives no longer than the instance. What stays is found and replaced by the next start.
+/// Removes what lives no longer than the instance. What stays is found and replaced by the next
+/// start.
 fn forget(instance: &Instance) {
     let _ = std::fs::remove_dir_all(&instance.run_dir);
 }

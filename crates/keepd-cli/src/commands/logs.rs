@@ -62,11 +62,7 @@ pub(crate) fn run(globals: &Globals, options: &LogsOptions) -> Result<ExitCode, 
     let found = tail(&logs, options.lines);
     printer.print(&found.lines)?;
     printer.report(&found.unread);
-    Ok(if found.unread.is_empty() {
-        ExitCode::Done
-    } else {
-        ExitCode::System
-    })
+    Ok(if found.unread.is_empty() { ExitCode::Done } else { ExitCode::System })
 }
 
 /// Returns the logs that are meant. A service without a log is only an error if it was named.

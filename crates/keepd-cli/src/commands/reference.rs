@@ -64,9 +64,7 @@ fn command_line() -> String {
     }
     if let Some(after) = command.get_after_help() {
         let after = after.to_string();
-        let codes = after
-            .lines()
-            .skip_while(|line| !line.starts_with("SELECTOR"));
+        let codes = after.lines().skip_while(|line| !line.starts_with("SELECTOR"));
         page.push_str("## Selectors and exit codes\n\n");
         page.push_str(&codes.collect::<Vec<_>>().join("\n"));
     }
@@ -164,52 +162,20 @@ fn cell(text: &str) -> String {
 
 fn states() -> String {
     let words = |words: Vec<(&'static str, &'static str)>| {
-        words
-            .into_iter()
-            .map(|(word, meaning)| (word.to_owned(), meaning))
-            .collect()
+        words.into_iter().map(|(word, meaning)| (word.to_owned(), meaning)).collect()
     };
     let sections: [(&str, Vec<(String, &str)>); 4] = [
-        (
-            "States",
-            words(
-                State::ALL
-                    .iter()
-                    .map(|word| (word.word(), state(*word)))
-                    .collect(),
-            ),
-        ),
-        (
-            "Health",
-            words(
-                Health::ALL
-                    .iter()
-                    .map(|word| (word.word(), health(*word)))
-                    .collect(),
-            ),
-        ),
-        (
-            "Reasons",
-            words(
-                Reason::ALL
-                    .iter()
-                    .map(|word| (word.word(), reason(*word)))
-                    .collect(),
-            ),
-        ),
+        ("States", words(State::ALL.iter().map(|word| (word.word(), state(*word))).collect())),
+        ("Health", words(Health::ALL.iter().map(|word| (word.word(), health(*word))).collect())),
+        ("Reasons", words(Reason::ALL.iter().map(|word| (word.word(), reason(*word))).collect())),
         (
             "Exit codes",
-            EXIT_CODES
-                .iter()
-                .map(|code| (code.get().to_string(), exit_code(*code)))
-                .collect(),
+            EXIT_CODES.iter().map(|code| (code.get().to_string(), exit_code(*code))).collect(),
         ),
     ];
     let mut page = String::from("# States, health, reasons and exit codes\n\n");
     for (title, rows) in sections {
-        page.push_str(&format!(
-            "## {title}\n\n| word | meaning |\n| --- | --- |\n"
-        ));
+        page.push_str(&format!("## {title}\n\n| word | meaning |\n| --- | --- |\n"));
         for (word, meaning) in rows {
             page.push_str(&format!("| `{word}` | {meaning} |\n"));
         }
@@ -307,10 +273,7 @@ mod tests {
         assert!(page.contains("| `-o, --output <FORMAT>` |"));
         assert!(!page.contains("__"), "hidden verbs stay hidden");
         let page = states();
-        assert!(
-            page.contains("| `backoff` |") && page.contains("| `111` |"),
-            "{page}"
-        );
+        assert!(page.contains("| `backoff` |") && page.contains("| `111` |"), "{page}");
         let page = configuration();
         for doc in keys() {
             assert!(page.contains(&format!("| `{}` |", doc.key)), "{}", doc.key);

@@ -16,7 +16,8 @@ use crate::top::{self, Prepared, Wishes};
 
 /// Run one command under keepd, and end with its exit code
 ///
-/// Signals are passed on to the command, whatever it leaves behind is ended, and its orphans are reaped.
+/// Signals are passed on to the command, whatever it leaves behind is ended, and its orphans are
+/// reaped.
 #[derive(Args, Debug)]
 pub(crate) struct RunOptions {
     /// Run this command
@@ -39,9 +40,8 @@ pub(crate) fn run(globals: &Globals, options: &RunOptions) -> Result<ExitCode, C
         CliError::new(ErrorKind::Usage, "cannot use the current folder: it is not UTF-8")
     })?;
     let source = AcceptedSource { file: "run".to_owned(), path: None, directory, text };
-    let loaded = configuration::load(std::slice::from_ref(&source), true).map_err(|diagnostics| {
-        CliError::configuration("cannot run this command", &diagnostics)
-    })?;
+    let loaded = configuration::load(std::slice::from_ref(&source), true)
+        .map_err(|diagnostics| CliError::configuration("cannot run this command", &diagnostics))?;
     let accepted = Accepted::new(true, vec![source]);
     // Every run is an instance of its own: two of them in one folder do not disturb each other.
     let surroundings = place::surroundings();
@@ -50,11 +50,11 @@ pub(crate) fn run(globals: &Globals, options: &RunOptions) -> Result<ExitCode, C
         foreground: true,
         color: globals.color,
         only: Vec::new(),
-        // How the command ended is in the exit code; more than errors would only mix with its own words.
+        // How the command ended is in the exit code; more than errors would only mix with its own
+        // words.
         log_level: Some(if globals.verbose { "debug" } else { "error" }.to_owned()),
     };
-    let prepared =
-        Prepared::new(instance, &accepted, &loaded.plan.manager, &surroundings, wishes)?;
+    let prepared = Prepared::new(instance, &accepted, &loaded.plan.manager, &surroundings, wishes)?;
     top::supervise(&prepared.options)
 }
 
@@ -103,12 +103,8 @@ mod tests {
         let command: Vec<OsString> =
             ["sh", "-c", "echo \"$HOME\" ${X} \\ \t\n\u{7f}\u{e9}", ""].map(Into::into).to_vec();
         let text = configuration_for(&command).unwrap();
-        let source = AcceptedSource {
-            file: "run".to_owned(),
-            path: None,
-            directory: "/".to_owned(),
-            text,
-        };
+        let source =
+            AcceptedSource { file: "run".to_owned(), path: None, directory: "/".to_owned(), text };
         let loaded = configuration::load(&[source], true).unwrap();
         let main = loaded.plan.services.values().next().unwrap();
         let keepd_model::CommandLine::Words(words) = &main.command else { panic!("no words") };

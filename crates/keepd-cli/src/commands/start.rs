@@ -28,9 +28,6 @@ pub(crate) struct StartOptions {
 /// # Errors
 /// There is no manager or no such service, or the wait ends early.
 pub(crate) fn run(globals: &Globals, options: &StartOptions) -> Result<ExitCode, CliError> {
-    let action = ActionOptions {
-        alone: options.alone,
-        ..ActionOptions::default()
-    };
+    let action = ActionOptions { alone: options.alone, ..ActionOptions::default() };
     change::perform(globals, ActionWord::Start, &options.select, action)
 }

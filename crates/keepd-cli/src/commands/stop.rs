@@ -32,10 +32,7 @@ pub(crate) struct StopOptions {
 /// # Errors
 /// There is no manager or no such service, or the wait ends early.
 pub(crate) fn run(globals: &Globals, options: &StopOptions) -> Result<ExitCode, CliError> {
-    let action = ActionOptions {
-        alone: options.alone,
-        kill: options.kill,
-        ..ActionOptions::default()
-    };
+    let action =
+        ActionOptions { alone: options.alone, kill: options.kill, ..ActionOptions::default() };
     change::perform(globals, ActionWord::Stop, &options.select, action)
 }

@@ -1,4 +1,5 @@
-//! `keepd __top`: the top process of an instance in the background. Not for people: `keepd up -d` starts it.
+//! `keepd __top`: the top process of an instance in the background. Not for people: `keepd up -d`
+//! starts it.
 
 use std::ffi::OsString;
 

@@ -14,8 +14,9 @@ use crate::top::{self, Prepared, Wishes};
 
 /// Start the services of this project, and show what they print until Ctrl-C
 ///
-/// In the foreground it ends when every service is stopped: after Ctrl-C or TERM, after `keepd down`, or when
-/// every service is done or failed. With a selector only these services are started, with what they need.
+/// In the foreground it ends when every service is stopped: after Ctrl-C or TERM, after `keepd
+/// down`, or when every service is done or failed. With a selector only these services are started,
+/// with what they need.
 #[derive(Args, Debug)]
 pub(crate) struct UpOptions {
     /// Start only these services, and what they depend on
@@ -45,11 +46,7 @@ pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, Cl
         log_level: globals.verbose.then(|| "debug".to_owned()),
     };
     let prepared = project.prepare(wishes)?;
-    if options.detach {
-        top::detach(globals, &prepared)
-    } else {
-        top::supervise(&prepared.options)
-    }
+    if options.detach { top::detach(globals, &prepared) } else { top::supervise(&prepared.options) }
 }
 
 /// A project whose configuration is valid.
@@ -73,8 +70,7 @@ impl Project {
             eprintln!("{}", diagnostic_text(&diagnostic_object(warning), "warning: "));
         }
         let plan = loaded.plan;
-        let instance =
-            Instance::locate(&files[0].path, &plan.manager, &place::surroundings())?;
+        let instance = Instance::locate(&files[0].path, &plan.manager, &place::surroundings())?;
         Ok(Self { plan, accepted: Accepted::new(true, sources), instance })
     }
 

@@ -70,16 +70,8 @@ mod tests {
         };
         let time = Some("2026-11-21T07:02:55.120Z");
         let shown = [
-            line(
-                0,
-                time,
-                "web is in backoff, next start in 7s (delay 7.3s, 5th restart)",
-            ),
-            line(
-                1,
-                time,
-                "because its process 4920 (generation 5) was killed by the OOM killer",
-            ),
+            line(0, time, "web is in backoff, next start in 7s (delay 7.3s, 5th restart)"),
+            line(1, time, "because its process 4920 (generation 5) was killed by the OOM killer"),
             line(2, None, "because memory.max of its cgroup is 512MiB"),
         ]
         .map(|line| sentence(&line, &clock, false));

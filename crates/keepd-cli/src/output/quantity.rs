@@ -7,10 +7,7 @@ const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"
 /// Returns a duration in its two largest units: `7s`, `12m 5s`, `3h 12m`, `4d 3h`.
 pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let large = UNITS
-        .iter()
-        .position(|(size, _)| seconds >= *size)
-        .unwrap_or(UNITS.len() - 1);
+    let large = UNITS.iter().position(|(size, _)| seconds >= *size).unwrap_or(UNITS.len() - 1);
     let (size, unit) = UNITS[large];
     let mut text = format!("{}{unit}", seconds / size);
     if let Some((small_size, small_unit)) = UNITS.get(large + 1) {
@@ -41,21 +38,13 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1024.0;
         unit = larger;
     }
-    if value < 9.95 {
-        format!("{value:.1}{unit}")
-    } else {
-        format!("{value:.0}{unit}")
-    }
+    if value < 9.95 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") }
 }
 
 /// Returns a share of one CPU: `0.4%`, `150%`.
 pub(crate) fn percent(share: f64) -> String {
     let value = share * 100.0;
-    if value < 9.95 {
-        format!("{value:.1}%")
-    } else {
-        format!("{value:.0}%")
-    }
+    if value < 9.95 { format!("{value:.1}%") } else { format!("{value:.0}%") }
 }
 
 #[cfg(test)]
@@ -73,10 +62,7 @@ mod tests {
             (356_400, "4d 3h", "4d"),
         ] {
             let duration = Duration::from_secs(seconds);
-            assert_eq!(
-                (span(duration).as_str(), ago(duration).as_str()),
-                (two, one)
-            );
+            assert_eq!((span(duration).as_str(), ago(duration).as_str()), (two, one));
         }
     }
 

@@ -13,9 +13,7 @@ pub(crate) struct Screen {
 impl Screen {
     /// Returns standard output.
     pub(crate) fn stdout() -> Self {
-        Self {
-            writer: BufWriter::new(io::stdout()),
-        }
+        Self { writer: BufWriter::new(io::stdout()) }
     }
 
     /// Writes text as it is.
@@ -31,15 +29,11 @@ impl Screen {
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
-        self.writer
-            .write_all(bytes)
-            .map_err(|error| CliError::output(&error))
+        self.writer.write_all(bytes).map_err(|error| CliError::output(&error))
     }
 
     /// Makes everything visible.
     pub(crate) fn flush(&mut self) -> Result<(), CliError> {
-        self.writer
-            .flush()
-            .map_err(|error| CliError::output(&error))
+        self.writer.flush().map_err(|error| CliError::output(&error))
     }
 }

@@ -51,10 +51,7 @@ pub(crate) fn render(
     header: bool,
     colored: bool,
 ) -> String {
-    let titles: Vec<Cell> = columns
-        .iter()
-        .map(|column| Cell::from(column.title))
-        .collect();
+    let titles: Vec<Cell> = columns.iter().map(|column| Cell::from(column.title)).collect();
     let header = header.then_some(&titles);
     let lines: Vec<&Vec<Cell>> = header.into_iter().chain(rows).collect();
     let widths: Vec<usize> = columns
@@ -62,10 +59,7 @@ pub(crate) fn render(
         .enumerate()
         .map(|(number, column)| {
             let cells = lines.iter().filter_map(|line| line.get(number));
-            let widest = cells
-                .map(|cell| cell.text.chars().count())
-                .max()
-                .unwrap_or(0);
+            let widest = cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0);
             widest.max(column.width_min)
         })
         .collect();
@@ -109,24 +103,13 @@ mod tests {
     use super::*;
 
     const COLUMNS: [Column; 2] = [
-        Column {
-            title: "NAME",
-            align: Align::Left,
-            width_min: 0,
-        },
-        Column {
-            title: "PID",
-            align: Align::Right,
-            width_min: 5,
-        },
+        Column { title: "NAME", align: Align::Left, width_min: 0 },
+        Column { title: "PID", align: Align::Right, width_min: 5 },
     ];
 
     #[test]
     fn columns_are_as_wide_as_needed_and_lines_end_with_ink() {
-        let rows = [
-            vec!["a".into(), "17".into()],
-            vec!["übermut".into(), "-".into()],
-        ];
+        let rows = [vec!["a".into(), "17".into()], vec!["übermut".into(), "-".into()]];
         assert_eq!(
             render(&COLUMNS, &rows, true, false),
             "NAME       PID\na           17\nübermut      -\n"
@@ -136,10 +119,7 @@ mod tests {
 
     #[test]
     fn paint_does_not_move_anything() {
-        let good = Cell {
-            text: "1".into(),
-            paint: Some(Paint::Good),
-        };
+        let good = Cell { text: "1".into(), paint: Some(Paint::Good) };
         let rows = [vec!["a".into(), good]];
         let painted = render(&COLUMNS, &rows, false, true);
         assert_eq!(painted, "a      \x1b[32m1\x1b[0m\n");

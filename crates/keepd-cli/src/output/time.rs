@@ -15,11 +15,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// Reads the wall clock; the zone is the local one, or UTC with `--utc`.
     pub(crate) fn read(globals: &Globals) -> Self {
-        let zone = if globals.utc {
-            TimeZone::UTC
-        } else {
-            TimeZone::system()
-        };
+        let zone = if globals.utc { TimeZone::UTC } else { TimeZone::system() };
         Self::new(Timestamp::now(), zone)
     }
 
@@ -45,14 +41,8 @@ impl Clock {
     /// `…T07:02:55Z`.
     pub(crate) fn absolute(&self, time: Timestamp) -> String {
         let zoned = time.to_zoned(self.zone.clone());
-        let zone = if self.zone == TimeZone::UTC {
-            "Z"
-        } else {
-            "%:z"
-        };
-        zoned
-            .strftime(&format!("%Y-%m-%dT%H:%M:%S{zone}"))
-            .to_string()
+        let zone = if self.zone == TimeZone::UTC { "Z" } else { "%:z" };
+        zoned.strftime(&format!("%Y-%m-%dT%H:%M:%S{zone}")).to_string()
     }
 
     /// Returns the time of the day, with the date if it is not today's.

@@ -1,5 +1,5 @@
-//! `up -d`: the top process goes to the background with the lock in its hand, and whoever started it waits
-//! until the first change is complete.
+//! `up -d`: the top process goes to the background with the lock in its hand, and whoever started
+//! it waits until the first change is complete.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -33,7 +33,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How many lines of keepd's own log are shown when it did not start.
 const LOG_LINES: usize = 10;
 
-/// Starts the top process in the background; returns when everything is ready, or is known not to be.
+/// Starts the top process in the background; returns when everything is ready, or is known not to
+/// be.
 pub(crate) fn detach(globals: &Globals, prepared: &Prepared) -> Result<ExitCode, CliError> {
     let instance = &prepared.options.instance;
     let top = start_top(prepared)?;
@@ -54,8 +55,10 @@ pub(crate) fn detach(globals: &Globals, prepared: &Prepared) -> Result<ExitCode,
                 break;
             }
             if asked_at.elapsed() > START_LIMIT {
-                return Err(system("cannot reach keepd in the background: it does not answer".into())
-                    .with_hint(last_lines(prepared)));
+                return Err(system(
+                    "cannot reach keepd in the background: it does not answer".into(),
+                )
+                .with_hint(last_lines(prepared)));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -70,8 +73,9 @@ fn start_top(prepared: &Prepared) -> Result<Pid, CliError> {
     let mut arguments = vec![executable.as_os_str().as_bytes().to_vec(), VERB.as_bytes().to_vec()];
     arguments.extend(options.to_arguments().iter().map(|word| word.as_bytes().to_vec()));
     let environment = super::environment();
-    let (null, log) = open_outputs(prepared)
-        .map_err(|error| CliError::because(super::ErrorKind::System, "cannot open the log", error))?;
+    let (null, log) = open_outputs(prepared).map_err(|error| {
+        CliError::because(super::ErrorKind::System, "cannot open the log", error)
+    })?;
     let lock = [(prepared.lock(), LOCK_DESCRIPTOR)];
     let request = SpawnRequest {
         arguments: &arguments,

@@ -1,8 +1,10 @@
-//! The top process of an instance: it holds the lock, starts the proxy, passes signals down, takes its
-//! status, and sees to it that nothing is left behind. It decides nothing else; the warden will live here.
+//! The top process of an instance: it holds the lock, starts the proxy, passes signals down, takes
+//! its status, and sees to it that nothing is left behind. It decides nothing else; the warden will
+//! live here.
 //!
-//! [`Prepared::new`] makes everything ready and refuses what must be refused while nothing runs yet;
-//! [`supervise`] is the rest of the process's life; [`leftovers`] finds what a lost keepd left behind.
+//! [`Prepared::new`] makes everything ready and refuses what must be refused while nothing runs
+//! yet; [`supervise`] is the rest of the process's life; [`leftovers`] finds what a lost keepd left
+//! behind.
 
 mod detach;
 mod leftovers;

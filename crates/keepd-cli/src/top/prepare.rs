@@ -16,9 +16,9 @@ use keepd_model::{Generation, ManagerSpec, ServiceName};
 use keepd_os::cgroup::Group;
 use keepd_os::{file, process};
 
+use super::leftovers::{find_leftovers, group_name};
 use super::system;
 use crate::error::{CliError, ErrorKind};
-use super::leftovers::{find_leftovers, group_name};
 
 /// The delays after which the proxy starts a manager that ended again; the last one repeats.
 const MANAGER_RESPAWN_MS: [u64; 5] = [0, 10, 50, 200, 1_000];
@@ -97,8 +97,8 @@ fn lock(instance: &Instance) -> Result<File, CliError> {
             return Err(system(message)
                 .with_hint("look at it with \"keepd status\", end it with \"keepd down\""));
         }
-        // The keepd that had the lock before may have removed the file with its folder: then we hold the
-        // lock of a file that nobody else will ever open.
+        // The keepd that had the lock before may have removed the file with its folder: then we
+        // hold the lock of a file that nobody else will ever open.
         let ours = lock.metadata().map_err(|error| failed(&error))?;
         if fs::metadata(&path).is_ok_and(|found| found.ino() == ours.ino()) {
             return Ok(lock);
@@ -134,11 +134,12 @@ fn refuse_leftovers(instance: &Instance) -> Result<(), CliError> {
     Err(system(message).with_hint("keepd down --leftovers"))
 }
 
-/// Makes the cgroup of the instance, where that is possible. Where it is not, the weaker way to find what
-/// services leave behind is used, and `status` says so.
+/// Makes the cgroup of the instance, where that is possible. Where it is not, the weaker way to
+/// find what services leave behind is used, and `status` says so.
 ///
-/// A group that a lost keepd left is empty by now, but it is not used again: once a group was killed as a
-/// whole, the kernel (seen on 6.18) kills every child that its processes start in another group.
+/// A group that a lost keepd left is empty by now, but it is not used again: once a group was
+/// killed as a whole, the kernel (seen on 6.18) kills every child that its processes start in
+/// another group.
 fn make_group(instance: &Instance) -> Option<Group> {
     let parent = Group::own()?;
     let name = group_name(instance);
@@ -154,8 +155,8 @@ fn make_group(instance: &Instance) -> Option<Group> {
 fn write_boot_file(options: &Options) -> Result<(), CliError> {
     let executable = process::own_executable()
         .map_err(|errno| system(format!("cannot find the keepd program: {errno}")))?;
-    let name = ServiceName::new_internal("keepd.manager")
-        .map_err(|error| system(error.to_string()))?;
+    let name =
+        ServiceName::new_internal("keepd.manager").map_err(|error| system(error.to_string()))?;
     let mut arguments = vec![executable.into_os_string(), OsString::from("__manager")];
     arguments.extend(options.to_arguments());
     let arguments = arguments.iter().map(|word| word.as_bytes().to_vec()).collect();

@@ -13,9 +13,9 @@ use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, spawn};
 use keepd_os::{process, reap, terminal};
 
+use super::leftovers::{end_leftovers, wait_until_empty};
 use super::system;
 use crate::error::CliError;
-use super::leftovers::{end_leftovers, wait_until_empty};
 
 /// The signals that are passed down.
 const PASSED: [Signal; 6] =
@@ -30,7 +30,8 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const SIGNALS: u64 = 0;
 const REPORT: u64 = 1;
 
-/// Starts the proxy of a prepared instance and stays until it ends. Returns the status of the instance.
+/// Starts the proxy of a prepared instance and stays until it ends. Returns the status of the
+/// instance.
 pub(crate) fn supervise(options: &Options) -> Result<ExitCode, CliError> {
     let watched: Vec<Signal> = PASSED.into_iter().chain([Signal::CHLD]).collect();
     let reader = SignalReader::new(&watched).map_err(|errno| failed("read signals", errno))?;
@@ -82,7 +83,8 @@ fn start_proxy(options: &Options) -> Result<Spawned, CliError> {
         standard: [null.as_fd(), out.as_fd(), err.as_fd()],
         extra: &[],
         cgroup: None,
-        // Only this process stays in the terminal's foreground group: keys reach the stack through it.
+        // Only this process stays in the terminal's foreground group: keys reach the stack through
+        // it.
         session: Session::New,
         descriptor_limit: None,
     };
@@ -124,8 +126,8 @@ fn follow(
     }
 }
 
-/// A hang-up whose terminal is gone means the end; otherwise it means "apply". Who was started without a
-/// terminal cannot lose it.
+/// A hang-up whose terminal is gone means the end; otherwise it means "apply". Who was started
+/// without a terminal cannot lose it.
 fn passed_on(signal: Signal, has_terminal: bool) -> Signal {
     if signal == Signal::HUP && has_terminal && terminal::foreground_lost(std::io::stdin()) {
         Signal::TERM

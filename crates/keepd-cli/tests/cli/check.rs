@@ -10,9 +10,7 @@ fn a_good_file_is_not_talked_about() {
     fixture.write("keepd.toml", GOOD);
     fixture.run(&["check"]).done("");
     fixture.run(&["check", "keepd.toml"]).done("");
-    fixture
-        .run(&["check", "-o", "json"])
-        .done("{\"diagnostics\":[]}\n");
+    fixture.run(&["check", "-o", "json"]).done("{\"diagnostics\":[]}\n");
 }
 
 #[test]
@@ -54,29 +52,21 @@ fn a_cycle_is_shown_whole() {
     let run = fixture.run(&["check", "a.toml"]);
     assert_eq!(run.code, Some(100));
     assert!(run.stderr.starts_with("a.toml:"), "{}", run.stderr);
-    assert!(
-        run.stderr.contains("cannot order services: "),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("cannot order services: "), "{}", run.stderr);
 }
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let fixture = Fixture::new();
-    fixture.run(&["check", "gone.toml"]).refused(
-        100,
-        "keepd: cannot read \"gone.toml\": no such file or directory\n",
-    );
+    fixture
+        .run(&["check", "gone.toml"])
+        .refused(100, "keepd: cannot read \"gone.toml\": no such file or directory\n");
 }
 
 #[test]
 fn an_unknown_user_is_a_warning_and_with_strict_an_error() {
     let fixture = Fixture::new();
-    fixture.write(
-        "keepd.toml",
-        format!("{GOOD}user = \"no-such-user-here\"\n"),
-    );
+    fixture.write("keepd.toml", format!("{GOOD}user = \"no-such-user-here\"\n"));
     let warning = "keepd.toml:3:1: warning: cannot find user \"no-such-user-here\" of service \
                    \"web\": there is no such user here\n";
     let run = fixture.run(&["check"]);

@@ -53,18 +53,10 @@ fn web_serves_and_ends_gracefully() {
     let fixture = Fixture::new();
     let (mut child, mut lines) = spawn(&fixture, &["demo", "web", "--port", "0"], None);
     let first = lines.next().unwrap().unwrap();
-    let address = first
-        .split_once("http://")
-        .unwrap()
-        .1
-        .trim_end_matches('/')
-        .to_owned();
+    let address = first.split_once("http://").unwrap().1.trim_end_matches('/').to_owned();
     assert!(get(&address, "/healthz").starts_with("HTTP/1.1 200 OK\r\n"));
     let hit = get(&address, "/");
-    let body = format!(
-        "{{\"service\":\"web\",\"hits\":1,\"pid\":{}}}\n",
-        child.0.id()
-    );
+    let body = format!("{{\"service\":\"web\",\"hits\":1,\"pid\":{}}}\n", child.0.id());
     assert!(hit.ends_with(&body), "{hit}");
     assert!(get(&address, "/x").starts_with("HTTP/1.1 404 "));
     assert_eq!(terminate(&mut child), Some(0));
@@ -86,12 +78,7 @@ fn web_is_not_ready_while_it_warms_up() {
     let words = ["demo", "web", "--port", "0", "--warm-up", "1h"];
     let (mut child, mut lines) = spawn(&fixture, &words, None);
     let first = lines.next().unwrap().unwrap();
-    let address = first
-        .split_once("http://")
-        .unwrap()
-        .1
-        .trim_end_matches('/')
-        .to_owned();
+    let address = first.split_once("http://").unwrap().1.trim_end_matches('/').to_owned();
     assert!(get(&address, "/healthz").starts_with("HTTP/1.1 503 "));
     assert_eq!(terminate(&mut child), Some(0));
 }
@@ -105,27 +92,14 @@ fn worker_says_when_it_is_ready_and_finishes_its_item() {
     let (mut child, mut lines) = spawn(&fixture, &words, Some(&path));
     let mut datagram = [0; 256];
     let length = socket.recv(&mut datagram).unwrap();
-    assert_eq!(
-        &datagram[..length],
-        b"READY=1\nSTATUS=waiting for the first item"
-    );
-    assert_eq!(
-        lines.next().unwrap().unwrap(),
-        format!("worker {} is ready", child.0.id())
-    );
+    assert_eq!(&datagram[..length], b"READY=1\nSTATUS=waiting for the first item");
+    assert_eq!(lines.next().unwrap().unwrap(), format!("worker {} is ready", child.0.id()));
     assert_eq!(lines.next().unwrap().unwrap(), "item 1 is done");
     assert_eq!(terminate(&mut child), Some(0));
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
-    let [.., item, end] = rest.as_slice() else {
-        panic!("{rest:?}")
-    };
-    let number = item
-        .trim_start_matches("item ")
-        .trim_end_matches(" is done");
-    assert_eq!(
-        *end,
-        format!("worker got TERM, finished item {number} and ends")
-    );
+    let [.., item, end] = rest.as_slice() else { panic!("{rest:?}") };
+    let number = item.trim_start_matches("item ").trim_end_matches(" is done");
+    assert_eq!(*end, format!("worker got TERM, finished item {number} and ends"));
 }
 
 #[test]
@@ -145,17 +119,11 @@ fn flaky_crashes_as_it_is_told() {
     let fixture = Fixture::new();
     let exit = fixture.run(&["demo", "flaky", "--after", "0s", "--how", "exit"]);
     assert_eq!(exit.code, Some(3));
-    assert_eq!(
-        exit.stderr,
-        "flaky cannot go on: the moon is in the wrong phase\n"
-    );
+    assert_eq!(exit.stderr, "flaky cannot go on: the moon is in the wrong phase\n");
     let mut abort = fixture.command(&["demo", "flaky", "--after", "0s", "--how", "abort"]);
     let abort = abort.output().unwrap();
     assert_eq!(abort.status.signal(), Some(6));
-    assert_eq!(
-        abort.stderr,
-        b"flaky fails an assertion: the world is not flat\n"
-    );
+    assert_eq!(abort.stderr, b"flaky fails an assertion: the world is not flat\n");
     let (mut child, mut lines) = spawn(&fixture, &["demo", "flaky", "--after", "1h"], None);
     lines.next().unwrap().unwrap();
     assert_eq!(terminate(&mut child), Some(0));

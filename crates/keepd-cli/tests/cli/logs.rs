@@ -41,12 +41,7 @@ fn write(fixture: &Fixture, name: &str, stream: Stream, lines: &[(u64, &str)]) {
 fn stack() -> Fixture {
     let fixture = Fixture::new();
     fixture.write("keepd.toml", PLAN);
-    write(
-        &fixture,
-        "db",
-        Stream::Out,
-        &[(120, "hello\n"), (140, "bye\n")],
-    );
+    write(&fixture, "db", Stream::Out, &[(120, "hello\n"), (140, "bye\n")]);
     write(&fixture, "web", Stream::Err, &[(123, "oh \"no\"\n")]);
     fixture
 }
@@ -59,9 +54,7 @@ fn lines_of_all_services_are_in_the_order_of_time() {
                  2026-11-21T07:02:55.140Z db | bye\n";
     fixture.run(&["logs"]).done(lines);
     fixture.run(&["logs", "w*", "db"]).done(lines);
-    fixture
-        .run(&["logs", "-n", "1"])
-        .done("2026-11-21T07:02:55.140Z db | bye\n");
+    fixture.run(&["logs", "-n", "1"]).done("2026-11-21T07:02:55.140Z db | bye\n");
     fixture.run(&["logs", "tag:front", "-o", "json"]).done(
         "{\"time\":\"2026-11-21T07:02:55.123Z\",\"service\":\"web\",\"stream\":\"err\",\
          \"generation\":4,\"message\":\"oh \\\"no\\\"\"}\n",
@@ -71,30 +64,19 @@ fn lines_of_all_services_are_in_the_order_of_time() {
 #[test]
 fn a_service_that_is_not_there_is_exit_4() {
     let fixture = stack();
-    fixture
-        .run(&["logs", "wbe"])
-        .refused(4, "keepd: cannot find a service for \"wbe\"\n");
+    fixture.run(&["logs", "wbe"]).refused(4, "keepd: cannot find a service for \"wbe\"\n");
 }
 
 #[test]
 fn following_goes_on_until_it_is_interrupted() {
     let fixture = stack();
-    let mut follower = fixture
-        .command(&["logs", "-f", "-n", "1", "db"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut follower =
+        fixture.command(&["logs", "-f", "-n", "1", "db"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
-    assert_eq!(
-        lines.next().unwrap().unwrap(),
-        "2026-11-21T07:02:55.140Z db | bye"
-    );
+    assert_eq!(lines.next().unwrap().unwrap(), "2026-11-21T07:02:55.140Z db | bye");
     // The first line is there, so signals are already waited for.
     write(&fixture, "db", Stream::Err, &[(150, "more\n")]);
-    assert_eq!(
-        lines.next().unwrap().unwrap(),
-        "2026-11-21T07:02:55.150Z db ! more"
-    );
+    assert_eq!(lines.next().unwrap().unwrap(), "2026-11-21T07:02:55.150Z db ! more");
     keepd_os::signals::send(Pid::new(follower.id()).unwrap(), Signal::INT).unwrap();
     assert!(lines.next().is_none());
     assert_eq!(follower.wait().unwrap().code(), Some(0));

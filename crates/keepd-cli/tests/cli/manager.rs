@@ -16,10 +16,7 @@ impl Manager {
     fn start(fixture: &Fixture, answers: &'static [Answer]) -> Self {
         let listener = UnixListener::bind(fixture.path().join("keepd.sock")).unwrap();
         Self(thread::spawn(move || {
-            answers
-                .iter()
-                .map(|answer| serve(&listener, *answer))
-                .collect()
+            answers.iter().map(|answer| serve(&listener, *answer)).collect()
         }))
     }
 
@@ -50,11 +47,7 @@ fn serve(listener: &UnixListener, answer: Answer) -> String {
     if let Some((status, text)) = answer {
         let length = text.len();
         let mut writer = &stream;
-        write!(
-            writer,
-            "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{text}"
-        )
-        .unwrap();
+        write!(writer, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{text}").unwrap();
     }
     let body = String::from_utf8(body).unwrap();
     format!("{}{body}", request.trim_end().trim_end_matches("HTTP/1.1"))
@@ -94,44 +87,27 @@ const ACCEPTED: Answer = Some((202, r#"{"change":"17"}"#));
 #[test]
 fn status_of_one_service_answers_by_its_exit_code() {
     let fixture = Fixture::new();
-    let manager = Manager::start(
-        &fixture,
-        &[Some((200, SERVICE)), Some((404, NO_SUCH_SERVICE))],
-    );
+    let manager = Manager::start(&fixture, &[Some((200, SERVICE)), Some((404, NO_SUCH_SERVICE))]);
     let stopped = fixture.run(&["-s", "keepd.sock", "status", "web", "-o", "name"]);
     assert_eq!((stopped.code, stopped.stdout.as_str()), (Some(3), "web\n"));
-    fixture.run(&["-s", "keepd.sock", "status", "wbe"]).refused(
-        4,
-        "keepd: cannot find service \"wbe\"\nhint: did you mean \"web\"?\n",
-    );
-    assert_eq!(
-        manager.asked(),
-        ["GET /v1/services/web ", "GET /v1/services/wbe "]
-    );
+    fixture
+        .run(&["-s", "keepd.sock", "status", "wbe"])
+        .refused(4, "keepd: cannot find service \"wbe\"\nhint: did you mean \"web\"?\n");
+    assert_eq!(manager.asked(), ["GET /v1/services/web ", "GET /v1/services/wbe "]);
 }
 
 #[test]
 fn selectors_are_written_into_the_address() {
     let fixture = Fixture::new();
     let manager = Manager::start(&fixture, &[NO_SERVICES]);
-    fixture
-        .run(&["-s", "keepd.sock", "-q", "status", "w*", "tag:a b"])
-        .done("");
-    assert_eq!(
-        manager.asked(),
-        ["GET /v1/services?select=w%2A&select=tag%3Aa%20b "]
-    );
+    fixture.run(&["-s", "keepd.sock", "-q", "status", "w*", "tag:a b"]).done("");
+    assert_eq!(manager.asked(), ["GET /v1/services?select=w%2A&select=tag%3Aa%20b "]);
 }
 
 #[test]
 fn a_start_waits_until_it_is_ready() {
     let fixture = Fixture::new();
-    let answers: &[Answer] = &[
-        ACCEPTED,
-        NO_SERVICES,
-        Some((200, OPEN)),
-        Some((200, REACHED)),
-    ];
+    let answers: &[Answer] = &[ACCEPTED, NO_SERVICES, Some((200, OPEN)), Some((200, REACHED))];
     let manager = Manager::start(&fixture, answers);
     fixture
         .run(&["-s", "keepd.sock", "start", "web", "--alone"])
@@ -153,19 +129,14 @@ fn a_start_that_misses_its_goal_is_exit_1() {
     Manager::start(&fixture, &[ACCEPTED, NO_SERVICES, Some((200, MISSED))]);
     let run = fixture.run(&["-s", "keepd.sock", "start", "web"]);
     assert_eq!(run.code, Some(1));
-    assert_eq!(
-        run.stdout,
-        "Service \"web\" is not ready: its program was not found.\n"
-    );
+    assert_eq!(run.stdout, "Service \"web\" is not ready: its program was not found.\n");
 }
 
 #[test]
 fn a_lost_answer_is_asked_for_with_the_same_token() {
     let fixture = Fixture::new();
     let manager = Manager::start(&fixture, &[None, ACCEPTED]);
-    fixture
-        .run(&["-s", "keepd.sock", "start", "web", "--no-wait"])
-        .done("17\n");
+    fixture.run(&["-s", "keepd.sock", "start", "web", "--no-wait"]).done("17\n");
     let asked = manager.asked();
     assert_eq!(asked[0], asked[1]);
     assert!(asked[0].contains("\"token\":\""), "{asked:?}");
@@ -175,12 +146,10 @@ fn a_lost_answer_is_asked_for_with_the_same_token() {
 fn a_timeout_is_exit_124_and_names_the_change() {
     let fixture = Fixture::new();
     Manager::start(&fixture, &[ACCEPTED, NO_SERVICES, Some((200, OPEN))]);
-    fixture
-        .run(&["-s", "keepd.sock", "-t", "0s", "start", "web"])
-        .refused(
-            124,
-            "keepd: cannot finish \"start\" within 0s: the action goes on as change 17\n",
-        );
+    fixture.run(&["-s", "keepd.sock", "-t", "0s", "start", "web"]).refused(
+        124,
+        "keepd: cannot finish \"start\" within 0s: the action goes on as change 17\n",
+    );
 }
 
 #[test]

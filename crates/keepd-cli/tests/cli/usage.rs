@@ -5,10 +5,9 @@ use crate::fixture::Fixture;
 #[test]
 fn mistakes_end_with_100_and_say_what_to_do() {
     let fixture = Fixture::new();
-    fixture.run(&["signal", "HUP", "web"]).refused(
-        100,
-        "keepd: cannot run \"signal\": it is not supported by this version\n",
-    );
+    fixture
+        .run(&["signal", "HUP", "web"])
+        .refused(100, "keepd: cannot run \"signal\": it is not supported by this version\n");
     fixture.run(&["statsu"]).refused(
         100,
         "keepd: cannot run \"statsu\": there is no such verb\n\
@@ -80,19 +79,11 @@ fn without_a_manager_verbs_end_with_111() {
         "keepd: cannot reach keepd for project \"{folder}\": nothing runs there\n\
          hint: keepd up -d\n"
     );
-    for words in [
-        &["status"][..],
-        &["why", "web"],
-        &["stop", "all"],
-        &["apply"],
-    ] {
+    for words in [&["status"][..], &["why", "web"], &["stop", "all"], &["apply"]] {
         fixture.run(words).refused(111, &expected);
     }
     let mut below = fixture.command(&["status"]);
-    let below = below
-        .current_dir(fixture.path().join("below"))
-        .output()
-        .unwrap();
+    let below = below.current_dir(fixture.path().join("below")).output().unwrap();
     crate::fixture::Run::of(below).refused(111, &expected);
     fixture.run(&["-s", "none.sock", "status"]).refused(
         111,
@@ -117,9 +108,5 @@ fn the_processes_of_keepd_have_options_of_their_own() {
     );
     let manager = fixture.run(&["__manager", "--odd"]);
     assert_eq!(manager.code, Some(100));
-    assert!(
-        manager
-            .stderr
-            .starts_with("keepd: cannot use option \"--odd\"\n")
-    );
+    assert!(manager.stderr.starts_with("keepd: cannot use option \"--odd\"\n"));
 }

@@ -22,23 +22,13 @@ pub(super) async fn act(
     body: Body,
 ) -> Result<(StatusCode, Json<ActionAccepted>), Failure> {
     Parameters::parse(query.as_deref(), &[])?;
-    let ActionRequest {
-        action,
-        select,
-        options,
-        token,
-    } = parse(body)?;
+    let ActionRequest { action, select, options, token } = parse(body)?;
     check_options(action, options)?;
     check_select(action, &select)?;
     api.synchronised().await?;
     let ask = make_ask(action, options);
     let change = api.caller.act(peer.who(), token, select, ask).await??;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(ActionAccepted {
-            change: change.to_string(),
-        }),
-    ))
+    Ok((StatusCode::ACCEPTED, Json(ActionAccepted { change: change.to_string() })))
 }
 
 fn make_ask(action: ActionWord, options: ActionOptions) -> MakeAsk {
@@ -62,15 +52,11 @@ fn check_options(action: ActionWord, options: ActionOptions) -> Result<(), Failu
         ActionWord::Reload => ("reload", false, false, false),
         ActionWord::Shutdown => ("shutdown", false, false, true),
     };
-    for (option, set, fits) in [
-        ("alone", alone, alone_fits),
-        ("kill", kill, kill_fits),
-        ("now", now, now_fits),
-    ] {
+    for (option, set, fits) in
+        [("alone", alone, alone_fits), ("kill", kill, kill_fits), ("now", now, now_fits)]
+    {
         if set && !fits {
-            return Err(Failure::usage(format!(
-                "cannot use option \"{option}\" with \"{word}\""
-            )));
+            return Err(Failure::usage(format!("cannot use option \"{option}\" with \"{word}\"")));
         }
     }
     Ok(())
@@ -79,10 +65,10 @@ fn check_options(action: ActionWord, options: ActionOptions) -> Result<(), Failu
 fn check_select(action: ActionWord, select: &[String]) -> Result<(), Failure> {
     match (action, select.is_empty()) {
         (ActionWord::Shutdown, true) => Ok(()),
-        (ActionWord::Shutdown, false) => Err(Failure::usage(
-            "cannot shut down some services: it stops everything",
-        )
-        .with_hint("use stop for some services")),
+        (ActionWord::Shutdown, false) => {
+            Err(Failure::usage("cannot shut down some services: it stops everything")
+                .with_hint("use stop for some services"))
+        }
         (ActionWord::Start | ActionWord::Stop | ActionWord::Restart | ActionWord::Reload, true) => {
             Err(Failure::usage("cannot act on nothing: \"select\" is empty")
                 .with_hint("name services, or \"all\""))
@@ -100,16 +86,10 @@ mod tests {
 
     #[test]
     fn options_that_do_nothing_are_refused() {
-        let kill = ActionOptions {
-            kill: true,
-            ..ActionOptions::default()
-        };
+        let kill = ActionOptions { kill: true, ..ActionOptions::default() };
         assert_eq!(check_options(ActionWord::Stop, kill), Ok(()));
         let failure = check_options(ActionWord::Start, kill).unwrap_err();
-        assert_eq!(
-            failure.problem().detail,
-            "cannot use option \"kill\" with \"start\""
-        );
+        assert_eq!(failure.problem().detail, "cannot use option \"kill\" with \"start\"");
     }
 
     #[test]

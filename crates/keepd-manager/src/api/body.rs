@@ -25,11 +25,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
 /// Reads a body as JSON; an empty one is the default.
 pub(super) fn parse_or_default<T: DeserializeOwned + Default>(body: Body) -> Result<T, Failure> {
     let bytes = bytes(body)?;
-    if bytes.is_empty() {
-        Ok(T::default())
-    } else {
-        parse(Ok(bytes))
-    }
+    if bytes.is_empty() { Ok(T::default()) } else { parse(Ok(bytes)) }
 }
 
 fn bytes(body: Body) -> Result<Bytes, Failure> {

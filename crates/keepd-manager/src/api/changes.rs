@@ -30,10 +30,7 @@ pub(super) async fn list(
     let view = |machine: &keepd_engine::manager::Manager, _| machine.changes().cloned().collect();
     let changes: Vec<Change> = api.caller.look(view).await?;
     let clock = WallClock::read();
-    let changes = changes
-        .iter()
-        .map(|change| change_object(change, &clock))
-        .collect();
+    let changes = changes.iter().map(|change| change_object(change, &clock)).collect();
     Ok(Json(ChangesObject { changes }))
 }
 
@@ -49,7 +46,8 @@ pub(super) async fn one(
     Ok(Json(change_object(&change, &WallClock::read())))
 }
 
-/// Handles `GET /v1/changes/{id}/wait?timeout=30s`: answers when the change is closed or the time is over.
+/// Handles `GET /v1/changes/{id}/wait?timeout=30s`: answers when the change is closed or the time
+/// is over.
 pub(super) async fn wait(
     State(api): State<Api>,
     Path(text): Path<String>,
@@ -88,10 +86,7 @@ async fn find(api: &Api, text: &str) -> Result<Change, Failure> {
         Failure::new(ProblemCode::NoSuchChange, detail)
     };
     let id = ChangeId(text.parse().map_err(|_| missing())?);
-    let found = api
-        .caller
-        .look(move |machine, _| machine.change(id).cloned())
-        .await?;
+    let found = api.caller.look(move |machine, _| machine.change(id).cloned()).await?;
     found.ok_or_else(missing)
 }
 
@@ -157,20 +152,19 @@ mod tests {
             closed: None,
             goals: vec![
                 goal("web", Target::UpAfter(Generation::new(1)), None),
-                goal(
-                    "db",
-                    Target::Up,
-                    Some(Outcome::Reached(Duration::from_millis(1_500))),
-                ),
-                goal(
-                    "old",
-                    Target::Gone,
-                    Some(Outcome::Missed("it is stuck".into())),
-                ),
+                goal("db", Target::Up, Some(Outcome::Reached(Duration::from_millis(1_500)))),
+                goal("old", Target::Gone, Some(Outcome::Missed("it is stuck".into()))),
             ],
         };
         let object = change_object(&change, &WallClock::new(at(5), 0));
-        let expected = r#"{"id":"17","verb":"restart","uid":0,"pid":9,"opened":"1970-01-01T00:00:00.000Z","closed":false,"success":false,"goals":[{"name":"db","target":"up","along":true,"reached":true,"after_s":1.5,"message":null},{"name":"old","target":"gone","along":false,"reached":false,"after_s":null,"message":"it is stuck"},{"name":"web","target":"restarted","along":false,"reached":null,"after_s":null,"message":null}]}"#;
+        let expected = concat!(
+            r#"{"id":"17","verb":"restart","uid":0,"pid":9,"#,
+            r#""opened":"1970-01-01T00:00:00.000Z","closed":false,"success":false,"#,
+            r#""goals":[{"name":"db","target":"up","along":true,"reached":true,"after_s":1.5,"#,
+            r#""message":null},{"name":"old","target":"gone","along":false,"reached":false,"#,
+            r#""after_s":null,"message":"it is stuck"},{"name":"web","target":"restarted","#,
+            r#""along":false,"reached":null,"after_s":null,"message":null}]}"#,
+        );
         assert_eq!(serde_json::to_string(&object).unwrap(), expected);
     }
 }

@@ -28,9 +28,7 @@ pub(super) async fn get(
         directory: source.directory.clone(),
         text: source.text.clone(),
     });
-    Ok(Json(ConfigObject {
-        sources: sources.collect(),
-    }))
+    Ok(Json(ConfigObject { sources: sources.collect() }))
 }
 
 /// Handles `POST /v1/config/diff`: what an apply of the files as they are now would do.
@@ -43,15 +41,9 @@ pub(super) async fn diff(
     let accepted = api.configuration.lock().await.clone();
     let candidate = reread(&accepted).await?;
     let plan = candidate.plan;
-    let steps = api
-        .caller
-        .look(move |machine, _| machine.preview(&plan))
-        .await?;
+    let steps = api.caller.look(move |machine, _| machine.preview(&plan)).await?;
     let warnings = candidate.warnings.into_iter().map(Into::into).collect();
-    Ok(Json(DiffObject {
-        steps: step_objects(steps),
-        warnings,
-    }))
+    Ok(Json(DiffObject { steps: step_objects(steps), warnings }))
 }
 
 /// Handles `POST /v1/config/apply`.
@@ -62,16 +54,10 @@ pub(super) async fn put_in_force(
     body: Body,
 ) -> Result<(StatusCode, Json<ApplyAccepted>), Failure> {
     Parameters::parse(query.as_deref(), &[])?;
-    let ApplyRequest {
-        restart,
-        keep_going,
-        token,
-    } = parse_or_default(body)?;
+    let ApplyRequest { restart, keep_going, token } = parse_or_default(body)?;
     if keep_going {
-        return Err(
-            Failure::usage("cannot use \"keep_going\": this version has no such thing")
-                .with_hint("correct the files: an apply without errors changes everything at once"),
-        );
+        return Err(Failure::usage("cannot use \"keep_going\": this version has no such thing")
+            .with_hint("correct the files: an apply without errors changes everything at once"));
     }
     api.synchronised().await?;
     let applied = apply(&api.configuration, &api.caller, peer.who(), token, restart).await?;

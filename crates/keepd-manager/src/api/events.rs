@@ -18,20 +18,19 @@ use super::problem::Failure;
 use super::query::Parameters;
 use super::types::EventObject;
 
-/// How many events wait for a connection that does not take them; beyond that they wait in the history.
+/// How many events wait for a connection that does not take them; beyond that they wait in the
+/// history.
 const WAITING_MAX: usize = 16;
 
-/// Handles `GET /v1/events`. With `since`, or the header `Last-Event-ID` of a reader that comes back, it begins
-/// with the kept events after that number; otherwise with what comes.
+/// Handles `GET /v1/events`. With `since`, or the header `Last-Event-ID` of a reader that comes
+/// back, it begins with the kept events after that number; otherwise with what comes.
 pub(super) async fn stream(
     State(api): State<Api>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let parameters = Parameters::parse(query.as_deref(), &["since"])?;
-    let last = headers
-        .get("last-event-id")
-        .and_then(|value| value.to_str().ok());
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let since = match parameters.last("since").or(last) {
         Some(text) => {
             let refused = |_| Failure::usage(format!("cannot use event number \"{text}\""));
@@ -42,10 +41,7 @@ pub(super) async fn stream(
     let (kept, receiver) = api.history.subscribe(since);
     let (sender, events) = mpsc::channel(WAITING_MAX);
     tokio::spawn(feed(kept, receiver, sender));
-    let head = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
+    let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((head, Body::new(EventBody(events))).into_response())
 }
 
@@ -85,10 +81,7 @@ async fn feed(
 /// Returns an event as the HTML standard writes it.
 fn frame(event: &EventObject) -> Bytes {
     let data = serde_json::to_string(event).expect("an object of texts and numbers can be written");
-    Bytes::from(format!(
-        "id: {}\nevent: {}\ndata: {data}\n\n",
-        event.sequence, event.event
-    ))
+    Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", event.sequence, event.event))
 }
 
 /// A body that comes piece by piece.
@@ -102,9 +95,7 @@ impl HttpBody for EventBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0
-            .poll_recv(context)
-            .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 
@@ -116,10 +107,7 @@ mod tests {
     fn an_event_is_one_frame() {
         let text = frame(&lost_event(7, 3));
         let text = std::str::from_utf8(&text).unwrap();
-        assert!(
-            text.starts_with("id: 7\nevent: lost\ndata: {\"sequence\":7,"),
-            "{text}"
-        );
+        assert!(text.starts_with("id: 7\nevent: lost\ndata: {\"sequence\":7,"), "{text}");
         assert!(text.ends_with("}\n\n"));
         assert_eq!(text.matches('\n').count(), 4);
     }

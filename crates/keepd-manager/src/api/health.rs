@@ -23,9 +23,7 @@ pub(super) async fn live(State(api): State<Api>, RawQuery(query): RawQuery) -> A
 /// Handles `GET /readyz` and `GET /healthz`: everything that is wanted up is there.
 pub(super) async fn ready(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer {
     Parameters::parse(query.as_deref(), &[])?;
-    Ok(answer(
-        api.caller.look(|machine, _| failing(machine)).await?,
-    ))
+    Ok(answer(api.caller.look(|machine, _| failing(machine)).await?))
 }
 
 fn failing(machine: &Manager) -> Vec<String> {
@@ -40,9 +38,7 @@ fn failing(machine: &Manager) -> Vec<String> {
         Wanted::Up => !status.is_there(),
         Wanted::Down => false,
     });
-    missing
-        .map(|status| format!("{}: {}", status.spec.name, status.state))
-        .collect()
+    missing.map(|status| format!("{}: {}", status.spec.name, status.state)).collect()
 }
 
 fn answer(failing: Vec<String>) -> (StatusCode, Json<HealthObject>) {
@@ -51,13 +47,7 @@ fn answer(failing: Vec<String>) -> (StatusCode, Json<HealthObject>) {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "failing")
     };
-    (
-        status,
-        Json(HealthObject {
-            status: word.to_owned(),
-            failing,
-        }),
-    )
+    (status, Json(HealthObject { status: word.to_owned(), failing }))
 }
 
 /// Handles `GET /v1/version`.

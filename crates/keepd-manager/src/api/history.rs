@@ -34,14 +34,8 @@ pub(crate) type Receiver = broadcast::Receiver<Arc<EventObject>>;
 impl History {
     pub(crate) fn new() -> Self {
         let (readers, _) = broadcast::channel(BEHIND_MAX);
-        let state = State {
-            kept: VecDeque::new(),
-            last: 0,
-            readers: Some(readers),
-        };
-        Self {
-            state: Mutex::new(state),
-        }
+        let state = State { kept: VecDeque::new(), last: 0, readers: Some(readers) };
+        Self { state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -64,10 +58,11 @@ impl History {
         }
     }
 
-    /// Returns the kept events after `since`, and what comes next; nothing, after [`History::close`].
+    /// Returns the kept events after `since`, and what comes next; nothing, after
+    /// [`History::close`].
     ///
-    /// A number that was never given comes from a predecessor of this manager: then everything that is kept is
-    /// new to the reader.
+    /// A number that was never given comes from a predecessor of this manager: then everything that
+    /// is kept is new to the reader.
     pub(crate) fn subscribe(
         &self,
         since: Option<u64>,
@@ -75,18 +70,12 @@ impl History {
         let state = self.lock();
         let since = since.map(|since| if since > state.last { 0 } else { since });
         let kept = match since {
-            Some(since) => state
-                .kept
-                .iter()
-                .filter(|event| event.sequence > since)
-                .cloned()
-                .collect(),
+            Some(since) => {
+                state.kept.iter().filter(|event| event.sequence > since).cloned().collect()
+            }
             None => Vec::new(),
         };
-        (
-            kept,
-            state.readers.as_ref().map(broadcast::Sender::subscribe),
-        )
+        (kept, state.readers.as_ref().map(broadcast::Sender::subscribe))
     }
 
     /// Ends every stream after what it has not read yet.
@@ -98,10 +87,7 @@ impl History {
 /// Returns the event that tells a reader what it lost.
 pub(crate) fn lost_event(sequence: u64, count: u64) -> EventObject {
     let text = format!("{count} events were lost: they were not read in time");
-    EventObject {
-        text,
-        ..empty_event(sequence, WallClock::read().text(now()), "lost")
-    }
+    EventObject { text, ..empty_event(sequence, WallClock::read().text(now()), "lost") }
 }
 
 fn now() -> keepd_model::Instant {
@@ -135,27 +121,20 @@ fn event_object(sequence: u64, news: &Announcement, clock: &WallClock) -> EventO
         ..empty_event(sequence, time.clone(), event)
     };
     match &news.what {
-        Happening::State {
-            name,
-            from,
-            to,
-            cause,
-            generation,
-            pid,
-            ran,
-            next_start,
-        } => EventObject {
-            service: Some(name.to_string()),
-            from: Some(from.to_string()),
-            to: Some(to.to_string()),
-            reason: Some(cause.reason().to_string()),
-            generation: Some(generation.get()),
-            pid: pid.map(keepd_model::Pid::get),
-            ran_s: ran.map(seconds),
-            next_start: next_start.map(|at| clock.text(at)),
-            text: format!("{name} {words}"),
-            ..empty_event(sequence, time, "state")
-        },
+        Happening::State { name, from, to, cause, generation, pid, ran, next_start } => {
+            EventObject {
+                service: Some(name.to_string()),
+                from: Some(from.to_string()),
+                to: Some(to.to_string()),
+                reason: Some(cause.reason().to_string()),
+                generation: Some(generation.get()),
+                pid: pid.map(keepd_model::Pid::get),
+                ran_s: ran.map(seconds),
+                next_start: next_start.map(|at| clock.text(at)),
+                text: format!("{name} {words}"),
+                ..empty_event(sequence, time, "state")
+            }
+        }
         Happening::ChangeOpened(id) => change_event("change-opened", id),
         Happening::ChangeClosed(id) => change_event("change-closed", id),
         Happening::OutputBlocked { name, .. } => EventObject {
@@ -163,10 +142,9 @@ fn event_object(sequence: u64, news: &Announcement, clock: &WallClock) -> EventO
             text: format!("{name} {words}"),
             ..empty_event(sequence, time, "output-blocked")
         },
-        Happening::Synchronised { .. } => EventObject {
-            text: words,
-            ..empty_event(sequence, time, "synchronised")
-        },
+        Happening::Synchronised { .. } => {
+            EventObject { text: words, ..empty_event(sequence, time, "synchronised") }
+        }
         Happening::ShutdownBegun(cause) => EventObject {
             reason: Some(cause.reason().to_string()),
             text: words,
@@ -183,13 +161,7 @@ mod tests {
     fn add(history: &History, id: u64) {
         let what = Happening::ChangeOpened(ChangeId(id));
         let clock = WallClock::new(Instant::ZERO, 0);
-        history.add(
-            &Announcement {
-                at: Instant::ZERO,
-                what,
-            },
-            &clock,
-        );
+        history.add(&Announcement { at: Instant::ZERO, what }, &clock);
     }
 
     #[test]
@@ -198,24 +170,14 @@ mod tests {
         add(&history, 1);
         add(&history, 2);
         let (kept, receiver) = history.subscribe(Some(1));
-        assert_eq!(
-            kept.iter().map(|event| event.sequence).collect::<Vec<_>>(),
-            [2]
-        );
+        assert_eq!(kept.iter().map(|event| event.sequence).collect::<Vec<_>>(), [2]);
         let mut receiver = receiver.unwrap();
         add(&history, 3);
         history.close();
         assert_eq!(receiver.try_recv().unwrap().change.as_deref(), Some("3"));
-        assert!(matches!(
-            receiver.try_recv(),
-            Err(broadcast::error::TryRecvError::Closed)
-        ));
+        assert!(matches!(receiver.try_recv(), Err(broadcast::error::TryRecvError::Closed)));
         assert!(history.subscribe(None).1.is_none());
-        assert_eq!(
-            history.subscribe(Some(99)).0.len(),
-            3,
-            "the number of another manager"
-        );
+        assert_eq!(history.subscribe(Some(99)).0.len(), 3, "the number of another manager");
     }
 
     #[test]

@@ -28,10 +28,7 @@ pub(crate) struct Limited {
 
 impl Limited {
     pub(crate) fn new(listener: UnixListener) -> Self {
-        Self {
-            listener,
-            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        }
+        Self { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
     }
 }
 
@@ -40,20 +37,12 @@ impl Listener for Limited {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Client, SocketAddr) {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let permit =
+            Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    return (
-                        Client {
-                            stream,
-                            _permit: permit,
-                        },
-                        address,
-                    );
+                    return (Client { stream, _permit: permit }, address);
                 }
                 Err(error) => {
                     tracing::error!("cannot accept a client: {error}");
@@ -114,10 +103,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// Returns who asks, for the record.
     pub(crate) fn who(self) -> Who {
-        Who {
-            uid: self.uid.unwrap_or(u32::MAX),
-            pid: self.pid,
-        }
+        Who { uid: self.uid.unwrap_or(u32::MAX), pid: self.pid }
     }
 
     /// Reports whether root or the user of keepd asks.

@@ -1,5 +1,5 @@
-//! The HTTP API on a Unix socket: it translates JSON to questions for the machine, and back. It decides
-//! nothing.
+//! The HTTP API on a Unix socket: it translates JSON to questions for the machine, and back. It
+//! decides nothing.
 //!
 //! Start from [`types`], the objects on the wire, and from `server`, the list of paths.
 

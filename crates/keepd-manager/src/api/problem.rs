@@ -84,11 +84,8 @@ impl Failure {
     /// Returns the problem of a manager that does not know yet what runs.
     pub(crate) fn not_synchronised() -> Self {
         let code = ProblemCode::NotSynchronised;
-        Self::new(
-            code,
-            "cannot answer: the manager has not heard from the proxy what runs",
-        )
-        .with_hint("try again in a moment")
+        Self::new(code, "cannot answer: the manager has not heard from the proxy what runs")
+            .with_hint("try again in a moment")
     }
 }
 
@@ -98,12 +95,7 @@ impl IntoResponse for Failure {
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body =
             serde_json::to_vec(&self.0).expect("an object of texts can be written to memory");
-        (
-            status,
-            [(header::CONTENT_TYPE, "application/problem+json")],
-            body,
-        )
-            .into_response()
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
 }
 
@@ -129,10 +121,9 @@ impl From<Refusal> for Failure {
                 let text = format!("cannot reload service \"{name}\": it is not running");
                 Self::new(ProblemCode::NotRunning, text).with_service(name.as_str())
             }
-            Refusal::ShuttingDown => Self::new(
-                ProblemCode::ShuttingDown,
-                "cannot do it: everything is being stopped",
-            ),
+            Refusal::ShuttingDown => {
+                Self::new(ProblemCode::ShuttingDown, "cannot do it: everything is being stopped")
+            }
             Refusal::NotSynchronised => Self::not_synchronised(),
         }
     }
@@ -160,11 +151,7 @@ impl From<LoadError> for Failure {
 
 impl From<Diagnostic> for DiagnosticObject {
     fn from(diagnostic: Diagnostic) -> Self {
-        let Diagnostic {
-            origin,
-            message,
-            hint,
-        } = diagnostic;
+        let Diagnostic { origin, message, hint } = diagnostic;
         Self {
             file: origin.as_ref().map(|origin| origin.file.to_string()),
             line: origin.as_ref().map(|origin| origin.line),
@@ -193,10 +180,7 @@ mod tests {
         );
         let response = failure.into_response();
         assert_eq!(response.status(), StatusCode::CONFLICT);
-        assert_eq!(
-            response.headers()[header::CONTENT_TYPE],
-            "application/problem+json"
-        );
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
     }
 
     #[test]

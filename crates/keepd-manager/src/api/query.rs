@@ -10,11 +10,7 @@ impl Parameters {
     /// Reads a query; `known` are the names that may occur.
     pub(crate) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, Failure> {
         let mut found = Vec::new();
-        for part in query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|part| !part.is_empty())
-        {
+        for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             if !known.contains(&name.as_str()) {
@@ -31,11 +27,7 @@ impl Parameters {
 
     /// Returns the last value of a parameter.
     pub(crate) fn last(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns every value of a parameter.
@@ -80,11 +72,7 @@ mod tests {
     #[test]
     fn what_is_unknown_or_broken_is_refused() {
         let refused = |query| {
-            Parameters::parse(Some(query), &["select"])
-                .unwrap_err()
-                .problem()
-                .detail
-                .clone()
+            Parameters::parse(Some(query), &["select"]).unwrap_err().problem().detail.clone()
         };
         assert_eq!(refused("selct=web"), "cannot use query parameter \"selct\"");
         assert_eq!(refused("select=%2"), "cannot read \"%2\" in the query");

@@ -19,25 +19,16 @@ pub(crate) fn status() -> ServiceStatus {
     let mut spec = ServiceSpec::new(name, CommandLine::Words(Vec::new()));
     for on in ["db", "migrate"] {
         let until = Until::Ready;
-        spec.depends_on
-            .insert(ServiceName::new(on).unwrap(), Edge { until });
+        spec.depends_on.insert(ServiceName::new(on).unwrap(), Edge { until });
     }
-    let exit = Exit::Signal {
-        signal: Signal::KILL,
-        core: false,
-    };
+    let exit = Exit::Signal { signal: Signal::KILL, core: false };
     let (generation, pid) = (Generation::new(5), Pid::new(4920));
     let ran = Duration::from_millis(12_400);
     ServiceStatus {
         spec: Arc::new(spec),
         wanted: Wanted::Up,
         state: State::Backoff,
-        cause: Cause::Ended {
-            generation,
-            pid,
-            exit,
-            ran,
-        },
+        cause: Cause::Ended { generation, pid, exit, ran },
         since: at(100),
         health: Health::None,
         pid: None,

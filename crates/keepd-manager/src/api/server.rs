@@ -37,13 +37,10 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Waits a little until the manager knows what runs, so that nothing wrong is said after a restart.
+    /// Waits a little until the manager knows what runs, so that nothing wrong is said after a
+    /// restart.
     pub(super) async fn synchronised(&self) -> Result<(), Failure> {
-        if self.caller.synchronised().await {
-            Ok(())
-        } else {
-            Err(Failure::not_synchronised())
-        }
+        if self.caller.synchronised().await { Ok(()) } else { Err(Failure::not_synchronised()) }
     }
 }
 
@@ -54,9 +51,7 @@ pub(crate) async fn serve(listener: UnixListener, api: Api, mut stop: watch::Rec
         // An error means that the loop has ended, which is a reason to stop, too.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    let served = axum::serve(Limited::new(listener), service)
-        .with_graceful_shutdown(stopped)
-        .await;
+    let served = axum::serve(Limited::new(listener), service).with_graceful_shutdown(stopped).await;
     if let Err(error) = served {
         tracing::error!("cannot serve clients: {error}");
     }
@@ -86,8 +81,8 @@ fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Refuses everybody but root and the user of keepd. The mode of the socket says the same; this holds even
-/// if somebody changes it.
+/// Refuses everybody but root and the user of keepd. The mode of the socket says the same; this
+/// holds even if somebody changes it.
 async fn only_allowed(
     ConnectInfo(peer): ConnectInfo<Peer>,
     mut request: Request,
@@ -102,10 +97,7 @@ async fn only_allowed(
 }
 
 async fn no_such_path(uri: Uri) -> Failure {
-    Failure::new(
-        ProblemCode::NoSuchPath,
-        format!("cannot find path \"{}\"", uri.path()),
-    )
+    Failure::new(ProblemCode::NoSuchPath, format!("cannot find path \"{}\"", uri.path()))
 }
 
 async fn no_such_method(uri: Uri) -> Failure {

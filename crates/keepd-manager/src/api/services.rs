@@ -28,17 +28,11 @@ pub(super) async fn list(
             return Ok(machine.statuses());
         }
         let names = machine.select(&selectors)?;
-        Ok(names
-            .iter()
-            .filter_map(|name| machine.status(name))
-            .collect())
+        Ok(names.iter().filter_map(|name| machine.status(name)).collect())
     };
     let found: Result<Vec<ServiceStatus>, String> = api.caller.look(view).await?;
     let statuses = found.map_err(|selector| Failure::no_match(&selector))?;
-    Ok(Json(ServicesObject {
-        services: objects(&api, statuses).await,
-        notes: notes(&api),
-    }))
+    Ok(Json(ServicesObject { services: objects(&api, statuses).await, notes: notes(&api) }))
 }
 
 /// Returns what is weaker on this machine than people may expect.
@@ -63,10 +57,7 @@ pub(super) async fn one(
     Parameters::parse(query.as_deref(), &[])?;
     let name = ServiceName::new(&text).map_err(|_| Failure::no_match(&text))?;
     api.synchronised().await?;
-    let found = api
-        .caller
-        .look(move |machine, _| machine.status(&name))
-        .await?;
+    let found = api.caller.look(move |machine, _| machine.status(&name)).await?;
     let status = found.ok_or_else(|| Failure::no_match(&text))?;
     let object = objects(&api, vec![status]).await.pop();
     object.map(Json).ok_or_else(|| Failure::no_match(&text))
@@ -81,10 +72,7 @@ pub(super) async fn why(
     Parameters::parse(query.as_deref(), &[])?;
     let name = ServiceName::new(&text).map_err(|_| Failure::no_match(&text))?;
     api.synchronised().await?;
-    let found = api
-        .caller
-        .look(move |machine, now| machine.why(now, &name))
-        .await?;
+    let found = api.caller.look(move |machine, now| machine.why(now, &name)).await?;
     let lines = found.ok_or_else(|| Failure::no_match(&text))?;
     let clock = WallClock::read();
     let lines = lines.into_iter().map(|line| WhyLineObject {
@@ -92,10 +80,7 @@ pub(super) async fn why(
         time: line.at.map(|at| clock.text(at)),
         text: line.text,
     });
-    Ok(Json(WhyObject {
-        name: text,
-        lines: lines.collect(),
-    }))
+    Ok(Json(WhyObject { name: text, lines: lines.collect() }))
 }
 
 /// Returns the objects of these services. Their cgroups are read on another thread.
@@ -125,9 +110,7 @@ impl Usage {
     /// Reads the leaf of the present run; `None` where there is none.
     fn read(group: &Group, status: &ServiceStatus) -> Option<Self> {
         status.pid?;
-        let leaf = group
-            .child(&leaf_name(&status.spec.name, status.generation))
-            .ok()?;
+        let leaf = group.child(&leaf_name(&status.spec.name, status.generation)).ok()?;
         let pids = leaf.pids().ok()?;
         Some(Self {
             cpu: leaf.cpu_usage(),
@@ -168,14 +151,12 @@ fn service_object(
         restarts: status.restarts,
         restarts_in_window: None,
         next_start: status.next_start.map(|at| clock.text(at)),
-        last_exit: status
-            .last_end
-            .as_ref()
-            .map(|end| last_exit_object(end, clock)),
+        last_exit: status.last_end.as_ref().map(|end| last_exit_object(end, clock)),
         cpu_s: usage.and_then(|usage| usage.cpu).map(seconds),
         memory_bytes: usage.map(|usage| usage.memory_bytes),
         tasks: usage.map(|usage| usage.tasks),
-        // There are no limits yet that could not be enforced, and full disks block instead of dropping.
+        // There are no limits yet that could not be enforced, and full disks block instead of
+        // dropping.
         limits_enforced: true,
         log_dropped_bytes: 0,
         depends_on: spec.depends_on.keys().map(ToString::to_string).collect(),
@@ -222,7 +203,20 @@ mod tests {
     #[test]
     fn a_service_is_this_object() {
         let object = service_object(&status(), &clock(), None);
-        let expected = r#"{"name":"web","base":"web","instance":null,"kind":"daemon","wanted":"up","state":"backoff","reason":"signal","health":"-","pid":null,"generation":5,"invocation_id":"00000000000000000000000000004f0c","since":"2026-11-21T07:02:55.123Z","uptime_s":null,"ready_after_s":null,"restarts":4,"restarts_in_window":null,"next_start":"2026-11-21T07:03:02.123Z","last_exit":{"generation":5,"time":"2026-11-21T07:02:55.123Z","code":null,"signal":"KILL","core":false,"reason":"signal","ran_s":12.4,"failure":null},"cpu_s":null,"memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"depends_on":["db","migrate"],"tags":[],"enabled":true,"config_changed":false,"description":"","user":null,"waits_for":[],"status_text":null,"output_blocked":null}"#;
+        let expected = concat!(
+            r#"{"name":"web","base":"web","instance":null,"kind":"daemon","wanted":"up","#,
+            r#""state":"backoff","reason":"signal","health":"-","pid":null,"generation":5,"#,
+            r#""invocation_id":"00000000000000000000000000004f0c","#,
+            r#""since":"2026-11-21T07:02:55.123Z","uptime_s":null,"ready_after_s":null,"#,
+            r#""restarts":4,"restarts_in_window":null,"#,
+            r#""next_start":"2026-11-21T07:03:02.123Z","last_exit":{"generation":5,"#,
+            r#""time":"2026-11-21T07:02:55.123Z","code":null,"signal":"KILL","core":false,"#,
+            r#""reason":"signal","ran_s":12.4,"failure":null},"cpu_s":null,"#,
+            r#""memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"#,
+            r#""depends_on":["db","migrate"],"tags":[],"enabled":true,"config_changed":false,"#,
+            r#""description":"","user":null,"waits_for":[],"status_text":null,"#,
+            r#""output_blocked":null}"#,
+        );
         assert_eq!(serde_json::to_string(&object).unwrap(), expected);
         let read: ServiceObject = serde_json::from_str(expected).unwrap();
         assert_eq!(read, object);
@@ -234,11 +228,8 @@ mod tests {
         status.state = ServiceState::Ready;
         status.pid = Pid::new(7);
         status.started = Some(at(40));
-        let usage = Usage {
-            cpu: Some(Duration::from_millis(33_100)),
-            memory_bytes: 4096,
-            tasks: 2,
-        };
+        let usage =
+            Usage { cpu: Some(Duration::from_millis(33_100)), memory_bytes: 4096, tasks: 2 };
         let object = service_object(&status, &clock(), Some(usage));
         assert_eq!((object.pid, object.uptime_s), (Some(7), Some(60.0)));
         assert_eq!(

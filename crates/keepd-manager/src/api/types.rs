@@ -1,7 +1,8 @@
 //! The JSON objects of the HTTP API, for the server and for its clients.
 //!
-//! Keys are never removed, and absent values are `null` in [`ServiceObject`]. Times are RFC 3339 in UTC
-//! with milliseconds; durations are seconds, with the unit in the key. Lists are ordered by name.
+//! Keys are never removed, and absent values are `null` in [`ServiceObject`]. Times are RFC 3339 in
+//! UTC with milliseconds; durations are seconds, with the unit in the key. Lists are ordered by
+//! name.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,8 @@ pub struct ServicesObject {
     pub notes: Vec<String>,
 }
 
-/// A service as it is now: one entry of `GET /v1/services`, answer of `GET /v1/services/{name}`, and
-/// the object that `keepd status -o json` prints.
+/// A service as it is now: one entry of `GET /v1/services`, answer of `GET /v1/services/{name}`,
+/// and the object that `keepd status -o json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceObject {
     /// Its whole name.
@@ -238,11 +239,7 @@ pub struct ApplyRequest {
 
 impl Default for ApplyRequest {
     fn default() -> Self {
-        Self {
-            restart: true,
-            keep_going: false,
-            token: None,
-        }
+        Self { restart: true, keep_going: false, token: None }
     }
 }
 

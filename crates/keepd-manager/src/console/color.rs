@@ -60,8 +60,8 @@ impl ColorChoice {
 
     /// Reports whether colours are used on an output that is (or is not) a terminal.
     ///
-    /// The option wins over the environment, NO_COLOR over the variables that force colour, and a dumb
-    /// terminal never gets any unless the option asks for it.
+    /// The option wins over the environment, NO_COLOR over the variables that force colour, and a
+    /// dumb terminal never gets any unless the option asks for it.
     pub fn is_colored(self, environment: &ColorEnvironment, terminal: bool) -> bool {
         match self {
             Self::Always => true,
@@ -96,20 +96,9 @@ mod tests {
     #[test]
     fn the_option_wins_over_the_environment_and_no_color_over_force() {
         let plain = ColorEnvironment::default();
-        let no_color = ColorEnvironment {
-            no_color: true,
-            force: true,
-            dumb: false,
-        };
-        let force = ColorEnvironment {
-            force: true,
-            ..ColorEnvironment::default()
-        };
-        let dumb = ColorEnvironment {
-            force: true,
-            dumb: true,
-            no_color: false,
-        };
+        let no_color = ColorEnvironment { no_color: true, force: true, dumb: false };
+        let force = ColorEnvironment { force: true, ..ColorEnvironment::default() };
+        let dumb = ColorEnvironment { force: true, dumb: true, no_color: false };
         assert!(ColorChoice::Auto.is_colored(&plain, true));
         assert!(!ColorChoice::Auto.is_colored(&plain, false));
         assert!(ColorChoice::Auto.is_colored(&force, false));

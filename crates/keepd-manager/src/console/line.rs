@@ -14,20 +14,14 @@ const RESET: &[u8] = b"\x1b[0m";
 ///
 /// The bytes of the service are left as they are.
 pub fn append_text_line(line: &LogLine, colored: bool, out: &mut Vec<u8>) {
-    let time = line
-        .stamp
-        .map_or_else(|| "-".to_owned(), |stamp| timestamp(stamp.wall_ns));
+    let time = line.stamp.map_or_else(|| "-".to_owned(), |stamp| timestamp(stamp.wall_ns));
     let name = line.service.as_str();
     let mark = match line.stream {
         Stream::Out => "|",
         Stream::Err => "!",
     };
     let head = if colored {
-        format!(
-            "{} {} ",
-            paint_dim(&time),
-            paint_name(name, &format!("{name} {mark}"))
-        )
+        format!("{} {} ", paint_dim(&time), paint_name(name, &format!("{name} {mark}")))
     } else {
         format!("{time} {name} {mark} ")
     };
@@ -126,10 +120,7 @@ mod tests {
             text(&line(Stream::Out, b"hello"), false),
             "2026-11-21T07:02:55.123Z web | hello\n"
         );
-        assert_eq!(
-            text(&line(Stream::Err, b""), false),
-            "2026-11-21T07:02:55.123Z web ! \n"
-        );
+        assert_eq!(text(&line(Stream::Err, b""), false), "2026-11-21T07:02:55.123Z web ! \n");
         let mut unknown = line(Stream::Out, b"x");
         unknown.stamp = None;
         assert_eq!(text(&unknown, false), "- web | x\n");
@@ -138,10 +129,7 @@ mod tests {
     #[test]
     fn colours_end_with_the_line() {
         let plain = text(&line(Stream::Out, b"hello"), true);
-        assert!(
-            plain.starts_with("\x1b[2m2026-11-21T07:02:55.123Z\x1b[0m \x1b["),
-            "{plain:?}"
-        );
+        assert!(plain.starts_with("\x1b[2m2026-11-21T07:02:55.123Z\x1b[0m \x1b["), "{plain:?}");
         assert!(plain.ends_with("web |\x1b[0m hello\n"), "{plain:?}");
         assert!(text(&line(Stream::Out, b"\x1b[31mred"), true).ends_with("red\x1b[0m\n"));
     }
@@ -154,10 +142,7 @@ mod tests {
              \"generation\":4,\"message\":\"say \\\"hi\\\"\"}\n"
         );
         let odd = json(&line(Stream::Out, &[0xff, 0x00]));
-        assert!(
-            odd.ends_with("\"generation\":4,\"message_base64\":\"/wA=\"}\n"),
-            "{odd}"
-        );
+        assert!(odd.ends_with("\"generation\":4,\"message_base64\":\"/wA=\"}\n"), "{odd}");
     }
 
     #[test]

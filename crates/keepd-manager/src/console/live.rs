@@ -30,10 +30,7 @@ pub(crate) fn awaited(machine: &Manager) -> Vec<Awaited> {
         .filter(|goal| goal.outcome.is_none())
         .map(|goal| &goal.name)
         .collect();
-    names
-        .into_iter()
-        .filter_map(|name| machine.status(name).as_ref().map(describe))
-        .collect()
+    names.into_iter().filter_map(|name| machine.status(name).as_ref().map(describe)).collect()
 }
 
 fn describe(status: &ServiceStatus) -> Awaited {
@@ -43,10 +40,7 @@ fn describe(status: &ServiceStatus) -> Awaited {
         State::Starting if !list.is_empty() => list,
         state => state.word().to_owned(),
     };
-    Awaited {
-        name: status.spec.name.clone(),
-        missing,
-    }
+    Awaited { name: status.spec.name.clone(), missing }
 }
 
 /// What a look found worth showing.
@@ -71,13 +65,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Returns a progress that is shown on a terminal, or not.
     pub(crate) fn new(terminal: bool, now: Instant) -> Self {
-        Self {
-            terminal,
-            stale: false,
-            looked: now,
-            live: None,
-            names: BTreeSet::new(),
-        }
+        Self { terminal, stale: false, looked: now, live: None, names: BTreeSet::new() }
     }
 
     /// Notes that something may have changed.
@@ -87,11 +75,7 @@ impl Progress {
 
     /// Returns when to look; never, as long as nothing happens.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let interval = if self.terminal {
-            TERMINAL_INTERVAL
-        } else {
-            LINE_INTERVAL
-        };
+        let interval = if self.terminal { TERMINAL_INTERVAL } else { LINE_INTERVAL };
         self.stale.then(|| self.looked.saturating_add(interval))
     }
 
@@ -119,14 +103,9 @@ impl Progress {
 /// Returns `waiting: db (ready.port 127.0.0.1:5432: connection refused), web (after db)`.
 fn sentence(awaited: &[Awaited], named_max: usize) -> String {
     let named = awaited.iter().take(named_max);
-    let mut parts: Vec<String> = named
-        .map(|one| format!("{} ({})", one.name, one.missing))
-        .collect();
-    if let Some(more) = awaited
-        .len()
-        .checked_sub(named_max)
-        .filter(|more| *more > 0)
-    {
+    let mut parts: Vec<String> =
+        named.map(|one| format!("{} ({})", one.name, one.missing)).collect();
+    if let Some(more) = awaited.len().checked_sub(named_max).filter(|more| *more > 0) {
         parts.push(format!("and {more} more"));
     }
     format!("waiting: {}", parts.join(", "))
@@ -137,10 +116,7 @@ mod tests {
     use super::*;
 
     fn one(name: &str, missing: &str) -> Awaited {
-        Awaited {
-            name: ServiceName::new(name).unwrap(),
-            missing: missing.to_owned(),
-        }
+        Awaited { name: ServiceName::new(name).unwrap(), missing: missing.to_owned() }
     }
 
     fn at(milliseconds: u64) -> Instant {
@@ -156,10 +132,7 @@ mod tests {
         let missing = "ready.port 127.0.0.1:5432: connection refused";
         let awaited = [one("db", missing), one("web", "after db")];
         let text = format!("waiting: db ({missing}), web (after db)");
-        assert_eq!(
-            progress.look(at(250), &awaited),
-            Some(Show::Live(Some(text)))
-        );
+        assert_eq!(progress.look(at(250), &awaited), Some(Show::Live(Some(text))));
         assert_eq!(progress.due(), None);
         assert_eq!(progress.look(at(600), &awaited), None);
         assert_eq!(progress.look(at(900), &[]), Some(Show::Live(None)));
@@ -172,28 +145,17 @@ mod tests {
         progress.note_change();
         assert_eq!(progress.due(), Some(at(1_000)));
         let line = |text: &str| Some(Show::Line(text.to_owned()));
-        assert_eq!(
-            progress.look(at(1), &[one("db", "x")]),
-            line("waiting: db (x)")
-        );
+        assert_eq!(progress.look(at(1), &[one("db", "x")]), line("waiting: db (x)"));
         assert_eq!(progress.look(at(2), &[one("db", "y")]), None);
         let both = [one("db", "y"), one("web", "z")];
-        assert_eq!(
-            progress.look(at(3), &both),
-            line("waiting: db (y), web (z)")
-        );
+        assert_eq!(progress.look(at(3), &both), line("waiting: db (y), web (z)"));
         assert_eq!(progress.look(at(4), &[]), None);
-        assert_eq!(
-            progress.look(at(5), &[one("db", "x")]),
-            line("waiting: db (x)")
-        );
+        assert_eq!(progress.look(at(5), &[one("db", "x")]), line("waiting: db (x)"));
     }
 
     #[test]
     fn a_long_list_is_counted() {
-        let many: Vec<Awaited> = (0..15)
-            .map(|number| one(&format!("s{number}"), "x"))
-            .collect();
+        let many: Vec<Awaited> = (0..15).map(|number| one(&format!("s{number}"), "x")).collect();
         assert!(sentence(&many, 12).ends_with("s11 (x), and 3 more"));
     }
 }

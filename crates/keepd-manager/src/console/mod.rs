@@ -1,7 +1,8 @@
-//! What a person sees while `keepd up` runs in the foreground, and what is in keepd's log otherwise.
+//! What a person sees while `keepd up` runs in the foreground, and what is in keepd's log
+//! otherwise.
 //!
-//! It is a subscriber of announcements and holds no policy. A thread of its own writes, behind a bounded
-//! queue: a stopped terminal never stops the manager.
+//! It is a subscriber of announcements and holds no policy. A thread of its own writes, behind a
+//! bounded queue: a stopped terminal never stops the manager.
 
 mod color;
 mod line;

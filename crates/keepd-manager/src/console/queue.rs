@@ -20,7 +20,8 @@ pub(crate) struct Queue {
 struct State {
     items: VecDeque<Item>,
     bytes: usize,
-    /// Services whose new output waits in `items`, and whether they ended: each waits at most once.
+    /// Services whose new output waits in `items`, and whether they ended: each waits at most
+    /// once.
     outputs: BTreeMap<ServiceName, bool>,
     /// The last line of the terminal, if it is to be changed.
     live: Option<Option<String>>,
@@ -59,10 +60,7 @@ pub(crate) enum Work {
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::new(State::default()),
-            changed: Condvar::new(),
-        }
+        Self { state: Mutex::new(State::default()), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -94,7 +92,8 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Says that there is new output of a service; `ended`: and that there will be no more of this run.
+    /// Says that there is new output of a service; `ended`: and that there will be no more of this
+    /// run.
     pub(crate) fn push_output(&self, name: &ServiceName, ended: bool) {
         let mut state = self.lock();
         match state.outputs.get_mut(name) {
@@ -109,9 +108,7 @@ impl Queue {
 
     /// Says where the output of a service is, and from which wall time on it is to be shown.
     pub(crate) fn push_follow(&self, log: ServiceLog, since_wall_ns: u64) {
-        self.lock()
-            .items
-            .push_back(Item::Follow(log, since_wall_ns));
+        self.lock().items.push_back(Item::Follow(log, since_wall_ns));
         self.changed.notify_one();
     }
 
@@ -137,10 +134,7 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -192,23 +186,11 @@ mod tests {
         queue.set_live(Some("one".into()));
         queue.set_live(Some("two".into()));
         queue.close();
-        assert_eq!(
-            queue.wait(),
-            Some(Work::Output {
-                name: name("web"),
-                ended: true
-            })
-        );
+        assert_eq!(queue.wait(), Some(Work::Output { name: name("web"), ended: true }));
         assert_eq!(queue.wait(), Some(Work::Out(b"a\n".to_vec())));
         queue.push_output(&name("web"), false);
         assert_eq!(queue.wait(), Some(Work::Err(b"b\n".to_vec())));
-        assert_eq!(
-            queue.wait(),
-            Some(Work::Output {
-                name: name("web"),
-                ended: false
-            })
-        );
+        assert_eq!(queue.wait(), Some(Work::Output { name: name("web"), ended: false }));
         assert_eq!(queue.wait(), Some(Work::Live(Some("two".into()))));
         assert_eq!(queue.wait(), None);
     }

@@ -22,13 +22,7 @@ const PENDING_BYTES_MAX: usize = 64 * 1024;
 
 impl<W: Write> Screen<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self {
-            out,
-            pending: Vec::new(),
-            live: None,
-            drawn: false,
-            dead: false,
-        }
+        Self { out, pending: Vec::new(), live: None, drawn: false, dead: false }
     }
 
     /// Reports whether nobody reads any more.
@@ -57,7 +51,8 @@ impl<W: Write> Screen<W> {
         self.live = line;
     }
 
-    /// Takes the live line away, so that somebody else can write. The next [`Screen::flush`] brings it back.
+    /// Takes the live line away, so that somebody else can write. The next [`Screen::flush`] brings
+    /// it back.
     pub(crate) fn make_room(&mut self) {
         self.erase();
         self.write_pending();
@@ -68,8 +63,7 @@ impl<W: Write> Screen<W> {
         if let Some(live) = &self.live
             && !self.drawn
         {
-            self.pending
-                .extend_from_slice(cut(live, columns).as_bytes());
+            self.pending.extend_from_slice(cut(live, columns).as_bytes());
             self.drawn = true;
         }
         self.write_pending();
@@ -89,16 +83,15 @@ impl<W: Write> Screen<W> {
         let written = if self.dead {
             Ok(())
         } else {
-            self.out
-                .write_all(&self.pending)
-                .and_then(|()| self.out.flush())
+            self.out.write_all(&self.pending).and_then(|()| self.out.flush())
         };
         self.pending.clear();
         match written {
             Ok(()) => {}
             // A full disk may get room again; what was lost stands in the services' own logs.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-            // EPIPE and EIO: the reader or the terminal is gone. That ends the echo, and nothing else.
+            // EPIPE and EIO: the reader or the terminal is gone. That ends the echo, and nothing
+            // else.
             Err(_) => self.dead = true,
         }
     }
@@ -110,10 +103,7 @@ fn cut(line: &str, columns: Option<u16>) -> String {
     if line.chars().count() <= columns {
         return line.to_owned();
     }
-    line.chars()
-        .take(columns - 3)
-        .chain("...".chars())
-        .collect()
+    line.chars().take(columns - 3).chain("...".chars()).collect()
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ impl Style {
         }
     }
 
-    /// Returns a line of keepd's own: `2026-11-21T07:02:55.123Z keepd: text`. The level is said where it is
-    /// more, or less, than news.
+    /// Returns a line of keepd's own: `2026-11-21T07:02:55.123Z keepd: text`. The level is said
+    /// where it is more, or less, than news.
     pub(crate) fn own_line(self, wall_ns: u64, level: tracing::Level, text: &str) -> Vec<u8> {
         let time = timestamp(wall_ns);
         let word = match level {
@@ -48,22 +48,14 @@ impl Style {
             tracing::Level::TRACE => "trace",
         };
         if self.own_json {
-            let object = OwnObject {
-                time: &time,
-                level: word,
-                message: text,
-            };
+            let object = OwnObject { time: &time, level: word, message: text };
             let mut line =
                 serde_json::to_vec(&object).expect("an object of texts can be written to memory");
             line.push(b'\n');
             return line;
         }
         let time = if self.colored { paint_dim(&time) } else { time };
-        let level = if level == tracing::Level::INFO {
-            String::new()
-        } else {
-            format!("{word}: ")
-        };
+        let level = if level == tracing::Level::INFO { String::new() } else { format!("{word}: ") };
         format!("{time} keepd: {level}{text}\n").into_bytes()
     }
 }
@@ -86,17 +78,12 @@ mod tests {
             text(plain, Level::INFO, "web is ready (1.2s)"),
             "2026-11-21T07:02:55.123Z keepd: web is ready (1.2s)\n"
         );
-        assert_eq!(
-            text(plain, Level::WARN, "x"),
-            "2026-11-21T07:02:55.123Z keepd: warn: x\n"
-        );
-        let json = Style {
-            own_json: true,
-            ..plain
-        };
+        assert_eq!(text(plain, Level::WARN, "x"), "2026-11-21T07:02:55.123Z keepd: warn: x\n");
+        let json = Style { own_json: true, ..plain };
         assert_eq!(
             text(json, Level::INFO, "say \"x\""),
-            "{\"time\":\"2026-11-21T07:02:55.123Z\",\"level\":\"info\",\"message\":\"say \\\"x\\\"\"}\n"
+            "{\"time\":\"2026-11-21T07:02:55.123Z\",\"level\":\"info\",\
+             \"message\":\"say \\\"x\\\"\"}\n"
         );
     }
 }

@@ -20,14 +20,11 @@ fn line(status: &ServiceStatus) -> String {
         1 => "1 start".to_owned(),
         count => format!("{count} starts"),
     };
-    let how = status
-        .last_end
-        .as_ref()
-        .and_then(|end| match (&end.exit, &end.failure) {
-            (_, Some(failure)) => Some(failure.clone()),
-            (Some(exit), None) => Some(exit.to_string()),
-            (None, None) => None,
-        });
+    let how = status.last_end.as_ref().and_then(|end| match (&end.exit, &end.failure) {
+        (_, Some(failure)) => Some(failure.clone()),
+        (Some(exit), None) => Some(exit.to_string()),
+        (None, None) => None,
+    });
     let how = how.map_or_else(String::new, |how| format!(" ({how})"));
     format!("{name}: {starts}, {}{how}", status.state)
 }
@@ -46,9 +43,6 @@ mod tests {
         assert_eq!(line(&status), "web: never started");
         let status = samples::status();
         let lines = lines(&[status], Duration::from_millis(192_400));
-        assert_eq!(
-            lines,
-            ["web: 5 starts, backoff (signal KILL)", "ended after 3m 12s"]
-        );
+        assert_eq!(lines, ["web: 5 starts, backoff (signal KILL)", "ended after 3m 12s"]);
     }
 }

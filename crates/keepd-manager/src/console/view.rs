@@ -72,12 +72,7 @@ impl Console {
         color: ColorChoice,
         spec: &ManagerSpec,
     ) -> io::Result<Self> {
-        let Outputs {
-            out,
-            error,
-            terminal,
-            columns,
-        } = outputs;
+        let Outputs { out, error, terminal, columns } = outputs;
         let style = Style {
             colored: color.is_colored(&ColorEnvironment::read(), terminal),
             echo_json: spec.echo == Echo::Json,
@@ -86,13 +81,11 @@ impl Console {
         let queue = Arc::new(Queue::new());
         let writer = Writer::new(Arc::clone(&queue), out, error, style, columns);
         let (done, finished) = oneshot::channel();
-        thread::Builder::new()
-            .name("console".to_owned())
-            .spawn(move || {
-                writer.run();
-                // Nobody waits for it any more if the end took too long.
-                let _ = done.send(());
-            })?;
+        thread::Builder::new().name("console".to_owned()).spawn(move || {
+            writer.run();
+            // Nobody waits for it any more if the end took too long.
+            let _ = done.send(());
+        })?;
         let started = keepd_os::clock::monotonic_now();
         Ok(Self {
             queue,
@@ -131,10 +124,7 @@ impl Console {
             return;
         }
         self.followed.insert(name.clone(), dir.clone());
-        let log = ServiceLog {
-            name: name.clone(),
-            dir,
-        };
+        let log = ServiceLog { name: name.clone(), dir };
         self.queue.push_follow(log, keepd_os::clock::wall_now_ns());
     }
 
@@ -164,9 +154,10 @@ impl Console {
         self.say_at(keepd_os::clock::wall_now_ns(), Level::INFO, text);
     }
 
-    /// Where lines of services are shown, everything that happens is told between them. Where they are
-    /// not, standard output is not ours (in `keepd run` it is the command's): then these are messages like
-    /// any other, as far as they are important enough for the level that was asked for.
+    /// Where lines of services are shown, everything that happens is told between them. Where they
+    /// are not, standard output is not ours (in `keepd run` it is the command's): then these
+    /// are messages like any other, as far as they are important enough for the level that was
+    /// asked for.
     fn say_at(&self, wall_ns: u64, level: Level, text: &str) {
         if self.echo {
             let line = self.style.own_line(wall_ns, Level::INFO, text);
@@ -208,7 +199,8 @@ impl Console {
             self.queue.push_output(name, true);
         }
         self.queue.set_live(None);
-        // A manager that replaced another one goes on counting: the first change is as old as the instance.
+        // A manager that replaced another one goes on counting: the first change is as old as the
+        // instance.
         let opened = machine.changes().map(|change| change.opened).min();
         let began = opened.map_or(self.started, |opened| opened.min(self.started));
         for line in summary::lines(&machine.statuses(), now.saturating_since(began)) {
@@ -246,9 +238,7 @@ fn ended(what: &Happening) -> Option<&ServiceName> {
 /// Steps on the way are left out: what is waited for has a line of its own.
 fn text(what: &Happening) -> Option<String> {
     match what {
-        Happening::State {
-            name, to, cause, ..
-        } => {
+        Happening::State { name, to, cause, .. } => {
             let worth_a_line = match to {
                 State::Ready
                 | State::Backoff

@@ -12,8 +12,8 @@ use super::screen::Screen;
 use super::style::Style;
 use crate::logs::{Follower, LogLine, ServiceLog};
 
-/// The most output of one service that is shown in one go. A service that writes faster than the terminal
-/// shows is cut here; its log has everything.
+/// The most output of one service that is shown in one go. A service that writes faster than the
+/// terminal shows is cut here; its log has everything.
 const SHOWN_BYTES_MAX: usize = 1024 * 1024;
 
 /// The most output of one service that is skipped in one go, so that others get their turn.
@@ -95,8 +95,7 @@ impl<O: Write, E: Write> Writer<O, E> {
 
     fn show(&mut self, line: &LogLine) {
         let style = self.style;
-        self.screen
-            .write(|out| style.append_service_line(line, out));
+        self.screen.write(|out| style.append_service_line(line, out));
     }
 
     /// Begins with a log. The service may have written already before this thread came to it.
@@ -104,10 +103,7 @@ impl<O: Write, E: Write> Writer<O, E> {
         let name = log.name.clone();
         let (tail, follower) = Follower::after_tail(&[log], LOOKED_BACK_LINES);
         for line in tail.lines {
-            if line
-                .stamp
-                .is_some_and(|stamp| stamp.wall_ns >= since_wall_ns)
-            {
+            if line.stamp.is_some_and(|stamp| stamp.wall_ns >= since_wall_ns) {
                 self.show(&line);
             }
         }
@@ -198,10 +194,7 @@ mod tests {
             monotonic: Instant::ZERO,
             wall: Duration::from_secs(1),
         };
-        let index = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(dir.join("index"));
+        let index = OpenOptions::new().append(true).create(true).open(dir.join("index"));
         index.unwrap().write_all(&encode_record(&record)).unwrap();
     }
 
@@ -211,48 +204,26 @@ mod tests {
         let scratch = Scratch::new();
         let name = ServiceName::new("web").unwrap();
         let dir = scratch.path().to_owned();
-        let log = ServiceLog {
-            name: name.clone(),
-            dir: dir.clone(),
-        };
+        let log = ServiceLog { name: name.clone(), dir: dir.clone() };
         let queue = Arc::new(Queue::new());
         let mut out = Vec::new();
-        let mut writer = Writer::new(
-            Arc::clone(&queue),
-            &mut out,
-            Vec::new(),
-            Style::default(),
-            || None,
-        );
+        let mut writer =
+            Writer::new(Arc::clone(&queue), &mut out, Vec::new(), Style::default(), || None);
         writer.handle(Work::Follow(log, 0));
         // 1024 bytes a line, three times what is shown in one go.
-        write_stream(
-            &dir,
-            Stream::Out,
-            &format!("{}\n", "x".repeat(1023)).repeat(LINES),
-        );
-        writer.handle(Work::Output {
-            name: name.clone(),
-            ended: false,
-        });
+        write_stream(&dir, Stream::Out, &format!("{}\n", "x".repeat(1023)).repeat(LINES));
+        writer.handle(Work::Output { name: name.clone(), ended: false });
         write_stream(&dir, Stream::Err, "after\n");
         queue.push_output(&name, true);
         queue.close();
         writer.run();
         let text = String::from_utf8(out).unwrap();
-        let shown = text
-            .lines()
-            .filter(|line| line.contains(" web | xxx"))
-            .count();
+        let shown = text.lines().filter(|line| line.contains(" web | xxx")).count();
         assert!(shown.abs_diff(SHOWN_BYTES_MAX / 1024) <= 1, "{shown}");
         let skipped = LINES - shown;
         let said =
             format!("keepd: warn: {skipped} lines of web were not shown (keepd logs web has them)");
         assert!(text.contains(&said), "{}", &text[text.len() - 400..]);
-        assert!(
-            text.ends_with(" web ! after\n"),
-            "{}",
-            &text[text.len() - 400..]
-        );
+        assert!(text.ends_with(" web ! after\n"), "{}", &text[text.len() - 400..]);
     }
 }

@@ -122,10 +122,7 @@ fn read<'r>(
     unfinished: bool,
     unread: &mut Vec<Unread>,
 ) -> Vec<LogLine> {
-    let extent = Extent {
-        refresh: true,
-        unfinished,
-    };
+    let extent = Extent { refresh: true, unfinished };
     let mut found = Vec::new();
     let mut lines = Vec::new();
     let mut bytes = 0;
@@ -191,10 +188,7 @@ mod tests {
         web.bytes(Out, b"in flight\n");
         assert!(follower.read_all_new().is_empty());
         web.chunk(Out, 2, b"next\n");
-        assert_eq!(
-            shown(&follower.read_all_new()),
-            ["1 web out/1 in flight", "2 web out/1 next"]
-        );
+        assert_eq!(shown(&follower.read_all_new()), ["1 web out/1 in flight", "2 web out/1 next"]);
     }
 
     #[test]
@@ -206,10 +200,7 @@ mod tests {
         assert!(follower.read_all_new().is_empty());
         web.start(1, 0);
         web.chunk(Out, 2, b"first\nsecond\n");
-        assert_eq!(
-            shown(&follower.read_all_new()),
-            ["2 web out/1 first", "2 web out/1 second"]
-        );
+        assert_eq!(shown(&follower.read_all_new()), ["2 web out/1 first", "2 web out/1 second"]);
         web.clear();
         assert!(follower.read_all_new().is_empty());
         web.start(3, 0);
@@ -256,12 +247,7 @@ mod tests {
             }
             calls += 1;
             for line in lines {
-                numbers.push(
-                    String::from_utf8(line.bytes)
-                        .unwrap()
-                        .parse::<u32>()
-                        .unwrap(),
-                );
+                numbers.push(String::from_utf8(line.bytes).unwrap().parse::<u32>().unwrap());
             }
         }
         assert!(calls > 2, "{calls}");

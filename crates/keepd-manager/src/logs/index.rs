@@ -45,11 +45,7 @@ pub(super) struct IndexEnd {
 impl IndexReader {
     /// Returns a reader at the beginning of the file, which need not exist yet.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            position: 0,
-            identity: None,
-        }
+        Self { path, position: 0, identity: None }
     }
 
     /// Returns the file.
@@ -71,11 +67,7 @@ impl IndexReader {
         if length - self.position < RECORD_BYTES as u64 {
             return Ok(Look::Records(Vec::new()));
         }
-        let bytes = read_range(
-            &self.path,
-            self.position,
-            length.min(self.position + BLOCK_BYTES),
-        )?;
+        let bytes = read_range(&self.path, self.position, length.min(self.position + BLOCK_BYTES))?;
         let (records, used) = decode(&bytes);
         self.position += used as u64;
         Ok(Look::Records(records))
@@ -89,12 +81,7 @@ impl IndexReader {
     ) -> io::Result<IndexEnd> {
         let mut reader = Self::new(path);
         let Some((length, identity)) = look_at(&reader.path)? else {
-            return Ok(IndexEnd {
-                records: Vec::new(),
-                reader,
-                exists: false,
-                cut: false,
-            });
+            return Ok(IndexEnd { records: Vec::new(), reader, exists: false, cut: false });
         };
         reader.identity = Some(identity);
         // Records stand at multiples of their size unless one was torn; decoding finds them anyway.
@@ -106,12 +93,7 @@ impl IndexReader {
             let (records, used) = decode(&bytes);
             if start == 0 || enough(&records) {
                 reader.position = start + used as u64;
-                return Ok(IndexEnd {
-                    records,
-                    reader,
-                    exists: true,
-                    cut: start > 0,
-                });
+                return Ok(IndexEnd { records, reader, exists: true, cut: start > 0 });
             }
             // Doubling reads everything twice at most.
             window_bytes = window_bytes.saturating_mul(2);

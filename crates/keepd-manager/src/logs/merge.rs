@@ -58,9 +58,7 @@ fn push_head(
         Ok(true) => {
             let head = reader.streams[place.1].head();
             // A line without a time is as old as can be: others must not wait for it.
-            let wall_ns = head
-                .and_then(|line| line.stamp)
-                .map_or(0, |stamp| stamp.wall_ns);
+            let wall_ns = head.and_then(|line| line.stamp).map_or(0, |stamp| stamp.wall_ns);
             heads.push(Reverse((wall_ns, place)));
         }
         Err(error) => unread.push(error),

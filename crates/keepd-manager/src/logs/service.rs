@@ -52,10 +52,7 @@ impl ServiceReader {
         // Where one stream has its lines within the records found, everything before those records
         // is older than these lines, whichever stream it is on.
         let end = IndexReader::read_end(path.clone(), |records| {
-            STREAMS
-                .into_iter()
-                .zip(starts)
-                .any(|(stream, start)| reaches(records, stream, start))
+            STREAMS.into_iter().zip(starts).any(|(stream, start)| reaches(records, stream, start))
         })
         .map_err(|error| unread(&log, &path, error))?;
         for (start, stream) in starts.iter_mut().zip(STREAMS) {
@@ -146,17 +143,11 @@ impl ServiceReader {
 }
 
 fn unread(log: &ServiceLog, path: &Path, error: io::Error) -> Unread {
-    Unread {
-        service: log.name.clone(),
-        path: path.to_owned(),
-        error,
-    }
+    Unread { service: log.name.clone(), path: path.to_owned(), error }
 }
 
 fn chunks_of(records: &[IndexRecord], stream: Stream) -> impl Iterator<Item = &IndexRecord> {
-    records
-        .iter()
-        .filter(move |record| record.kind == IndexKind::Chunk && record.stream == stream)
+    records.iter().filter(move |record| record.kind == IndexKind::Chunk && record.stream == stream)
 }
 
 /// Reports whether the records of a stream go back to this offset.

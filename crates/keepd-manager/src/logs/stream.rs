@@ -138,9 +138,7 @@ impl StreamReader {
             let waiting = &self.buffer[self.given..];
             let longest = self.longest_line();
             let end = waiting.len().min(longest);
-            let found = waiting[self.searched.min(end)..end]
-                .iter()
-                .position(|byte| *byte == b'\n');
+            let found = waiting[self.searched.min(end)..end].iter().position(|byte| *byte == b'\n');
             if let Some(distance) = found {
                 let length = self.searched + distance;
                 return Ok(Some(self.give(length, true)));
@@ -158,10 +156,7 @@ impl StreamReader {
 
     /// Returns how long a line that begins here may be: it does not reach into the next run.
     fn longest_line(&self) -> usize {
-        let border = self
-            .borders
-            .front()
-            .map(|border| border.offset - self.line_start);
+        let border = self.borders.front().map(|border| border.offset - self.line_start);
         border
             .and_then(|distance| usize::try_from(distance).ok())
             .map_or(LINE_BYTES_MAX, |distance| distance.min(LINE_BYTES_MAX))
@@ -215,15 +210,8 @@ impl StreamReader {
             // What was in the pipe at a start is written after its border: such a chunk reaches
             // across.
             (Some(chunk), Some(border)) if border.offset > chunk.offset => {
-                let nearest = if end_of(chunk) > self.line_start {
-                    chunk
-                } else {
-                    border
-                };
-                Some(Stamp {
-                    generation: border.generation,
-                    ..stamp_of(nearest)
-                })
+                let nearest = if end_of(chunk) > self.line_start { chunk } else { border };
+                Some(Stamp { generation: border.generation, ..stamp_of(nearest) })
             }
             (Some(record), _) | (None, Some(record)) => Some(stamp_of(record)),
             (None, None) => first_after().map(stamp_of),

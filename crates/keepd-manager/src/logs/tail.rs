@@ -56,10 +56,7 @@ pub(super) fn last_lines(
     unread: &mut Vec<Unread>,
 ) -> Vec<LogLine> {
     // A writer that is faster than we are would keep us here for ever.
-    let extent = Extent {
-        refresh: false,
-        unfinished,
-    };
+    let extent = Extent { refresh: false, unfinished };
     let mut lines = VecDeque::new();
     merge(readers.iter_mut(), extent, unread, |line| {
         if lines.len() == count {
@@ -158,19 +155,8 @@ mod tests {
         web.chunk(Out, 2, &vec![b'x'; 2 * LINE_BYTES_MAX + 5]);
         web.chunk(Out, 3, b"\nend");
         let lines = tail(&[web.log()], 9).lines;
-        let pieces: Vec<_> = lines
-            .iter()
-            .map(|line| (line.bytes.len(), line.partial))
-            .collect();
-        assert_eq!(
-            pieces,
-            [
-                (LINE_BYTES_MAX, true),
-                (LINE_BYTES_MAX, true),
-                (5, false),
-                (3, true)
-            ]
-        );
+        let pieces: Vec<_> = lines.iter().map(|line| (line.bytes.len(), line.partial)).collect();
+        assert_eq!(pieces, [(LINE_BYTES_MAX, true), (LINE_BYTES_MAX, true), (5, false), (3, true)]);
     }
 
     #[test]
@@ -184,16 +170,10 @@ mod tests {
         web.start(3, 5);
         web.chunk(Out, 4, b" last");
         web.chunk(Out, 5, b"two\n");
-        assert_eq!(
-            tail_of(&[&web], 9),
-            ["2 web out/1 one last...", "5 web out/2 two"]
-        );
+        assert_eq!(tail_of(&[&web], 9), ["2 web out/1 one last...", "5 web out/2 two"]);
         web.start(6, 2);
         web.chunk(Out, 7, b"xxthree\n");
-        assert_eq!(
-            tail_of(&[&web], 2),
-            ["7 web out/3 xx...", "7 web out/3 three"]
-        );
+        assert_eq!(tail_of(&[&web], 2), ["7 web out/3 xx...", "7 web out/3 three"]);
     }
 
     #[test]
@@ -255,11 +235,7 @@ mod tests {
         web.chunk(Err, 6_000, b" line\nnew\n");
         assert_eq!(
             tail_of(&[&web], 3),
-            [
-                "5008 web out/1 4998",
-                "5009 web out/1 4999",
-                "6000 web err/1 new"
-            ]
+            ["5008 web out/1 4998", "5009 web out/1 4999", "6000 web err/1 new"]
         );
         let all = tail_of(&[&web], 5_004);
         assert_eq!(all.len(), 5_003);

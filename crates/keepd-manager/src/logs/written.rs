@@ -25,11 +25,7 @@ impl Written {
     pub(crate) fn new(scratch: &Scratch, name: &str) -> Self {
         let dir = scratch.path().join(name);
         fs::create_dir(&dir).unwrap();
-        Self {
-            name: ServiceName::new(name).unwrap(),
-            dir,
-            generation: Generation::NONE,
-        }
+        Self { name: ServiceName::new(name).unwrap(), dir, generation: Generation::NONE }
     }
 
     pub(crate) fn name(&self) -> &ServiceName {
@@ -37,10 +33,7 @@ impl Written {
     }
 
     pub(crate) fn log(&self) -> ServiceLog {
-        ServiceLog {
-            name: self.name.clone(),
-            dir: self.dir.clone(),
-        }
+        ServiceLog { name: self.name.clone(), dir: self.dir.clone() }
     }
 
     pub(crate) fn index_path(&self) -> PathBuf {
@@ -94,20 +87,15 @@ impl Written {
 }
 
 fn append(path: &std::path::Path, bytes: &[u8]) {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .unwrap();
+    let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
     file.write_all(bytes).unwrap();
 }
 
 /// Writes a line as `SECONDS NAME STREAM/GENERATION TEXT`, with `...` for a partial one.
 pub(crate) fn shown(lines: &[LogLine]) -> Vec<String> {
     let show = |line: &LogLine| {
-        let stamp = line.stamp.map_or("-".to_owned(), |stamp| {
-            (stamp.wall_ns / 1_000_000_000).to_string()
-        });
+        let stamp =
+            line.stamp.map_or("-".to_owned(), |stamp| (stamp.wall_ns / 1_000_000_000).to_string());
         let generation = line.stamp.map_or(0, |stamp| stamp.generation.get());
         let text = String::from_utf8_lossy(&line.bytes);
         let dots = if line.partial { "..." } else { "" };

@@ -1,10 +1,10 @@
 //! Files of variables (`env_file`).
 //!
-//! One `NAME=value` a line. Blank lines and lines that begin with `#` are skipped; `export ` before a name
-//! is allowed, because such files are shared with shells. A value without quotes ends at the line's end or
-//! at a `#` after white space. Between single quotes everything stands for itself; between double quotes
-//! `\n`, `\t`, `\"`, `\\` and `\$` are escapes. Quoted values may go over several lines. Nothing is
-//! substituted.
+//! One `NAME=value` a line. Blank lines and lines that begin with `#` are skipped; `export ` before
+//! a name is allowed, because such files are shared with shells. A value without quotes ends at the
+//! line's end or at a `#` after white space. Between single quotes everything stands for itself;
+//! between double quotes `\n`, `\t`, `\"`, `\\` and `\$` are escapes. Quoted values may go over
+//! several lines. Nothing is substituted.
 
 use std::fmt;
 use std::fs::File;
@@ -25,11 +25,7 @@ pub(crate) enum EnvFileError {
     /// It has more than 1 MiB.
     TooLong { path: PathBuf },
     /// A line cannot be understood.
-    Line {
-        path: PathBuf,
-        line: usize,
-        problem: Problem,
-    },
+    Line { path: PathBuf, line: usize, problem: Problem },
 }
 
 /// What is wrong with a line.
@@ -54,22 +50,14 @@ impl fmt::Display for EnvFileError {
                 write!(formatter, "env_file \"{}\" not found", path.display())
             }
             Self::Read { path, source } => {
-                write!(
-                    formatter,
-                    "cannot read env_file \"{}\": {source}",
-                    path.display()
-                )
+                write!(formatter, "cannot read env_file \"{}\": {source}", path.display())
             }
             Self::TooLong { path } => write!(
                 formatter,
                 "cannot read env_file \"{}\": it has more than {ENV_FILE_BYTES_MAX} bytes",
                 path.display()
             ),
-            Self::Line {
-                path,
-                line,
-                problem,
-            } => {
+            Self::Line { path, line, problem } => {
                 write!(formatter, "{}:{line}: {problem}", path.display())
             }
         }
@@ -93,18 +81,10 @@ pub(crate) fn read(path: &Path) -> Result<Variables, EnvFileError> {
     let mut content = Vec::new();
     let bytes_max = u64::try_from(ENV_FILE_BYTES_MAX).unwrap_or(u64::MAX);
     File::open(path)
-        .and_then(|file| {
-            file.take(bytes_max.saturating_add(1))
-                .read_to_end(&mut content)
-        })
-        .map_err(|source| EnvFileError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        .and_then(|file| file.take(bytes_max.saturating_add(1)).read_to_end(&mut content))
+        .map_err(|source| EnvFileError::Read { path: path.to_owned(), source })?;
     if content.len() > ENV_FILE_BYTES_MAX {
-        return Err(EnvFileError::TooLong {
-            path: path.to_owned(),
-        });
+        return Err(EnvFileError::TooLong { path: path.to_owned() });
     }
     parse(&content).map_err(|(line, problem)| EnvFileError::Line {
         path: path.to_owned(),
@@ -145,10 +125,7 @@ fn parse(content: &[u8]) -> Result<Variables, (usize, Problem)> {
 /// Returns the name before an equals sign.
 fn variable_name(text: &[u8]) -> Result<String, Problem> {
     let text = text.trim_ascii();
-    let name = text
-        .strip_prefix(b"export ")
-        .unwrap_or(text)
-        .trim_ascii_start();
+    let name = text.strip_prefix(b"export ").unwrap_or(text).trim_ascii_start();
     let fits = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     if name.is_empty() || name[0].is_ascii_digit() || !name.iter().all(fits) {
         return Err(Problem::Name(String::from_utf8_lossy(name).into_owned()));
@@ -156,7 +133,8 @@ fn variable_name(text: &[u8]) -> Result<String, Problem> {
     Ok(String::from_utf8_lossy(name).into_owned())
 }
 
-/// Returns the value that `text` begins with, and how many bytes of `text` it and its line feed take.
+/// Returns the value that `text` begins with, and how many bytes of `text` it and its line feed
+/// take.
 fn value(text: &[u8]) -> Result<(Vec<u8>, usize), Problem> {
     let line = first_line(text);
     let start = line.len() - line.trim_ascii_start().len();
@@ -167,10 +145,7 @@ fn value(text: &[u8]) -> Result<(Vec<u8>, usize), Problem> {
             let end = (start..line.len())
                 .find(|at| line[*at] == b'#' && (*at == 0 || line[at - 1].is_ascii_whitespace()))
                 .unwrap_or(line.len());
-            Ok((
-                line[start..end].trim_ascii_end().to_vec(),
-                text.len() - after_line(text).len(),
-            ))
+            Ok((line[start..end].trim_ascii_end().to_vec(), text.len() - after_line(text).len()))
         }
     }
 }
@@ -224,10 +199,7 @@ mod tests {
     fn parsed(text: &str) -> Vec<(String, String)> {
         let text_of = |value| String::from_utf8(value).unwrap();
         let variables = parse(text.as_bytes()).unwrap();
-        variables
-            .into_iter()
-            .map(|(name, value)| (name, text_of(value)))
-            .collect()
+        variables.into_iter().map(|(name, value)| (name, text_of(value))).collect()
     }
 
     fn one(text: &str) -> String {
@@ -261,10 +233,8 @@ mod tests {
     fn lines_are_kept_in_order_and_comments_skipped() {
         let text = "# first\n\nA=1\n  # second\nB.c-d='2\n3'\n\nA=4";
         let pairs = [("A", "1"), ("B.c-d", "2\n3"), ("A", "4")];
-        let expected: Vec<_> = pairs
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect();
+        let expected: Vec<_> =
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(parsed(text), expected);
     }
 
@@ -286,16 +256,10 @@ mod tests {
         let scratch = Scratch::new();
         let bad = scratch.write("web.env", "A=1\nB");
         let error = read(&bad).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("{}:2: line has no \"=\"", bad.display())
-        );
+        assert_eq!(error.to_string(), format!("{}:2: line has no \"=\"", bad.display()));
         let gone = scratch.path().join("gone.env");
         let error = read(&gone).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("env_file \"{}\" not found", gone.display())
-        );
+        assert_eq!(error.to_string(), format!("env_file \"{}\" not found", gone.display()));
         let long = scratch.write("long.env", &"#".repeat(ENV_FILE_BYTES_MAX + 1));
         assert!(matches!(read(&long), Err(EnvFileError::TooLong { .. })));
     }

@@ -16,12 +16,7 @@ use crate::Instance;
 use keepd_engine::manager::PrepareFailure;
 
 /// Variables that are meant for keepd itself: the proxy never passes them on, and sets its own.
-const OWN_NAMES: [&str; 4] = [
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "INVOCATION_ID",
-];
+const OWN_NAMES: [&str; 4] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "INVOCATION_ID"];
 /// The same, by how they begin.
 const OWN_PREFIXES: [&str; 2] = ["LISTEN_", "KEEPD_"];
 
@@ -41,9 +36,7 @@ pub(crate) fn inherited() -> Variables {
 
 fn is_own(name: &[u8]) -> bool {
     OWN_NAMES.iter().any(|own| own.as_bytes() == name)
-        || OWN_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix.as_bytes()))
+        || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
 
 /// The environment of one service at one start.
@@ -56,7 +49,8 @@ pub(crate) struct ServiceEnvironment<'a> {
 }
 
 impl<'a> ServiceEnvironment<'a> {
-    /// Puts it together: inherited, then those of the user, then the files (later ones win), then `env`.
+    /// Puts it together: inherited, then those of the user, then the files (later ones win), then
+    /// `env`.
     ///
     /// A value of `env` sees everything before `env`, and not the other values of `env`, so that
     /// `PATH = "/opt/bin:${PATH}"` means what it says and the order of keys means nothing.
@@ -73,13 +67,11 @@ impl<'a> ServiceEnvironment<'a> {
             instance,
             variables: base.clone(),
         };
-        environment
-            .variables
-            .retain(|name, _| match &spec.env_inherit {
-                EnvInherit::All => true,
-                EnvInherit::None => name == b"PATH",
-                EnvInherit::Only(names) => names.iter().any(|wanted| wanted.as_bytes() == name),
-            });
+        environment.variables.retain(|name, _| match &spec.env_inherit {
+            EnvInherit::All => true,
+            EnvInherit::None => name == b"PATH",
+            EnvInherit::Only(names) => names.iter().any(|wanted| wanted.as_bytes() == name),
+        });
         if let Some(user) = user {
             environment.set_user(user);
         }
@@ -91,8 +83,7 @@ impl<'a> ServiceEnvironment<'a> {
     }
 
     fn set(&mut self, name: &str, value: &[u8]) {
-        self.variables
-            .insert(name.as_bytes().to_vec(), value.to_vec());
+        self.variables.insert(name.as_bytes().to_vec(), value.to_vec());
     }
 
     /// Sets what login(1) would; for a number without an entry what containers do.
@@ -165,11 +156,7 @@ impl<'a> ServiceEnvironment<'a> {
             failure(SpawnStep::Prepare, None, format!("{key}: {error}"))
         })?;
         if text.contains('\0') {
-            return Err(failure(
-                SpawnStep::Prepare,
-                None,
-                format!("{key} holds a NUL byte"),
-            ));
+            return Err(failure(SpawnStep::Prepare, None, format!("{key} holds a NUL byte")));
         }
         Ok(text)
     }
@@ -216,10 +203,7 @@ impl<'a> ServiceEnvironment<'a> {
             }
         }
         if !clear {
-            let gone = self
-                .base
-                .keys()
-                .filter(|name| !self.variables.contains_key(*name));
+            let gone = self.base.keys().filter(|name| !self.variables.contains_key(*name));
             changes.extend(gone.cloned().map(EnvironmentChange::Remove));
         }
         Environment { clear, changes }
@@ -246,10 +230,8 @@ mod tests {
     fn base() -> Variables {
         let pairs = [("PATH", "/bin"), ("HOME", "/root"), ("LANG", "C")];
         let bytes = |text: &str| text.as_bytes().to_vec();
-        let mut base: Variables = pairs
-            .iter()
-            .map(|(name, value)| (bytes(name), bytes(value)))
-            .collect();
+        let mut base: Variables =
+            pairs.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
         base.insert(b"ODD".to_vec(), vec![0xff]);
         base
     }
@@ -283,11 +265,7 @@ mod tests {
             EnvironmentChange::Set(name, value) => format!("+{}={}", text(name), text(value)),
             EnvironmentChange::Remove(name) => format!("-{}", text(name)),
         });
-        clear
-            .then(|| "=".to_owned())
-            .into_iter()
-            .chain(changes)
-            .collect()
+        clear.then(|| "=".to_owned()).into_iter().chain(changes).collect()
     }
 
     fn refused(spec: &ServiceSpec) -> String {
@@ -316,18 +294,11 @@ mod tests {
         let spec = spec(&[
             ("PATH", Some("/opt:${PATH}")),
             ("Q", Some("${PATH}")),
-            (
-                "W",
-                Some("${keepd.service} ${keepd.base} ${keepd.instance} ${keepd.log_dir}"),
-            ),
+            ("W", Some("${keepd.service} ${keepd.base} ${keepd.instance} ${keepd.log_dir}")),
         ]);
         assert_eq!(
             words(&spec, None),
-            [
-                "+PATH=/opt:/bin",
-                "+Q=/bin",
-                "+W=web@blue web blue /srv/shop/.keepd/log"
-            ]
+            ["+PATH=/opt:/bin", "+Q=/bin", "+W=web@blue web blue /srv/shop/.keepd/log"]
         );
     }
 
@@ -343,15 +314,9 @@ mod tests {
         let scratch = Scratch::new();
         let first = scratch.write("1.env", "USER=file\nA=1\nB=1\nC=1");
         scratch.write("2.env", "B=2\nC=2");
-        let mut spec = spec(&[
-            ("C", Some("3")),
-            ("DIR", Some(scratch.path().to_str().unwrap())),
-        ]);
+        let mut spec = spec(&[("C", Some("3")), ("DIR", Some(scratch.path().to_str().unwrap()))]);
         let template = |text: &str| Template::parse(text).unwrap();
-        let file = |path: &str, optional| EnvFile {
-            path: template(path),
-            optional,
-        };
+        let file = |path: &str, optional| EnvFile { path: template(path), optional };
         let dir = scratch.path().display();
         spec.env_files = vec![
             file(first.to_str().unwrap(), false),
@@ -390,24 +355,13 @@ mod tests {
         );
         let mut spec = spec(&[]);
         let path = Template::literal("/nonexistent/web.env");
-        spec.env_files = vec![EnvFile {
-            path,
-            optional: false,
-        }];
-        assert_eq!(
-            refused(&spec),
-            "env_file \"/nonexistent/web.env\" not found"
-        );
+        spec.env_files = vec![EnvFile { path, optional: false }];
+        assert_eq!(refused(&spec), "env_file \"/nonexistent/web.env\" not found");
     }
 
     #[test]
     fn what_is_keepds_own_does_not_pass() {
-        for name in [
-            "KEEPD_SERVICE",
-            "LISTEN_FDS",
-            "NOTIFY_SOCKET",
-            "INVOCATION_ID",
-        ] {
+        for name in ["KEEPD_SERVICE", "LISTEN_FDS", "NOTIFY_SOCKET", "INVOCATION_ID"] {
             assert!(is_own(name.as_bytes()), "{name}");
         }
         assert!(!is_own(b"PATH"));

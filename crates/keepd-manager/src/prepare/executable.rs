@@ -16,19 +16,15 @@ const FALLBACK_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 /// Looks whether `program` can be executed, as far as its mode says.
 ///
-/// A name without a slash is looked for in `path`; a relative one with a slash starts at `directory`, as
-/// execve(2) would see it.
+/// A name without a slash is looked for in `path`; a relative one with a slash starts at
+/// `directory`, as execve(2) would see it.
 pub(crate) fn check(
     program: &str,
     path: Option<&[u8]>,
     directory: &Path,
 ) -> Result<(), PrepareFailure> {
     if program.is_empty() {
-        return Err(failure(
-            SpawnStep::Exec,
-            Some(Errno::ENOENT),
-            "command is empty".to_owned(),
-        ));
+        return Err(failure(SpawnStep::Exec, Some(Errno::ENOENT), "command is empty".to_owned()));
     }
     if program.contains('/') {
         let file = directory.join(program);
@@ -41,9 +37,7 @@ pub(crate) fn check(
     let path = path.unwrap_or(FALLBACK_PATH);
     let mut unusable: Option<PathBuf> = None;
     for folder in path.split(|byte| *byte == b':') {
-        let file = directory
-            .join(Path::new(OsStr::from_bytes(folder)))
-            .join(program);
+        let file = directory.join(Path::new(OsStr::from_bytes(folder))).join(program);
         match look(&file) {
             Look::Executable => return Ok(()),
             Look::Missing => {}
@@ -114,24 +108,15 @@ mod tests {
         let file = scratch.write("plain", "");
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         let root = Path::new("/");
-        assert_eq!(
-            text("/bin/webd", None, root),
-            "executable \"/bin/webd\" not found"
-        );
+        assert_eq!(text("/bin/webd", None, root), "executable \"/bin/webd\" not found");
         assert_eq!(
             text("webd", Some(b"/usr/bin:/bin"), root),
             "executable \"webd\" not found in PATH (/usr/bin:/bin)"
         );
         let plain = format!("\"{}\" is not executable", file.display());
         assert_eq!(text(file.to_str().unwrap(), None, root), plain);
-        assert_eq!(
-            text("plain", Some(scratch.path().as_os_str().as_bytes()), root),
-            plain
-        );
+        assert_eq!(text("plain", Some(scratch.path().as_os_str().as_bytes()), root), plain);
         let failure = check("/", None, root).unwrap_err();
-        assert_eq!(
-            (failure.step, failure.errno),
-            (SpawnStep::Exec, Some(Errno::EACCES))
-        );
+        assert_eq!((failure.step, failure.errno), (SpawnStep::Exec, Some(Errno::EACCES)));
     }
 }

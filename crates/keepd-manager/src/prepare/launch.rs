@@ -51,11 +51,7 @@ pub(crate) fn prepare(
 fn find_user(name: &str) -> Result<User, PrepareFailure> {
     match users::user(name) {
         Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(failure(
-            SpawnStep::Uid,
-            None,
-            format!("user \"{name}\" not found"),
-        )),
+        Ok(None) => Err(failure(SpawnStep::Uid, None, format!("user \"{name}\" not found"))),
         Err(errno) => {
             let text = format!("cannot look up user \"{name}\": {errno}");
             Err(failure(SpawnStep::Uid, Some(errno), text))
@@ -89,7 +85,8 @@ impl Identity {
         })?;
         Ok(Self {
             uid: Some(user.uid),
-            // A number without an entry has no group; keepd's own group, that of root, must not be it.
+            // A number without an entry has no group; keepd's own group, that of root, must not be
+            // it.
             gid: Some(user.gid.unwrap_or(user.uid)),
             groups: Some(groups),
         })
@@ -122,10 +119,9 @@ fn arguments(
     environment: &ServiceEnvironment<'_>,
 ) -> Result<Vec<String>, PrepareFailure> {
     match command {
-        CommandLine::Words(words) => words
-            .iter()
-            .map(|word| environment.expand(key, word))
-            .collect(),
+        CommandLine::Words(words) => {
+            words.iter().map(|word| environment.expand(key, word)).collect()
+        }
         CommandLine::Shell(line) => {
             // The shell substitutes; keepd must not do it before.
             let line = environment.expand(key, &Template::literal(line))?;
@@ -147,11 +143,7 @@ fn log_target(
             };
             fs::create_dir_all(&dir).map_err(|error| {
                 let text = format!("cannot make log folder \"{}\"", dir.display());
-                failure(
-                    SpawnStep::Prepare,
-                    errno_of(&error),
-                    with_reason(&text, &error),
-                )
+                failure(SpawnStep::Prepare, errno_of(&error), with_reason(&text, &error))
             })?;
             Ok(LogTarget::File {
                 dir: dir.into_os_string().into_encoded_bytes(),
@@ -168,9 +160,7 @@ fn log_target(
                 let text = format!("folder \"{}\" of log.file not found", parent.display());
                 return Err(failure(SpawnStep::Prepare, Some(Errno::ENOENT), text));
             }
-            Ok(LogTarget::Append {
-                file: file.into_os_string().into_encoded_bytes(),
-            })
+            Ok(LogTarget::Append { file: file.into_os_string().into_encoded_bytes() })
         }
         LogMode::Null => Ok(LogTarget::Null),
         LogMode::Inherit => Ok(LogTarget::Inherit),
@@ -194,12 +184,8 @@ fn questions(
     environment: &ServiceEnvironment<'_>,
 ) -> Result<Vec<Question>, PrepareFailure> {
     let ask = |probe: &Probe| match probe {
-        Probe::Tcp(probe) => environment
-            .expand("ready.port", &probe.address)
-            .map(Question::Tcp),
-        Probe::Http(probe) => environment
-            .expand("ready.http", &probe.url)
-            .map(Question::Http),
+        Probe::Tcp(probe) => environment.expand("ready.port", &probe.address).map(Question::Tcp),
+        Probe::Http(probe) => environment.expand("ready.http", &probe.url).map(Question::Http),
         Probe::Exec(command) => {
             arguments("ready.exec", command, environment).map(|words| Question::Exec(bytes(words)))
         }
@@ -265,12 +251,8 @@ mod tests {
         spec.working_dir = template("${keepd.config_dir}");
         spec.log.stderr = StderrMode::Merge;
         spec.ready.probes = vec![
-            Probe::Tcp(TcpProbe {
-                address: template("127.0.0.1:${PORT}"),
-            }),
-            Probe::Http(HttpProbe {
-                url: template("http://localhost:${PORT}/ok"),
-            }),
+            Probe::Tcp(TcpProbe { address: template("127.0.0.1:${PORT}") }),
+            Probe::Http(HttpProbe { url: template("http://localhost:${PORT}/ok") }),
             Probe::Exec(CommandLine::Shell("test ${PORT}".into())),
         ];
         let launch = prepare(&spec, &instance(&scratch), &base()).unwrap();
@@ -316,19 +298,13 @@ mod tests {
         user.user = Some("no-such-user-here".into());
         assert_eq!(
             refused(&user, &scratch),
-            (
-                SpawnStep::Uid,
-                "user \"no-such-user-here\" not found".into()
-            )
+            (SpawnStep::Uid, "user \"no-such-user-here\" not found".into())
         );
         let mut dir = spec(&["sh"]);
         dir.working_dir = template("/nonexistent");
         assert_eq!(
             refused(&dir, &scratch),
-            (
-                SpawnStep::Directory,
-                "working_dir \"/nonexistent\" not found".into()
-            )
+            (SpawnStep::Directory, "working_dir \"/nonexistent\" not found".into())
         );
         let file = scratch.write("file", "");
         dir.working_dir = Template::literal(file.to_str().unwrap());
@@ -341,17 +317,11 @@ mod tests {
         );
         assert_eq!(
             refused(&spec(&["webd"]), &scratch),
-            (
-                SpawnStep::Exec,
-                "executable \"webd\" not found in PATH (/usr/bin:/bin)".into()
-            )
+            (SpawnStep::Exec, "executable \"webd\" not found in PATH (/usr/bin:/bin)".into())
         );
         assert_eq!(
             refused(&spec(&["sh", "${GONE:?set it}"]), &scratch),
-            (
-                SpawnStep::Prepare,
-                "command: variable \"GONE\" is not set: set it".into()
-            )
+            (SpawnStep::Prepare, "command: variable \"GONE\" is not set: set it".into())
         );
     }
 
@@ -361,17 +331,10 @@ mod tests {
         let file = scratch.write("file", "");
         let mut spec = spec(&["sh"]);
         let below = file.join("log");
-        spec.log.mode = LogMode::File {
-            dir: Some(Template::literal(below.to_str().unwrap())),
-        };
-        let text = format!(
-            "cannot make log folder \"{}\": not a directory",
-            below.display()
-        );
+        spec.log.mode = LogMode::File { dir: Some(Template::literal(below.to_str().unwrap())) };
+        let text = format!("cannot make log folder \"{}\": not a directory", below.display());
         assert_eq!(refused(&spec, &scratch), (SpawnStep::Prepare, text));
-        spec.log.mode = LogMode::Append {
-            file: Template::literal("/nonexistent/web.log"),
-        };
+        spec.log.mode = LogMode::Append { file: Template::literal("/nonexistent/web.log") };
         let text = "folder \"/nonexistent\" of log.file not found".to_owned();
         assert_eq!(refused(&spec, &scratch), (SpawnStep::Prepare, text));
     }
@@ -385,11 +348,7 @@ mod tests {
         assert!(prepare(&spec, &instance, &base()).is_ok());
         spec.ready.notify = true;
         let failure = prepare(&spec, &instance, &base()).unwrap_err();
-        assert!(
-            failure.text.ends_with("has more than 107 bytes"),
-            "{}",
-            failure.text
-        );
+        assert!(failure.text.ends_with("has more than 107 bytes"), "{}", failure.text);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a start needs, found out fresh at every start: users, variables, files and paths.
 //!
-//! It runs on a blocking thread with a limit of time, because the user database and file systems answer
-//! when they like.
+//! It runs on a blocking thread with a limit of time, because the user database and file systems
+//! answer when they like.
 
 mod env_file;
 mod environment;

@@ -28,14 +28,11 @@ impl Pool {
     /// Returns a pool for services of this instance that inherit these variables.
     pub(crate) fn new(instance: Arc<Instance>, base: Variables) -> Self {
         let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
-        Self {
-            instance,
-            base: Arc::new(base),
-            permits,
-        }
+        Self { instance, base: Arc::new(base), permits }
     }
 
-    /// Prepares one start. A thread that hangs is left behind; its permit is not, so that the others go on.
+    /// Prepares one start. A thread that hangs is left behind; its permit is not, so that the
+    /// others go on.
     pub(crate) async fn prepare(
         &self,
         spec: Arc<ServiceSpec>,
@@ -47,11 +44,9 @@ impl Pool {
         drop(permit);
         match outcome {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => Err(failure(
-                SpawnStep::Prepare,
-                None,
-                format!("cannot prepare the start: {error}"),
-            )),
+            Ok(Err(error)) => {
+                Err(failure(SpawnStep::Prepare, None, format!("cannot prepare the start: {error}")))
+            }
             Err(_) => {
                 let text = format!(
                     "user database or file system does not answer within {}s",

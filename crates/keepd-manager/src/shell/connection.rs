@@ -38,7 +38,8 @@ impl Connection {
         Self::Connecting(Box::pin(async move { Link::connect(&path).await }))
     }
 
-    /// Waits for news. Nothing is lost if this is cancelled. After [`News::Failed`] it must not be called.
+    /// Waits for news. Nothing is lost if this is cancelled. After [`News::Failed`] it must not be
+    /// called.
     pub(super) async fn next(&mut self) -> News {
         match self {
             Self::Connecting(connecting) => match connecting.await {
@@ -63,8 +64,8 @@ impl Connection {
         }
     }
 
-    /// Puts a command behind those that wait. Without a connection it is dropped: the machine learns of the loss
-    /// and begins anew.
+    /// Puts a command behind those that wait. Without a connection it is dropped: the machine
+    /// learns of the loss and begins anew.
     pub(super) fn push(&mut self, id: RequestId, command: Command) {
         match self {
             Self::Connecting(_) => tracing::debug!("dropped command {} without a connection", id.0),

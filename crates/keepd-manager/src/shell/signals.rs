@@ -29,20 +29,13 @@ impl Shell {
 }
 
 async fn apply_by_signal(configuration: &Configuration, caller: &Caller) {
-    let who = Who {
-        uid: keepd_os::process::effective_uid(),
-        pid: std::process::id(),
-    };
+    let who = Who { uid: keepd_os::process::effective_uid(), pid: std::process::id() };
     if !caller.synchronised().await {
         tracing::error!("cannot apply the configuration: the proxy does not answer");
         return;
     }
     match apply(configuration, caller, who, None, true).await {
-        Ok(Applied {
-            change,
-            steps,
-            warnings,
-        }) => {
+        Ok(Applied { change, steps, warnings }) => {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }

@@ -70,9 +70,7 @@ impl StandIn {
                 self.step().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), work)
-            .await
-            .expect("the command comes");
+        tokio::time::timeout(Duration::from_secs(10), work).await.expect("the command comes");
     }
 
     /// Cuts the connection.
@@ -84,12 +82,7 @@ impl StandIn {
     /// Reports whether a command that is in the socket now begins with this word.
     pub(super) fn is_waiting(&mut self, word: &str) -> bool {
         let mut buffer = vec![0; 65_536];
-        let count = self
-            .stream
-            .as_ref()
-            .unwrap()
-            .try_read(&mut buffer)
-            .unwrap_or(0);
+        let count = self.stream.as_ref().unwrap().try_read(&mut buffer).unwrap_or(0);
         let found = buffer[..count].split(|byte| *byte == b'\n').any(|line| {
             let mut fields = line.split(|byte| *byte == b'\t');
             fields.nth(1) == Some(word.as_bytes())
@@ -105,12 +98,8 @@ impl StandIn {
             return;
         };
         if let Some(line) = self.lines.next_line() {
-            let Line::Complete(line) = line else {
-                panic!("a line is too long")
-            };
-            let request = keepd_wire::decode_request(&line, Mode::Extended)
-                .unwrap()
-                .unwrap();
+            let Line::Complete(line) = line else { panic!("a line is too long") };
+            let request = keepd_wire::decode_request(&line, Mode::Extended).unwrap().unwrap();
             let answer = self.answer(request);
             self.send(&answer).await;
             return;
@@ -141,23 +130,14 @@ impl StandIn {
         let name = ServiceName::new(name).unwrap();
         let generation = self.services[&name].generation;
         let (pid, text) = (pid(generation), b"READY=1\nSTATUS=at work".to_vec());
-        self.send(&[Message::Event(Event::Notify {
-            name,
-            generation,
-            pid,
-            text,
-        })])
-        .await;
+        self.send(&[Message::Event(Event::Notify { name, generation, pid, text })]).await;
     }
 
     fn answer(&mut self, request: Request) -> Vec<Message> {
         let (id, command) = match request {
             Request::Plain(Command::Proto { version }) => {
                 self.received.push(Command::Proto { version });
-                return vec![Message::ProtoAccepted {
-                    version,
-                    features: Vec::new(),
-                }];
+                return vec![Message::ProtoAccepted { version, features: Vec::new() }];
             }
             Request::Plain(command) => panic!("{command:?} has no number"),
             Request::Extended(id, command) => (id, command),
@@ -185,9 +165,7 @@ impl StandIn {
             other => drop(other),
         }
         let events = events.into_iter().map(Message::Event);
-        std::iter::once(Message::Reply(id, Reply::Ok))
-            .chain(events)
-            .collect()
+        std::iter::once(Message::Reply(id, Reply::Ok)).chain(events).collect()
     }
 
     fn held(&mut self, name: &ServiceName) -> &mut Held {
@@ -203,23 +181,13 @@ impl StandIn {
             for (key, value) in &held.notes {
                 events.push(Event::Note(name.clone(), key.clone(), value.clone()));
             }
-            let state = if held.up {
-                RunState::Up
-            } else {
-                RunState::Down
-            };
+            let state = if held.up { RunState::Up } else { RunState::Down };
             events.push(report(name, held.generation, state));
         }
         self.dumps += 1;
-        events.push(Event::DumpEnd {
-            sequence: self.dumps,
-        });
+        events.push(Event::DumpEnd { sequence: self.dumps });
         let reply = std::iter::once(Message::Reply(id, Reply::Ok));
-        events
-            .into_iter()
-            .map(Message::Event)
-            .chain(reply)
-            .collect()
+        events.into_iter().map(Message::Event).chain(reply).collect()
     }
 
     /// Starts a service, which says hello at once.
@@ -229,21 +197,13 @@ impl StandIn {
         held.up = true;
         let generation = held.generation;
         let dir = log_dir(held);
-        events.push(Event::Invocation {
-            name: name.clone(),
-            generation,
-            id: 7,
-        });
+        events.push(Event::Invocation { name: name.clone(), generation, id: 7 });
         events.push(report(name, generation, RunState::Forked));
         events.push(report(name, generation, RunState::Up));
         if let Some(dir) = dir {
             write_line(&dir, generation, "hello");
             let (name, stream) = (name.clone(), Stream::Out);
-            events.push(Event::Output {
-                name,
-                stream,
-                offset: 6,
-            });
+            events.push(Event::Output { name, stream, offset: 6 });
         }
     }
 
@@ -272,10 +232,7 @@ fn pid(generation: Generation) -> Pid {
 }
 
 fn report(name: &ServiceName, generation: Generation, state: RunState) -> Event {
-    let ended = Exit::Signal {
-        signal: Signal::TERM,
-        core: false,
-    };
+    let ended = Exit::Signal { signal: Signal::TERM, core: false };
     let has_run = generation != Generation::NONE;
     Event::Run(RunReport {
         name: name.clone(),
@@ -292,10 +249,7 @@ fn report(name: &ServiceName, generation: Generation, state: RunState) -> Event 
 /// Writes a line as the pump would.
 fn write_line(dir: &Path, generation: Generation, text: &str) {
     let append = |file: &str, bytes: &[u8]| {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(dir.join(file));
+        let file = OpenOptions::new().append(true).create(true).open(dir.join(file));
         file.unwrap().write_all(bytes).unwrap();
     };
     let offset = fs::metadata(dir.join("out.log")).map_or(0, |found| found.len());

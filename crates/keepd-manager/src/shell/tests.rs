@@ -86,9 +86,7 @@ impl Stage {
             directory: scratch.path().to_str().unwrap().to_owned(),
             text: config.to_owned(),
         };
-        Accepted::new(true, vec![source])
-            .write(&instance.accepted_file())
-            .unwrap();
+        Accepted::new(true, vec![source]).write(&instance.accepted_file()).unwrap();
         let proxy = StandIn::listen(&instance.proxy_socket());
         let client = Client(instance.control_socket());
         let shown = Shown::default();
@@ -107,29 +105,22 @@ impl Stage {
             group: None,
         };
         let manager = tokio::spawn(manage(options, outputs));
-        Self {
-            scratch,
-            proxy,
-            client,
-            shown,
-            manager,
-        }
+        Self { scratch, proxy, client, shown, manager }
     }
 
     /// Starts a manager and lets both services become ready.
     async fn begin_ready() -> Self {
         let mut stage = Self::begin(TWO_SERVICES);
         for name in ["db", "web"] {
-            let started = |command: &Command| matches!(command, Command::ServiceStart { name: known, .. } if known.as_str() == name);
+            let started = |command: &Command| match command {
+                Command::ServiceStart { name: known, .. } => known.as_str() == name,
+                _ => false,
+            };
             stage.proxy.run_until(started).await;
             stage.proxy.say_ready(name).await;
         }
         let (_, boot) = stage.get("/v1/changes/1/wait?timeout=10s").await;
-        assert_eq!(
-            (&boot["verb"], &boot["success"]),
-            (&json!("boot"), &json!(true)),
-            "{boot}"
-        );
+        assert_eq!((&boot["verb"], &boot["success"]), (&json!("boot"), &json!(true)), "{boot}");
         stage
     }
 
@@ -148,21 +139,14 @@ impl Stage {
             () = self.proxy.run() => unreachable!("it runs for ever"),
             answer = client.ask(method, path, body) => answer,
         };
-        (
-            status,
-            serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        )
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     /// Waits until the console has shown this.
     async fn wait_until_shown(&mut self, part: &str) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         while !self.shown.text().contains(part) {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "{}",
-                self.shown.text()
-            );
+            assert!(tokio::time::Instant::now() < deadline, "{}", self.shown.text());
             // Any question lets the other tasks go on, and the thread that writes.
             self.get("/livez").await;
         }
@@ -170,9 +154,7 @@ impl Stage {
 
     /// Waits for the end; returns the exit code.
     async fn end(mut self) -> (u8, String) {
-        self.proxy
-            .run_until(|command| matches!(command, Command::Terminate { .. }))
-            .await;
+        self.proxy.run_until(|command| matches!(command, Command::Terminate { .. })).await;
         let code = self.manager.await.unwrap().unwrap();
         (code, self.shown.text())
     }
@@ -187,9 +169,7 @@ impl Client {
         let work = async {
             let stream = connect(&self.0).await;
             let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                    .await
-                    .unwrap();
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
             let connection = tokio::spawn(connection);
             let request = Request::builder()
                 .method(method)
@@ -203,9 +183,7 @@ impl Client {
             connection.abort();
             (status, String::from_utf8(body.to_vec()).unwrap())
         };
-        tokio::time::timeout(Duration::from_secs(20), work)
-            .await
-            .expect("an answer comes")
+        tokio::time::timeout(Duration::from_secs(20), work).await.expect("an answer comes")
     }
 }
 
@@ -220,16 +198,12 @@ async fn connect(path: &Path) -> UnixStream {
 }
 
 fn test(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(work);
 }
 
 fn position(text: &str, part: &str) -> usize {
-    text.find(part)
-        .unwrap_or_else(|| panic!("{part:?} is not in:\n{text}"))
+    text.find(part).unwrap_or_else(|| panic!("{part:?} is not in:\n{text}"))
 }
 
 #[test]
@@ -252,24 +226,14 @@ fn services_come_up_are_asked_about_and_go_down() {
     test(async {
         let mut stage = Stage::begin_ready().await;
         let (status, ready) = stage.get("/readyz").await;
-        assert_eq!(
-            (status, ready),
-            (200, json!({"status": "ok", "failing": []}))
-        );
+        assert_eq!((status, ready), (200, json!({"status": "ok", "failing": []})));
 
         let (_, list) = stage.get("/v1/services").await;
-        let names: Vec<_> = list["services"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|one| &one["name"])
-            .collect();
+        let names: Vec<_> =
+            list["services"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
         assert_eq!(names, ["db", "web"]);
         let (_, web) = stage.get("/v1/services/web").await;
-        assert_eq!(
-            (&web["state"], &web["pid"]),
-            (&json!("ready"), &json!(1_001))
-        );
+        assert_eq!((&web["state"], &web["pid"]), (&json!("ready"), &json!(1_001)));
         assert_eq!(web["status_text"], "at work");
         let (_, why) = stage.get("/v1/services/web/why").await;
         assert_eq!(why["lines"][0]["depth"], 0);
@@ -280,23 +244,15 @@ fn services_come_up_are_asked_about_and_go_down() {
         let (_, again) = stage.post("/v1/actions", stop).await;
         assert_eq!(first, again, "the same token is the same change");
         let id = first["change"].as_str().unwrap();
-        let (_, change) = stage
-            .get(&format!("/v1/changes/{id}/wait?timeout=10s"))
-            .await;
+        let (_, change) = stage.get(&format!("/v1/changes/{id}/wait?timeout=10s")).await;
         assert_eq!(change["success"], true, "{change}");
         let (_, some) = stage.get("/v1/services?select=state%3Astopped").await;
         assert_eq!(some["services"][0]["name"], "web");
         assert_eq!(some["services"][0]["last_exit"]["signal"], "TERM");
         let (status, ready) = stage.get("/readyz").await;
-        assert_eq!(
-            (status, &ready["status"]),
-            (200, &json!("ok")),
-            "stopped by an operator"
-        );
+        assert_eq!((status, &ready["status"]), (200, &json!("ok")), "stopped by an operator");
 
-        let (status, _) = stage
-            .post("/v1/actions", json!({"action": "shutdown"}))
-            .await;
+        let (status, _) = stage.post("/v1/actions", json!({"action": "shutdown"})).await;
         assert_eq!(status, 202);
         let (code, shown) = stage.end().await;
         assert_eq!(code, 0);
@@ -329,30 +285,14 @@ fn what_cannot_be_done_is_a_problem() {
                 404,
                 "no-such-service",
             ),
-            (
-                "POST",
-                "/v1/actions",
-                r#"{"action":"reload","select":["db"]}"#,
-                409,
-                "cannot-reload",
-            ),
+            ("POST", "/v1/actions", r#"{"action":"reload","select":["db"]}"#, 409, "cannot-reload"),
             ("POST", "/v1/actions", long.as_str(), 413, "usage"),
-            (
-                "POST",
-                "/v1/config/apply",
-                r#"{"keep_going":true}"#,
-                400,
-                "usage",
-            ),
+            ("POST", "/v1/config/apply", r#"{"keep_going":true}"#, 400, "usage"),
         ];
         for (method, path, body, status, code) in cases {
             let (found, problem) = stage.ask(method, path, body.to_owned()).await;
             let found = (found, &problem["code"], &problem["status"]);
-            assert_eq!(
-                found,
-                (status, &json!(code), &json!(status)),
-                "{method} {path}: {problem}"
-            );
+            assert_eq!(found, (status, &json!(code), &json!(status)), "{method} {path}: {problem}");
         }
     });
 }
@@ -376,10 +316,7 @@ fn an_apply_is_all_or_nothing() {
         let mut stage = Stage::begin_ready().await;
         let accepted = stage.scratch.path().join("run/accepted.json");
         let before = fs::read(&accepted).unwrap();
-        stage.scratch.write(
-            "keepd.toml",
-            "[services.web]\ncomand = 1\n[services.db]\nx = 2\n",
-        );
+        stage.scratch.write("keepd.toml", "[services.web]\ncomand = 1\n[services.db]\nx = 2\n");
         let (status, problem) = stage.post("/v1/config/apply", json!({})).await;
         assert_eq!((status, &problem["code"]), (422, &json!("config")));
         let diagnostics = problem["diagnostics"].as_array().unwrap();
@@ -395,9 +332,7 @@ fn an_apply_is_all_or_nothing() {
         let steps = json!([{"name": "db", "action": "restart", "keys": ["env.A"]}]);
         let (status, diff) = stage.post("/v1/config/diff", json!({})).await;
         assert_eq!((status, &diff["steps"]), (200, &steps));
-        let (status, applied) = stage
-            .post("/v1/config/apply", json!({"restart": false}))
-            .await;
+        let (status, applied) = stage.post("/v1/config/apply", json!({"restart": false})).await;
         assert_eq!((status, &applied["steps"]), (202, &steps), "{applied}");
         let (_, db) = stage.get("/v1/services/db").await;
         assert_eq!(db["config_changed"], true);
@@ -411,24 +346,16 @@ fn an_apply_is_all_or_nothing() {
 fn hang_up_applies_and_is_cleared() {
     test(async {
         let mut stage = Stage::begin_ready().await;
-        stage
-            .scratch
-            .write("keepd.toml", &TWO_SERVICES.replace("sleep 1", "sleep 2"));
-        let signal = Event::Signal {
-            signal: Signal::HUP,
-            at: monotonic_now(),
-            count: 1,
-        };
+        stage.scratch.write("keepd.toml", &TWO_SERVICES.replace("sleep 1", "sleep 2"));
+        let signal = Event::Signal { signal: Signal::HUP, at: monotonic_now(), count: 1 };
         stage.proxy.send(&[Message::Event(signal)]).await;
-        let cleared = |command: &Command| {
-            *command
-                == Command::SignalClear {
-                    signal: Signal::HUP,
-                    count: 1,
-                }
-        };
+        let cleared =
+            |command: &Command| *command == Command::SignalClear { signal: Signal::HUP, count: 1 };
         stage.proxy.run_until(cleared).await;
-        let restarted = |command: &Command| matches!(command, Command::ServiceArgs { arguments, .. } if arguments[1] == b"2");
+        let restarted = |command: &Command| match command {
+            Command::ServiceArgs { arguments, .. } => arguments[1] == b"2",
+            _ => false,
+        };
         stage.proxy.run_until(restarted).await;
     });
 }
@@ -439,20 +366,11 @@ fn a_lost_proxy_is_found_again() {
         let mut stage = Stage::begin_ready().await;
         stage.proxy.hang_up();
         stage.proxy.received.clear();
-        stage
-            .proxy
-            .run_until(|command| matches!(command, Command::StateDump))
-            .await;
+        stage.proxy.run_until(|command| matches!(command, Command::StateDump)).await;
         let (_, web) = stage.get("/v1/services/web").await;
-        assert_eq!(
-            (&web["state"], &web["generation"]),
-            (&json!("ready"), &json!(1))
-        );
+        assert_eq!((&web["state"], &web["generation"]), (&json!("ready"), &json!(1)));
         let started = |command: &Command| matches!(command, Command::ServiceStart { .. });
-        assert!(
-            !stage.proxy.received.iter().any(started),
-            "nothing is started twice"
-        );
+        assert!(!stage.proxy.received.iter().any(started), "nothing is started twice");
     });
 }
 
@@ -462,11 +380,7 @@ fn output_is_shown_and_the_last_words_come_before_the_end() {
         let mut stage = Stage::begin_ready().await;
         stage.wait_until_shown("Z db | hello\n").await;
         stage.wait_until_shown("Z web | hello\n").await;
-        let term = Event::Signal {
-            signal: Signal::TERM,
-            at: monotonic_now(),
-            count: 1,
-        };
+        let term = Event::Signal { signal: Signal::TERM, at: monotonic_now(), count: 1 };
         stage.proxy.send(&[Message::Event(term)]).await;
         let (code, shown) = stage.end().await;
         assert_eq!(code, 0);
@@ -488,18 +402,13 @@ fn events_are_a_stream_that_ends_with_the_manager() {
             tokio::spawn(
                 async move { client.ask("GET", "/v1/events?since=0", String::new()).await },
             );
-        let (status, _) = stage
-            .post("/v1/actions", json!({"action": "shutdown"}))
-            .await;
+        let (status, _) = stage.post("/v1/actions", json!({"action": "shutdown"})).await;
         assert_eq!(status, 202);
         stage.end().await;
         let (status, text) = events.await.unwrap();
         assert_eq!(status, 200);
         assert!(text.starts_with("id: 1\nevent: "), "{text}");
-        let ready = position(
-            &text,
-            "\"service\":\"web\",\"from\":\"starting\",\"to\":\"ready\"",
-        );
+        let ready = position(&text, "\"service\":\"web\",\"from\":\"starting\",\"to\":\"ready\"");
         let shutdown = position(&text, "event: shutdown\n");
         let closed = text.rfind("event: change-closed\n").unwrap();
         assert!(ready < shutdown && shutdown < closed, "{text}");

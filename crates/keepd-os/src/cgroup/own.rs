@@ -22,12 +22,8 @@ pub(super) fn discover() -> Option<Group> {
 /// A child group can be made, it may hold processes (a threaded one may not), and we may move
 /// processes.
 fn is_divisible(group: &Group) -> bool {
-    let writable = rustix::fs::accessat(
-        group.directory(),
-        "cgroup.procs",
-        Access::WRITE_OK,
-        AtFlags::EACCESS,
-    );
+    let writable =
+        rustix::fs::accessat(group.directory(), "cgroup.procs", Access::WRITE_OK, AtFlags::EACCESS);
     if writable.is_err() {
         return false;
     }
@@ -37,9 +33,7 @@ fn is_divisible(group: &Group) -> bool {
     let Ok(child) = Group::create(group, &name) else {
         return false;
     };
-    let domain = child
-        .read("cgroup.type")
-        .is_ok_and(|kind| kind == b"domain\n");
+    let domain = child.read("cgroup.type").is_ok_and(|kind| kind == b"domain\n");
     child.remove().is_ok() && domain
 }
 
@@ -71,9 +65,7 @@ fn cgroup2_mount(line: &[u8]) -> Option<(PathBuf, PathBuf)> {
 fn below<'a>(root: &Path, own: &'a [u8]) -> Option<&'a Path> {
     let own = Path::new(std::ffi::OsStr::from_bytes(own));
     let rest = own.strip_prefix(root).ok()?;
-    let outside = rest
-        .components()
-        .any(|part| part == std::path::Component::ParentDir);
+    let outside = rest.components().any(|part| part == std::path::Component::ParentDir);
     (!outside).then_some(rest)
 }
 
@@ -115,22 +107,13 @@ mod tests {
 
     fn found(membership: &str, mounts: &[u8]) -> Vec<String> {
         let paths = candidates(membership.as_bytes(), mounts);
-        paths
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect()
+        paths.iter().map(|path| path.display().to_string()).collect()
     }
 
     #[test]
     fn the_group_is_found_below_its_mount() {
-        assert_eq!(
-            found("0::/user.slice/a\n", UNIFIED),
-            ["/sys/fs/cgroup/user.slice/a"]
-        );
-        assert_eq!(
-            found("4:memory:/x\n0::/\n", HYBRID),
-            ["/sys/fs/cgroup/unified/"]
-        );
+        assert_eq!(found("0::/user.slice/a\n", UNIFIED), ["/sys/fs/cgroup/user.slice/a"]);
+        assert_eq!(found("4:memory:/x\n0::/\n", HYBRID), ["/sys/fs/cgroup/unified/"]);
         assert_eq!(found("0::/docker/abc/in\n", BOUND), ["/sys/fs/cgroup/in"]);
         assert_eq!(found("0::/x\n", SPACED), ["/mnt/c group/x"]);
     }

@@ -71,12 +71,7 @@ pub(super) unsafe fn run(plan: &mut Plan<'_>) -> ! {
     // SAFETY: `message` is valid for reading its length; exit_group(2) takes a number and does not
     // return.
     unsafe {
-        libc::syscall(
-            libc::SYS_write,
-            plan.report,
-            message.as_ptr(),
-            message.len(),
-        );
+        libc::syscall(libc::SYS_write, plan.report, message.as_ptr(), message.len());
         loop {
             libc::syscall(libc::SYS_exit_group, 127);
         }
@@ -159,10 +154,7 @@ unsafe fn own_descriptors(plan: &mut Plan<'_>) -> Result<(), Stop> {
                 check(step, libc::syscall(libc::SYS_unshare, libc::CLONE_FILES))?;
             }
             let word = [OWN_DESCRIPTORS];
-            check(
-                step,
-                libc::syscall(libc::SYS_write, plan.report, word.as_ptr(), word.len()),
-            )?;
+            check(step, libc::syscall(libc::SYS_write, plan.report, word.as_ptr(), word.len()))?;
         }
     }
     if let Some(procs) = plan.enter_cgroup {
@@ -195,10 +187,7 @@ unsafe fn close_others(plan: &Plan<'_>) -> Result<(), Stop> {
     let sources = || plan.placements.iter().map(|(source, _)| *source);
     let mut first = EXTRA_FIRST;
     loop {
-        let kept = sources()
-            .chain([plan.report])
-            .filter(|number| *number >= first)
-            .min();
+        let kept = sources().chain([plan.report]).filter(|number| *number >= first).min();
         let last = kept.map_or(RawFd::MAX, |kept| kept - 1);
         if first <= last {
             // SAFETY: nothing in the range is used from here on.
@@ -250,13 +239,7 @@ unsafe fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> Result<
     // SAFETY: the kernel writes one rlimit64, two 64-bit numbers, to `limit`.
     let result = unsafe {
         let none = ptr::null::<u64>();
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            libc::RLIMIT_NOFILE,
-            none,
-            limit.as_mut_ptr(),
-        )
+        libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, none, limit.as_mut_ptr())
     };
     check(SpawnStep::Descriptors, result)?;
     let end = RawFd::try_from(limit[0]).unwrap_or(RawFd::MAX);
@@ -302,13 +285,7 @@ unsafe fn limits(limit: Option<DescriptorLimit>) -> Result<(), Stop> {
     // SAFETY: `pair` is what struct rlimit64 is, two 64-bit numbers; nothing is written.
     let result = unsafe {
         let none = ptr::null_mut::<u64>();
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            libc::RLIMIT_NOFILE,
-            pair.as_ptr(),
-            none,
-        )
+        libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, pair.as_ptr(), none)
     };
     check(SpawnStep::Limits, result)
 }
@@ -330,22 +307,13 @@ unsafe fn identity(plan: &Plan<'_>) -> Result<(), Stop> {
             check(SpawnStep::Groups, result)?;
         }
         if let Some(gid) = plan.gid {
-            check(
-                SpawnStep::Gid,
-                libc::syscall(libc::SYS_setresgid, gid, gid, gid),
-            )?;
+            check(SpawnStep::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
         }
         if let Some(uid) = plan.uid {
-            check(
-                SpawnStep::Uid,
-                libc::syscall(libc::SYS_setresuid, uid, uid, uid),
-            )?;
+            check(SpawnStep::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
         }
         if !plan.directory.is_null() {
-            check(
-                SpawnStep::Directory,
-                libc::syscall(libc::SYS_chdir, plan.directory),
-            )?;
+            check(SpawnStep::Directory, libc::syscall(libc::SYS_chdir, plan.directory))?;
         }
     }
     Ok(())
@@ -393,12 +361,7 @@ unsafe fn execute(plan: &Plan<'_>) -> Stop {
     for candidate in plan.candidates {
         // SAFETY: by the promise to `run`, a C string and two null-terminated arrays of C strings.
         unsafe {
-            libc::syscall(
-                libc::SYS_execve,
-                *candidate,
-                plan.arguments,
-                plan.environment,
-            );
+            libc::syscall(libc::SYS_execve, *candidate, plan.arguments, plan.environment);
         }
         last = errno();
         match last {
@@ -411,11 +374,7 @@ unsafe fn execute(plan: &Plan<'_>) -> Stop {
 }
 
 fn check(step: SpawnStep, result: c_long) -> Result<(), Stop> {
-    if result < 0 {
-        Err(Stop(step, errno()))
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(Stop(step, errno())) } else { Ok(()) }
 }
 
 fn errno() -> i32 {

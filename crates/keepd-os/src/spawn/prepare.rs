@@ -51,10 +51,7 @@ impl Image {
     /// descriptor is refused with EINVAL.
     pub(super) fn new(request: &SpawnRequest<'_>) -> Result<Self, SpawnFailure> {
         check_targets(request)?;
-        let program = request
-            .arguments
-            .first()
-            .filter(|program| !program.is_empty());
+        let program = request.arguments.first().filter(|program| !program.is_empty());
         let program = program.ok_or_else(invalid)?;
         let mut arena = Arena::default();
         let arguments = push_all(&mut arena, request.arguments)?;
@@ -110,9 +107,7 @@ fn push_candidates(
 /// Targets lie above the standard descriptors and are wanted once each.
 fn check_targets(request: &SpawnRequest<'_>) -> Result<(), SpawnFailure> {
     for (index, (_, target)) in request.extra.iter().enumerate() {
-        let twice = request.extra[..index]
-            .iter()
-            .any(|(_, other)| other == target);
+        let twice = request.extra[..index].iter().any(|(_, other)| other == target);
         if *target < 3 || *target == i32::MAX || twice {
             return Err(invalid());
         }
@@ -121,8 +116,5 @@ fn check_targets(request: &SpawnRequest<'_>) -> Result<(), SpawnFailure> {
 }
 
 fn invalid() -> SpawnFailure {
-    SpawnFailure {
-        step: SpawnStep::Prepare,
-        errno: Errno::EINVAL,
-    }
+    SpawnFailure { step: SpawnStep::Prepare, errno: Errno::EINVAL }
 }

@@ -43,13 +43,7 @@ pub struct Spawned {
 
 impl Spawned {
     pub(super) fn new(pid: Pid, pipe: Arc<OwnedFd>, lease: Option<Lease>) -> Self {
-        Self {
-            pid,
-            pipe,
-            sharing: lease.is_some(),
-            lease,
-            last: Report::Pending,
-        }
+        Self { pid, pipe, sharing: lease.is_some(), lease, last: Report::Pending }
     }
 
     /// Returns the process id, which is the child's until it is reaped.
@@ -110,9 +104,7 @@ impl Spawned {
             return;
         }
         let step = SpawnStep::from_number(rest[0]);
-        let number = rest[1..]
-            .first_chunk()
-            .map(|bytes| i32::from_ne_bytes(*bytes));
+        let number = rest[1..].first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
         self.last = match (step, number) {
             (Some(step), Some(number)) => failed(step, Errno(number)),
             // The pipe has one writer, our own code; anything else on it is a broken child.

@@ -120,12 +120,7 @@ impl Slots {
             }
             sets.push(Set { slots, user: None });
         }
-        Ok(Self {
-            null,
-            sets,
-            below,
-            ticket_next: 0,
-        })
+        Ok(Self { null, sets, below, ticket_next: 0 })
     }
 
     fn lease(&mut self, descriptors: &[BorrowedFd<'_>], pipe: &Arc<OwnedFd>) -> Option<Leased> {
@@ -135,30 +130,18 @@ impl Slots {
         let set = self.free_set()?;
         let ticket = self.ticket_next;
         self.ticket_next += 1;
-        self.sets[set].user = Some(User {
-            ticket,
-            pipe: Arc::clone(pipe),
-            pid: None,
-        });
+        self.sets[set].user = Some(User { ticket, pipe: Arc::clone(pipe), pid: None });
         let slots = &mut self.sets[set].slots;
         let placed = descriptors
             .iter()
             .zip(slots.iter_mut())
             .all(|(descriptor, slot)| dup3(descriptor, slot, DupFlags::CLOEXEC).is_ok());
-        let numbers = slots
-            .iter()
-            .take(descriptors.len())
-            .map(AsRawFd::as_raw_fd)
-            .collect();
+        let numbers = slots.iter().take(descriptors.len()).map(AsRawFd::as_raw_fd).collect();
         if !placed {
             self.clear(set);
             return None;
         }
-        Some(Leased {
-            lease: Lease { set, ticket },
-            numbers,
-            below: self.below,
-        })
+        Some(Leased { lease: Lease { set, ticket }, numbers, below: self.below })
     }
 
     /// Returns a free set, after looking whether a used one has become free.

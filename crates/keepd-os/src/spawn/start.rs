@@ -125,11 +125,7 @@ fn attempt(
 /// The error pipe first, then 0, 1, 2, then the further ones.
 fn sources<'a>(request: &SpawnRequest<'a>, write: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
     let extra = request.extra.iter().map(|(descriptor, _)| *descriptor);
-    [write.as_fd()]
-        .into_iter()
-        .chain(request.standard)
-        .chain(extra)
-        .collect()
+    [write.as_fd()].into_iter().chain(request.standard).chain(extra).collect()
 }
 
 fn open_procs(directory: BorrowedFd<'_>) -> Result<OwnedFd, SpawnFailure> {
@@ -140,19 +136,9 @@ fn open_procs(directory: BorrowedFd<'_>) -> Result<OwnedFd, SpawnFailure> {
 
 /// These errors of clone3(2) come only from CLONE_INTO_CGROUP.
 fn clone_step(error: Errno, into_cgroup: bool) -> SpawnStep {
-    const FROM_CGROUP: [i32; 6] = [
-        libc::EACCES,
-        libc::EBADF,
-        libc::EBUSY,
-        libc::ENODEV,
-        libc::ENOENT,
-        libc::EOPNOTSUPP,
-    ];
-    if into_cgroup && FROM_CGROUP.contains(&error.0) {
-        SpawnStep::Cgroup
-    } else {
-        SpawnStep::Clone
-    }
+    const FROM_CGROUP: [i32; 6] =
+        [libc::EACCES, libc::EBADF, libc::EBUSY, libc::ENODEV, libc::ENOENT, libc::EOPNOTSUPP];
+    if into_cgroup && FROM_CGROUP.contains(&error.0) { SpawnStep::Cgroup } else { SpawnStep::Clone }
 }
 
 fn clone(
@@ -210,11 +196,7 @@ unsafe fn clone3(cgroup: Option<BorrowedFd<'_>>, share_descriptors: bool) -> lib
     };
     // SAFETY: `arguments` is a clone_args of the given size and holds no pointers.
     unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const arguments,
-            mem::size_of::<libc::clone_args>(),
-        )
+        libc::syscall(libc::SYS_clone3, &raw const arguments, mem::size_of::<libc::clone_args>())
     }
 }
 

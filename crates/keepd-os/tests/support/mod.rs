@@ -1,8 +1,5 @@
 //! What the tests of this crate share: processes, deadlines, folders of their own.
-#![expect(
-    dead_code,
-    reason = "each test program uses its own part of this module"
-)]
+#![expect(dead_code, reason = "each test program uses its own part of this module")]
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -36,10 +33,7 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn new(arguments: &[&str]) -> Self {
         Self {
-            arguments: arguments
-                .iter()
-                .map(|argument| argument.as_bytes().to_vec())
-                .collect(),
+            arguments: arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
             environment: vec![b"PATH=/usr/bin:/bin".to_vec()],
             directory: None,
             umask: 0o022,
@@ -104,19 +98,13 @@ impl Start {
         drop(write);
         let report = final_report(&mut spawned);
         let mut output = String::new();
-        std::fs::File::from(read)
-            .read_to_string(&mut output)
-            .unwrap();
+        std::fs::File::from(read).read_to_string(&mut output).unwrap();
         (report, output, end_of(spawned.pid()))
     }
 }
 
 pub(crate) fn null() -> OwnedFd {
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .unwrap();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
     OwnedFd::from(file)
 }
 
@@ -159,15 +147,12 @@ pub(crate) fn await_end(pid: Pid) {
 pub(crate) fn end_of(pid: Pid) -> Exit {
     await_end(pid);
     let number = rustix::process::Pid::from_raw(pid.get() as i32).unwrap();
-    let status = waitid(WaitId::Pid(number), WaitIdOptions::EXITED)
-        .unwrap()
-        .unwrap();
+    let status = waitid(WaitId::Pid(number), WaitIdOptions::EXITED).unwrap().unwrap();
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code as u8),
-        (None, Some(signal)) => Exit::Signal {
-            signal: Signal::new(signal as u8).unwrap(),
-            core: status.dumped(),
-        },
+        (None, Some(signal)) => {
+            Exit::Signal { signal: Signal::new(signal as u8).unwrap(), core: status.dumped() }
+        }
         (None, None) => Exit::Unknown,
     }
 }
@@ -187,9 +172,7 @@ pub(crate) fn read_until(descriptor: impl AsFd, wanted: &str) -> String {
 
 /// The variables of a `/proc/PID/environ`-like text, or of `env`.
 pub(crate) fn variables(text: &str) -> BTreeMap<&str, &str> {
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .collect()
+    text.lines().filter_map(|line| line.split_once('=')).collect()
 }
 
 /// A group of this test's own, removed with everything in it at the end.

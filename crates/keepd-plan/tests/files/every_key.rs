@@ -127,17 +127,10 @@ fn the_arithmetic_of_restarts() {
 
 #[test]
 fn commands_are_lines_or_words_or_lines_for_a_shell() {
-    let command = |line: &str| {
-        service(&format!("[services.web]\n{line}"), "web")
-            .command
-            .clone()
-    };
+    let command = |line: &str| service(&format!("[services.web]\n{line}"), "web").command.clone();
     let words =
         |words: &[&str]| CommandLine::Words(words.iter().map(|word| parsed(word)).collect());
-    assert_eq!(
-        command(r#"command = "a 'b c' ${D}""#),
-        words(&["a", "b c", "${D}"])
-    );
+    assert_eq!(command(r#"command = "a 'b c' ${D}""#), words(&["a", "b c", "${D}"]));
     assert_eq!(command(r#"command = "a '${D}'""#), words(&["a", "$${D}"]));
     assert_eq!(
         command(r#"command = ["a b", "'c'", "${D}", "|"]"#),
@@ -148,28 +141,21 @@ fn commands_are_lines_or_words_or_lines_for_a_shell() {
         command("shell = true\ncommand = 'a | b ${C} $D'"),
         CommandLine::Shell("a | b ${C} $D".into())
     );
-    assert_eq!(
-        command("command = \"\"\"\n  a \\\n  b\n\"\"\""),
-        words(&["a", "b"])
-    );
+    assert_eq!(command("command = \"\"\"\n  a \\\n  b\n\"\"\""), words(&["a", "b"]));
 }
 
 #[test]
 fn variables_and_their_files() {
-    let spec = web(
-        "env = { A = 'x ${B:-y} $$', PORT = 8080, GONE = false, EMPTY = '', HEX = 0x10 }
+    let spec =
+        web("env = { A = 'x ${B:-y} $$', PORT = 8080, GONE = false, EMPTY = '', HEX = 0x10 }
         env_file = ['a.env', '-b.env', '/c.env', '-${HOME}/d.env']
-        env_inherit = ['PATH', 'HOME']",
-    );
+        env_inherit = ['PATH', 'HOME']");
     assert_eq!(spec.env["A"], Some(parsed("x ${B:-y} $$")));
     assert_eq!(spec.env["PORT"], Some(literal("8080")));
     assert_eq!(spec.env["HEX"], Some(literal("16")));
     assert_eq!(spec.env["GONE"], None);
     assert_eq!(spec.env["EMPTY"], Some(literal("")));
-    let file = |path: &str, optional| EnvFile {
-        path: parsed(path),
-        optional,
-    };
+    let file = |path: &str, optional| EnvFile { path: parsed(path), optional };
     let files = [
         file("/srv/app/a.env", false),
         file("/srv/app/b.env", true),
@@ -177,16 +163,10 @@ fn variables_and_their_files() {
         file("${HOME}/d.env", true),
     ];
     assert_eq!(spec.env_files, files);
-    assert_eq!(
-        spec.env_inherit,
-        EnvInherit::Only(vec!["PATH".into(), "HOME".into()])
-    );
+    assert_eq!(spec.env_inherit, EnvInherit::Only(vec!["PATH".into(), "HOME".into()]));
     assert_eq!(web("env_inherit = false").env_inherit, EnvInherit::None);
     assert_eq!(web("env_inherit = true").env_inherit, EnvInherit::All);
-    assert_eq!(
-        web("env_inherit = []").env_inherit,
-        EnvInherit::Only(vec![])
-    );
+    assert_eq!(web("env_inherit = []").env_inherit, EnvInherit::Only(vec![]));
 }
 
 #[test]
@@ -211,16 +191,10 @@ fn relative_paths_begin_at_the_folder_of_the_file() {
 fn ports_are_numbers_or_addresses() {
     assert_eq!(address("ready.port = 1"), literal("127.0.0.1:1"));
     assert_eq!(address("ready.port = 65535"), literal("127.0.0.1:65535"));
-    assert_eq!(
-        address("ready.port = 'db.example:5432'"),
-        literal("db.example:5432")
-    );
+    assert_eq!(address("ready.port = 'db.example:5432'"), literal("db.example:5432"));
     assert_eq!(address("ready.port = '[::1]:80'"), literal("[::1]:80"));
     assert_eq!(address("ready.port = '${HOST}:80'"), parsed("${HOST}:80"));
-    assert_eq!(
-        address("ready.port = '${PORT:-80}'"),
-        parsed("127.0.0.1:${PORT:-80}")
-    );
+    assert_eq!(address("ready.port = '${PORT:-80}'"), parsed("127.0.0.1:${PORT:-80}"));
 }
 
 #[test]
@@ -247,10 +221,7 @@ fn probes_stand_in_the_order_of_the_documentation() {
 #[test]
 fn the_delay_is_a_second_only_if_nothing_else_is_asked() {
     assert_eq!(web("").ready.delay, Duration::from_secs(1));
-    assert_eq!(
-        web("ready.notify = false").ready.delay,
-        Duration::from_secs(1)
-    );
+    assert_eq!(web("ready.notify = false").ready.delay, Duration::from_secs(1));
     assert_eq!(web("ready.notify = true").ready.delay, Duration::ZERO);
     assert_eq!(web("ready.port = 80").ready.delay, Duration::ZERO);
     let oneshot = web("kind = 'oneshot'").ready.clone();
@@ -264,10 +235,7 @@ fn logs_go_where_the_mode_says() {
     let log = |lines: &str| web(lines).log.clone();
     assert_eq!(log("").mode, LogMode::File { dir: None });
     let dir = Some(parsed("${keepd.log_dir}/x"));
-    assert_eq!(
-        log("log.dir = '${keepd.log_dir}/x'").mode,
-        LogMode::File { dir }
-    );
+    assert_eq!(log("log.dir = '${keepd.log_dir}/x'").mode, LogMode::File { dir });
     let file = literal("/srv/app/web.log");
     let append = log("log = { mode = 'append', file = 'web.log', stderr = 'merge' }");
     assert_eq!(append.mode, LogMode::Append { file });

@@ -60,47 +60,24 @@ fn the_documented_example_is_read() {
         words(&["/app/migrate", "--url", "${DATABASE_URL:?set DATABASE_URL}"])
     );
     assert_eq!(migrate.user.as_deref(), Some("app"));
-    assert_eq!(
-        (migrate.ready.delay, migrate.ready.timeout),
-        (Duration::ZERO, None)
-    );
+    assert_eq!((migrate.ready.delay, migrate.ready.timeout), (Duration::ZERO, None));
 
     let db = &services["db"];
     assert_eq!(db.command, words(&["postgres", "-D", "/var/lib/postgres"]));
     assert_eq!(db.user.as_deref(), Some("postgres"));
-    assert_eq!(
-        (db.stop.signal, db.stop.timeout),
-        (Signal::INT, Duration::from_secs(15))
-    );
+    assert_eq!((db.stop.signal, db.stop.timeout), (Signal::INT, Duration::from_secs(15)));
     let address = Template::literal("127.0.0.1:5432");
     assert_eq!(db.ready.probes, [Probe::Tcp(TcpProbe { address })]);
-    assert_eq!(
-        (db.ready.delay, db.ready.timeout),
-        (Duration::ZERO, Some(Duration::from_secs(60)))
-    );
+    assert_eq!((db.ready.delay, db.ready.timeout), (Duration::ZERO, Some(Duration::from_secs(60))));
 
     let web = &services["web"];
     let path = Template::literal("/etc/app/web.env");
-    assert_eq!(
-        web.env_files,
-        [EnvFile {
-            path,
-            optional: true
-        }]
-    );
+    assert_eq!(web.env_files, [EnvFile { path, optional: true }]);
     assert!(web.ready.notify);
     assert_eq!(web.shutdown_on, ShutdownOn::Failure);
     assert_eq!(web.restart, RestartPolicy::Always);
-    assert_eq!(
-        web.depends_on[&name("migrate")],
-        Edge { until: Until::Done }
-    );
-    assert_eq!(
-        web.depends_on[&name("db")],
-        Edge {
-            until: Until::Ready
-        }
-    );
+    assert_eq!(web.depends_on[&name("migrate")], Edge { until: Until::Done });
+    assert_eq!(web.depends_on[&name("db")], Edge { until: Until::Ready });
 }
 
 #[test]
@@ -137,10 +114,8 @@ fn services_start_after_what_they_need_and_else_by_name() {
         b = { command = 'x' }
         c = { command = 'x', depends_on = ['a', 'b'] }
         z = { command = 'x' }";
-    let order: Vec<String> = start_order(&loaded(text).plan)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let order: Vec<String> =
+        start_order(&loaded(text).plan).iter().map(ToString::to_string).collect();
     assert_eq!(order, ["b", "z", "a", "c"]);
 }
 
@@ -183,10 +158,7 @@ fn a_default_of_another_log_mode_does_not_trouble_a_service() {
         command = 'x'";
     assert_eq!(service(text, "one").log.mode, keepd_model::LogMode::Null);
     let file = Template::literal("/var/log/all");
-    assert_eq!(
-        service(text, "two").log.mode,
-        keepd_model::LogMode::Append { file }
-    );
+    assert_eq!(service(text, "two").log.mode, keepd_model::LogMode::Append { file });
 }
 
 #[test]
@@ -271,10 +243,8 @@ fn a_file_without_services_is_fine_and_said() {
     let said: Vec<String> = loaded.warnings.iter().map(Diagnostic::to_string).collect();
     assert_eq!(
         said,
-        [
-            "no service is defined\n  hint: add [services.NAME] with command = \"PROGRAM \
-             ARGUMENT...\""
-        ]
+        ["no service is defined\n  hint: add [services.NAME] with command = \"PROGRAM \
+             ARGUMENT...\""]
     );
     assert!(loaded.plan.services.is_empty());
 }

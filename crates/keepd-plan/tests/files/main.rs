@@ -13,11 +13,7 @@ use keepd_plan::{Context, Loaded, Source, load};
 
 /// A file called `keepd.toml` in `/srv/app`.
 fn source(text: &str) -> Source {
-    Source {
-        file: "keepd.toml".into(),
-        directory: "/srv/app".into(),
-        text: text.into(),
-    }
+    Source { file: "keepd.toml".into(), directory: "/srv/app".into(), text: text.into() }
 }
 
 /// Loads one file that has no error.

@@ -109,18 +109,14 @@ command = "x"
 fn a_service_needs_a_command() {
     assert_eq!(
         errors("[services.web]\nuser = 'a'"),
-        [
-            "keepd.toml:1:11: cannot run service \"web\": it has no command\n  hint: add command = \
-             \"PROGRAM ARGUMENT...\""
-        ]
+        ["keepd.toml:1:11: cannot run service \"web\": it has no command\n  hint: add command = \
+             \"PROGRAM ARGUMENT...\""]
     );
     // What was meant by another word is not asked for a second time.
     assert_eq!(
         errors("[services.web]\nExecStart = '/bin/web'"),
-        [
-            "keepd.toml:2:1: cannot use key \"ExecStart\" in service \"web\"\n  hint: the key is \
-             \"command\""
-        ]
+        ["keepd.toml:2:1: cannot use key \"ExecStart\" in service \"web\"\n  hint: the key is \
+             \"command\""]
     );
 }
 
@@ -163,10 +159,8 @@ fn words_of_other_supervisors_have_a_hint() {
     }
     assert_eq!(
         errors("[services.web]\ncommand = 'x'\nnumprocs = 4"),
-        [
-            "keepd.toml:3:1: cannot use key \"numprocs\" in service \"web\"\n  hint: the key is \
-             \"instances\", which is not supported by this version"
-        ]
+        ["keepd.toml:3:1: cannot use key \"numprocs\" in service \"web\"\n  hint: the key is \
+             \"instances\", which is not supported by this version"]
     );
 }
 
@@ -228,14 +222,9 @@ fn what_is_documented_but_not_built_is_refused() {
             )]
         );
     }
-    for table in [
-        "[access]",
-        "[[notify]]",
-        "[gateway]",
-        "[metrics]",
-        "[[log_targets]]",
-        "[cluster]",
-    ] {
+    for table in
+        ["[access]", "[[notify]]", "[gateway]", "[metrics]", "[[log_targets]]", "[cluster]"]
+    {
         let key = table.trim_matches(['[', ']']);
         let column = table.find(key).unwrap() + 1;
         assert_eq!(
@@ -248,10 +237,8 @@ fn what_is_documented_but_not_built_is_refused() {
     }
     assert_eq!(
         errors("[[services.web.sockets]]\nlisten = 'tcp://[::]:80'\n[services.web]\ncommand = 'x'"),
-        [
-            "keepd.toml:1:16: cannot use key \"sockets\" in service \"web\": it is not supported \
-             by this version"
-        ]
+        ["keepd.toml:1:16: cannot use key \"sockets\" in service \"web\": it is not supported \
+             by this version"]
     );
 }
 
@@ -354,10 +341,8 @@ fn what_is_written_twice_names_both_places() {
     );
     assert_eq!(
         errors("[services.web]\ncommand = 'x'\n[services.web]\nuser = 'u'"),
-        [
-            "keepd.toml:3:11: cannot use table \"[services.web]\" twice\n  hint: it stands for the \
-             first time at keepd.toml:1:1"
-        ]
+        ["keepd.toml:3:11: cannot use table \"[services.web]\" twice\n  hint: it stands for the \
+             first time at keepd.toml:1:1"]
     );
 }
 
@@ -404,10 +389,8 @@ fn tables_are_tables() {
     );
     assert_eq!(
         errors("command = 'x'"),
-        [
-            "keepd.toml:1:1: cannot use key \"command\" at the top level\n  hint: it is a key of a \
-             service, [services.NAME]"
-        ]
+        ["keepd.toml:1:1: cannot use key \"command\" at the top level\n  hint: it is a key of a \
+             service, [services.NAME]"]
     );
 }
 
@@ -449,9 +432,7 @@ b = { command = 'x' }
 
 #[test]
 fn files_services_and_commands_have_limits() {
-    let many: String = (0..10_001)
-        .map(|number| format!("s{number}.command = 'x'\n"))
-        .collect();
+    let many: String = (0..10_001).map(|number| format!("s{number}.command = 'x'\n")).collect();
     assert_eq!(
         errors(&format!("[services]\n{many}")),
         ["keepd.toml:10002:1: cannot load 10001 services: the limit is 10000"]
@@ -459,10 +440,8 @@ fn files_services_and_commands_have_limits() {
     let long = "a".repeat(128 * 1024);
     assert_eq!(
         errors(&format!("services.web.command = '{long}'")),
-        [
-            "keepd.toml:1:24: cannot use a command of 131073 bytes in service \"web\": the limit \
-             is 131072"
-        ]
+        ["keepd.toml:1:24: cannot use a command of 131073 bytes in service \"web\": the limit \
+             is 131072"]
     );
     assert_eq!(
         errors(&"#".repeat(1024 * 1024 + 1)),

@@ -47,12 +47,9 @@ fn words_that_mean_the_same_elsewhere() {
 
 #[test]
 fn documented_words_that_are_not_built() {
-    for (key, value) in [
-        ("kind", "group"),
-        ("kill_mode", "main"),
-        ("log.mode", "journald"),
-        ("log.mode", "syslog"),
-    ] {
+    for (key, value) in
+        [("kind", "group"), ("kill_mode", "main"), ("log.mode", "journald"), ("log.mode", "syslog")]
+    {
         refused(
             &format!("{key} = '{value}'"),
             &format!(
@@ -185,10 +182,8 @@ fn variables_and_paths() {
     let found = errors("keepd.run_dir = '${X}/run'");
     assert_eq!(
         found,
-        [
-            "keepd.toml:1:17: cannot use \"${X}/run\" for \"run_dir\" in table \"keepd\": no \
-             variable is filled in here"
-        ]
+        ["keepd.toml:1:17: cannot use \"${X}/run\" for \"run_dir\" in table \"keepd\": no \
+             variable is filled in here"]
     );
 }
 
@@ -246,10 +241,7 @@ fn numbers_and_signals() {
             ),
         );
     }
-    refused(
-        "user = -1",
-        "8: cannot use -1 for \"user\" in service \"web\": it is no user number",
-    );
+    refused("user = -1", "8: cannot use -1 for \"user\" in service \"web\": it is no user number");
     refused(
         "enabled = 'true'",
         "11: cannot use \"true\" for \"enabled\" in service \"web\": it takes true or false\n  \
@@ -280,17 +272,8 @@ fn probes() {
             &format!("14: cannot use {bad} for \"ready.port\" in service \"web\": {takes}"),
         );
     }
-    for bad in [
-        "db",
-        ":80",
-        "db:",
-        "db:0",
-        "db:+80",
-        "::1:80",
-        "[::g]:80",
-        "a b:80",
-        "tcp://a:80",
-    ] {
+    for bad in ["db", ":80", "db:", "db:0", "db:+80", "::1:80", "[::g]:80", "a b:80", "tcp://a:80"]
+    {
         refused(
             &format!("ready.port = '{bad}'"),
             &format!("14: cannot use \"{bad}\" for \"ready.port\" in service \"web\": {takes}"),
@@ -359,10 +342,7 @@ fn keys_that_do_not_go_together() {
 
 #[test]
 fn a_users_text_cannot_write_to_the_terminal_or_flood_it() {
-    refused(
-        "\"\\u001b[31m\" = 1",
-        "1: cannot use key \"\\u{1b}[31m\" in service \"web\"",
-    );
+    refused("\"\\u001b[31m\" = 1", "1: cannot use key \"\\u{1b}[31m\" in service \"web\"");
     let long = "y".repeat(10_000);
     let shown = "y".repeat(80);
     refused(

@@ -64,10 +64,8 @@ struct Lcg(u64);
 
 impl Lcg {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % limit
     }
 }
@@ -146,9 +144,8 @@ fn mutations_of_lines_end_in_a_plan_or_in_errors() {
     let lines: Vec<&str> = LARGE.lines().collect();
     let mut numbers = Lcg(7);
     for _ in 0..2_000 {
-        let picked: Vec<&str> = (0..lines.len())
-            .map(|_| lines[numbers.below(lines.len())])
-            .collect();
+        let picked: Vec<&str> =
+            (0..lines.len()).map(|_| lines[numbers.below(lines.len())]).collect();
         check(&picked.join("\n"));
     }
 }
@@ -167,9 +164,7 @@ fn hostile_files_are_refused_with_a_bounded_answer() {
         format!("services.a.command = \"{}\"", "'".repeat(1_000_000)),
         format!(
             "services = {{ {} }}",
-            (0..30_000)
-                .map(|n| format!("a{n} = {{ b = 1 }}, "))
-                .collect::<String>()
+            (0..30_000).map(|n| format!("a{n} = {{ b = 1 }}, ")).collect::<String>()
         ),
         format!(
             "[services]\n{}",
@@ -190,10 +185,7 @@ fn hostile_files_are_refused_with_a_bounded_answer() {
     for text in files {
         let beginning: String = text.chars().take(20).collect();
         let loaded = load(&[source(&text)], &Context::default());
-        assert!(
-            loaded.is_err_and(|errors| errors.len() <= 1_001),
-            "{beginning}"
-        );
+        assert!(loaded.is_err_and(|errors| errors.len() <= 1_001), "{beginning}");
     }
 }
 

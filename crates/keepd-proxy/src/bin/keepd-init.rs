@@ -1,4 +1,7 @@
-//! The proxy as a program of its own, for containers and for controllers that need nothing else of keepd.
+//! The proxy as a program of its own, for containers and for controllers that need nothing else of
+//! keepd.
+//!
+//! It contains nothing but the entry: start from [`keepd_proxy::run`].
 
 use std::process::ExitCode;
 

@@ -16,7 +16,8 @@ const FILE_MODE: u32 = 0o640;
 /// How bytes get into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Placement {
-    /// At the offset that follows what is known to be written: a failed write leaves nothing behind.
+    /// At the offset that follows what is known to be written: a failed write leaves nothing
+    /// behind.
     Offset,
     /// By O_APPEND, because others may write or truncate it (copytruncate of logrotate).
     Append,
@@ -43,12 +44,7 @@ impl LogFile {
             fchmod(&file, Mode::from_raw_mode(FILE_MODE)).map_err(errno)?;
         }
         let length = file::length(&file)?;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            placement,
-            length,
-        })
+        Ok(Self { file, path: path.to_owned(), placement, length })
     }
 
     /// Returns the bytes written since the file began: where the next byte goes.
@@ -80,7 +76,8 @@ impl LogFile {
         Ok(())
     }
 
-    /// Writes everything, or as much as goes before an error; what was written is taken off `bytes`.
+    /// Writes everything, or as much as goes before an error; what was written is taken off
+    /// `bytes`.
     pub(super) fn write_all(&mut self, bytes: &mut Vec<u8>) -> Result<(), Errno> {
         let mut written = 0;
         let result = loop {
@@ -121,7 +118,8 @@ pub(super) fn make_folder(path: &Path) -> Result<(), Errno> {
     }
     let mode = Mode::from_raw_mode(FOLDER_MODE);
     match mkdir(path, mode) {
-        // The proxy's umask takes the rights of everybody away; these folders are to be looked into.
+        // The proxy's umask takes the rights of everybody away; these folders are to be looked
+        // into.
         Ok(()) => chmod(path, mode).map_err(errno),
         Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(error) => Err(errno(error)),

@@ -7,8 +7,8 @@ use keepd_wire::index::{IndexRecord, RECORD_BYTES, encode_record};
 
 use super::file::{LogFile, Placement};
 
-/// Records that wait for a disk with room; when there are more, starts go unrecorded (chunks cannot come,
-/// because a stream waits for its record).
+/// Records that wait for a disk with room; when there are more, starts go unrecorded (chunks cannot
+/// come, because a stream waits for its record).
 const WAITING_BYTES_MAX: usize = 64 * 1024;
 
 /// An index file and the records that are not written yet.
@@ -22,10 +22,7 @@ impl Index {
     pub(super) fn open(path: &Path) -> Result<Self, Errno> {
         let mut file = LogFile::open(path, Placement::Offset)?;
         file.align(RECORD_BYTES as u64);
-        Ok(Self {
-            file,
-            waiting: Vec::new(),
-        })
+        Ok(Self { file, waiting: Vec::new() })
     }
 
     /// Opens the file again if somebody removed, replaced or truncated it.

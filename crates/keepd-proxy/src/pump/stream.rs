@@ -95,23 +95,20 @@ impl Stream {
         self.blocked.map(|blocked| blocked.retry_at)
     }
 
-    /// Notes whether the last attempt to write failed; the pause doubles with every failure in a row.
+    /// Notes whether the last attempt to write failed; the pause doubles with every failure in a
+    /// row.
     pub(super) fn set_blocked(&mut self, failure: Option<Errno>, now: Instant) {
         self.blocked = failure.map(|errno| {
             let pause = match self.blocked {
                 Some(Blocked { pause, .. }) => (2 * pause).min(RETRY_MAX),
                 None => RETRY_MIN,
             };
-            Blocked {
-                errno,
-                pause,
-                retry_at: now.saturating_add(pause),
-            }
+            Blocked { errno, pause, retry_at: now.saturating_add(pause) }
         });
     }
 
-    /// Moves bytes from the pipe into the file, until the pipe is empty, `bytes_max` is exceeded or a write
-    /// fails. What was read and cannot be written is kept for the next visit.
+    /// Moves bytes from the pipe into the file, until the pipe is empty, `bytes_max` is exceeded or
+    /// a write fails. What was read and cannot be written is kept for the next visit.
     pub(super) fn visit(&mut self, bytes_max: u64, buffer: &mut [u8]) -> Written {
         let offset = self.file.length();
         let failure = self.move_bytes(offset, bytes_max, buffer).err();

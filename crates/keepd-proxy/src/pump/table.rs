@@ -34,10 +34,7 @@ pub(crate) struct Moment {
 impl Moment {
     /// Reads both clocks.
     pub(crate) fn now() -> Self {
-        Self {
-            monotonic: clock::monotonic_now(),
-            wall: Duration::from_nanos(clock::wall_now_ns()),
-        }
+        Self { monotonic: clock::monotonic_now(), wall: Duration::from_nanos(clock::wall_now_ns()) }
     }
 }
 
@@ -109,8 +106,8 @@ impl Pump {
         }
     }
 
-    /// Makes everything ready for the next generation of a service and returns its sides of the pipes;
-    /// `None` where the target needs no pipe.
+    /// Makes everything ready for the next generation of a service and returns its sides of the
+    /// pipes; `None` where the target needs no pipe.
     ///
     /// Pipes are made at the first start and kept; they change when the target does. What the last
     /// generation left in them is moved first, and the border between the two is recorded.
@@ -132,10 +129,7 @@ impl Pump {
             };
             self.add(epoll, name, logged)?;
         }
-        let logged = self
-            .services
-            .get_mut(name)
-            .expect("the service was just added");
+        let logged = self.services.get_mut(name).expect("the service was just added");
         logged.begin(start.generation, now)?;
         let streams = logged.streams.iter_mut();
         let mut writers = streams.map(|stream| stream.writer(start.uid));
@@ -150,8 +144,7 @@ impl Pump {
             epoll.add(stream, Token::Stream(stream.token).into(), Interest::READ)?;
         }
         let tokens = logged.streams.iter().map(|stream| stream.token);
-        self.owners
-            .extend(tokens.map(|token| (token, name.clone())));
+        self.owners.extend(tokens.map(|token| (token, name.clone())));
         self.services.insert(name.clone(), logged);
         Ok(())
     }
@@ -208,10 +201,7 @@ impl Pump {
 
     /// Moves what is in the pipes of a service now, unless its files cannot be written.
     pub(crate) fn drain(&mut self, epoll: &Epoll, now: Moment, name: &ServiceName) {
-        let count = self
-            .services
-            .get(name)
-            .map_or(0, |logged| logged.streams.len());
+        let count = self.services.get(name).map_or(0, |logged| logged.streams.len());
         for position in 0..count {
             let stream = &self.services[name].streams[position];
             let waiting_bytes = stream.waiting_bytes();
@@ -231,24 +221,15 @@ impl Pump {
 
     /// Returns when [`Pump::retry`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self
-            .waiting
-            .iter()
-            .filter_map(|name| self.services.get(name));
-        waiting
-            .flat_map(|logged| &logged.streams)
-            .filter_map(Stream::retry_at)
-            .min()
+        let waiting = self.waiting.iter().filter_map(|name| self.services.get(name));
+        waiting.flat_map(|logged| &logged.streams).filter_map(Stream::retry_at).min()
     }
 
     /// Tries again where a write failed and the pause is over.
     pub(crate) fn retry(&mut self, epoll: &Epoll, now: Moment) {
         let names: Vec<ServiceName> = self.waiting.iter().cloned().collect();
         for name in names {
-            let count = self
-                .services
-                .get(&name)
-                .map_or(0, |logged| logged.streams.len());
+            let count = self.services.get(&name).map_or(0, |logged| logged.streams.len());
             for position in 0..count {
                 let retry_at = self.services[&name].streams[position].retry_at();
                 if retry_at.is_some_and(|retry_at| retry_at <= now.monotonic) {
@@ -271,8 +252,7 @@ impl Pump {
         };
         let was_blocked = logged.streams[position].blocked().is_some();
         if logged.visit(now, position, bytes_max, &mut self.buffer) {
-            self.grown
-                .insert((name.clone(), logged.streams[position].which));
+            self.grown.insert((name.clone(), logged.streams[position].which));
         }
         let stream = &logged.streams[position];
         let is_blocked = stream.blocked().is_some();
@@ -283,10 +263,7 @@ impl Pump {
             } else {
                 epoll.add(stream, Token::Stream(stream.token).into(), Interest::READ)
             };
-            debug_assert!(
-                changed.is_ok(),
-                "the set and the state of a stream agree: {changed:?}"
-            );
+            debug_assert!(changed.is_ok(), "the set and the state of a stream agree: {changed:?}");
             self.doubtful.insert(name.clone());
         }
         if logged.blocked().is_some() {
@@ -327,7 +304,8 @@ impl Pump {
         for stream in &logged.streams {
             self.owners.remove(&stream.token);
             if stream.blocked().is_none() {
-                // A service of the old target may still hold a copy, and the entry would live with it.
+                // A service of the old target may still hold a copy, and the entry would live with
+                // it.
                 let removed = epoll.remove(stream);
                 debug_assert!(removed.is_ok(), "an open stream is in the set: {removed:?}");
             }
@@ -349,7 +327,8 @@ impl Logged {
         self.streams.iter().find_map(Stream::blocked)
     }
 
-    /// Records the border to a new generation. A disk that is full now delays the record, not the start.
+    /// Records the border to a new generation. A disk that is full now delays the record, not the
+    /// start.
     fn begin(&mut self, generation: Generation, now: Moment) -> Result<(), Errno> {
         self.generation = generation;
         if let Some(index) = &mut self.index {
@@ -358,7 +337,8 @@ impl Logged {
         for stream in &mut self.streams {
             stream.refresh()?;
             if let Some(index) = &mut self.index {
-                // Where it cannot be written now it waits in the index and goes with the next chunk.
+                // Where it cannot be written now it waits in the index and goes with the next
+                // chunk.
                 let _ = index.add(&IndexRecord {
                     kind: IndexKind::Start,
                     stream: stream.which,

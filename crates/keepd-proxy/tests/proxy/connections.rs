@@ -10,26 +10,12 @@ fn garbage_is_answered_and_does_no_harm() {
     let proxy = Proxy::start();
     let mut client = proxy.connect();
     client.send("no such thing");
-    assert_eq!(
-        client.expect("error\t"),
-        "error\tunknown command: no such thing"
-    );
+    assert_eq!(client.expect("error\t"), "error\tunknown command: no such thing");
     let id = client.command("service.start\t/etc/passwd\t0");
-    assert!(
-        client
-            .answer(id)
-            .starts_with(&format!("fail\t{id}\tmalformed\t"))
-    );
+    assert!(client.answer(id).starts_with(&format!("fail\t{id}\tmalformed\t")));
     let id = client.command("service.stop\tnobody\t1");
-    assert!(
-        client
-            .answer(id)
-            .starts_with(&format!("fail\t{id}\tno-such-service\t"))
-    );
-    let all_bytes: Vec<u8> = (1..=255)
-        .filter(|byte| *byte != b'\n')
-        .chain([b'\n'])
-        .collect();
+    assert!(client.answer(id).starts_with(&format!("fail\t{id}\tno-such-service\t")));
+    let all_bytes: Vec<u8> = (1..=255).filter(|byte| *byte != b'\n').chain([b'\n']).collect();
     client.send_bytes(&all_bytes);
     client.expect("error\t");
     client.send_bytes(&[b'x'; 3_000_000]);
@@ -66,9 +52,7 @@ fn a_controller_that_reads_nothing_stops_only_itself() {
 fn a_client_that_ends_its_input_gets_every_answer() {
     let proxy = Proxy::start();
     let mut client = proxy.connect_plain();
-    let lines: String = (0..1000)
-        .map(|number| format!("echo\t{number}\n"))
-        .collect();
+    let lines: String = (0..1000).map(|number| format!("echo\t{number}\n")).collect();
     client.send_bytes(lines.as_bytes());
     client.end_input();
     let expected: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
@@ -79,11 +63,7 @@ fn a_client_that_ends_its_input_gets_every_answer() {
     let job = client.command("service.exec\tweb\t20000\t/bin/sh\t-c\tsleep 0.1; echo late");
     client.end_input();
     let rest = client.rest();
-    assert_eq!(
-        rest.last(),
-        Some(&format!("ok\t{job}\texit\t0\tlate\\n")),
-        "{rest:?}"
-    );
+    assert_eq!(rest.last(), Some(&format!("ok\t{job}\texit\t0\tlate\\n")), "{rest:?}");
 }
 
 #[test]
@@ -93,10 +73,7 @@ fn a_client_that_is_gone_in_the_middle_of_a_line_has_said_only_whole_lines() {
     let mut client = proxy.connect();
     client.send_bytes(b"@1\tservice.args\tweb\t/bin/true\n@2\tservice.args\thalf\t/bin/tr");
     drop(client);
-    assert_eq!(
-        watcher.expect("service.args\t"),
-        "service.args\tweb\t/bin/true"
-    );
+    assert_eq!(watcher.expect("service.args\t"), "service.args\tweb\t/bin/true");
     watcher.command("statedump");
     while let line = watcher.expect("")
         && !line.starts_with("dump.end")
@@ -111,10 +88,7 @@ fn a_configuration_file_is_run_to_its_end_and_standard_input_ends_the_proxy() {
     std::fs::create_dir(&folder).unwrap();
     let (config, made) = (folder.join("commands"), folder.join("made"));
     // Without a line feed at the end.
-    let text = format!(
-        "service.args\ta\t/bin/touch\t{}\nservice.start\ta",
-        made.display()
-    );
+    let text = format!("service.args\ta\t/bin/touch\t{}\nservice.start\ta", made.display());
     std::fs::write(&config, text).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_keepd-init"))
         .arg("-ic")
@@ -125,9 +99,7 @@ fn a_configuration_file_is_run_to_its_end_and_standard_input_ends_the_proxy() {
         .unwrap();
     let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
     let lines = std::io::BufRead::lines(&mut output);
-    let down = lines
-        .map(Result::unwrap)
-        .find(|line| line.starts_with("service.state\ta\tdown"));
+    let down = lines.map(Result::unwrap).find(|line| line.starts_with("service.state\ta\tdown"));
     assert!(down.is_some_and(|line| line.contains("\texit\t0\t")));
     assert!(made.exists());
     let mut input = child.stdin.take().unwrap();
@@ -147,10 +119,7 @@ fn what_cannot_start_says_so_with_daemonproxys_codes() {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, text) = run(&[]);
     assert_eq!(code, Some(2));

@@ -16,10 +16,7 @@ fn an_idle_proxy_does_not_wake_up() {
         client.accepted("service.start\tended\t0");
         client.expect_run("ended", 1, "down");
         client.accepted("service.args\tweb\t/bin/sleep\t1000");
-        client.accepted(&format!(
-            "service.log\tweb\tmode=file\tdir={}",
-            log.display()
-        ));
+        client.accepted(&format!("service.log\tweb\tmode=file\tdir={}", log.display()));
         client.accepted("service.set\tweb\tnotify=yes");
         client.accepted("service.start\tweb\t0");
         client.expect_run("web", 1, "up");

@@ -13,18 +13,13 @@ fn a_command_answers_with_its_end_and_its_output() {
         client.accepted("service.args\tweb\t/bin/sleep\t1000");
         client.accepted("service.env\tweb\t+A=1");
         let job = client.command(
-            "service.exec\tweb\t20000\t/bin/sh\t-c\techo out $A $KEEPD_SERVICE; echo err >&2; exit 3",
+            "service.exec\tweb\t20000\t/bin/sh\t-c\t\
+             echo out $A $KEEPD_SERVICE; echo err >&2; exit 3",
         );
-        assert_eq!(
-            client.answer(job),
-            format!("ok\t{job}\texit\t3\tout 1 web\\nerr\\n")
-        );
+        assert_eq!(client.answer(job), format!("ok\t{job}\texit\t3\tout 1 web\\nerr\\n"));
         let missing = client.command("service.exec\tweb\t20000\t/nonexistent");
         let answer = client.answer(missing);
-        assert!(
-            answer.starts_with(&format!("fail\t{missing}\tspawn\texec\t2\t")),
-            "{answer}"
-        );
+        assert!(answer.starts_with(&format!("fail\t{missing}\tspawn\texec\t2\t")), "{answer}");
     }
 }
 
@@ -37,17 +32,12 @@ fn a_command_is_killed_at_its_deadline_with_all_its_children() {
             "service.exec\tweb\t100\t/bin/sh\t-c\ttrap '' TERM; setsid sleep 1000 & sleep 1000",
         );
         let answer = client.answer(job);
-        assert!(
-            answer.starts_with(&format!("fail\t{job}\tdeadline\t")),
-            "{answer}"
-        );
-        // The next one only runs to its end if the proxy is still well; its output is cut, not its end.
+        assert!(answer.starts_with(&format!("fail\t{job}\tdeadline\t")), "{answer}");
+        // The next one only runs to its end if the proxy is still well; its output is cut, not its
+        // end.
         let job = client.command("service.exec\tweb\t20000\t/bin/sh\t-c\tyes | head -c 1000000");
         let answer = client.answer(job);
-        assert!(
-            answer.starts_with(&format!("ok\t{job}\texit\t0\ty\\ny\\n")),
-            "{answer}"
-        );
+        assert!(answer.starts_with(&format!("ok\t{job}\texit\t0\ty\\ny\\n")), "{answer}");
     }
 }
 

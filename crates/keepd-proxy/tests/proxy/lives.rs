@@ -20,11 +20,7 @@ fn a_service_starts_and_stops_in_conversation() {
         client.expect_run("web", 1, "forked");
         client.expect_run("web", 1, "up");
         let stale = client.command("service.start\tweb\t0");
-        assert!(
-            client
-                .answer(stale)
-                .starts_with(&format!("fail\t{stale}\tstale\t"))
-        );
+        assert!(client.answer(stale).starts_with(&format!("fail\t{stale}\tstale\t")));
         let stop = client.command("service.stop\tweb\t1");
         assert_eq!(client.answer(stop), format!("ok\t{stop}"));
         client.expect_run("web", 1, "stopping");
@@ -58,15 +54,13 @@ fn grandchildren_in_their_own_sessions_are_gone_before_down() {
         let mut client = proxy.connect();
         let ready = proxy.folder().join("ready");
         client.accepted(&format!(
-            "service.args\tweb\t/bin/sh\t-c\t(trap '' TERM; setsid sh -c 'trap \"\" TERM; echo > {}; \
+            "service.args\tweb\t/bin/sh\t-c\t\
+             (trap '' TERM; setsid sh -c 'trap \"\" TERM; echo > {}; \
              sleep 1000; sleep 1000' &) ; sleep 1000",
             ready.display()
         ));
         client.accepted("service.env\tweb\t+MARK_OF_THIS_TEST=1");
-        client.accepted(&format!(
-            "service.log\tweb\tmode=file\tdir={}",
-            log_dir(&proxy)
-        ));
+        client.accepted(&format!("service.log\tweb\tmode=file\tdir={}", log_dir(&proxy)));
         client.accepted("service.start\tweb\t0");
         let invocation = client.expect("service.invocation\tweb\t1\t");
         let mark = format!("INVOCATION_ID={}", invocation.rsplit('\t').next().unwrap());
@@ -75,11 +69,7 @@ fn grandchildren_in_their_own_sessions_are_gone_before_down() {
             "service.exec\tweb\t20000\t/bin/sh\t-c\tuntil [ -e {} ]; do sleep 0.01; done",
             ready.display()
         ));
-        assert!(
-            client
-                .answer(job)
-                .starts_with(&format!("ok\t{job}\texit\t0"))
-        );
+        assert!(client.answer(job).starts_with(&format!("ok\t{job}\texit\t0")));
         assert!(sweep::processes_marked(mark.as_bytes()).unwrap().len() >= 2);
         client.accepted("service.stop\tweb\t1");
         client.expect_run("web", 1, "down");
@@ -95,9 +85,7 @@ fn the_environment_is_the_base_with_differences_and_facts() {
     let log = log_dir(&proxy);
     client.accepted("service.args\tweb@a\t/usr/bin/env");
     client.accepted("service.env\tweb@a\t+A=x=y\t-HOME");
-    client.accepted(&format!(
-        "service.log\tweb@a\tmode=file\tdir={log}\tstderr=merge"
-    ));
+    client.accepted(&format!("service.log\tweb@a\tmode=file\tdir={log}\tstderr=merge"));
     client.accepted("service.set\tweb@a\tnotify=yes");
     client.accepted("service.start\tweb@a\t0");
     client.expect_run("web@a", 1, "down");
@@ -113,10 +101,7 @@ fn the_environment_is_the_base_with_differences_and_facts() {
     ] {
         assert!(has(line), "{line} is not in:\n{shown}");
     }
-    assert!(
-        !shown.lines().any(|line| line.starts_with("HOME=")),
-        "{shown}"
-    );
+    assert!(!shown.lines().any(|line| line.starts_with("HOME=")), "{shown}");
 }
 
 #[test]
@@ -210,7 +195,8 @@ fn log_dir(proxy: &Proxy) -> String {
     proxy.folder().join("log/web").display().to_string()
 }
 
-/// Linux 6.18 kills children that are born into a new group by a process of a group that was killed before.
+/// Linux 6.18 kills children that are born into a new group by a process of a group that was killed
+/// before.
 #[test]
 fn a_group_that_was_killed_as_a_whole_can_be_used_again() {
     let Some(group) = Proxy::make_group() else {

@@ -1,4 +1,5 @@
-//! The proxy with real processes: every test starts the program and talks to it as a controller does.
+//! The proxy with real processes: every test starts the program and talks to it as a controller
+//! does.
 
 mod connections;
 mod idle;

@@ -20,10 +20,7 @@ fn flood() -> Vec<u8> {
 fn run_cat(client: &mut Client, proxy: &Proxy, bytes: &[u8], log: &str, generations: u64) {
     let source = proxy.folder().join("source");
     std::fs::write(&source, bytes).unwrap();
-    client.accepted(&format!(
-        "service.args\tweb\t/bin/cat\t{}",
-        source.display()
-    ));
+    client.accepted(&format!("service.args\tweb\t/bin/cat\t{}", source.display()));
     client.accepted(&format!("service.log\tweb\t{log}"));
     for generation in 0..generations {
         client.accepted(&format!("service.start\tweb\t{generation}"));
@@ -61,11 +58,7 @@ fn output_is_kept_byte_by_byte_with_an_index() {
         assert_eq!(record.generation, generation);
     }
     assert_eq!(offset, written.len() as u64);
-    assert!(
-        records
-            .windows(2)
-            .all(|pair| pair[0].monotonic <= pair[1].monotonic)
-    );
+    assert!(records.windows(2).all(|pair| pair[0].monotonic <= pair[1].monotonic));
 }
 
 #[test]
@@ -75,18 +68,12 @@ fn merged_and_appended_output_is_in_one_file() {
     let dir = proxy.folder().join("log/web");
     let file = dir.join("all.log");
     client.accepted("service.args\tweb\t/bin/sh\t-c\techo 1; echo 2 >&2; echo 3 > /dev/stdout");
-    client.accepted(&format!(
-        "service.log\tweb\tmode=file\tdir={}\tstderr=merge",
-        dir.display()
-    ));
+    client.accepted(&format!("service.log\tweb\tmode=file\tdir={}\tstderr=merge", dir.display()));
     client.accepted("service.start\tweb\t0");
     client.expect_run("web", 1, "down");
     assert_eq!(std::fs::read(dir.join("out.log")).unwrap(), b"1\n2\n3\n");
     std::fs::write(&file, b"0\n").unwrap();
-    client.accepted(&format!(
-        "service.log\tweb\tmode=append\tfile={}",
-        file.display()
-    ));
+    client.accepted(&format!("service.log\tweb\tmode=append\tfile={}", file.display()));
     client.accepted("service.start\tweb\t1");
     client.expect_run("web", 2, "down");
     assert_eq!(std::fs::read(&file).unwrap(), b"0\n1\n2\n3\n");
@@ -112,10 +99,7 @@ fn a_log_folder_that_cannot_be_made_fails_its_service_only() {
     std::fs::write(proxy.folder().join("file"), b"").unwrap();
     let dir = proxy.folder().join("file/web");
     client.accepted("service.args\tweb\t/bin/true");
-    client.accepted(&format!(
-        "service.log\tweb\tmode=file\tdir={}",
-        dir.display()
-    ));
+    client.accepted(&format!("service.log\tweb\tmode=file\tdir={}", dir.display()));
     client.accepted("service.start\tweb\t0");
     let end = client.expect_run("web", 1, "down");
     assert_eq!(end, ("failed".to_owned(), "prepare:20".to_owned()));
@@ -134,10 +118,7 @@ fn who_asks_hears_how_far_output_reaches() {
     let source = proxy.folder().join("source");
     std::fs::write(&source, b"12345").unwrap();
     client.accepted(&format!("service.log\tweb\t{log}"));
-    client.accepted(&format!(
-        "service.args\tweb\t/bin/cat\t{}",
-        source.display()
-    ));
+    client.accepted(&format!("service.args\tweb\t/bin/cat\t{}", source.display()));
     client.accepted("service.start\tweb\t0");
     let line = client.expect("service.output\tweb\t");
     assert_eq!(line, "service.output\tweb\tout\t5");
@@ -158,14 +139,8 @@ fn a_full_disk_blocks_the_writer_and_loses_nothing() {
     std::fs::write(&ballast, vec![0; 700_000]).unwrap();
     let source = proxy.folder().join("source");
     std::fs::write(&source, bytes).unwrap();
-    client.accepted(&format!(
-        "service.args\tweb\t/bin/cat\t{}",
-        source.display()
-    ));
-    client.accepted(&format!(
-        "service.log\tweb\tmode=file\tdir={}/web",
-        disk.path.display()
-    ));
+    client.accepted(&format!("service.args\tweb\t/bin/cat\t{}", source.display()));
+    client.accepted(&format!("service.log\tweb\tmode=file\tdir={}/web", disk.path.display()));
     client.accepted("service.start\tweb\t0");
     client.expect("service.output_blocked\tweb\t28");
     // The others go on, and so does control.
@@ -175,10 +150,7 @@ fn a_full_disk_blocks_the_writer_and_loses_nothing() {
     std::fs::remove_file(ballast).unwrap();
     client.expect("service.output_blocked\tweb\t0");
     client.expect_run("web", 1, "down");
-    assert!(
-        std::fs::read(disk.path.join("web/out.log")).unwrap() == bytes,
-        "the bytes differ"
-    );
+    assert!(std::fs::read(disk.path.join("web/out.log")).unwrap() == bytes, "the bytes differ");
     let index = std::fs::read(disk.path.join("web/index")).unwrap();
     assert_eq!(decode_all(&index).1, 0);
 }
@@ -193,9 +165,7 @@ impl SmallDisk {
         use rustix::mount::{MountFlags, mount};
         let options = Some(c"size=1m");
         mount("tmpfs", path, "tmpfs", MountFlags::empty(), options).ok()?;
-        Some(Self {
-            path: path.to_owned(),
-        })
+        Some(Self { path: path.to_owned() })
     }
 }
 

@@ -74,9 +74,7 @@ impl Proxy {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // What the proxy passes on, and what it must not.
-        command
-            .env("PASSED_ON", "yes")
-            .env("NOTIFY_SOCKET", "/of/keepd/itself");
+        command.env("PASSED_ON", "yes").env("NOTIFY_SOCKET", "/of/keepd/itself");
         let mut child = command.spawn().unwrap();
         let input = child.stdin.take();
         let mut output = child.stdout.take().unwrap();
@@ -84,25 +82,13 @@ impl Proxy {
         let mut greeting = [0; 4];
         output.read_exact(&mut greeting).unwrap();
         assert_eq!(&greeting, b"info");
-        Self {
-            child,
-            input,
-            _output: output,
-            folder,
-            instance,
-            group,
-        }
+        Self { child, input, _output: output, folder, instance, group }
     }
 
     /// Connects a plain controller.
     pub(crate) fn connect_plain(&self) -> Client {
         let stream = UnixStream::connect(self.folder.join("proxy.sock")).unwrap();
-        Client {
-            stream,
-            received: Vec::new(),
-            seen: Vec::new(),
-            last_id: 0,
-        }
+        Client { stream, received: Vec::new(), seen: Vec::new(), last_id: 0 }
     }
 
     /// Connects an extended controller.
@@ -130,19 +116,13 @@ impl Proxy {
         let until = Instant::now() + DEADLINE;
         let pidfd = keepd_os::pidfd::open(keepd_model::Pid::new(self.pid()).unwrap()).unwrap();
         wait_readable(&pidfd, until.saturating_duration_since(Instant::now()));
-        self.child
-            .try_wait()
-            .unwrap()
-            .expect("the proxy ends in time")
-            .code()
+        self.child.try_wait().unwrap().expect("the proxy ends in time").code()
     }
 
     /// Returns the number of times that the proxy went to sleep by itself.
     pub(crate) fn sleeps(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         line.unwrap().trim().parse().unwrap()
     }
 }
@@ -286,13 +266,7 @@ impl Client {
 
 fn wait_readable(descriptor: &impl std::os::fd::AsFd, time: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let timeout = Timespec {
-        tv_sec: time.as_secs() as i64,
-        tv_nsec: i64::from(time.subsec_nanos()),
-    };
-    poll(
-        &mut [PollFd::new(descriptor, PollFlags::IN)],
-        Some(&timeout),
-    )
-    .unwrap();
+    let timeout =
+        Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+    poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&timeout)).unwrap();
 }

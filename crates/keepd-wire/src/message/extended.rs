@@ -41,35 +41,20 @@ pub(super) fn write_proto_accepted(version: u32, features: &[String], out: &mut 
 fn encode_event(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Run(report) => encode_run(report, out),
-        Event::Invocation {
-            name,
-            generation,
-            id,
-        } => LineWriter::new("service.invocation", out)
+        Event::Invocation { name, generation, id } => LineWriter::new("service.invocation", out)
             .word(name)
             .word(generation)
             .word(format_args!("{id:032x}"))
             .end(),
-        Event::Notify {
-            name,
-            generation,
-            pid,
-            text,
-        } => LineWriter::new("service.notify", out)
+        Event::Notify { name, generation, pid, text } => LineWriter::new("service.notify", out)
             .word(name)
             .word(generation)
             .word(pid)
             .field(text)
             .end(),
-        Event::Output {
-            name,
-            stream,
-            offset,
-        } => LineWriter::new("service.output", out)
-            .word(name)
-            .word(stream.word())
-            .word(offset)
-            .end(),
+        Event::Output { name, stream, offset } => {
+            LineWriter::new("service.output", out).word(name).word(stream.word()).word(offset).end()
+        }
         Event::OutputBlocked { name, errno } => LineWriter::new("service.output_blocked", out)
             .word(name)
             .word(errno.map_or(0, |errno| errno.0))
@@ -103,9 +88,9 @@ fn encode_run(report: &RunReport, out: &mut Vec<u8>) {
     match report.ended {
         None => line.word("-").word("-"),
         Some(RunEnd::Exit(exit)) => write_exit(exit, line),
-        Some(RunEnd::Failed(SpawnFailure { step, errno })) => line
-            .word("failed")
-            .word(format_args!("{}:{}", step.word(), errno.0)),
+        Some(RunEnd::Failed(SpawnFailure { step, errno })) => {
+            line.word("failed").word(format_args!("{}:{}", step.word(), errno.0))
+        }
     }
     .end();
 }
@@ -114,9 +99,9 @@ fn encode_run(report: &RunReport, out: &mut Vec<u8>) {
 fn write_exit(exit: Exit, line: LineWriter<'_>) -> LineWriter<'_> {
     match exit {
         Exit::Code(code) => line.word("exit").word(code),
-        Exit::Signal { signal, core } => line
-            .word(if core { "core" } else { "signal" })
-            .word(signal_word(signal)),
+        Exit::Signal { signal, core } => {
+            line.word(if core { "core" } else { "signal" }).word(signal_word(signal))
+        }
         Exit::Unknown => line.word("unknown").word("-"),
     }
 }
@@ -124,9 +109,9 @@ fn write_exit(exit: Exit, line: LineWriter<'_>) -> LineWriter<'_> {
 fn encode_reply(RequestId(id): RequestId, reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Ok => LineWriter::new("ok", out).word(id).end(),
-        Reply::Exec { exit, output } => write_exit(*exit, LineWriter::new("ok", out).word(id))
-            .field(output)
-            .end(),
+        Reply::Exec { exit, output } => {
+            write_exit(*exit, LineWriter::new("ok", out).word(id)).field(output).end()
+        }
         Reply::Fail(Fail { kind, spawn, text }) => LineWriter::new("fail", out)
             .word(id)
             .word(kind.word())
@@ -199,25 +184,18 @@ fn event(fields: Fields<'_>, event: Event) -> Result<Message, Problem> {
 fn proto_accepted(mut fields: Fields<'_>) -> Result<Message, Problem> {
     let protocol = fields.required("protocol")?;
     if &*protocol != b"keepd" {
-        return Err(Problem::new(format!(
-            "there is no such protocol: {}",
-            quoted(&protocol)
-        )));
+        return Err(Problem::new(format!("there is no such protocol: {}", quoted(&protocol))));
     }
     let version = decimal_u32(&fields.required("version")?, "version", u32::MAX)?;
     let features = fields.rest();
-    let features = features
-        .iter()
-        .map(|feature| String::from_utf8_lossy(feature).into_owned())
-        .collect();
+    let features =
+        features.iter().map(|feature| String::from_utf8_lossy(feature).into_owned()).collect();
     Ok(Message::ProtoAccepted { version, features })
 }
 
 fn plain_error(fields: Fields<'_>) -> Result<Message, Problem> {
     let text = fields.rest().join(&b'\t');
-    Ok(Message::PlainError(
-        String::from_utf8_lossy(&text).into_owned(),
-    ))
+    Ok(Message::PlainError(String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn request_id(fields: &mut Fields<'_>) -> Result<RequestId, Problem> {
@@ -232,9 +210,7 @@ fn ok(mut fields: Fields<'_>) -> Result<Message, Problem> {
     let exit = read_exit(&how, &fields.required("value")?)?;
     let output = fields.required("output")?.into_owned();
     if output.len() > EXEC_OUTPUT_BYTES_MAX {
-        return Err(Problem::new(format!(
-            "output has at most {EXEC_OUTPUT_BYTES_MAX} bytes"
-        )));
+        return Err(Problem::new(format!("output has at most {EXEC_OUTPUT_BYTES_MAX} bytes")));
     }
     fields.end()?;
     Ok(Message::Reply(id, Reply::Exec { exit, output }))
@@ -272,9 +248,7 @@ fn spawn_failure(step: &[u8], errno: &[u8]) -> Result<SpawnFailure, Problem> {
 
 fn read_errno(field: &[u8]) -> Result<Errno, Problem> {
     let number = decimal_u32(field, "error number", ERRNO_MAX)?;
-    Ok(Errno(
-        i32::try_from(number).expect("the number is at most ERRNO_MAX"),
-    ))
+    Ok(Errno(i32::try_from(number).expect("the number is at most ERRNO_MAX")))
 }
 
 fn read_exit(how: &[u8], value: &[u8]) -> Result<Exit, Problem> {
@@ -284,16 +258,9 @@ fn read_exit(how: &[u8], value: &[u8]) -> Result<Exit, Problem> {
             let code = u8::try_from(code).expect("the number is at most 255");
             Ok(Exit::Code(code))
         }
-        b"signal" | b"core" => Ok(Exit::Signal {
-            signal: signal(value)?,
-            core: how == b"core",
-        }),
+        b"signal" | b"core" => Ok(Exit::Signal { signal: signal(value)?, core: how == b"core" }),
         b"unknown" if value == b"-" => Ok(Exit::Unknown),
-        other => Err(Problem::new(format!(
-            "nothing ends as {} {}",
-            quoted(other),
-            quoted(value)
-        ))),
+        other => Err(Problem::new(format!("nothing ends as {} {}", quoted(other), quoted(value)))),
     }
 }
 
@@ -316,16 +283,8 @@ fn run(mut fields: Fields<'_>) -> Result<Message, Problem> {
         (b"failed", value) => Some(RunEnd::Failed(step_and_errno(value)?)),
         (how, value) => Some(RunEnd::Exit(read_exit(how, value)?)),
     };
-    let report = RunReport {
-        name,
-        generation,
-        state,
-        at,
-        pid,
-        ended,
-        started: None,
-        ended_at: None,
-    };
+    let report =
+        RunReport { name, generation, state, at, pid, ended, started: None, ended_at: None };
     event(fields, Event::Run(report))
 }
 
@@ -347,14 +306,7 @@ fn invocation(mut fields: Fields<'_>) -> Result<Message, Problem> {
         .filter(|text| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .and_then(|text| u128::from_str_radix(text, 16).ok())
         .ok_or_else(|| Problem::new("an invocation id has 32 hexadecimal digits"))?;
-    event(
-        fields,
-        Event::Invocation {
-            name,
-            generation,
-            id,
-        },
-    )
+    event(fields, Event::Invocation { name, generation, id })
 }
 
 fn notify(mut fields: Fields<'_>) -> Result<Message, Problem> {
@@ -363,19 +315,9 @@ fn notify(mut fields: Fields<'_>) -> Result<Message, Problem> {
     let pid = fields.pid()?;
     let text = fields.required("text")?.into_owned();
     if text.len() > NOTIFY_BYTES_MAX {
-        return Err(Problem::new(format!(
-            "a notification has at most {NOTIFY_BYTES_MAX} bytes"
-        )));
+        return Err(Problem::new(format!("a notification has at most {NOTIFY_BYTES_MAX} bytes")));
     }
-    event(
-        fields,
-        Event::Notify {
-            name,
-            generation,
-            pid,
-            text,
-        },
-    )
+    event(fields, Event::Notify { name, generation, pid, text })
 }
 
 fn output(mut fields: Fields<'_>) -> Result<Message, Problem> {
@@ -384,21 +326,11 @@ fn output(mut fields: Fields<'_>) -> Result<Message, Problem> {
         b"out" => Stream::Out,
         b"err" => Stream::Err,
         other => {
-            return Err(Problem::new(format!(
-                "there is no stream {}",
-                quoted(other)
-            )));
+            return Err(Problem::new(format!("there is no stream {}", quoted(other))));
         }
     };
     let offset = fields.number("offset", u64::MAX)?;
-    event(
-        fields,
-        Event::Output {
-            name,
-            stream,
-            offset,
-        },
-    )
+    event(fields, Event::Output { name, stream, offset })
 }
 
 fn output_blocked(mut fields: Fields<'_>) -> Result<Message, Problem> {
@@ -417,10 +349,7 @@ fn auto_up(mut fields: Fields<'_>) -> Result<Message, Problem> {
             let seconds = decimal_u32(field, "interval", u32::MAX)?;
             let trigger = fields.required("trigger")?;
             if &*trigger != b"always" {
-                return Err(Problem::new(format!(
-                    "unknown trigger {}",
-                    quoted(&trigger)
-                )));
+                return Err(Problem::new(format!("unknown trigger {}", quoted(&trigger))));
             }
             Some(seconds)
         }

@@ -96,11 +96,9 @@ fn write_list(event_name: &str, name: &ServiceName, list: &[Vec<u8>], out: &mut 
 
 fn encode_run(report: &RunReport, now: Instant, out: &mut Vec<u8>) {
     match report.state {
-        RunState::Pending => State {
-            at: Some(report.at),
-            ..State::unset(&report.name, "start")
+        RunState::Pending => {
+            State { at: Some(report.at), ..State::unset(&report.name, "start") }.write(out)
         }
-        .write(out),
         RunState::Forked => up(report, now).write(out),
         // The original knows one state from clone to reap: `up` was said at the clone.
         RunState::Up | RunState::Stopping | RunState::Emptying | RunState::Stuck => {}
@@ -136,9 +134,7 @@ fn down(report: &RunReport, now: Instant) -> State<'_> {
         at: Some(ended_at),
         pid: Some(pid.get()),
         reason: Some((reason, value)),
-        uptime: report
-            .started
-            .map(|started| ended_at.saturating_since(started)),
+        uptime: report.started.map(|started| ended_at.saturating_since(started)),
         downtime: Some(now.saturating_since(ended_at)),
         ..unset
     }
@@ -157,15 +153,7 @@ struct State<'report> {
 
 impl<'report> State<'report> {
     const fn unset(name: &'report ServiceName, state: &'static str) -> Self {
-        Self {
-            name,
-            state,
-            at: None,
-            pid: None,
-            reason: None,
-            uptime: None,
-            downtime: None,
-        }
+        Self { name, state, at: None, pid: None, reason: None, uptime: None, downtime: None }
     }
 
     fn write(self, out: &mut Vec<u8>) {

@@ -18,19 +18,14 @@ pub(super) fn decode(command: &[u8]) -> Result<Command, Refusal> {
     let mut fields = Fields::split(command, Escapes::Backslash)?;
     let command_name = fields.required("command")?;
     let command = match &*command_name {
-        b"echo" => Command::Echo {
-            text: fields.rest().join(&b'\t'),
-        },
+        b"echo" => Command::Echo { text: fields.rest().join(&b'\t') },
         b"statedump" => alone(fields, Command::StateDump)?,
         b"conn.log" => watch_logs(fields)?,
         b"exit" => alone(fields, Command::Exit)?,
         b"terminate" => terminate(fields)?,
         b"signal.clear" => signal_clear(fields)?,
         b"service.args" => service_args(fields)?,
-        b"service.tags" => Command::ServiceTags {
-            name: fields.name()?,
-            tags: fields.rest(),
-        },
+        b"service.tags" => Command::ServiceTags { name: fields.name()?, tags: fields.rest() },
         b"service.set" => Command::ServiceSet {
             name: fields.name()?,
             attributes: attribute::decode_attributes(fields)?,
@@ -39,10 +34,9 @@ pub(super) fn decode(command: &[u8]) -> Result<Command, Refusal> {
             name: fields.name()?,
             environment: attribute::decode_environment(fields)?,
         },
-        b"service.log" => Command::ServiceLog {
-            name: fields.name()?,
-            log: attribute::decode_log_target(fields)?,
-        },
+        b"service.log" => {
+            Command::ServiceLog { name: fields.name()?, log: attribute::decode_log_target(fields)? }
+        }
         b"service.auto_up" => auto_up(fields.name()?, fields)?,
         b"service.start" => service_start(fields)?,
         b"service.stop" => service_stop(fields)?,
@@ -122,14 +116,7 @@ fn service_stop(mut fields: Fields<'_>) -> Result<Command, Problem> {
         }
         None => None,
     };
-    alone(
-        fields,
-        Command::ServiceStop {
-            name,
-            expected,
-            other,
-        },
-    )
+    alone(fields, Command::ServiceStop { name, expected, other })
 }
 
 /// Reads `GEN|-⇥SIGNAL⇥main|all`; `-` means whatever generation runs.
@@ -150,15 +137,7 @@ fn service_signal(mut fields: Fields<'_>) -> Result<Command, Problem> {
             )));
         }
     };
-    alone(
-        fields,
-        Command::ServiceSignal {
-            name,
-            expected,
-            signal,
-            scope,
-        },
-    )
+    alone(fields, Command::ServiceSignal { name, expected, signal, scope })
 }
 
 /// Reads `DEADLINE_MS⇥ARG…`.
@@ -172,11 +151,7 @@ fn service_exec(mut fields: Fields<'_>) -> Result<Command, Problem> {
     if arguments.is_empty() {
         return Err(Problem::new("the program is missing"));
     }
-    Ok(Command::ServiceExec {
-        name,
-        deadline: Duration::from_millis(deadline_ms),
-        arguments,
-    })
+    Ok(Command::ServiceExec { name, deadline: Duration::from_millis(deadline_ms), arguments })
 }
 
 fn service_note(mut fields: Fields<'_>) -> Result<Command, Problem> {
@@ -188,59 +163,42 @@ fn service_note(mut fields: Fields<'_>) -> Result<Command, Problem> {
 /// Appends a command without its number. Without a number, a signal is written in the plain form.
 pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
     match command {
-        Command::Proto { version } => LineWriter::new("proto", out)
-            .word("keepd")
-            .word(version)
-            .end(),
+        Command::Proto { version } => {
+            LineWriter::new("proto", out).word("keepd").word(version).end()
+        }
         Command::Echo { text } => setter::write_echo(text, out),
         Command::StateDump => LineWriter::new("statedump", out).end(),
-        Command::WatchLogs { on } => LineWriter::new("conn.log", out)
-            .word(if *on { "on" } else { "off" })
-            .end(),
+        Command::WatchLogs { on } => {
+            LineWriter::new("conn.log", out).word(if *on { "on" } else { "off" }).end()
+        }
         Command::Exit => LineWriter::new("exit", out).end(),
         Command::Terminate { code } => LineWriter::new("terminate", out).word(code).end(),
-        Command::SignalClear { signal, count } => LineWriter::new("signal.clear", out)
-            .word(signal_word(*signal))
-            .word(count)
-            .end(),
+        Command::SignalClear { signal, count } => {
+            LineWriter::new("signal.clear", out).word(signal_word(*signal)).word(count).end()
+        }
         Command::ServiceArgs { name, arguments } => setter::write_args(name, arguments, out),
         Command::ServiceTags { name, tags } => setter::write_tags(name, tags, out),
         Command::ServiceSet { name, attributes } => setter::write_set(name, attributes, out),
         Command::ServiceEnv { name, environment } => setter::write_env(name, environment, out),
         Command::ServiceLog { name, log } => setter::write_log(name, log, out),
-        Command::ServiceAutoUp {
-            name,
-            seconds,
-            always,
-        } => setter::write_auto_up(name, *seconds, *always, out),
+        Command::ServiceAutoUp { name, seconds, always } => {
+            setter::write_auto_up(name, *seconds, *always, out)
+        }
         Command::ServiceNote { name, key, value } => setter::write_note(name, key, value, out),
         Command::ServiceStart { name, expected } => {
             let line = LineWriter::new("service.start", out).word(name);
             line.optional_word(*expected).end();
         }
-        Command::ServiceStop {
-            name,
-            expected,
-            other,
-        } => {
-            let line = LineWriter::new("service.stop", out)
-                .word(name)
-                .word(expected);
+        Command::ServiceStop { name, expected, other } => {
+            let line = LineWriter::new("service.stop", out).word(name).word(expected);
             line.optional_word(other.map(|(signal, _)| signal_word(signal)))
                 .optional_word(other.map(|(_, timeout)| milliseconds(timeout)))
                 .end();
         }
-        Command::ServiceSignal {
-            name,
-            expected,
-            signal,
-            scope,
-        } => encode_signal(name, *expected, *signal, *scope, numbered, out),
-        Command::ServiceExec {
-            name,
-            deadline,
-            arguments,
-        } => LineWriter::new("service.exec", out)
+        Command::ServiceSignal { name, expected, signal, scope } => {
+            encode_signal(name, *expected, *signal, *scope, numbered, out)
+        }
+        Command::ServiceExec { name, deadline, arguments } => LineWriter::new("service.exec", out)
             .word(name)
             .word(milliseconds(*deadline))
             .list(arguments)

@@ -16,9 +16,7 @@ pub(super) fn decode(line: &[u8], mode: Mode) -> Result<Command, Refusal> {
     let command_name = fields.required("command")?;
     let command = match &*command_name {
         b"proto" => proto(&mut fields)?,
-        b"echo" => Command::Echo {
-            text: fields.rest().join(&b'\t'),
-        },
+        b"echo" => Command::Echo { text: fields.rest().join(&b'\t') },
         b"statedump" => Command::StateDump,
         b"exit" => Command::Exit,
         b"terminate" => terminate(fields)?,
@@ -37,9 +35,7 @@ pub(super) fn decode(line: &[u8], mode: Mode) -> Result<Command, Refusal> {
         }
         b"service.start" => service_start(fields, mode)?,
         b"service.signal" => service_signal(fields, mode)?,
-        b"service.delete" => Command::ServiceDelete {
-            name: service_name(&mut fields, mode)?,
-        },
+        b"service.delete" => Command::ServiceDelete { name: service_name(&mut fields, mode)? },
         other => return Err(unknown(other, mode == Mode::Extended)),
     };
     Ok(command)
@@ -61,11 +57,7 @@ fn service_name(fields: &mut Fields<'_>, mode: Mode) -> Result<ServiceName, Prob
 /// writes an unset list with a tab at the end.
 fn list(fields: Fields<'_>, mode: Mode) -> Vec<Vec<u8>> {
     let list = fields.rest();
-    if mode == Mode::Plain && list == [b""] {
-        Vec::new()
-    } else {
-        list
-    }
+    if mode == Mode::Plain && list == [b""] { Vec::new() } else { list }
 }
 
 /// Reads `CODE`. The original takes a signed number and the process keeps its low eight bits.
@@ -77,13 +69,9 @@ fn terminate(mut fields: Fields<'_>) -> Result<Command, Problem> {
     };
     let [low, ..] = decimal(digits, "exit code", i64::MAX as u64)?.to_le_bytes();
     if fields.next().is_some() {
-        return Err(Problem::new(
-            "a guard code is not supported by this version",
-        ));
+        return Err(Problem::new("a guard code is not supported by this version"));
     }
-    Ok(Command::Terminate {
-        code: if negative { low.wrapping_neg() } else { low },
-    })
+    Ok(Command::Terminate { code: if negative { low.wrapping_neg() } else { low } })
 }
 
 fn service_args(mut fields: Fields<'_>, mode: Mode) -> Result<Command, Problem> {
@@ -98,14 +86,9 @@ fn service_args(mut fields: Fields<'_>, mode: Mode) -> Result<Command, Problem> 
 fn service_start(mut fields: Fields<'_>, mode: Mode) -> Result<Command, Problem> {
     let name = service_name(&mut fields, mode)?;
     if fields.next().is_some() {
-        return Err(Problem::new(
-            "a start time is not supported by this version",
-        ));
+        return Err(Problem::new("a start time is not supported by this version"));
     }
-    Ok(Command::ServiceStart {
-        name,
-        expected: None,
-    })
+    Ok(Command::ServiceStart { name, expected: None })
 }
 
 /// Reads `SIGNAL[⇥group]`.
@@ -119,10 +102,5 @@ fn service_signal(mut fields: Fields<'_>, mode: Mode) -> Result<Command, Problem
             return Err(Problem::new(format!("unknown option {}", quoted(other))));
         }
     };
-    Ok(Command::ServiceSignal {
-        name,
-        expected: None,
-        signal,
-        scope,
-    })
+    Ok(Command::ServiceSignal { name, expected: None, signal, scope })
 }

@@ -31,10 +31,7 @@ fn conversations() -> Vec<Conversation> {
 }
 
 const fn conversation(mode: Mode) -> Conversation {
-    Conversation {
-        mode,
-        lines: Vec::new(),
-    }
+    Conversation { mode, lines: Vec::new() }
 }
 
 fn written(message: &Message, mode: Mode) -> String {
@@ -66,9 +63,7 @@ fn every_line_of_the_conversations_is_real() {
             {
                 mode = Mode::Extended;
                 let message = decode_message(text.as_bytes());
-                let message = message
-                    .unwrap()
-                    .unwrap_or_else(|| panic!("{line} is unknown"));
+                let message = message.unwrap().unwrap_or_else(|| panic!("{line} is unknown"));
                 assert_eq!(written(&message, mode), text);
                 heard += 1;
             }

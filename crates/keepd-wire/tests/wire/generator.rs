@@ -90,18 +90,7 @@ impl Generator {
     }
 
     fn text(&mut self) -> String {
-        let letters = [
-            'a',
-            '"',
-            '\\',
-            '\t',
-            '\n',
-            '\r',
-            'ß',
-            '→',
-            '\u{1F600}',
-            '\0',
-        ];
+        let letters = ['a', '"', '\\', '\t', '\n', '\r', 'ß', '→', '\u{1F600}', '\0'];
         (0..self.below(20)).map(|_| self.pick(&letters)).collect()
     }
 
@@ -185,10 +174,7 @@ impl Generator {
         match self.below(4) {
             0 => LogTarget::Null,
             1 => LogTarget::Inherit,
-            2 => LogTarget::File {
-                dir: self.path(),
-                merge: self.coin(),
-            },
+            2 => LogTarget::File { dir: self.path(), merge: self.coin() },
             _ => LogTarget::Append { file: self.path() },
         }
     }
@@ -200,67 +186,36 @@ impl Generator {
     fn exit(&mut self) -> Exit {
         match self.below(3) {
             0 => Exit::Code(self.below(256) as u8),
-            1 => Exit::Signal {
-                signal: self.signal(),
-                core: self.coin(),
-            },
+            1 => Exit::Signal { signal: self.signal(), core: self.coin() },
             _ => Exit::Unknown,
         }
     }
 
     fn spawn_failure(&mut self) -> SpawnFailure {
-        SpawnFailure {
-            step: self.pick(&SpawnStep::ALL),
-            errno: Errno(1 + self.below(4095) as i32),
-        }
+        SpawnFailure { step: self.pick(&SpawnStep::ALL), errno: Errno(1 + self.below(4095) as i32) }
     }
 
     /// One of the kinds of command that an extended connection can number.
     pub(crate) fn command(&mut self, kind: u64) -> Command {
         let name = self.name();
         match kind % COMMANDS {
-            0 => Command::Echo {
-                text: self.bytes(30),
-            },
+            0 => Command::Echo { text: self.bytes(30) },
             1 => Command::StateDump,
             2 => Command::WatchLogs { on: self.coin() },
             3 => Command::Exit,
-            4 => Command::Terminate {
-                code: self.below(256) as u8,
-            },
-            5 => Command::SignalClear {
-                signal: self.signal(),
-                count: self.number(),
-            },
-            6 => Command::ServiceArgs {
-                name,
-                arguments: self.arguments(),
-            },
-            7 => Command::ServiceTags {
-                name,
-                tags: self.list(),
-            },
-            8 => Command::ServiceSet {
-                name,
-                attributes: self.attributes(),
-            },
-            9 => Command::ServiceEnv {
-                name,
-                environment: self.environment(),
-            },
-            10 => Command::ServiceLog {
-                name,
-                log: self.log(),
-            },
+            4 => Command::Terminate { code: self.below(256) as u8 },
+            5 => Command::SignalClear { signal: self.signal(), count: self.number() },
+            6 => Command::ServiceArgs { name, arguments: self.arguments() },
+            7 => Command::ServiceTags { name, tags: self.list() },
+            8 => Command::ServiceSet { name, attributes: self.attributes() },
+            9 => Command::ServiceEnv { name, environment: self.environment() },
+            10 => Command::ServiceLog { name, log: self.log() },
             11 => Command::ServiceAutoUp {
                 name,
                 seconds: self.optional(|it| 1 + it.u32() % (i32::MAX as u32)),
                 always: self.coin(),
             },
-            12 => Command::ServiceStart {
-                name,
-                expected: self.optional(Self::generation),
-            },
+            12 => Command::ServiceStart { name, expected: self.optional(Self::generation) },
             13 => Command::ServiceStop {
                 name,
                 expected: self.generation(),
@@ -302,11 +257,7 @@ impl Generator {
             at: self.instant(),
             pid: self.optional(Self::pid),
             ended: self.optional(|it| {
-                if it.coin() {
-                    RunEnd::Exit(it.exit())
-                } else {
-                    RunEnd::Failed(it.spawn_failure())
-                }
+                if it.coin() { RunEnd::Exit(it.exit()) } else { RunEnd::Failed(it.spawn_failure()) }
             }),
             started: None,
             ended_at: None,
@@ -333,10 +284,7 @@ impl Generator {
                 stream: self.pick(&[Stream::Out, Stream::Err]),
                 offset: self.number(),
             },
-            5 => Event::OutputBlocked {
-                name,
-                errno: self.optional(|it| it.spawn_failure().errno),
-            },
+            5 => Event::OutputBlocked { name, errno: self.optional(|it| it.spawn_failure().errno) },
             6 => Event::Args(name, self.arguments()),
             7 => Event::Tags(name, self.list()),
             8 => Event::Set(name, self.attributes()),
@@ -348,24 +296,17 @@ impl Generator {
                 Event::Note(name, key, value)
             }
             13 => Event::Deleted(name),
-            14 => Event::Signal {
-                signal: self.signal(),
-                at: self.instant(),
-                count: self.number(),
-            },
-            _ => Event::DumpEnd {
-                sequence: self.number(),
-            },
+            14 => Event::Signal { signal: self.signal(), at: self.instant(), count: self.number() },
+            _ => Event::DumpEnd { sequence: self.number() },
         }
     }
 
     fn reply(&mut self, kind: u64) -> Reply {
         match kind {
             0 => Reply::Ok,
-            1 => Reply::Exec {
-                exit: self.exit(),
-                output: self.bytes(EXEC_OUTPUT_BYTES_MAX as u64),
-            },
+            1 => {
+                Reply::Exec { exit: self.exit(), output: self.bytes(EXEC_OUTPUT_BYTES_MAX as u64) }
+            }
             _ => Reply::Fail(Fail {
                 kind: self.pick(&FailKind::ALL),
                 spawn: self.optional(Self::spawn_failure),

@@ -76,10 +76,7 @@ fn damaged_commands_are_read_as_commands_or_refused() {
             }
         }
     }
-    assert!(
-        read > 2_000 && refused > 10_000,
-        "{read} read, {refused} refused"
-    );
+    assert!(read > 2_000 && refused > 10_000, "{read} read, {refused} refused");
 }
 
 #[test]
@@ -99,10 +96,7 @@ fn damaged_messages_are_read_as_messages_or_refused() {
             Err(_) => refused += 1,
         }
     }
-    assert!(
-        read > 2_000 && refused > 2_000,
-        "{read} read, {refused} refused"
-    );
+    assert!(read > 2_000 && refused > 2_000, "{read} read, {refused} refused");
 }
 
 #[test]

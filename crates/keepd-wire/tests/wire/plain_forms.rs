@@ -57,10 +57,8 @@ fn plain_commands_are_read_without_escapes() {
     let bytes = |words: &[&str]| -> Vec<Vec<u8>> {
         words.iter().map(|word| word.as_bytes().to_vec()).collect()
     };
-    let args = |arguments: &[&str]| Command::ServiceArgs {
-        name: name("x"),
-        arguments: bytes(arguments),
-    };
+    let args =
+        |arguments: &[&str]| Command::ServiceArgs { name: name("x"), arguments: bytes(arguments) };
     assert_eq!(command("service.args⇥x"), args(&[]));
     assert_eq!(command("service.args⇥x⇥"), args(&[]));
     assert_eq!(command("service.args⇥x⇥a⇥⇥b⇥"), args(&["a", "", "b", ""]));
@@ -74,11 +72,7 @@ fn plain_commands_are_read_without_escapes() {
     assert_eq!(command("proto⇥keepd⇥1"), Command::Proto { version: 1 });
     assert_eq!(
         command("service.auto_up⇥x⇥-⇥always"),
-        Command::ServiceAutoUp {
-            name: name("x"),
-            seconds: None,
-            always: true
-        }
+        Command::ServiceAutoUp { name: name("x"), seconds: None, always: true }
     );
     assert_eq!(
         command("service.signal⇥x⇥SIGTERM⇥group"),
@@ -92,23 +86,15 @@ fn plain_commands_are_read_without_escapes() {
     let longest = "a".repeat(31);
     assert_eq!(
         command(&format!("service.delete⇥{longest}")),
-        Command::ServiceDelete {
-            name: name(&longest)
-        }
+        Command::ServiceDelete { name: name(&longest) }
     );
 }
 
 #[test]
 fn states_have_the_forms_of_the_original() {
     let code = |code| Some(RunEnd::Exit(Exit::Code(code)));
-    let killed = Some(RunEnd::Exit(Exit::Signal {
-        signal: Signal::TERM,
-        core: true,
-    }));
-    let failed = Some(RunEnd::Failed(SpawnFailure {
-        step: SpawnStep::Exec,
-        errno: Errno::ENOENT,
-    }));
+    let killed = Some(RunEnd::Exit(Exit::Signal { signal: Signal::TERM, core: true }));
+    let failed = Some(RunEnd::Failed(SpawnFailure { step: SpawnStep::Exec, errno: Errno::ENOENT }));
     let cases = [
         (RunState::Pending, None, "start⇥1188⇥-⇥-⇥-⇥-⇥-"),
         (RunState::Pending, code(7), "start⇥1188⇥-⇥-⇥-⇥-⇥-"),
@@ -117,35 +103,20 @@ fn states_have_the_forms_of_the_original() {
         (RunState::Down, code(7), "down⇥1188⇥16787⇥exit⇥7⇥6⇥1"),
         (RunState::Down, killed, "down⇥1188⇥16787⇥signal⇥SIGTERM⇥6⇥1"),
         (RunState::Down, failed, "down⇥1188⇥16787⇥exit⇥3⇥6⇥1"),
-        (
-            RunState::Down,
-            Some(RunEnd::Exit(Exit::Unknown)),
-            "down⇥1188⇥16787⇥exit⇥255⇥6⇥1",
-        ),
+        (RunState::Down, Some(RunEnd::Exit(Exit::Unknown)), "down⇥1188⇥16787⇥exit⇥255⇥6⇥1"),
     ];
     for (state, ended, expected) in cases {
         assert_eq!(run(state, ended), format!("service.state⇥web⇥{expected}\n"));
     }
-    for silent in [
-        RunState::Up,
-        RunState::Stopping,
-        RunState::Emptying,
-        RunState::Stuck,
-    ] {
+    for silent in [RunState::Up, RunState::Stopping, RunState::Emptying, RunState::Stuck] {
         assert_eq!(run(silent, None), "", "{silent:?}");
     }
 }
 
 #[test]
 fn a_failed_clone_was_never_up() {
-    let failure = SpawnFailure {
-        step: SpawnStep::Clone,
-        errno: Errno::EAGAIN,
-    };
-    let report = RunReport {
-        pid: None,
-        ..report(RunState::Down, Some(RunEnd::Failed(failure)))
-    };
+    let failure = SpawnFailure { step: SpawnStep::Clone, errno: Errno::EAGAIN };
+    let report = RunReport { pid: None, ..report(RunState::Down, Some(RunEnd::Failed(failure))) };
     let expected = "service.state⇥web⇥down⇥-⇥-⇥-⇥-⇥-⇥-\n";
     assert_eq!(heard(&Message::Event(Event::Run(report))), expected);
 }
@@ -158,31 +129,15 @@ fn other_events_have_the_forms_of_the_original() {
     };
     let cases = [
         (args(&[]), "service.args⇥web⇥\n"),
-        (
-            args(&["httpd", "", "\\x\r"]),
-            "service.args⇥web⇥httpd⇥⇥\\x\r\n",
-        ),
+        (args(&["httpd", "", "\\x\r"]), "service.args⇥web⇥httpd⇥⇥\\x\r\n"),
         (args(&["a\tb"]), ""),
         (args(&["a\nservice.args⇥web⇥forged"]), ""),
-        (
-            Event::Tags(name("web"), vec![b"owner=alice".to_vec()]),
-            "service.tags⇥web⇥owner=alice\n",
-        ),
-        (
-            Event::AutoUp(name("web"), Some(5)),
-            "service.auto_up⇥web⇥5⇥always\n",
-        ),
+        (Event::Tags(name("web"), vec![b"owner=alice".to_vec()]), "service.tags⇥web⇥owner=alice\n"),
+        (Event::AutoUp(name("web"), Some(5)), "service.auto_up⇥web⇥5⇥always\n"),
         (Event::AutoUp(name("web"), None), "service.auto_up⇥web⇥-\n"),
+        (Event::Deleted(name("web")), "service.state⇥web⇥deleted⇥-⇥-⇥-⇥-⇥-⇥-\n"),
         (
-            Event::Deleted(name("web")),
-            "service.state⇥web⇥deleted⇥-⇥-⇥-⇥-⇥-⇥-\n",
-        ),
-        (
-            Event::Signal {
-                signal: Signal::TERM,
-                at: at_ms(1_187_999),
-                count: 1,
-            },
+            Event::Signal { signal: Signal::TERM, at: at_ms(1_187_999), count: 1 },
             "signal⇥SIGTERM⇥1187⇥1\n",
         ),
     ];
@@ -198,14 +153,8 @@ fn other_lines_have_the_forms_of_the_original() {
     assert_eq!(text(b""), "");
     assert_eq!(heard(&Message::Overflow), "overflow\n");
     let error = Message::PlainError("no such service, for command \"service.start\ta\"".to_owned());
-    assert_eq!(
-        heard(&error),
-        "error⇥no such service, for command \"service.start⇥a\"\n"
-    );
-    let accepted = Message::ProtoAccepted {
-        version: 1,
-        features: vec!["exec".to_owned()],
-    };
+    assert_eq!(heard(&error), "error⇥no such service, for command \"service.start⇥a\"\n");
+    let accepted = Message::ProtoAccepted { version: 1, features: vec!["exec".to_owned()] };
     assert_eq!(heard(&accepted), "proto⇥keepd⇥1⇥exec\n");
 }
 
@@ -213,10 +162,7 @@ fn other_lines_have_the_forms_of_the_original() {
 fn plain_connections_hear_nothing_of_the_extension() {
     let instance = || name("web@blue");
     let silent = [
-        Event::Run(RunReport {
-            name: instance(),
-            ..report(RunState::Forked, None)
-        }),
+        Event::Run(RunReport { name: instance(), ..report(RunState::Forked, None) }),
         Event::Args(instance(), Vec::new()),
         Event::Tags(instance(), Vec::new()),
         Event::AutoUp(instance(), None),
@@ -224,10 +170,7 @@ fn plain_connections_hear_nothing_of_the_extension() {
         Event::Env(name("web"), Environment::default()),
         Event::Log(name("web"), LogTarget::Null),
         Event::Note(name("web"), "k".to_owned(), b"v".to_vec()),
-        Event::OutputBlocked {
-            name: name("web"),
-            errno: None,
-        },
+        Event::OutputBlocked { name: name("web"), errno: None },
         Event::DumpEnd { sequence: 1 },
     ];
     for event in silent {

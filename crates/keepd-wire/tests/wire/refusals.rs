@@ -16,10 +16,7 @@ pub(crate) fn tabs(text: &str) -> Vec<u8> {
 fn refused(line: &[u8], mode: Mode) -> RequestError {
     match decode_request(line, mode) {
         Err(error) => error,
-        Ok(request) => panic!(
-            "{:?} was read as {request:?}",
-            String::from_utf8_lossy(line)
-        ),
+        Ok(request) => panic!("{:?} was read as {request:?}", String::from_utf8_lossy(line)),
     }
 }
 
@@ -54,14 +51,8 @@ fn malformed_numbered_commands_are_answered_by_number() {
         ("⇥service.args⇥web⇥a\0b", "zero byte"),
         ("⇥service.auto_up⇥web", "the interval is missing"),
         ("⇥service.auto_up⇥web⇥0⇥always", "less than 1"),
-        (
-            "⇥service.auto_up⇥web⇥2147483648⇥always",
-            "more than 2147483647",
-        ),
-        (
-            "⇥service.auto_up⇥web⇥1⇥TERM",
-            "trigger \"TERM\" is not supported",
-        ),
+        ("⇥service.auto_up⇥web⇥2147483648⇥always", "more than 2147483647"),
+        ("⇥service.auto_up⇥web⇥1⇥TERM", "trigger \"TERM\" is not supported"),
         ("⇥service.auto_up⇥web⇥1⇥often", "unknown trigger"),
         ("⇥service.start⇥web⇥x", "integer"),
         ("⇥service.start⇥web⇥18446744073709551616", "more than"),
@@ -129,11 +120,7 @@ fn malformed_attributes_are_refused() {
         ("log", "mode=inherit⇥stderr=merge", "no such key"),
         ("log", "mode=file", "needs \"dir\""),
         ("log", "mode=file⇥dir=/l⇥file=/f", "no such key"),
-        (
-            "log",
-            "mode=file⇥dir=/l⇥stderr=both",
-            "\"separate\" or \"merge\"",
-        ),
+        ("log", "mode=file⇥dir=/l⇥stderr=both", "\"separate\" or \"merge\""),
         ("log", "mode=append", "needs \"file\""),
         ("log", "mode=append⇥file=/f⇥stderr=merge", "no such key"),
         ("log", "mode=null⇥mode=null", "given twice"),
@@ -141,10 +128,7 @@ fn malformed_attributes_are_refused() {
     for (command, fields, words) in cases {
         let line = tabs(&format!("@7⇥service.{command}⇥web⇥{fields}"));
         let error = refused(&line, Mode::Extended);
-        assert_eq!(
-            (error.id, error.kind),
-            (Some(RequestId(7)), FailKind::Malformed)
-        );
+        assert_eq!((error.id, error.kind), (Some(RequestId(7)), FailKind::Malformed));
         assert!(error.text.contains(words), "{fields}: {}", error.text);
     }
 }
@@ -177,19 +161,10 @@ fn limits_are_kept() {
 
 #[test]
 fn a_number_that_cannot_be_read_is_answered_by_error() {
-    for line in [
-        "@",
-        "@x⇥statedump",
-        "@-1⇥exit",
-        "@18446744073709551616⇥exit",
-        "@ 1⇥exit",
-    ] {
+    for line in ["@", "@x⇥statedump", "@-1⇥exit", "@18446744073709551616⇥exit", "@ 1⇥exit"]
+    {
         let error = refused(&tabs(line), Mode::Extended);
-        assert_eq!(
-            (error.id, error.kind),
-            (None, FailKind::Malformed),
-            "{line}"
-        );
+        assert_eq!((error.id, error.kind), (None, FailKind::Malformed), "{line}");
         assert!(matches!(error.into_message(), Message::PlainError(_)));
     }
 }
@@ -201,10 +176,7 @@ fn plain_errors_quote_the_command_as_the_original_does() {
         ("@1⇥statedump", "unknown command: @1"),
         ("service.set⇥web", "unknown command: service.set"),
         (" statedump", "unknown command:  statedump"),
-        (
-            "service.args",
-            "the service name is missing, for command \"service.args\"",
-        ),
+        ("service.args", "the service name is missing, for command \"service.args\""),
         (
             "service.args⇥web@blue⇥x",
             "not a valid service name: \"web@blue\", for command \"service.args⇥web@blue⇥x\"",
@@ -242,10 +214,7 @@ fn plain_refusals_name_what_is_wrong() {
         ("service.signal⇥web⇥TERM⇥all", "unknown option"),
         ("service.auto_up⇥web⇥x", "integer"),
         ("service.auto_up⇥web⇥-1", "integer"),
-        (
-            "service.auto_up⇥web⇥1⇥SIGHUP",
-            "not supported by this version",
-        ),
+        ("service.auto_up⇥web⇥1⇥SIGHUP", "not supported by this version"),
         ("signal.clear⇥TERM⇥-1", "integer"),
         ("terminate", "the exit code is missing"),
         ("terminate⇥x", "integer"),
@@ -257,11 +226,7 @@ fn plain_refusals_name_what_is_wrong() {
     ];
     for (line, words) in cases {
         let error = refused(&tabs(line), Mode::Plain);
-        assert!(
-            error.plain_text.contains(words),
-            "{line}: {}",
-            error.plain_text
-        );
+        assert!(error.plain_text.contains(words), "{line}: {}", error.plain_text);
     }
 }
 
@@ -316,10 +281,7 @@ fn malformed_messages_are_refused() {
         "service.auto_up⇥web⇥5⇥SIGHUP".to_owned(),
         "service.auto_up⇥web⇥5".to_owned(),
         "service.deleted⇥web⇥x".to_owned(),
-        format!(
-            "service.notify⇥web⇥1⇥7⇥{}",
-            "x".repeat(NOTIFY_BYTES_MAX + 1)
-        ),
+        format!("service.notify⇥web⇥1⇥7⇥{}", "x".repeat(NOTIFY_BYTES_MAX + 1)),
         format!("service.note⇥web⇥k⇥{}", "x".repeat(NOTE_BYTES_MAX + 1)),
         format!("ok⇥1⇥exit⇥0⇥{}", "x".repeat(EXEC_OUTPUT_BYTES_MAX + 1)),
         "ok".to_owned(),
@@ -335,10 +297,7 @@ fn malformed_messages_are_refused() {
     ];
     for line in cases {
         let error = decode_message(&tabs(&line)).unwrap_err().to_string();
-        assert!(
-            error.starts_with("cannot read message \""),
-            "{line}: {error}"
-        );
+        assert!(error.starts_with("cannot read message \""), "{line}: {error}");
     }
 }
 
@@ -348,11 +307,7 @@ fn unknown_messages_are_skipped_and_unknown_failures_kept() {
         assert_eq!(decode_message(&tabs(line)), Ok(None), "{line}");
     }
     let message = decode_message(&tabs("fail⇥3⇥quota⇥-⇥-⇥no more"));
-    let fail = Fail {
-        kind: FailKind::System,
-        spawn: None,
-        text: "no more".to_owned(),
-    };
+    let fail = Fail { kind: FailKind::System, spawn: None, text: "no more".to_owned() };
     let expected = Message::Reply(RequestId(3), Reply::Fail(fail));
     assert_eq!(message, Ok(Some(expected)));
 }

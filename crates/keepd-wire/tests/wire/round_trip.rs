@@ -28,11 +28,7 @@ fn message_line(message: &Message) -> Vec<u8> {
 /// Takes the line feed off, and sees to it that it is the only one.
 fn single_line(mut line: Vec<u8>) -> Vec<u8> {
     assert_eq!(line.pop(), Some(b'\n'));
-    assert!(
-        !line.contains(&b'\n'),
-        "{:?}",
-        String::from_utf8_lossy(&line)
-    );
+    assert!(!line.contains(&b'\n'), "{:?}", String::from_utf8_lossy(&line));
     line
 }
 
@@ -103,11 +99,7 @@ fn every_command_comes_back_as_it_was() {
         let line = request_line(&request);
         assert_eq!(decode_request(&line, Mode::Extended), Ok(Some(request)));
     }
-    assert_eq!(
-        kinds.len() as u64,
-        COMMANDS,
-        "all but proto, which has no number: {kinds:?}"
-    );
+    assert_eq!(kinds.len() as u64, COMMANDS, "all but proto, which has no number: {kinds:?}");
 }
 
 #[test]
@@ -147,10 +139,9 @@ fn one_empty_argument_is_not_none() {
     for arguments in [Vec::new(), vec![Vec::new()], vec![Vec::new(), Vec::new()]] {
         let name = name.clone();
         let command = Command::ServiceArgs { name, arguments };
-        for request in [
-            Request::Extended(RequestId(1), command.clone()),
-            Request::Plain(command.clone()),
-        ] {
+        for request in
+            [Request::Extended(RequestId(1), command.clone()), Request::Plain(command.clone())]
+        {
             let decoded = decode_request(&request_line(&request), Mode::Extended);
             assert_eq!(decoded, Ok(Some(request)));
         }
@@ -168,20 +159,12 @@ fn plain_commands_come_back_without_a_number() {
     };
     let commands = [
         Command::Proto { version: 1 },
-        Command::Echo {
-            text: b"a\tb\\".to_vec(),
-        },
+        Command::Echo { text: b"a\tb\\".to_vec() },
         Command::StateDump,
         Command::Exit,
         Command::Terminate { code: 255 },
-        Command::SignalClear {
-            signal: Signal::HUP,
-            count: 2,
-        },
-        Command::ServiceStart {
-            name: name.clone(),
-            expected: None,
-        },
+        Command::SignalClear { signal: Signal::HUP, count: 2 },
+        Command::ServiceStart { name: name.clone(), expected: None },
         signal(Scope::Main),
         signal(Scope::ProcessGroup),
         Command::ServiceDelete { name: name.clone() },
@@ -212,10 +195,7 @@ fn what_comes_back_is_never_longer_than_the_line_that_set_it() {
         ("service.args", b"\\n".repeat(near_limit / 2)),
         ("service.tags", b"a\t".repeat(60_000)),
         ("service.env", [b"+A=", &*vec![b'x'; near_limit]].concat()),
-        (
-            "service.set",
-            [&b"groups="[..], &b"10,".repeat(65_000), b"1"].concat(),
-        ),
+        ("service.set", [&b"groups="[..], &b"10,".repeat(65_000), b"1"].concat()),
     ];
     for (command, body) in bodies {
         let fields = [name.as_bytes(), b"\t", &body].concat();

@@ -46,14 +46,9 @@ pub(super) fn run(options: &FlakyOptions) -> Result<ExitCode, CliError> {
         let choice = seed % (LIFE_SECONDS.end - LIFE_SECONDS.start);
         Duration::from_secs(LIFE_SECONDS.start + choice)
     });
-    say(format_args!(
-        "flaky {} runs, but not for long",
-        std::process::id()
-    ));
+    say(format_args!("flaky {} runs, but not for long", std::process::id()));
     if let News::End(signal) = ending.wait(Some(life))? {
-        say(format_args!(
-            "flaky got {signal} before it crashed, and ends"
-        ));
+        say(format_args!("flaky got {signal} before it crashed, and ends"));
         return Ok(ExitCode::Done);
     }
     // Standard output may be a pipe, and abort(3) does not wait for it.

@@ -58,12 +58,8 @@ pub(super) fn run(options: &WebOptions) -> Result<ExitCode, CliError> {
     let ending = Ending::new()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
     let (listener, address) = listen(address).map_err(|error| {
-        CliError::because(
-            ErrorKind::System,
-            format!("cannot listen on {address}"),
-            &error,
-        )
-        .with_hint("keepd demo web --port PORT")
+        CliError::because(ErrorKind::System, format!("cannot listen on {address}"), &error)
+            .with_hint("keepd demo web --port PORT")
     })?;
     ending.watch(&listener, LISTENER)?;
     let site = Site {
@@ -71,15 +67,10 @@ pub(super) fn run(options: &WebOptions) -> Result<ExitCode, CliError> {
         hits: AtomicU64::new(0),
         running: AtomicU64::new(0),
     };
-    say(format_args!(
-        "web {} listens on http://{address}/",
-        std::process::id()
-    ));
+    say(format_args!("web {} listens on http://{address}/", std::process::id()));
     // The scope ends when the last request is answered.
     let signal = thread::scope(|scope| serve(scope, &ending, &listener, &site))?;
-    say(format_args!(
-        "web got {signal}, answered every request and ends"
-    ));
+    say(format_args!("web got {signal}, answered every request and ends"));
     Ok(ExitCode::Done)
 }
 
@@ -103,9 +94,8 @@ fn serve<'scope>(
     loop {
         let cold = site.warm_at.saturating_duration_since(Instant::now());
         if cold.is_zero()
-            && let Some(Err(error)) = to_be_told
-                .take()
-                .map(|notifier| notifier.say("READY=1\nSTATUS=listening"))
+            && let Some(Err(error)) =
+                to_be_told.take().map(|notifier| notifier.say("READY=1\nSTATUS=listening"))
         {
             complain(format_args!("web cannot tell its supervisor: {error}"));
         }
@@ -181,21 +171,14 @@ fn converse(stream: &TcpStream, site: &Site) -> io::Result<String> {
 fn answer(method: &str, path: &str, site: &Site) -> (u16, String) {
     let cold = site.warm_at.saturating_duration_since(Instant::now());
     match (method, path) {
-        ("GET" | "HEAD", "/" | "/healthz") if !cold.is_zero() => (
-            503,
-            format!(
-                "{{\"status\":\"warming up\",\"left_s\":{:.1}}}",
-                cold.as_secs_f64()
-            ),
-        ),
+        ("GET" | "HEAD", "/" | "/healthz") if !cold.is_zero() => {
+            (503, format!("{{\"status\":\"warming up\",\"left_s\":{:.1}}}", cold.as_secs_f64()))
+        }
         ("GET" | "HEAD", "/healthz") => (200, "{\"status\":\"ok\"}".to_owned()),
         ("GET" | "HEAD", "/") => {
             let hits = site.hits.fetch_add(1, Ordering::Relaxed) + 1;
             let pid = std::process::id();
-            (
-                200,
-                format!("{{\"service\":\"web\",\"hits\":{hits},\"pid\":{pid}}}"),
-            )
+            (200, format!("{{\"service\":\"web\",\"hits\":{hits},\"pid\":{pid}}}"))
         }
         ("GET" | "HEAD", _) => (404, "{\"error\":\"no such page\"}".to_owned()),
         _ => (405, "{\"error\":\"only GET and HEAD\"}".to_owned()),

@@ -46,9 +46,7 @@ pub(super) fn run(options: &WorkerOptions) -> Result<ExitCode, CliError> {
         say(format_args!("item {item} is done"));
         if let Some(signal) = asked_to_end {
             tell("STOPPING=1\nSTATUS=ending".to_owned());
-            say(format_args!(
-                "worker got {signal}, finished item {item} and ends"
-            ));
+            say(format_args!("worker got {signal}, finished item {item} and ends"));
             return Ok(ExitCode::Done);
         }
     }

@@ -33,11 +33,7 @@ pub(super) fn print(
     if !globals.quiet {
         let headline = headline(service);
         let paint = State::from_word(&service.state).map_or(Paint::Strong, Paint::of_state);
-        screen.line(&if colored {
-            paint.apply(&headline)
-        } else {
-            headline
-        })?;
+        screen.line(&if colored { paint.apply(&headline) } else { headline })?;
     }
     for (label, value) in facts(service, &clock, globals.abs_time) {
         screen.line(&format!("  {label:LABEL_WIDTH$}{value}"))?;
@@ -58,10 +54,7 @@ fn headline(service: &ServiceObject) -> String {
     if service.description.is_empty() {
         format!("{} is {}", service.name, service.state)
     } else {
-        format!(
-            "{} is {}: {}",
-            service.name, service.state, service.description
-        )
+        format!("{} is {}: {}", service.name, service.state, service.description)
     }
 }
 
@@ -73,11 +66,7 @@ pub(super) fn facts(
 ) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     let mut say = |label: &'static str, value: Option<String>| {
-        facts.extend(
-            value
-                .filter(|value| !value.is_empty())
-                .map(|value| (label, value)),
-        );
+        facts.extend(value.filter(|value| !value.is_empty()).map(|value| (label, value)));
     };
     let list = |words: &[String]| words.join(", ");
     let reason = format!("{} ({})", service.state, service.reason);
@@ -88,35 +77,15 @@ pub(super) fn facts(
             format!("for {}", span(duration(clock.seconds_since(time))))
         }
     });
-    say(
-        "state",
-        Some(
-            [Some(reason), since]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(", "),
-        ),
-    );
+    say("state", Some([Some(reason), since].into_iter().flatten().collect::<Vec<_>>().join(", ")));
     say("wanted", Some(wanted(service)));
-    say(
-        "health",
-        Some(service.health.clone()).filter(|health| health != "-"),
-    );
+    say("health", Some(service.health.clone()).filter(|health| health != "-"));
     say("says", service.status_text.clone());
     say("waits for", Some(list(&service.waits_for)));
     say("process", process(service, clock, absolute));
-    say(
-        "ready",
-        service
-            .ready_after_s
-            .map(|after_s| format!("after {}", seconds(after_s))),
-    );
+    say("ready", service.ready_after_s.map(|after_s| format!("after {}", seconds(after_s))));
     say("uses", uses(service));
-    say(
-        "restarts",
-        Some(service.restarts.to_string()).filter(|count| count != "0"),
-    );
+    say("restarts", Some(service.restarts.to_string()).filter(|count| count != "0"));
     say(
         "last run",
         service.last_exit.as_ref().map(|end| {
@@ -126,31 +95,18 @@ pub(super) fn facts(
         }),
     );
     say("next start", next_start(service, clock, absolute));
-    say(
-        "output",
-        service
-            .output_blocked
-            .as_ref()
-            .map(|why| format!("cannot be written: {why}")),
-    );
+    say("output", service.output_blocked.as_ref().map(|why| format!("cannot be written: {why}")));
     say("depends on", Some(list(&service.depends_on)));
     say("tags", Some(list(&service.tags)));
     say("user", service.user.clone());
     if service.config_changed {
-        say(
-            "changed",
-            Some("its configuration is newer than its process".to_owned()),
-        );
+        say("changed", Some("its configuration is newer than its process".to_owned()));
     }
     facts
 }
 
 fn wanted(service: &ServiceObject) -> String {
-    let enabled = if service.enabled {
-        "enabled"
-    } else {
-        "not enabled"
-    };
+    let enabled = if service.enabled { "enabled" } else { "not enabled" };
     format!("{}, {}, {enabled}", service.wanted, service.kind)
 }
 
@@ -159,10 +115,7 @@ fn process(service: &ServiceObject, clock: &Clock, absolute: bool) -> Option<Str
     let mut text = format!("{pid}, generation {}", service.generation);
     if let Some(uptime_s) = service.uptime_s {
         if absolute {
-            text.push_str(&format!(
-                ", started {}",
-                clock.absolute(clock.before(uptime_s))
-            ));
+            text.push_str(&format!(", started {}", clock.absolute(clock.before(uptime_s))));
         } else {
             text.push_str(&format!(", up {}", ago(duration(uptime_s))));
         }
@@ -175,11 +128,7 @@ fn uses(service: &ServiceObject) -> Option<String> {
     if service.cpu_s.is_some() {
         parts.push(format!("{} CPU", cpu(service)));
     }
-    parts.extend(
-        service
-            .memory_bytes
-            .map(|count| format!("{} memory", bytes(count))),
-    );
+    parts.extend(service.memory_bytes.map(|count| format!("{} memory", bytes(count))));
     parts.extend(service.tasks.map(|count| match count {
         1 => "1 task".to_owned(),
         count => format!("{count} tasks"),

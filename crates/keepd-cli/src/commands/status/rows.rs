@@ -8,19 +8,11 @@ use keepd_model::{Reason, State};
 use crate::output::{Align, Cell, Clock, Column, Paint, ago, bytes, parse_time, percent, span};
 
 const fn left(title: &'static str, width_min: usize) -> Column {
-    Column {
-        title,
-        align: Align::Left,
-        width_min,
-    }
+    Column { title, align: Align::Left, width_min }
 }
 
 const fn right(title: &'static str, width_min: usize) -> Column {
-    Column {
-        title,
-        align: Align::Right,
-        width_min,
-    }
+    Column { title, align: Align::Right, width_min }
 }
 
 /// The columns of the wide table; the plain one has all before USER.
@@ -48,11 +40,7 @@ const ABSENT: &str = "-";
 
 /// Returns the columns of a table.
 pub(super) fn columns(wide: bool) -> &'static [Column] {
-    if wide {
-        &COLUMNS
-    } else {
-        &COLUMNS[..PLAIN_COLUMNS]
-    }
+    if wide { &COLUMNS } else { &COLUMNS[..PLAIN_COLUMNS] }
 }
 
 /// Returns the cells of a service, as many as there are columns.
@@ -70,10 +58,7 @@ pub(super) fn cells(
         uptime(service, clock, absolute).into(),
         service.restarts.to_string().into(),
         cpu(service).into(),
-        service
-            .memory_bytes
-            .map_or_else(|| ABSENT.to_owned(), bytes)
-            .into(),
+        service.memory_bytes.map_or_else(|| ABSENT.to_owned(), bytes).into(),
         last(service, clock, absolute).into(),
     ];
     if wide {
@@ -89,23 +74,15 @@ pub(super) fn cells(
 }
 
 fn number(value: Option<impl ToString>) -> Cell {
-    value
-        .map_or_else(|| ABSENT.to_owned(), |value| value.to_string())
-        .into()
+    value.map_or_else(|| ABSENT.to_owned(), |value| value.to_string()).into()
 }
 
 fn state_cell(word: &str) -> Cell {
-    Cell {
-        text: word.to_owned(),
-        paint: State::from_word(word).map(Paint::of_state),
-    }
+    Cell { text: word.to_owned(), paint: State::from_word(word).map(Paint::of_state) }
 }
 
 fn health_cell(word: &str) -> Cell {
-    Cell {
-        text: word.to_owned(),
-        paint: (word == "unhealthy").then_some(Paint::Bad),
-    }
+    Cell { text: word.to_owned(), paint: (word == "unhealthy").then_some(Paint::Bad) }
 }
 
 fn uptime(service: &ServiceObject, clock: &Clock, absolute: bool) -> String {

@@ -87,10 +87,8 @@ fn stack() -> [ServiceObject; 3] {
 }
 
 fn table(services: &[ServiceObject], absolute: bool, wide: bool) -> String {
-    let rows: Vec<Vec<Cell>> = services
-        .iter()
-        .map(|service| rows::cells(service, &clock(), absolute, wide))
-        .collect();
+    let rows: Vec<Vec<Cell>> =
+        services.iter().map(|service| rows::cells(service, &clock(), absolute, wide)).collect();
     render(rows::columns(wide), &rows, true, false)
 }
 
@@ -123,10 +121,7 @@ fn times_may_be_absolute() {
     let text = table(&stack(), true, false);
     assert!(text.contains("2026-11-21T03:50:55Z         0"), "{text}");
     assert!(text.contains("exit 0, 2026-11-21T03:50:00Z\n"), "{text}");
-    assert!(
-        text.contains("OOM, next at 2026-11-21T07:03:02Z\n"),
-        "{text}"
-    );
+    assert!(text.contains("OOM, next at 2026-11-21T07:03:02Z\n"), "{text}");
 }
 
 #[test]
@@ -159,9 +154,7 @@ fn the_exit_code_answers_whether_it_runs() {
     ];
     for state in keepd_model::State::ALL {
         let code = verb::exit_code(&service("web", state.word())).get();
-        let place = expected
-            .iter()
-            .position(|pair| *pair == (state.word(), code));
+        let place = expected.iter().position(|pair| *pair == (state.word(), code));
         expected.remove(place.unwrap_or_else(|| panic!("{state} has {code}")));
     }
     let mut sick = service("web", "ready");
@@ -173,10 +166,8 @@ fn the_exit_code_answers_whether_it_runs() {
 fn details_leave_out_what_is_not_there() {
     let lines = |service: &ServiceObject| {
         let facts = details::facts(service, &clock(), false);
-        let lines: Vec<String> = facts
-            .into_iter()
-            .map(|(label, value)| format!("{label}: {value}"))
-            .collect();
+        let lines: Vec<String> =
+            facts.into_iter().map(|(label, value)| format!("{label}: {value}")).collect();
         lines.join("\n")
     };
     let [db, _, mut web] = stack();
