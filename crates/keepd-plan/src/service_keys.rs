@@ -15,7 +15,7 @@ use crate::service::{Destination, Draft};
 /// Every key of `[services.NAME]`. `shell` is read before `command`, which it changes.
 pub(crate) static ROWS: &[Row<Draft>] = &[
     row(("description", "string", "\"\""), "one line for people", Apply::Live, |draft, field| {
-        put(&mut draft.spec.description, field.line())
+        put(&mut draft.spec.description, field.line());
     }),
     row(
         ("kind", "daemon, oneshot", "\"daemon\""),

@@ -242,7 +242,7 @@ impl Children {
             let mut buffer = [0; JOB_READ_BYTES];
             match rustix::io::read(output, &mut buffer) {
                 Ok(count) if count > 0 => {
-                    news.push(Input::JobOutput { job, bytes: buffer[..count].to_vec() })
+                    news.push(Input::JobOutput { job, bytes: buffer[..count].to_vec() });
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,

@@ -208,7 +208,7 @@ impl Shell {
                 self.spawn(owner, |children, around| children.spawn_job(around, &spawn));
             }
             Output::SignalMain { owner: _, pid, signal } => {
-                self.check_signal(signal, signals::send(pid, signal))
+                self.check_signal(signal, signals::send(pid, signal));
             }
             Output::SignalProcessGroup { pid, signal } => {
                 self.check_signal(signal, signals::send_group(pid, signal));
@@ -419,7 +419,7 @@ impl Shell {
             match self.connections.add(&self.epoll, Ends::Socket(socket)) {
                 Ok(connection) => self.tell(Input::Connected { connection, output: true }),
                 Err(error) => {
-                    self.log.say(Level::Warning, format_args!("cannot keep connection: {error}"))
+                    self.log.say(Level::Warning, format_args!("cannot keep connection: {error}"));
                 }
             }
         }

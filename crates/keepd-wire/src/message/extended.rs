@@ -53,7 +53,11 @@ fn encode_event(event: &Event, out: &mut Vec<u8>) {
             .field(text)
             .end(),
         Event::Output { name, stream, offset } => {
-            LineWriter::new("service.output", out).word(name).word(stream.word()).word(offset).end()
+            LineWriter::new("service.output", out)
+                .word(name)
+                .word(stream.word())
+                .word(offset)
+                .end();
         }
         Event::OutputBlocked { name, errno } => LineWriter::new("service.output_blocked", out)
             .word(name)
@@ -110,7 +114,7 @@ fn encode_reply(RequestId(id): RequestId, reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Ok => LineWriter::new("ok", out).word(id).end(),
         Reply::Exec { exit, output } => {
-            write_exit(*exit, LineWriter::new("ok", out).word(id)).field(output).end()
+            write_exit(*exit, LineWriter::new("ok", out).word(id)).field(output).end();
         }
         Reply::Fail(Fail { kind, spawn, text }) => LineWriter::new("fail", out)
             .word(id)

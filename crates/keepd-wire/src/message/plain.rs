@@ -97,7 +97,7 @@ fn write_list(event_name: &str, name: &ServiceName, list: &[Vec<u8>], out: &mut 
 fn encode_run(report: &RunReport, now: Instant, out: &mut Vec<u8>) {
     match report.state {
         RunState::Pending => {
-            State { at: Some(report.at), ..State::unset(&report.name, "start") }.write(out)
+            State { at: Some(report.at), ..State::unset(&report.name, "start") }.write(out);
         }
         RunState::Forked => up(report, now).write(out),
         // The original knows one state from clone to reap: `up` was said at the clone.

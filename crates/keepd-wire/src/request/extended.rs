@@ -164,17 +164,17 @@ fn service_note(mut fields: Fields<'_>) -> Result<Command, Problem> {
 pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
     match command {
         Command::Proto { version } => {
-            LineWriter::new("proto", out).word("keepd").word(version).end()
+            LineWriter::new("proto", out).word("keepd").word(version).end();
         }
         Command::Echo { text } => setter::write_echo(text, out),
         Command::StateDump => LineWriter::new("statedump", out).end(),
         Command::WatchLogs { on } => {
-            LineWriter::new("conn.log", out).word(if *on { "on" } else { "off" }).end()
+            LineWriter::new("conn.log", out).word(if *on { "on" } else { "off" }).end();
         }
         Command::Exit => LineWriter::new("exit", out).end(),
         Command::Terminate { code } => LineWriter::new("terminate", out).word(code).end(),
         Command::SignalClear { signal, count } => {
-            LineWriter::new("signal.clear", out).word(signal_word(*signal)).word(count).end()
+            LineWriter::new("signal.clear", out).word(signal_word(*signal)).word(count).end();
         }
         Command::ServiceArgs { name, arguments } => setter::write_args(name, arguments, out),
         Command::ServiceTags { name, tags } => setter::write_tags(name, tags, out),
@@ -182,7 +182,7 @@ pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
         Command::ServiceEnv { name, environment } => setter::write_env(name, environment, out),
         Command::ServiceLog { name, log } => setter::write_log(name, log, out),
         Command::ServiceAutoUp { name, seconds, always } => {
-            setter::write_auto_up(name, *seconds, *always, out)
+            setter::write_auto_up(name, *seconds, *always, out);
         }
         Command::ServiceNote { name, key, value } => setter::write_note(name, key, value, out),
         Command::ServiceStart { name, expected } => {
@@ -196,7 +196,7 @@ pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
                 .end();
         }
         Command::ServiceSignal { name, expected, signal, scope } => {
-            encode_signal(name, *expected, *signal, *scope, numbered, out)
+            encode_signal(name, *expected, *signal, *scope, numbered, out);
         }
         Command::ServiceExec { name, deadline, arguments } => LineWriter::new("service.exec", out)
             .word(name)

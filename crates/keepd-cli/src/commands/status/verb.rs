@@ -41,20 +41,20 @@ pub(crate) fn run(globals: &Globals, options: &StatusOptions) -> Result<ExitCode
             Format::Table | Format::Wide => details::print(globals, &place, &service)?,
             Format::Json | Format::Name => {
                 let (services, notes) = (vec![service], Vec::new());
-                print_list(globals, ServicesObject { services, notes })?;
+                print_list(globals, &ServicesObject { services, notes })?;
             }
         }
         return Ok(code);
     }
     let path = with_selectors("/v1/services", &options.select);
     let found: ServicesObject = block_on(client.get(&path))?;
-    print_list(globals, found)?;
+    print_list(globals, &found)?;
     Ok(ExitCode::Done)
 }
 
-fn print_list(globals: &Globals, found: ServicesObject) -> Result<(), CliError> {
+fn print_list(globals: &Globals, found: &ServicesObject) -> Result<(), CliError> {
     let wide = match globals.output {
-        Format::Json => return print_json(&found),
+        Format::Json => return print_json(found),
         Format::Name => {
             let mut screen = Screen::stdout();
             for service in &found.services {
