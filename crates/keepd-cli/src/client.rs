@@ -146,9 +146,11 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), Failure> {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    Failure::Absent(error)
-                }
+                // Reset: it ended before it took the connection. Would block: too many wait for it.
+                io::ErrorKind::NotFound
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::WouldBlock => Failure::Absent(error),
                 io::ErrorKind::PermissionDenied => Failure::Fatal(self.not_allowed(&error)),
                 _ => Failure::Fatal(self.absent(&error)),
             })?;

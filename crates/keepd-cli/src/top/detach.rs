@@ -1,25 +1,23 @@
 //! `up -d`: the top process goes to the background with the lock in its hand, and whoever started
 //! it waits until the first change is complete.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use keepd_model::{Exit, ExitCode, Pid};
-use keepd_os::spawn::{Session, SpawnRequest, spawn};
-use keepd_os::{process, reap};
+use keepd_os::reap;
 use tokio::time::Instant;
 
-use super::Prepared;
-use super::system;
+use super::{Prepared, spawn_self, system};
 use crate::arguments::Globals;
 use crate::change;
 use crate::client::{Client, block_on};
 use crate::commands::top::VERB;
-use crate::error::CliError;
+use crate::error::{CliError, ErrorKind};
 use crate::place::Place;
 
 /// The number under which the top process finds the lock. It only has to stay open.
@@ -67,32 +65,11 @@ pub(crate) fn detach(globals: &Globals, prepared: &Prepared) -> Result<ExitCode,
 }
 
 fn start_top(prepared: &Prepared) -> Result<Pid, CliError> {
-    let options = &prepared.options;
-    let executable = process::own_executable()
-        .map_err(|errno| system(format!("cannot find the keepd program: {errno}")))?;
-    let mut arguments = vec![executable.as_os_str().as_bytes().to_vec(), VERB.as_bytes().to_vec()];
-    arguments.extend(options.to_arguments().iter().map(|word| word.as_bytes().to_vec()));
-    let environment = super::environment();
-    let (null, log) = open_outputs(prepared).map_err(|error| {
-        CliError::because(super::ErrorKind::System, "cannot open the log", error)
-    })?;
+    let (null, log) = open_outputs(prepared)
+        .map_err(|error| CliError::because(ErrorKind::System, "cannot open the log", error))?;
+    let arguments = [OsString::from(VERB)].into_iter().chain(prepared.options.to_arguments());
     let lock = [(prepared.lock(), LOCK_DESCRIPTOR)];
-    let request = SpawnRequest {
-        arguments: &arguments,
-        environment: &environment,
-        directory: None,
-        umask: 0o077,
-        uid: None,
-        gid: None,
-        groups: None,
-        standard: [null.as_fd(), log.as_fd(), log.as_fd()],
-        extra: &lock,
-        cgroup: None,
-        session: Session::New,
-        descriptor_limit: None,
-    };
-    let spawned = spawn(&request)
-        .map_err(|failure| system(format!("cannot start keepd in the background: {failure}")))?;
+    let spawned = spawn_self(arguments, [null.as_fd(), log.as_fd(), log.as_fd()], &lock)?;
     Ok(spawned.pid())
 }
 

@@ -11,6 +11,13 @@ mod leftovers;
 mod prepare;
 mod supervise;
 
+use std::ffi::OsString;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use keepd_os::process;
+use keepd_os::spawn::{Session, SpawnRequest, Spawned, spawn};
+
 pub(crate) use detach::detach;
 pub(crate) use leftovers::{end_leftovers, find_leftovers};
 pub(crate) use prepare::{Prepared, Wishes, is_locked};
@@ -23,10 +30,36 @@ fn system(message: String) -> CliError {
     CliError::new(ErrorKind::System, message)
 }
 
-/// Returns the environment of this process, as a child wants it.
-fn environment() -> Vec<Vec<u8>> {
-    use std::os::unix::ffi::OsStrExt;
-    std::env::vars_os()
+/// Starts this program once more, in a session of its own: with these arguments behind the program's
+/// name, the environment as it is, these standard descriptors and these further ones.
+fn spawn_self(
+    arguments: impl IntoIterator<Item = OsString>,
+    standard: [BorrowedFd<'_>; 3],
+    extra: &[(BorrowedFd<'_>, RawFd)],
+) -> Result<Spawned, CliError> {
+    let program = process::own_executable()
+        .map_err(|errno| system(format!("cannot find the keepd program: {errno}")))?;
+    let arguments: Vec<Vec<u8>> = std::iter::once(program.into_os_string())
+        .chain(arguments)
+        .map(OsStringExt::into_vec)
+        .collect();
+    let environment: Vec<Vec<u8>> = std::env::vars_os()
         .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
-        .collect()
+        .collect();
+    let request = SpawnRequest {
+        arguments: &arguments,
+        environment: &environment,
+        directory: None,
+        umask: 0o077,
+        uid: None,
+        gid: None,
+        groups: None,
+        standard,
+        extra,
+        cgroup: None,
+        session: Session::New,
+        descriptor_limit: None,
+    };
+    let name = arguments.get(1).map_or_else(Default::default, |word| String::from_utf8_lossy(word));
+    spawn(&request).map_err(|failure| system(format!("cannot start \"keepd {name}\": {failure}")))
 }

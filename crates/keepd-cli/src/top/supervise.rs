@@ -1,8 +1,8 @@
 //! The life of the top process: one child, the proxy.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use keepd_manager::Options;
@@ -10,12 +10,12 @@ use keepd_manager::instance::write_atomically;
 use keepd_model::{Exit, ExitCode, Pid, Signal};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::signals::{self, SignalReader};
-use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, spawn};
+use keepd_os::spawn::{Report, Spawned};
 use keepd_os::{process, reap, terminal};
 
 use super::leftovers::{end_leftovers, wait_until_empty};
-use super::system;
-use crate::error::CliError;
+use super::{spawn_self, system};
+use crate::error::{CliError, ErrorKind};
 
 /// The signals that are passed down.
 const PASSED: [Signal; 6] =
@@ -54,41 +54,24 @@ fn failed(what: &str, errno: keepd_model::Errno) -> CliError {
 
 fn start_proxy(options: &Options) -> Result<Spawned, CliError> {
     let instance = &options.instance;
-    let executable =
-        process::own_executable().map_err(|errno| failed("find the keepd program", errno))?;
-    let mut arguments = vec![executable.as_os_str().as_bytes().to_vec(), b"proxy".to_vec()];
-    let mut add = |option: &str, value: &[u8]| {
-        arguments.push(option.as_bytes().to_vec());
-        arguments.push(value.to_vec());
+    let mut arguments = vec![OsString::from("proxy")];
+    let mut add = |option: &str, value: &OsStr| {
+        arguments.push(OsString::from(option));
+        arguments.push(value.to_owned());
     };
-    add("--socket", instance.proxy_socket().as_os_str().as_bytes());
-    add("--config", instance.boot_file().as_os_str().as_bytes());
-    add("--run-dir", instance.run_dir.as_os_str().as_bytes());
-    add("--instance", instance.name.as_bytes());
+    add("--socket", instance.proxy_socket().as_os_str());
+    add("--config", instance.boot_file().as_os_str());
+    add("--run-dir", instance.run_dir.as_os_str());
+    add("--instance", OsStr::new(&instance.name));
     if let Some(group) = &options.group {
-        add("--group", group.as_os_str().as_bytes());
+        add("--group", group.as_os_str());
     }
-    let environment = super::environment();
-    let null = File::open("/dev/null")
-        .map_err(|error| system(format!("cannot open \"/dev/null\": {error}")))?;
+    let null = File::open("/dev/null").map_err(|error| {
+        CliError::because(ErrorKind::System, "cannot open \"/dev/null\"", error)
+    })?;
     let (out, err) = (std::io::stdout(), std::io::stderr());
-    let request = SpawnRequest {
-        arguments: &arguments,
-        environment: &environment,
-        directory: None,
-        umask: 0o077,
-        uid: None,
-        gid: None,
-        groups: None,
-        standard: [null.as_fd(), out.as_fd(), err.as_fd()],
-        extra: &[],
-        cgroup: None,
-        // Only this process stays in the terminal's foreground group: keys reach the stack through
-        // it.
-        session: Session::New,
-        descriptor_limit: None,
-    };
-    spawn(&request).map_err(|failure| system(format!("cannot start the proxy: {failure}")))
+    // Only this process stays in the terminal's foreground group: keys reach the stack through it.
+    spawn_self(arguments, [null.as_fd(), out.as_fd(), err.as_fd()], &[])
 }
 
 /// Passes signals down until the proxy ends; returns how it ended.
