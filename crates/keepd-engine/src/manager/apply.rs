@@ -20,12 +20,8 @@ impl Manager {
     /// Returns what an apply of this plan would do, by name. Services that stay as they are are left out.
     pub fn preview(&self, new: &Plan) -> Vec<Step> {
         let mut steps = Vec::new();
-        let names: BTreeSet<&ServiceName> = self
-            .plan
-            .services
-            .keys()
-            .chain(new.services.keys())
-            .collect();
+        let names: BTreeSet<&ServiceName> =
+            self.plan.services.keys().chain(new.services.keys()).collect();
         for name in names {
             let (action, keys) = match (self.plan.services.get(name), new.services.get(name)) {
                 (None, Some(spec)) if spec.enabled => (Action::Start, Vec::new()),
@@ -37,20 +33,10 @@ impl Manager {
                     let Some(action) = self.action_for(name, &differences) else {
                         continue;
                     };
-                    (
-                        action,
-                        differences
-                            .into_iter()
-                            .map(|difference| difference.key)
-                            .collect(),
-                    )
+                    (action, differences.into_iter().map(|difference| difference.key).collect())
                 }
             };
-            steps.push(Step {
-                name: name.clone(),
-                action,
-                keys,
-            });
+            steps.push(Step { name: name.clone(), action, keys });
         }
         steps
     }
@@ -60,11 +46,7 @@ impl Manager {
         name: &ServiceName,
         differences: &[keepd_model::Difference],
     ) -> Option<Action> {
-        let any = |apply| {
-            differences
-                .iter()
-                .any(|difference| difference.apply == apply)
-        };
+        let any = |apply| differences.iter().any(|difference| difference.apply == apply);
         let service = self.services.get(name)?;
         // A stopped service has nothing to restart: the new values hold from its next start on.
         let runs_or_ran = service.want == Want::Up;
@@ -98,16 +80,12 @@ impl Manager {
                 }
                 None => {
                     let name = spec.name.clone();
-                    self.services
-                        .insert(name, Service::new(Arc::clone(&spec), now));
+                    self.services.insert(name, Service::new(Arc::clone(&spec), now));
                 }
             }
         }
         for step in steps {
-            let cause = Cause::Applied {
-                change,
-                keys: step.keys.clone(),
-            };
+            let cause = Cause::Applied { change, keys: step.keys.clone() };
             let phase = self.services.get(&step.name).map(|s| s.phase.clone());
             if let Some(goal) = self.apply_step(now, &step, &old, &cause, change, restart) {
                 goals.push(goal);
@@ -115,15 +93,9 @@ impl Manager {
             self.prepare_anew(now, &step.name, phase.as_ref());
         }
         self.start_what_is_needed(now, &mut goals, change);
-        self.open_change(
-            now,
-            Wish {
-                verb: Verb::Apply,
-                who,
-                token,
-                goals,
-            },
-        )
+        // An edge that is gone frees its other end, which is no neighbour of anything that moves.
+        self.queue.extend(self.services.keys().cloned());
+        self.open_change(now, Wish { verb: Verb::Apply, who, token, goals })
     }
 
     /// A start that is being prepared is prepared again: what is found out belongs to the old values.
@@ -147,14 +119,7 @@ impl Manager {
         restart: bool,
     ) -> Option<Goal> {
         let name = &step.name;
-        let goal = |target| {
-            Some(Goal {
-                name: name.clone(),
-                target,
-                along: false,
-                outcome: None,
-            })
-        };
+        let goal = |target| Some(Goal { name: name.clone(), target, along: false, outcome: None });
         match step.action {
             Action::Start => {
                 self.want_up(now, name, cause);
@@ -211,12 +176,7 @@ impl Manager {
             | Phase::Ending(_)
             | Phase::Stuck(_) => self.begin_restart(now, &name, cause.clone()),
         }
-        Some(Goal {
-            name,
-            target,
-            along: false,
-            outcome: None,
-        })
+        Some(Goal { name, target, along: false, outcome: None })
     }
 
     /// A service that only the configuration wanted follows `enabled`; an operator's word stands.
@@ -234,21 +194,11 @@ impl Manager {
         match (before, service.spec.enabled) {
             (false, true) if !by_operator && service.want != Want::Up => {
                 self.want_up(now, &name, cause);
-                Some(Goal {
-                    name,
-                    target: Target::Up,
-                    along: false,
-                    outcome: None,
-                })
+                Some(Goal { name, target: Target::Up, along: false, outcome: None })
             }
             (true, false) if !by_operator && service.want == Want::Up => {
                 self.want_down(&name, cause, Manner::Polite);
-                Some(Goal {
-                    name,
-                    target: Target::Down,
-                    along: false,
-                    outcome: None,
-                })
+                Some(Goal { name, target: Target::Down, along: false, outcome: None })
             }
             (false | true, false | true) => {
                 self.touch(&name);
@@ -264,10 +214,7 @@ impl Manager {
             .values()
             .filter(|service| service.want == Want::Up && !service.removed)
             .filter(|service| {
-                matches!(
-                    service.phase,
-                    Phase::Resting(Rest::Stopped) | Phase::Waiting
-                )
+                matches!(service.phase, Phase::Resting(Rest::Stopped) | Phase::Waiting)
             })
             .map(|service| service.name().clone())
             .collect();
@@ -277,17 +224,9 @@ impl Manager {
             };
             let stopped_by_operator = matches!(service.want_cause, Cause::Operator { .. });
             if service.want != Want::Up && !stopped_by_operator {
-                let cause = Cause::Applied {
-                    change,
-                    keys: Vec::new(),
-                };
+                let cause = Cause::Applied { change, keys: Vec::new() };
                 self.want_up(now, &name, &cause);
-                goals.push(Goal {
-                    name,
-                    target: Target::Up,
-                    along: true,
-                    outcome: None,
-                });
+                goals.push(Goal { name, target: Target::Up, along: true, outcome: None });
             }
         }
     }

@@ -20,9 +20,7 @@ impl Manager {
         token: Option<String>,
         request: Ask,
     ) {
-        let known = token
-            .as_deref()
-            .and_then(|token| self.changes.with_token(token));
+        let known = token.as_deref().and_then(|token| self.changes.with_token(token));
         let answer = match known {
             Some(change) => Ok(change),
             None => self.carry_out(now, Some(who), token, request),
@@ -47,29 +45,13 @@ impl Manager {
             Ask::Start { names, alone } => {
                 self.check_names_in_plan(&names)?;
                 let goals = self.start(now, &names, alone, Verb::Start);
-                Ok(self.open_change(
-                    now,
-                    Wish {
-                        verb: Verb::Start,
-                        who,
-                        token,
-                        goals,
-                    },
-                ))
+                Ok(self.open_change(now, Wish { verb: Verb::Start, who, token, goals }))
             }
             Ask::Stop { names, alone, kill } => {
                 self.check_names(&names)?;
                 let manner = if kill { Manner::Kill } else { Manner::Polite };
                 let goals = self.stop(&names, alone, manner);
-                Ok(self.open_change(
-                    now,
-                    Wish {
-                        verb: Verb::Stop,
-                        who,
-                        token,
-                        goals,
-                    },
-                ))
+                Ok(self.open_change(now, Wish { verb: Verb::Stop, who, token, goals }))
             }
             Ask::Restart { names } => {
                 self.check_names_in_plan(&names)?;
@@ -101,10 +83,7 @@ impl Manager {
 
     /// Opens the first change: everything that is enabled, with what it needs.
     pub(super) fn open_boot(&mut self, now: Instant) {
-        let wanted = self
-            .services
-            .values()
-            .filter(|service| service.want == Want::Up);
+        let wanted = self.services.values().filter(|service| service.want == Want::Up);
         let goals = wanted
             .map(|service| Goal {
                 name: service.name().clone(),
@@ -113,15 +92,7 @@ impl Manager {
                 outcome: None,
             })
             .collect();
-        self.open_change(
-            now,
-            Wish {
-                verb: Verb::Boot,
-                who: None,
-                token: None,
-                goals,
-            },
-        );
+        self.open_change(now, Wish { verb: Verb::Boot, who: None, token: None, goals });
     }
 
     /// Reports whether a service that nobody knows yet shall run.
@@ -170,15 +141,9 @@ impl Manager {
 
     /// Wants these up; returns the goals.
     fn start(&mut self, now: Instant, names: &[ServiceName], alone: bool, verb: Verb) -> Vec<Goal> {
-        let all = if alone {
-            names.iter().cloned().collect()
-        } else {
-            self.with_dependencies(names)
-        };
-        let cause = Cause::Operator {
-            verb,
-            change: self.next_change(),
-        };
+        let all =
+            if alone { names.iter().cloned().collect() } else { self.with_dependencies(names) };
+        let cause = Cause::Operator { verb, change: self.next_change() };
         let mut goals = Vec::new();
         for name in all {
             let along = !names.contains(&name);
@@ -190,12 +155,7 @@ impl Manager {
                 continue;
             }
             self.want_up(now, &name, &cause);
-            goals.push(Goal {
-                name,
-                target: Target::Up,
-                along,
-                outcome: None,
-            });
+            goals.push(Goal { name, target: Target::Up, along, outcome: None });
         }
         goals
     }
@@ -225,15 +185,8 @@ impl Manager {
 
     /// Wants these down, with everything that needs them; returns the goals.
     fn stop(&mut self, names: &[ServiceName], alone: bool, manner: Manner) -> Vec<Goal> {
-        let all = if alone {
-            names.iter().cloned().collect()
-        } else {
-            self.with_dependents(names)
-        };
-        let cause = Cause::Operator {
-            verb: Verb::Stop,
-            change: self.next_change(),
-        };
+        let all = if alone { names.iter().cloned().collect() } else { self.with_dependents(names) };
+        let cause = Cause::Operator { verb: Verb::Stop, change: self.next_change() };
         let mut goals = Vec::new();
         for name in all {
             let along = !names.contains(&name);
@@ -246,12 +199,7 @@ impl Manager {
                 continue;
             }
             self.want_down(&name, &cause, manner);
-            goals.push(Goal {
-                name,
-                target: Target::Down,
-                along,
-                outcome: None,
-            });
+            goals.push(Goal { name, target: Target::Down, along, outcome: None });
         }
         goals
     }
@@ -280,10 +228,7 @@ impl Manager {
         names: &[ServiceName],
     ) -> ChangeId {
         let change = self.next_change();
-        let cause = Cause::Operator {
-            verb: Verb::Restart,
-            change,
-        };
+        let cause = Cause::Operator { verb: Verb::Restart, change };
         let names: BTreeSet<ServiceName> = names.iter().cloned().collect();
         let mut goals = Vec::new();
         for name in names {
@@ -292,10 +237,9 @@ impl Manager {
             };
             let target = Target::UpAfter(service.generation);
             match (&service.phase, service.want) {
-                (
-                    Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_),
-                    Want::Up,
-                ) => self.check_restart(&name, change),
+                (Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_), Want::Up) => {
+                    self.check_restart(&name, change);
+                }
                 // Nothing runs that has to be kept, or it is about to be stopped anyway.
                 (
                     Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_),
@@ -311,22 +255,9 @@ impl Manager {
                     Want::Up | Want::Down(_),
                 ) => self.begin_restart(now, &name, cause.clone()),
             }
-            goals.push(Goal {
-                name,
-                target,
-                along: false,
-                outcome: None,
-            });
+            goals.push(Goal { name, target, along: false, outcome: None });
         }
-        self.open_change(
-            now,
-            Wish {
-                verb: Verb::Restart,
-                who,
-                token,
-                goals,
-            },
-        )
+        self.open_change(now, Wish { verb: Verb::Restart, who, token, goals })
     }
 
     /// The restart would work: now the old process may be asked to stop.
@@ -335,16 +266,15 @@ impl Manager {
         // Whoever was asked to stop, or was restarted, in the meantime is left alone.
         if self.is_before_restart(name, change) {
             self.begin_restart(now, name, cause);
+        } else {
+            self.restart_rested(now, name, change);
         }
     }
 
     /// Returns why a change restarts a service.
     pub(super) fn restart_cause(&self, change: ChangeId) -> Cause {
         match self.change(change).map(|change| change.verb) {
-            Some(Verb::Apply) => Cause::Applied {
-                change,
-                keys: Vec::new(),
-            },
+            Some(Verb::Apply) => Cause::Applied { change, keys: Vec::new() },
             Some(
                 Verb::Boot
                 | Verb::Start
@@ -353,10 +283,7 @@ impl Manager {
                 | Verb::Reload
                 | Verb::Shutdown,
             )
-            | None => Cause::Operator {
-                verb: Verb::Restart,
-                change,
-            },
+            | None => Cause::Operator { verb: Verb::Restart, change },
         }
     }
 
@@ -400,23 +327,10 @@ impl Manager {
             outcome: None,
         };
         let goals = signals.iter().map(|(name, _, _)| goal(name)).collect();
-        let change = self.open_change(
-            now,
-            Wish {
-                verb: Verb::Reload,
-                who,
-                token,
-                goals,
-            },
-        );
+        let change = self.open_change(now, Wish { verb: Verb::Reload, who, token, goals });
         for (name, generation, signal) in signals {
             let (expected, scope) = (Some(generation), Scope::Main);
-            let command = Command::ServiceSignal {
-                name: name.clone(),
-                expected,
-                signal,
-                scope,
-            };
+            let command = Command::ServiceSignal { name: name.clone(), expected, signal, scope };
             self.send_for(command, Sent::Reload { name, change });
         }
         Ok(change)
@@ -429,10 +343,8 @@ impl Manager {
         token: Option<String>,
         at_once: bool,
     ) -> ChangeId {
-        let running = self
-            .services
-            .values()
-            .filter(|service| !matches!(service.phase, Phase::Resting(_)));
+        let running =
+            self.services.values().filter(|service| !matches!(service.phase, Phase::Resting(_)));
         let goals = running
             .map(|service| Goal {
                 name: service.name().clone(),
@@ -441,15 +353,7 @@ impl Manager {
                 outcome: None,
             })
             .collect();
-        let change = self.open_change(
-            now,
-            Wish {
-                verb: Verb::Shutdown,
-                who,
-                token,
-                goals,
-            },
-        );
+        let change = self.open_change(now, Wish { verb: Verb::Shutdown, who, token, goals });
         let cause = super::cause::ShutdownCause::Operator(change);
         self.begin_shutdown(now, cause, at_once);
         change

@@ -90,19 +90,9 @@ impl Cause {
             Self::Boot | Self::NotEnabled | Self::Applied { .. } => Reason::Config,
             Self::Operator { .. } => Reason::Operator,
             Self::Dependency { .. } | Self::DependenciesMet => Reason::Dependency,
-            Self::Ended {
-                exit: Exit::Code(_),
-                ..
-            } => Reason::Exit,
-            Self::Ended {
-                exit: Exit::Signal { .. },
-                ..
-            } => Reason::Signal,
-            Self::Ended {
-                exit: Exit::Unknown,
-                ..
-            }
-            | Self::Foreign => Reason::Unknown,
+            Self::Ended { exit: Exit::Code(_), .. } => Reason::Exit,
+            Self::Ended { exit: Exit::Signal { .. }, .. } => Reason::Signal,
+            Self::Ended { exit: Exit::Unknown, .. } | Self::Foreign => Reason::Unknown,
             Self::CannotExecute(_) => Reason::ExecError,
             Self::ReadyTimeout { .. } => Reason::ReadyTimeout,
             Self::BecameReady | Self::Executed | Self::RestartPolicy => Reason::Config,

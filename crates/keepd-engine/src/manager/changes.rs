@@ -44,10 +44,7 @@ impl Changes {
     }
 
     pub(super) fn with_token(&self, token: &str) -> Option<ChangeId> {
-        let found = self
-            .by_id
-            .values()
-            .find(|change| change.token.as_deref() == Some(token));
+        let found = self.by_id.values().find(|change| change.token.as_deref() == Some(token));
         found.map(|change| change.id)
     }
 }
@@ -89,23 +86,9 @@ impl Manager {
     pub(super) fn open_change(&mut self, now: Instant, wish: Wish) -> ChangeId {
         let id = self.next_change();
         self.changes.last = id.0;
-        let Wish {
-            verb,
-            who,
-            token,
-            goals,
-        } = wish;
-        self.touched
-            .extend(goals.iter().map(|goal| goal.name.clone()));
-        let change = Change {
-            id,
-            verb,
-            who,
-            token,
-            opened: now,
-            closed: None,
-            goals,
-        };
+        let Wish { verb, who, token, goals } = wish;
+        self.touched.extend(goals.iter().map(|goal| goal.name.clone()));
+        let change = Change { id, verb, who, token, opened: now, closed: None, goals };
         self.changes.by_id.insert(id, change);
         self.changes.open.insert(id);
         self.announce(now, Happening::ChangeOpened(id));
@@ -144,11 +127,7 @@ impl Manager {
 
     /// Writes a note that concerns everything.
     pub(super) fn note(&mut self, key: String, value: Vec<u8>) {
-        self.send(Command::ServiceNote {
-            name: Self::manager_name(),
-            key,
-            value,
-        });
+        self.send(Command::ServiceNote { name: Self::manager_name(), key, value });
     }
 
     /// Settles the goals of services that were touched in this turn.
@@ -317,11 +296,7 @@ impl Manager {
             let Some(change) = self.changes.by_id.get_mut(id) else {
                 continue;
             };
-            for goal in change
-                .goals
-                .iter_mut()
-                .filter(|goal| goal.outcome.is_none())
-            {
+            for goal in change.goals.iter_mut().filter(|goal| goal.outcome.is_none()) {
                 match goal.target {
                     Target::Reloaded if !waiting.contains(&(goal.name.clone(), *id)) => {
                         let text = "keepd's manager was replaced before the answer came";
@@ -335,12 +310,34 @@ impl Manager {
         for (name, id) in restarts {
             if self.is_before_restart(&name, id) {
                 self.check_restart(&name, id);
-            } else if self.services.get(&name).is_some_and(rests_wanted) {
-                // It ended before anybody wrote down that it was asked to.
-                let cause = self.restart_cause(id);
-                self.begin_restart(now, &name, cause);
+            } else {
+                self.restart_rested(now, &name, id);
             }
         }
+    }
+
+    /// What was to be restarted may have ended before it was asked to, and rests: it is started.
+    pub(super) fn restart_rested(&mut self, now: Instant, name: &ServiceName, id: ChangeId) {
+        let rests = self.services.get(name).is_some_and(|service| {
+            service.want == Want::Up && matches!(service.phase, Phase::Resting(_))
+        });
+        if rests && self.restart_is_open(name, id) {
+            let cause = self.restart_cause(id);
+            self.begin_restart(now, name, cause);
+        }
+    }
+
+    /// Reports whether a change waits for a later generation of a service than the present one.
+    fn restart_is_open(&self, name: &ServiceName, id: ChangeId) -> bool {
+        let generation = self.services.get(name).map(|service| service.generation);
+        self.change(id).is_some_and(|change| {
+            change.goals.iter().any(|goal| match goal.target {
+                Target::UpAfter(old) => {
+                    goal.name == *name && goal.outcome.is_none() && generation <= Some(old)
+                }
+                Target::Up | Target::Down | Target::Reloaded | Target::Gone => false,
+            })
+        })
     }
 
     /// Reports whether a change still has to restart a service that runs and is wanted.
@@ -357,19 +354,6 @@ impl Manager {
             | Phase::Stuck(_)
             | Phase::Backoff { .. } => true,
         };
-        let runs = service.generation;
-        !begun
-            && service.want == Want::Up
-            && self.change(id).is_some_and(|change| {
-                change.goals.iter().any(|goal| {
-                    let before = matches!(goal.target, Target::UpAfter(old) if runs <= old);
-                    goal.name == *name && goal.outcome.is_none() && before
-                })
-            })
+        !begun && service.want == Want::Up && self.restart_is_open(name, id)
     }
-}
-
-/// Reports whether a service is wanted up and rests, so that nothing would start it.
-fn rests_wanted(service: &Service) -> bool {
-    service.want == Want::Up && matches!(service.phase, Phase::Resting(_))
 }

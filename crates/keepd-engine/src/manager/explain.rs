@@ -24,21 +24,13 @@ pub fn cause_clause(cause: &Cause) -> String {
             format!("the configuration changed (change {change})")
         }
         Cause::Applied { change, keys } => {
-            format!(
-                "the configuration changed: {} (change {change})",
-                keys.join(", ")
-            )
+            format!("the configuration changed: {} (change {change})", keys.join(", "))
         }
         Cause::Dependency { on, until } => format!("it waits for \"{on}\" to be {until}"),
         Cause::DependenciesMet => "everything it waited for is there".to_owned(),
         Cause::BecameReady => "it answered every readiness question".to_owned(),
         Cause::Executed => "its program was started".to_owned(),
-        Cause::Ended {
-            generation,
-            pid,
-            exit,
-            ran,
-        } => {
+        Cause::Ended { generation, pid, exit, ran } => {
             let process = pid.map_or_else(String::new, |pid| format!(" {pid}"));
             let ran = seconds(*ran);
             match exit {
@@ -84,13 +76,7 @@ pub fn cause_clause(cause: &Cause) -> String {
 /// Returns a sentence for the console and the event stream, without name and time where those stand before.
 pub fn sentence(happening: &Happening) -> String {
     match happening {
-        Happening::State {
-            to,
-            cause,
-            ran,
-            next_start,
-            ..
-        } => {
+        Happening::State { to, cause, ran, next_start, .. } => {
             let ran = ran.map(seconds);
             match to {
                 State::Ready => {
@@ -116,9 +102,7 @@ pub fn sentence(happening: &Happening) -> String {
         }
         Happening::ChangeOpened(id) => format!("change {id} was accepted"),
         Happening::ChangeClosed(id) => format!("change {id} is complete"),
-        Happening::OutputBlocked {
-            errno: Some(errno), ..
-        } => {
+        Happening::OutputBlocked { errno: Some(errno), .. } => {
             format!("cannot have its output written: {errno}; it waits until there is room")
         }
         Happening::OutputBlocked { errno: None, .. } => "has its output written again".to_owned(),
@@ -154,19 +138,12 @@ impl Manager {
     fn explain(&self, now: Instant, service: &Service, depth: usize, lines: &mut Vec<WhyLine>) {
         let mut say = |depth, at, text: String| lines.push(WhyLine { depth, at, text });
         say(depth, Some(service.since), self.headline(now, service));
-        say(
-            depth + 1,
-            Some(service.since),
-            format!("because {}", cause_clause(&service.cause)),
-        );
+        say(depth + 1, Some(service.since), format!("because {}", cause_clause(&service.cause)));
         if let Some(text) = self.who(&service.cause) {
             say(depth + 2, None, text);
         }
-        for missing in self
-            .status(service.name())
-            .map(|status| status.waits_for)
-            .into_iter()
-            .flatten()
+        for missing in
+            self.status(service.name()).map(|status| status.waits_for).into_iter().flatten()
         {
             say(depth + 2, None, format!("it waits for {missing}"));
         }
@@ -193,9 +170,7 @@ impl Manager {
                 .depends_on
                 .iter()
                 .filter_map(|(on, edge)| {
-                    self.services
-                        .get(on)
-                        .filter(|other| !other.satisfies(edge.until))
+                    self.services.get(on).filter(|other| !other.satisfies(edge.until))
                 })
                 .collect();
             // A plan has no cycles; the bound keeps a broken one from hanging us.
@@ -293,9 +268,6 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(1234)), "1.2s");
         assert_eq!(seconds(Duration::from_secs(75)), "75s");
         let spoken: Vec<String> = [1, 2, 3, 4, 11, 12, 13, 21, 111].map(ordinal).to_vec();
-        assert_eq!(
-            spoken.join(" "),
-            "1st 2nd 3rd 4th 11th 12th 13th 21st 111th"
-        );
+        assert_eq!(spoken.join(" "), "1st 2nd 3rd 4th 11th 12th 13th 21st 111th");
     }
 }

@@ -478,10 +478,7 @@ impl Change {
     /// Reports whether every goal was reached.
     pub fn is_success(&self) -> bool {
         self.is_closed()
-            && self
-                .goals
-                .iter()
-                .all(|goal| matches!(goal.outcome, Some(Outcome::Reached(_))))
+            && self.goals.iter().all(|goal| matches!(goal.outcome, Some(Outcome::Reached(_))))
     }
 }
 

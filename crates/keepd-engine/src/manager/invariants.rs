@@ -14,10 +14,7 @@ impl Manager {
             if service.timer != service.next_time() {
                 return broken(2, "its timer is not the one its phase asks for");
             }
-            if service
-                .timer
-                .is_some_and(|at| !self.timers.contains(&(at, name.clone())))
-            {
+            if service.timer.is_some_and(|at| !self.timers.contains(&(at, name.clone()))) {
                 return broken(3, "its timer is not set");
             }
             if let Phase::Preparing { ticket } = service.phase

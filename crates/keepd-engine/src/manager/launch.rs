@@ -15,11 +15,7 @@ use super::{Manager, Purpose, Sent};
 impl Manager {
     /// Asks the shell what a start needs; everything fresh is read now.
     pub(super) fn prepare_start(&mut self, now: Instant, name: &ServiceName, cause: Cause) {
-        let Some(spec) = self
-            .services
-            .get(name)
-            .map(|service| Arc::clone(&service.spec))
-        else {
+        let Some(spec) = self.services.get(name).map(|service| Arc::clone(&service.spec)) else {
             return;
         };
         let ticket = self.ticket(Purpose::Start(name.clone()));
@@ -29,11 +25,7 @@ impl Manager {
 
     /// Asks the shell whether a restart would work.
     pub(super) fn prepare_check(&mut self, purpose: Purpose, name: &ServiceName) {
-        let Some(spec) = self
-            .services
-            .get(name)
-            .map(|service| Arc::clone(&service.spec))
-        else {
+        let Some(spec) = self.services.get(name).map(|service| Arc::clone(&service.spec)) else {
             return;
         };
         let ticket = self.ticket(purpose);
@@ -87,58 +79,30 @@ impl Manager {
             return;
         };
         let spec = Arc::clone(&service.spec);
-        let Launch {
-            arguments,
-            environment,
-            directory,
-            uid,
-            gid,
-            groups,
-            log,
-            questions,
-        } = launch;
+        let Launch { arguments, environment, directory, uid, gid, groups, log, questions } = launch;
         let attributes = attributes(&spec, directory, uid, gid, groups);
-        let tags: Vec<Vec<u8>> = spec
-            .tags
-            .iter()
-            .map(|tag| tag.clone().into_bytes())
-            .collect();
+        let tags: Vec<Vec<u8>> = spec.tags.iter().map(|tag| tag.clone().into_bytes()).collect();
         let mut commands = Vec::new();
         let known = &mut service.known;
         if known.arguments.as_ref() != Some(&arguments) {
             known.arguments = Some(arguments.clone());
-            commands.push(Command::ServiceArgs {
-                name: name.clone(),
-                arguments,
-            });
+            commands.push(Command::ServiceArgs { name: name.clone(), arguments });
         }
         if known.attributes.as_ref() != Some(&attributes) {
             known.attributes = Some(attributes.clone());
-            commands.push(Command::ServiceSet {
-                name: name.clone(),
-                attributes,
-            });
+            commands.push(Command::ServiceSet { name: name.clone(), attributes });
         }
         if known.environment.as_ref() != Some(&environment) {
             known.environment = Some(environment.clone());
-            commands.push(Command::ServiceEnv {
-                name: name.clone(),
-                environment,
-            });
+            commands.push(Command::ServiceEnv { name: name.clone(), environment });
         }
         if known.log.as_ref() != Some(&log) {
             known.log = Some(log.clone());
-            commands.push(Command::ServiceLog {
-                name: name.clone(),
-                log,
-            });
+            commands.push(Command::ServiceLog { name: name.clone(), log });
         }
         if known.tags.as_ref() != Some(&tags) && !(known.tags.is_none() && tags.is_empty()) {
             known.tags = Some(tags.clone());
-            commands.push(Command::ServiceTags {
-                name: name.clone(),
-                tags,
-            });
+            commands.push(Command::ServiceTags { name: name.clone(), tags });
         }
         for command in commands {
             self.send_for(command, Sent::Run);
@@ -153,19 +117,12 @@ impl Manager {
         service.status_text = None;
         service.launched = Some(fingerprint(&spec));
         let cause = service.cause.clone();
-        let phase = Phase::Commanded {
-            generation,
-            pid: None,
-            questions: Some(questions),
-        };
+        let phase = Phase::Commanded { generation, pid: None, questions: Some(questions) };
         self.transition(now, name, phase, cause);
         // The record goes first: were we lost in between, a successor finds a record of a generation that
         // the proxy does not know, and begins again.
         self.write_record(name);
-        let start = Command::ServiceStart {
-            name: name.clone(),
-            expected: Some(expected),
-        };
+        let start = Command::ServiceStart { name: name.clone(), expected: Some(expected) };
         self.send_for(start, Sent::Run);
     }
 
@@ -180,13 +137,7 @@ impl Manager {
         let attributes = with_stop(held.clone(), &service.spec);
         if attributes != held {
             service.known.attributes = Some(attributes.clone());
-            self.send_for(
-                Command::ServiceSet {
-                    name: name.clone(),
-                    attributes,
-                },
-                Sent::Run,
-            );
+            self.send_for(Command::ServiceSet { name: name.clone(), attributes }, Sent::Run);
         }
     }
 
@@ -208,10 +159,6 @@ impl Manager {
         }
         service.known.record = Some(value.clone());
         let key = RECORD_KEY.to_owned();
-        self.send(Command::ServiceNote {
-            name: name.clone(),
-            key,
-            value,
-        });
+        self.send(Command::ServiceNote { name: name.clone(), key, value });
     }
 }

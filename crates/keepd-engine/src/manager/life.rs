@@ -53,14 +53,7 @@ impl Manager {
         let Some(pid) = report.pid else { return };
         if let Phase::Commanded { questions, .. } = &service.phase {
             let questions = questions.clone();
-            self.begin_starting(
-                now,
-                &report.name,
-                report.generation,
-                pid,
-                report.at,
-                questions,
-            );
+            self.begin_starting(now, &report.name, report.generation, pid, report.at, questions);
         }
     }
 
@@ -72,9 +65,7 @@ impl Manager {
         let ending = match service.phase.clone() {
             Phase::Starting(starting) => starting.into_ending(EndWhy::ByItself),
             Phase::Running(running) => running.into_ending(EndWhy::ByItself),
-            Phase::Commanded {
-                generation, pid, ..
-            } => Ending {
+            Phase::Commanded { generation, pid, .. } => Ending {
                 generation,
                 pid,
                 started: None,
@@ -103,9 +94,7 @@ impl Manager {
             Phase::Starting(starting) => starting.into_ending(EndWhy::ByItself),
             Phase::Running(running) => running.into_ending(EndWhy::ByItself),
             Phase::Ending(ending) | Phase::Stuck(ending) => ending,
-            Phase::Commanded {
-                generation, pid, ..
-            } => Ending {
+            Phase::Commanded { generation, pid, .. } => Ending {
                 generation,
                 pid,
                 started: None,
@@ -138,9 +127,7 @@ impl Manager {
             at: now,
             exit,
             reason,
-            ran: ending
-                .started
-                .map_or(Duration::ZERO, |started| now.saturating_since(started)),
+            ran: ending.started.map_or(Duration::ZERO, |started| now.saturating_since(started)),
             failure: exit.is_none().then(|| explain::cause_clause(&cause)),
         });
         service.status_text = None;
@@ -214,10 +201,7 @@ impl Manager {
         }
         service.end_count = Backoff::count_end(service.end_count, was_ready);
         service.restarts += 1;
-        let delay = service
-            .spec
-            .backoff
-            .delay_with_jitter(service.end_count, random);
+        let delay = service.spec.backoff.delay_with_jitter(service.end_count, random);
         let until = now.saturating_add(delay);
         if delay.is_zero() {
             self.prepare_start(now, name, Cause::RestartPolicy);
@@ -249,22 +233,12 @@ fn end_cause(report: &RunReport, started: Option<Instant>, now: Instant) -> Caus
     let ran = started.map_or(Duration::ZERO, |started| now.saturating_since(started));
     let (generation, pid) = (report.generation, report.pid);
     match report.ended {
-        Some(RunEnd::Exit(exit)) => Cause::Ended {
-            generation,
-            pid,
-            exit,
-            ran,
-        },
+        Some(RunEnd::Exit(exit)) => Cause::Ended { generation, pid, exit, ran },
         Some(RunEnd::Failed(failure)) => Cause::CannotExecute(PrepareFailure {
             step: failure.step,
             errno: Some(failure.errno),
             text: failure.to_string(),
         }),
-        None => Cause::Ended {
-            generation,
-            pid,
-            exit: Exit::Unknown,
-            ran,
-        },
+        None => Cause::Ended { generation, pid, exit: Exit::Unknown, ran },
     }
 }

@@ -114,11 +114,7 @@ enum Sent {
     /// A dump.
     Dump,
     /// A readiness question to a command.
-    Probe {
-        name: ServiceName,
-        generation: Generation,
-        index: usize,
-    },
+    Probe { name: ServiceName, generation: Generation, index: usize },
     /// A reload signal.
     Reload { name: ServiceName, change: ChangeId },
     /// A command that moves a run: a refusal means that the proxy knows something we do not.
@@ -158,27 +154,12 @@ impl Manager {
             Input::Connected => self.on_connected(),
             Input::Disconnected => self.on_disconnected(),
             Input::Message(message) => self.on_message(now, message),
-            Input::Notified {
-                name,
-                generation,
-                ready,
-                status,
-            } => {
+            Input::Notified { name, generation, ready, status } => {
                 self.on_notified(now, &name, generation, ready, status);
             }
-            Input::Ask {
-                ask,
-                who,
-                token,
-                request,
-            } => self.on_ask(now, ask, who, token, request),
+            Input::Ask { ask, who, token, request } => self.on_ask(now, ask, who, token, request),
             Input::Prepared { ticket, outcome } => self.on_prepared(now, ticket, outcome),
-            Input::Probed {
-                name,
-                generation,
-                index,
-                outcome,
-            } => {
+            Input::Probed { name, generation, index, outcome } => {
                 self.on_probed(now, &name, generation, index, outcome);
             }
         }
@@ -250,30 +231,15 @@ impl Manager {
         let to = service.state();
         if from != to {
             service.since = now;
-            service.remember(PastStep {
-                at: now,
-                state: to,
-                cause: cause.clone(),
-            });
+            service.remember(PastStep { at: now, state: to, cause: cause.clone() });
             let next_start = match service.phase {
                 Phase::Backoff { until } => Some(until),
                 _ => None,
             };
-            let ran = started
-                .or(service.started())
-                .map(|started| now.saturating_since(started));
+            let ran = started.or(service.started()).map(|started| now.saturating_since(started));
             let (generation, pid) = (service.generation, service.pid());
             let name = name.clone();
-            let what = Happening::State {
-                name,
-                from,
-                to,
-                cause,
-                generation,
-                pid,
-                ran,
-                next_start,
-            };
+            let what = Happening::State { name, from, to, cause, generation, pid, ran, next_start };
             self.announce(now, what);
         }
         self.set_timer(name);
@@ -311,8 +277,7 @@ impl Manager {
     }
 
     fn announce(&mut self, at: Instant, what: Happening) {
-        self.outputs
-            .push_back(Output::Announce(Announcement { at, what }));
+        self.outputs.push_back(Output::Announce(Announcement { at, what }));
     }
 
     /// Sends a command whose refusal would tell us nothing.

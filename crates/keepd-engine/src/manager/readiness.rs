@@ -43,12 +43,7 @@ impl Manager {
             settled: settled(&service.spec, started),
             deadline: ready.timeout.map(|timeout| started.saturating_add(timeout)),
         };
-        let starting = Starting {
-            generation,
-            pid,
-            started,
-            readiness,
-        };
+        let starting = Starting { generation, pid, started, readiness };
         self.transition(now, name, Phase::Starting(starting), Cause::Executed);
         if unknown {
             self.prepare_check(Purpose::Questions(name.clone(), generation), name);
@@ -82,12 +77,7 @@ impl Manager {
                 .timeout
                 .map(|timeout| started.saturating_add(timeout).max(grace(timeout))),
         };
-        service.phase = Phase::Starting(Starting {
-            generation,
-            pid,
-            started,
-            readiness,
-        });
+        service.phase = Phase::Starting(Starting { generation, pid, started, readiness });
         if unknown {
             self.prepare_check(Purpose::Questions(name.clone(), generation), name);
         }
@@ -154,31 +144,21 @@ impl Manager {
         index: usize,
         outcome: Result<(), String>,
     ) {
-        let Some(interval) = self
-            .services
-            .get(name)
-            .map(|service| service.spec.ready.interval)
+        let Some(interval) = self.services.get(name).map(|service| service.spec.ready.interval)
         else {
             return;
         };
         let Some(starting) = self.starting(name, generation) else {
             return;
         };
-        let Some(asked) = starting
-            .readiness
-            .questions
-            .as_mut()
-            .and_then(|q| q.get_mut(index))
+        let Some(asked) = starting.readiness.questions.as_mut().and_then(|q| q.get_mut(index))
         else {
             return;
         };
         if let Progress::Open { .. } = asked.progress {
             asked.progress = match outcome {
                 Ok(()) => Progress::Passed,
-                Err(last) => Progress::Due {
-                    at: now.saturating_add(interval),
-                    last: Some(last),
-                },
+                Err(last) => Progress::Due { at: now.saturating_add(interval), last: Some(last) },
             };
         }
         self.touched.insert(name.clone());
@@ -225,19 +205,9 @@ impl Manager {
         let settled = readiness.settled.is_some_and(|settled| settled <= now);
         if settled && readiness.is_answered() {
             let ready_after = now.saturating_since(starting.started);
-            let Starting {
-                generation,
-                pid,
-                started,
-                ..
-            } = *starting;
+            let Starting { generation, pid, started, .. } = *starting;
             service.ready_after = Some(ready_after);
-            let running = Running {
-                generation,
-                pid,
-                started,
-                ready: now,
-            };
+            let running = Running { generation, pid, started, ready: now };
             self.transition(now, name, Phase::Running(running), Cause::BecameReady);
             return;
         }
@@ -253,17 +223,10 @@ impl Manager {
             let mut missing = readiness.missing();
             if missing.is_empty() {
                 missing.push(
-                    if oneshot {
-                        "it is still running"
-                    } else {
-                        "its delay is not over"
-                    }
-                    .into(),
+                    if oneshot { "it is still running" } else { "its delay is not over" }.into(),
                 );
             }
-            let why = EndWhy::ReadyTimeout {
-                missing: missing.join(", "),
-            };
+            let why = EndWhy::ReadyTimeout { missing: missing.join(", ") };
             self.command_stop(now, name, why, Manner::Polite);
             return;
         }
@@ -302,19 +265,8 @@ impl Manager {
         let timeout = PROBE_TIMEOUT;
         match question {
             Question::Exec(arguments) => {
-                let sent = Sent::Probe {
-                    name: name.clone(),
-                    generation,
-                    index,
-                };
-                self.send_for(
-                    Command::ServiceExec {
-                        name,
-                        deadline: timeout,
-                        arguments,
-                    },
-                    sent,
-                );
+                let sent = Sent::Probe { name: name.clone(), generation, index };
+                self.send_for(Command::ServiceExec { name, deadline: timeout, arguments }, sent);
             }
             Question::Tcp(_) | Question::Http(_) => {
                 self.outputs.push_back(Output::Probe {
@@ -337,10 +289,7 @@ impl Manager {
 }
 
 fn asked(questions: Vec<Question>, at: Instant) -> Vec<Asked> {
-    let due = |question| Asked {
-        question,
-        progress: Progress::Due { at, last: None },
-    };
+    let due = |question| Asked { question, progress: Progress::Due { at, last: None } };
     questions.into_iter().map(due).collect()
 }
 

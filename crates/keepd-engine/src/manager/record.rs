@@ -181,9 +181,9 @@ impl Record {
                     "unwanted" => EndWhy::Unwanted,
                     "restart" => EndWhy::Restart,
                     "by-itself" => EndWhy::ByItself,
-                    "ready-timeout" => EndWhy::ReadyTimeout {
-                        missing: fields.get("missing")?.to_owned(),
-                    },
+                    "ready-timeout" => {
+                        EndWhy::ReadyTimeout { missing: fields.get("missing")?.to_owned() }
+                    }
                     _ => return None,
                 };
                 RecordedPhase::Ending(why, ready)
@@ -253,28 +253,17 @@ pub(super) fn encode_change(change: &Change) -> Vec<u8> {
             Some(Outcome::Missed(text)) => format!("missed {text}"),
         };
         let name = &goal.name;
-        fields.put(
-            &format!("goal{index}"),
-            &format!("{name},{target},{along},{outcome}"),
-        );
+        fields.put(&format!("goal{index}"), &format!("{name},{target},{along},{outcome}"));
     }
     fields.encode()
 }
 
 pub(super) fn decode_change(id: ChangeId, bytes: &[u8]) -> Option<Change> {
     let fields = Fields::decode(bytes)?;
-    let verb = Verb::ALL
-        .into_iter()
-        .find(|verb| Some(verb.word()) == fields.get("verb"))?;
-    let who = fields
-        .number("uid")
-        .zip(fields.number("pid"))
-        .and_then(|(uid, pid)| {
-            Some(Who {
-                uid: u32::try_from(uid).ok()?,
-                pid: u32::try_from(pid).ok()?,
-            })
-        });
+    let verb = Verb::ALL.into_iter().find(|verb| Some(verb.word()) == fields.get("verb"))?;
+    let who = fields.number("uid").zip(fields.number("pid")).and_then(|(uid, pid)| {
+        Some(Who { uid: u32::try_from(uid).ok()?, pid: u32::try_from(pid).ok()? })
+    });
     let mut goals = Vec::new();
     while let Some(text) = fields.get(&format!("goal{}", goals.len())) {
         goals.push(decode_goal(text)?);
@@ -308,12 +297,7 @@ fn decode_goal(text: &str) -> Option<Goal> {
         }
         Some((_, text)) => Some(Outcome::Missed(text.to_owned())),
     };
-    Some(Goal {
-        name,
-        target,
-        along,
-        outcome,
-    })
+    Some(Goal { name, target, along, outcome })
 }
 
 /// What is written down of a shutdown.
@@ -342,11 +326,7 @@ pub(super) fn decode_shutdown(bytes: &[u8]) -> Option<ShutdownRecord> {
         0 => ExitCode::Done,
         code => ExitCode::Service(code),
     };
-    Some(ShutdownRecord {
-        cause,
-        code,
-        deadline: fields.instant("deadline_ns")?,
-    })
+    Some(ShutdownRecord { cause, code, deadline: fields.instant("deadline_ns")? })
 }
 
 fn put_cause(fields: &mut Fields, key: &str, cause: &Cause) {
@@ -375,12 +355,7 @@ fn put_cause(fields: &mut Fields, key: &str, cause: &Cause) {
             fields.put(&sub("until"), until.word());
             "dependency"
         }
-        Cause::Ended {
-            generation,
-            pid,
-            exit,
-            ran,
-        } => {
+        Cause::Ended { generation, pid, exit, ran } => {
             fields.put_number(&sub("gen"), generation.get());
             if let Some(pid) = pid {
                 fields.put_number(&sub("pid"), u64::from(pid.get()));
@@ -431,9 +406,7 @@ fn get_cause(fields: &Fields, key: &str) -> Option<Cause> {
         "not-empty" => Cause::NotEmpty,
         "foreign" => Cause::Foreign,
         "operator" => Cause::Operator {
-            verb: Verb::ALL
-                .into_iter()
-                .find(|verb| Some(verb.word()) == text("verb"))?,
+            verb: Verb::ALL.into_iter().find(|verb| Some(verb.word()) == text("verb"))?,
             change: ChangeId(number("change")?),
         },
         "applied" => Cause::Applied {
@@ -456,9 +429,7 @@ fn get_cause(fields: &Fields, key: &str) -> Option<Cause> {
         },
         "cannot-execute" => Cause::CannotExecute(PrepareFailure {
             step: SpawnStep::from_word(text("step")?)?,
-            errno: text("errno")
-                .and_then(|errno| errno.parse().ok())
-                .map(Errno),
+            errno: text("errno").and_then(|errno| errno.parse().ok()).map(Errno),
             text: text("text")?.to_owned(),
         }),
         "ready-timeout" => Cause::ReadyTimeout {
@@ -482,10 +453,7 @@ fn get_cause(fields: &Fields, key: &str) -> Option<Cause> {
 fn exit_word(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit {code}"),
-        Exit::Signal {
-            signal,
-            core: false,
-        } => format!("signal {}", signal.get()),
+        Exit::Signal { signal, core: false } => format!("signal {}", signal.get()),
         Exit::Signal { signal, core: true } => format!("core {}", signal.get()),
         Exit::Unknown => "unknown -".to_owned(),
     }
@@ -495,14 +463,8 @@ fn exit_from_word(word: &str) -> Option<Exit> {
     let (how, value) = word.split_once(' ')?;
     Some(match how {
         "exit" => Exit::Code(value.parse().ok()?),
-        "signal" => Exit::Signal {
-            signal: Signal::new(value.parse().ok()?)?,
-            core: false,
-        },
-        "core" => Exit::Signal {
-            signal: Signal::new(value.parse().ok()?)?,
-            core: true,
-        },
+        "signal" => Exit::Signal { signal: Signal::new(value.parse().ok()?)?, core: false },
+        "core" => Exit::Signal { signal: Signal::new(value.parse().ok()?)?, core: true },
         "unknown" => Exit::Unknown,
         _ => return None,
     })
@@ -546,8 +508,7 @@ impl Fields {
     }
 
     fn pid(&self, key: &str) -> Option<Pid> {
-        self.number(key)
-            .and_then(|number| Pid::new(u32::try_from(number).ok()?))
+        self.number(key).and_then(|number| Pid::new(u32::try_from(number).ok()?))
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -598,41 +559,21 @@ mod tests {
             errno: Some(Errno::ENOENT),
             text: "executable \"a\tb%\" not found".to_owned(),
         };
-        let exit = Exit::Signal {
-            signal: Signal::KILL,
-            core: true,
-        };
+        let exit = Exit::Signal { signal: Signal::KILL, core: true };
         let ran = Duration::from_millis(5);
         let on = ServiceName::new("db").unwrap();
         vec![
             Cause::Boot,
             Cause::NotEnabled,
-            Cause::Operator {
-                verb: Verb::Restart,
-                change: ChangeId(7),
-            },
-            Cause::Applied {
-                change: ChangeId(1),
-                keys: vec!["command".into(), "env.A".into()],
-            },
-            Cause::Dependency {
-                on: on.clone(),
-                until: Until::Ready,
-            },
+            Cause::Operator { verb: Verb::Restart, change: ChangeId(7) },
+            Cause::Applied { change: ChangeId(1), keys: vec!["command".into(), "env.A".into()] },
+            Cause::Dependency { on: on.clone(), until: Until::Ready },
             Cause::DependenciesMet,
             Cause::BecameReady,
             Cause::Executed,
-            Cause::Ended {
-                generation: Generation::new(3),
-                pid: Pid::new(9),
-                exit,
-                ran,
-            },
+            Cause::Ended { generation: Generation::new(3), pid: Pid::new(9), exit, ran },
             Cause::CannotExecute(failure),
-            Cause::ReadyTimeout {
-                after: ran,
-                missing: "x, y".into(),
-            },
+            Cause::ReadyTimeout { after: ran, missing: "x, y".into() },
             Cause::RestartPolicy,
             Cause::NotEmpty,
             Cause::Shutdown(ShutdownCause::Idle),
@@ -655,22 +596,13 @@ mod tests {
             RecordedPhase::Ending(EndWhy::Unwanted, None),
             RecordedPhase::Ending(EndWhy::Restart, Some(Instant::from_nanos(8))),
             RecordedPhase::Ending(EndWhy::ByItself, None),
-            RecordedPhase::Ending(
-                EndWhy::ReadyTimeout {
-                    missing: "m\tn".into(),
-                },
-                None,
-            ),
+            RecordedPhase::Ending(EndWhy::ReadyTimeout { missing: "m\tn".into() }, None),
             RecordedPhase::Backoff(Instant::from_nanos(u64::MAX)),
         ];
         for (index, cause) in causes().into_iter().enumerate() {
             let phase = phases[index % phases.len()].clone();
             let record = Record {
-                want: [
-                    Want::Up,
-                    Want::Down(Manner::Polite),
-                    Want::Down(Manner::Kill),
-                ][index % 3],
+                want: [Want::Up, Want::Down(Manner::Polite), Want::Down(Manner::Kill)][index % 3],
                 want_cause: cause.clone(),
                 phase,
                 cause,
@@ -698,12 +630,7 @@ mod tests {
     #[test]
     fn changes_round_trip() {
         let name = ServiceName::new("web").unwrap();
-        let goal = |target, outcome| Goal {
-            name: name.clone(),
-            target,
-            along: true,
-            outcome,
-        };
+        let goal = |target, outcome| Goal { name: name.clone(), target, along: true, outcome };
         let change = Change {
             id: ChangeId(3),
             verb: Verb::Restart,
@@ -713,34 +640,20 @@ mod tests {
             closed: None,
             goals: vec![
                 goal(Target::UpAfter(Generation::new(2)), None),
-                goal(
-                    Target::Gone,
-                    Some(Outcome::Reached(Duration::from_nanos(4))),
-                ),
-                goal(
-                    Target::Down,
-                    Some(Outcome::Missed("it is stuck, badly".into())),
-                ),
+                goal(Target::Gone, Some(Outcome::Reached(Duration::from_nanos(4)))),
+                goal(Target::Down, Some(Outcome::Missed("it is stuck, badly".into()))),
                 goal(Target::Up, None),
                 goal(Target::Reloaded, None),
             ],
         };
-        assert_eq!(
-            decode_change(ChangeId(3), &encode_change(&change)),
-            Some(change)
-        );
+        assert_eq!(decode_change(ChangeId(3), &encode_change(&change)), Some(change));
     }
 
     #[test]
     fn a_note_that_cannot_be_read_counts_as_absent() {
-        for bad in [
-            &b""[..],
-            b"phase",
-            b"phase=%zz",
-            b"\xff",
-            b"phase=ready",
-            b"phase=ending\twhy=x",
-        ] {
+        for bad in
+            [&b""[..], b"phase", b"phase=%zz", b"\xff", b"phase=ready", b"phase=ending\twhy=x"]
+        {
             assert_eq!(Record::decode(bad), None);
         }
     }

@@ -166,31 +166,22 @@ impl Readiness {
     pub(super) fn is_answered(&self) -> bool {
         !self.notify_missing
             && self.questions.as_ref().is_some_and(|questions| {
-                questions
-                    .iter()
-                    .all(|asked| asked.progress == Progress::Passed)
+                questions.iter().all(|asked| asked.progress == Progress::Passed)
             })
     }
 
     /// Returns the next time at which something must be done.
     fn next_time(&self) -> Option<Instant> {
-        let due = self
-            .questions
-            .iter()
-            .flatten()
-            .filter_map(|asked| match &asked.progress {
-                Progress::Due { at, .. } => Some(*at),
-                Progress::Open { .. } | Progress::Passed => None,
-            });
+        let due = self.questions.iter().flatten().filter_map(|asked| match &asked.progress {
+            Progress::Due { at, .. } => Some(*at),
+            Progress::Open { .. } | Progress::Passed => None,
+        });
         let refill = match (&self.questions, &self.refill) {
             (None, Some(refill)) => refill.at,
             (None | Some(_), _) => None,
         };
         let settled = self.settled.filter(|_| self.is_answered());
-        due.chain(refill)
-            .chain(settled)
-            .chain(self.deadline)
-            .min()
+        due.chain(refill).chain(settled).chain(self.deadline).min()
     }
 
     /// Describes what is missing, one clause each.
@@ -423,9 +414,7 @@ impl Service {
     /// Reports whether its process runs with another specification than today's.
     pub(super) fn is_outdated(&self) -> bool {
         self.has_process()
-            && self
-                .launched
-                .is_some_and(|launched| launched != fingerprint(&self.spec))
+            && self.launched.is_some_and(|launched| launched != fingerprint(&self.spec))
     }
 
     pub(super) fn remember(&mut self, step: PastStep) {
@@ -459,11 +448,7 @@ pub(super) fn fingerprint(spec: &ServiceSpec) -> u64 {
     hash.field(&format!("{:o}", spec.umask));
     for (name, value) in &spec.env {
         hash.field(name);
-        hash.field(
-            &value
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |value| format!("={value}")),
-        );
+        hash.field(&value.as_ref().map_or_else(|| "-".to_owned(), |value| format!("={value}")));
     }
     match &spec.env_inherit {
         EnvInherit::All => hash.field("all"),

@@ -102,10 +102,7 @@ impl Manager {
     /// Returns the first edge that does not hold yet.
     fn first_unmet(&self, service: &Service) -> Option<(ServiceName, Until)> {
         service.spec.depends_on.iter().find_map(|(on, edge)| {
-            let holds = self
-                .services
-                .get(on)
-                .is_some_and(|other| other.satisfies(edge.until));
+            let holds = self.services.get(on).is_some_and(|other| other.satisfies(edge.until));
             (!holds).then(|| (on.clone(), edge.until))
         })
     }
@@ -114,16 +111,11 @@ impl Manager {
     fn dependents_are_down(&self, name: &ServiceName, manner: Manner) -> bool {
         match manner {
             Manner::Kill => true,
-            Manner::Polite => self
-                .dependents
-                .get(name)
-                .into_iter()
-                .flatten()
-                .all(|dependent| {
-                    self.services
-                        .get(dependent)
-                        .is_none_or(|other| !other.has_process() || other.want == Want::Up)
-                }),
+            Manner::Polite => self.dependents.get(name).into_iter().flatten().all(|dependent| {
+                self.services
+                    .get(dependent)
+                    .is_none_or(|other| !other.has_process() || other.want == Want::Up)
+            }),
         }
     }
 
@@ -141,16 +133,9 @@ impl Manager {
         let mut ending = match service.phase.clone() {
             Phase::Starting(starting) => starting.into_ending(why),
             Phase::Running(running) => running.into_ending(why),
-            Phase::Commanded {
-                generation, pid, ..
-            } => Ending {
-                generation,
-                pid,
-                started: None,
-                ready: None,
-                why,
-                pressed: None,
-            },
+            Phase::Commanded { generation, pid, .. } => {
+                Ending { generation, pid, started: None, ready: None, why, pressed: None }
+            }
             Phase::Resting(_)
             | Phase::Waiting
             | Phase::Preparing { .. }
@@ -189,14 +174,7 @@ impl Manager {
             Manner::Kill => Some((Signal::KILL, Duration::ZERO)),
         };
         let expected = service.generation;
-        self.send_for(
-            Command::ServiceStop {
-                name: name.clone(),
-                expected,
-                other,
-            },
-            Sent::Run,
-        );
+        self.send_for(Command::ServiceStop { name: name.clone(), expected, other }, Sent::Run);
     }
 
     /// Ends a run so that it is started again; without a run it is simply started.
@@ -265,10 +243,7 @@ impl Manager {
             .map(|service| (service.name(), &service.spec));
         for (name, spec) in self.plan.services.iter().chain(going) {
             for on in spec.depends_on.keys() {
-                self.dependents
-                    .entry(on.clone())
-                    .or_default()
-                    .insert(name.clone());
+                self.dependents.entry(on.clone()).or_default().insert(name.clone());
             }
         }
     }

@@ -64,15 +64,8 @@ impl Manager {
         if self.shutdown.is_none() {
             let code = self.exit_code(&cause);
             let until = now.saturating_add(self.plan.manager.shutdown_timeout);
-            self.announce(
-                now,
-                Happening::ShutdownBegun(Cause::Shutdown(cause.clone())),
-            );
-            self.enter_shutdown(ShutdownRecord {
-                cause,
-                code,
-                deadline: until,
-            });
+            self.announce(now, Happening::ShutdownBegun(Cause::Shutdown(cause.clone())));
+            self.enter_shutdown(ShutdownRecord { cause, code, deadline: until });
         }
         if at_once {
             self.kill_all(now);
@@ -88,16 +81,8 @@ impl Manager {
 
     fn enter_shutdown(&mut self, record: ShutdownRecord) {
         self.note(SHUTDOWN_KEY.to_owned(), encode_shutdown(&record));
-        let ShutdownRecord {
-            cause,
-            code,
-            deadline,
-        } = record;
-        self.shutdown = Some(Shutdown {
-            cause,
-            code,
-            stage: Stage::Polite { until: deadline },
-        });
+        let ShutdownRecord { cause, code, deadline } = record;
+        self.shutdown = Some(Shutdown { cause, code, stage: Stage::Polite { until: deadline } });
         self.unwant_everything();
     }
 
@@ -111,11 +96,7 @@ impl Manager {
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
         for name in names {
             // What came to rest by itself keeps its own cause: it was not us.
-            if self
-                .services
-                .get(&name)
-                .is_some_and(|service| service.want == Want::Up)
-            {
+            if self.services.get(&name).is_some_and(|service| service.want == Want::Up) {
                 self.want_down(&name, &because, Manner::Polite);
             }
         }
@@ -129,17 +110,10 @@ impl Manager {
                 let all_done = self.services.values().all(|service| {
                     service.phase == Phase::Resting(Rest::Done) || service.want != Want::Up
                 });
-                if all_done {
-                    ExitCode::Done
-                } else {
-                    ExitCode::No
-                }
+                if all_done { ExitCode::Done } else { ExitCode::No }
             }
             ShutdownCause::Service(name) => {
-                let end = self
-                    .services
-                    .get(name)
-                    .and_then(|service| service.last_end.as_ref());
+                let end = self.services.get(name).and_then(|service| service.last_end.as_ref());
                 match end.map(|end| end.exit) {
                     Some(Some(exit)) => ExitCode::Service(exit.shell_status()),
                     Some(None) => ExitCode::System,
@@ -154,9 +128,7 @@ impl Manager {
             return;
         };
         if let Stage::Polite { .. } = shutdown.stage {
-            shutdown.stage = Stage::Killing {
-                until: now.saturating_add(STUCK_AFTER),
-            };
+            shutdown.stage = Stage::Killing { until: now.saturating_add(STUCK_AFTER) };
         }
         let because = Cause::Shutdown(shutdown.cause.clone());
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
@@ -187,10 +159,7 @@ impl Manager {
             self.begin_shutdown(now, ShutdownCause::Idle, false);
             self.settle(now);
         }
-        let empty = !self
-            .services
-            .values()
-            .any(super::service::Service::has_process);
+        let empty = !self.services.values().any(super::service::Service::has_process);
         let Some(shutdown) = &mut self.shutdown else {
             return;
         };

@@ -9,17 +9,12 @@ use super::service::{Phase, Service};
 impl Manager {
     /// Returns the services in the order of their names.
     pub fn statuses(&self) -> Vec<ServiceStatus> {
-        self.services
-            .values()
-            .map(|service| self.status_of(service))
-            .collect()
+        self.services.values().map(|service| self.status_of(service)).collect()
     }
 
     /// Returns one service.
     pub fn status(&self, name: &ServiceName) -> Option<ServiceStatus> {
-        self.services
-            .get(name)
-            .map(|service| self.status_of(service))
+        self.services.get(name).map(|service| self.status_of(service))
     }
 
     fn status_of(&self, service: &Service) -> ServiceStatus {
@@ -56,9 +51,7 @@ impl Manager {
                 .depends_on
                 .iter()
                 .filter(|(on, edge)| {
-                    self.services
-                        .get(*on)
-                        .is_none_or(|other| !other.satisfies(edge.until))
+                    self.services.get(*on).is_none_or(|other| !other.satisfies(edge.until))
                 })
                 .map(|(on, edge)| match self.services.get(on) {
                     Some(other) => format!("{on} to be {} (it is {})", edge.until, other.state()),

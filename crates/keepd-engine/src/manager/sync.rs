@@ -71,10 +71,8 @@ impl Manager {
     pub(super) fn on_connected(&mut self) {
         self.link = Link::Greeting;
         let id = self.request_id();
-        self.outputs.push_back(Output::Command {
-            id,
-            command: Command::Proto { version: VERSION },
-        });
+        self.outputs
+            .push_back(Output::Command { id, command: Command::Proto { version: VERSION } });
     }
 
     pub(super) fn on_disconnected(&mut self) {
@@ -115,11 +113,7 @@ impl Manager {
         }
         match event {
             Event::Run(report) => self.on_run(now, &report),
-            Event::Invocation {
-                name,
-                generation,
-                id,
-            } => {
+            Event::Invocation { name, generation, id } => {
                 if let Some(service) = self.services.get_mut(&name)
                     && generation >= service.generation
                 {
@@ -220,19 +214,9 @@ impl Manager {
                     self.begin_dump();
                 }
             }
-            (
-                Sent::Probe {
-                    name,
-                    generation,
-                    index,
-                },
-                reply,
-            ) => {
+            (Sent::Probe { name, generation, index }, reply) => {
                 let outcome = match reply {
-                    Reply::Exec {
-                        exit: Exit::Code(0),
-                        ..
-                    } => Ok(()),
+                    Reply::Exec { exit: Exit::Code(0), .. } => Ok(()),
                     Reply::Exec { exit, output } => Err(describe_exec(exit, &output)),
                     Reply::Ok => Err("no status came".to_owned()),
                     Reply::Fail(fail) => Err(fail.text),
@@ -273,11 +257,7 @@ impl Manager {
                 self.adopt_removed(now, &name, seen);
             }
         }
-        if let Some(noted) = own
-            .notes
-            .get(SHUTDOWN_KEY)
-            .and_then(|n| record::decode_shutdown(n))
-        {
+        if let Some(noted) = own.notes.get(SHUTDOWN_KEY).and_then(|n| record::decode_shutdown(n)) {
             self.resume_shutdown(noted);
         }
         self.unwant_everything();
@@ -293,10 +273,7 @@ impl Manager {
     /// Returns whether a process was found running.
     fn adopt_service(&mut self, now: Instant, spec: Arc<ServiceSpec>, seen: Seen) -> bool {
         let name = spec.name.clone();
-        let record = seen
-            .notes
-            .get(RECORD_KEY)
-            .and_then(|note| Record::decode(note));
+        let record = seen.notes.get(RECORD_KEY).and_then(|note| Record::decode(note));
         let mut service = match self.services.remove(&name) {
             // A dump in the middle of a life: what we know is newer than any note.
             Some(service) => service,
@@ -309,11 +286,7 @@ impl Manager {
         service.known = seen.definition;
         service.known.record = seen.notes.get(RECORD_KEY).cloned();
         service.invocation = seen.invocation.or(service.invocation);
-        let record = if known_before {
-            Some(Record::of(&service))
-        } else {
-            record
-        };
+        let record = if known_before { Some(Record::of(&service)) } else { record };
         let run = seen.run;
         let generation = run.as_ref().map_or(Generation::NONE, |run| run.generation);
         match &record {
@@ -361,11 +334,7 @@ impl Manager {
             // Pending: its process is being made this very moment (or somebody else gave it `auto_up`).
             RunState::Pending | RunState::Forked => {
                 let (generation, pid) = (run.generation, run.pid);
-                service.phase = Phase::Commanded {
-                    generation,
-                    pid,
-                    questions: None,
-                };
+                service.phase = Phase::Commanded { generation, pid, questions: None };
                 true
             }
             RunState::Up => {
@@ -376,12 +345,7 @@ impl Manager {
                 };
                 let (generation, started) = (run.generation, run.at);
                 if let Some(ready) = ready {
-                    service.phase = Phase::Running(Running {
-                        generation,
-                        pid,
-                        started,
-                        ready,
-                    });
+                    service.phase = Phase::Running(Running { generation, pid, started, ready });
                 } else {
                     let notified = notified == Some(generation);
                     self.resume_starting(now, name, generation, pid, started, notified);
@@ -461,10 +425,7 @@ impl Manager {
     /// A service that was ours and is in the plan no more: it is stopped and forgotten.
     fn adopt_removed(&mut self, now: Instant, name: &ServiceName, seen: Seen) {
         let spec = ServiceSpec::new(name.clone(), CommandLine::Words(Vec::new()));
-        let cause = Cause::Applied {
-            change: ChangeId(0),
-            keys: Vec::new(),
-        };
+        let cause = Cause::Applied { change: ChangeId(0), keys: Vec::new() };
         self.adopt_service(now, Arc::new(spec), seen);
         if let Some(service) = self.services.get_mut(name) {
             service.removed = true;
@@ -481,10 +442,7 @@ impl Manager {
             && service.is_outdated()
             && service.kept != Some(fingerprint(&service.spec))
         {
-            let cause = Cause::Applied {
-                change: ChangeId(0),
-                keys: Vec::new(),
-            };
+            let cause = Cause::Applied { change: ChangeId(0), keys: Vec::new() };
             self.begin_restart(now, name, cause);
         }
     }
@@ -507,10 +465,7 @@ fn restore(service: &mut Service, record: &Record) {
 fn describe_exec(exit: Exit, output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     match text.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!(
-            "{exit}: {}",
-            line.trim().chars().take(200).collect::<String>()
-        ),
+        Some(line) => format!("{exit}: {}", line.trim().chars().take(200).collect::<String>()),
         None => exit.to_string(),
     }
 }

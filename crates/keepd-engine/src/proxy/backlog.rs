@@ -96,12 +96,9 @@ impl Backlog {
     pub(super) fn take_first(&mut self) -> Option<Vec<Message>> {
         Some(match self.order.pop_front()? {
             Mark::Message(message) => vec![message],
-            Mark::Signal(signal) => self
-                .signals
-                .remove(&signal)
-                .map(Message::Event)
-                .into_iter()
-                .collect(),
+            Mark::Signal(signal) => {
+                self.signals.remove(&signal).map(Message::Event).into_iter().collect()
+            }
             Mark::Service(name) => self
                 .services
                 .remove(&name)
@@ -204,9 +201,7 @@ fn supersedes(event: &Event, earlier: &Event) -> bool {
 }
 
 fn count(kept: &[Event], keeping_of: Keeping) -> usize {
-    kept.iter()
-        .filter(|event| keeping(event) == keeping_of)
-        .count()
+    kept.iter().filter(|event| keeping(event) == keeping_of).count()
 }
 
 /// Drops the oldest of what is kept in too great a number. Returns how many were dropped.

@@ -47,11 +47,7 @@ impl Asker {
 
 /// Returns a refusal that has nothing to do with a spawn.
 pub(super) fn fail(kind: FailKind, text: String) -> Fail {
-    Fail {
-        kind,
-        spawn: None,
-        text,
-    }
+    Fail { kind, spawn: None, text }
 }
 
 /// Returns the refusal of a command that meant another generation.
@@ -71,10 +67,7 @@ pub(super) fn stale(
 
 /// Returns the refusal of a command that needs the extension.
 fn not_plain() -> Fail {
-    fail(
-        FailKind::UnknownCommand,
-        "unknown command on a plain connection".to_owned(),
-    )
+    fail(FailKind::UnknownCommand, "unknown command on a plain connection".to_owned())
 }
 
 impl Proxy {
@@ -181,30 +174,21 @@ impl Proxy {
                 service.log.clone_from(&log);
                 Event::Log(name, log)
             }),
-            Command::ServiceAutoUp {
-                name,
-                seconds,
-                always,
-            } => self.set_auto_up(now, asker, &name, seconds, always),
+            Command::ServiceAutoUp { name, seconds, always } => {
+                self.set_auto_up(now, asker, &name, seconds, always)
+            }
             Command::ServiceStart { name, expected } => {
                 self.start_by_command(now, asker, &name, expected)
             }
-            Command::ServiceStop {
-                name,
-                expected,
-                other,
-            } => self.stop(now, asker, &name, expected, other),
-            Command::ServiceSignal {
-                name,
-                expected,
-                signal,
-                scope,
-            } => self.signal_by_command(asker, &name, expected, signal, scope),
-            Command::ServiceExec {
-                name,
-                deadline,
-                arguments,
-            } => self.exec_by_command(now, asker, &name, deadline, arguments),
+            Command::ServiceStop { name, expected, other } => {
+                self.stop(now, asker, &name, expected, other)
+            }
+            Command::ServiceSignal { name, expected, signal, scope } => {
+                self.signal_by_command(asker, &name, expected, signal, scope)
+            }
+            Command::ServiceExec { name, deadline, arguments } => {
+                self.exec_by_command(now, asker, &name, deadline, arguments)
+            }
             Command::ServiceNote { name, key, value } => self.note(now, asker, &name, key, value),
             Command::ServiceDelete { name } => self.delete(asker, &name),
         }
@@ -240,10 +224,7 @@ impl Proxy {
             Asker::Plain(_) => false,
             Asker::Extended(..) => true,
         };
-        Ok(self
-            .services
-            .entry(name.clone())
-            .or_insert_with(|| Service::new(now, extended)))
+        Ok(self.services.entry(name.clone()).or_insert_with(|| Service::new(now, extended)))
     }
 
     /// Stores a value and tells it to everybody else.
@@ -327,8 +308,7 @@ impl Proxy {
         self.accept(asker);
         self.forget(name);
         self.broadcast(&Event::Deleted(name.clone()), Audience::Everyone);
-        self.outputs
-            .push_back(Output::Forget { name: name.clone() });
+        self.outputs.push_back(Output::Forget { name: name.clone() });
         Ok(())
     }
 
@@ -360,21 +340,12 @@ impl Proxy {
                 &format!("version {version} is unknown, {VERSION} is known"),
             );
         }
-        let is_upgraded = self
-            .connections
-            .get_mut(&connection)
-            .is_some_and(Connection::upgrade);
+        let is_upgraded = self.connections.get_mut(&connection).is_some_and(Connection::upgrade);
         if !is_upgraded {
             return refused(FailKind::Malformed, "the connection is an extended one");
         }
         let features = self.settings.features.clone();
-        self.send(
-            connection,
-            Message::ProtoAccepted {
-                version: VERSION,
-                features,
-            },
-        );
+        self.send(connection, Message::ProtoAccepted { version: VERSION, features });
         self.outputs.push_back(Output::Upgrade { connection });
         Ok(())
     }

@@ -205,10 +205,7 @@ impl Proxy {
     pub(super) fn send(&mut self, id: ConnectionId, message: Message) {
         if let Some(connection) = self.connections.get_mut(&id) {
             let message = connection.offer(message);
-            self.outputs.extend(message.map(|message| Output::Send {
-                connection: id,
-                message,
-            }));
+            self.outputs.extend(message.map(|message| Output::Send { connection: id, message }));
         }
     }
 
@@ -219,10 +216,7 @@ impl Proxy {
                 && connection.hears(event)
                 && let Some(message) = connection.offer(Message::Event(event.clone()))
             {
-                self.outputs.push_back(Output::Send {
-                    connection: *id,
-                    message,
-                });
+                self.outputs.push_back(Output::Send { connection: *id, message });
             }
         }
     }
@@ -255,22 +249,18 @@ impl Proxy {
             };
             // A piece may be empty (a service that this connection may not see); then the next is due.
             let messages = kept.unwrap_or_else(|| self.next_dump_messages(id));
-            self.outputs
-                .extend(messages.into_iter().map(|message| Output::Send {
-                    connection: id,
-                    message,
-                }));
+            self.outputs.extend(
+                messages.into_iter().map(|message| Output::Send { connection: id, message }),
+            );
         }
     }
 
     /// Reports whether any connection asked for `service.output`.
     pub(super) fn is_output_watched(&self) -> bool {
-        self.connections
-            .values()
-            .any(|connection| match &connection.mode {
-                Mode::Plain { .. } => false,
-                Mode::Extended(extended) => extended.watches_output,
-            })
+        self.connections.values().any(|connection| match &connection.mode {
+            Mode::Plain { .. } => false,
+            Mode::Extended(extended) => extended.watches_output,
+        })
     }
 
     /// Tells the shell if that changed.

@@ -37,10 +37,9 @@ impl Proxy {
             return Vec::new();
         };
         let next = match &dump.after {
-            Some(after) => self
-                .services
-                .range::<ServiceName, _>((Excluded(after), Unbounded))
-                .next(),
+            Some(after) => {
+                self.services.range::<ServiceName, _>((Excluded(after), Unbounded)).next()
+            }
             None => self.services.first_key_value(),
         };
         let events = match (next, &mut connection.mode) {
@@ -59,9 +58,7 @@ impl Proxy {
                     Mode::Plain { .. } => {}
                     Mode::Extended(extended) => {
                         extended.dumps_ended += 1;
-                        events.push(Event::DumpEnd {
-                            sequence: extended.dumps_ended,
-                        });
+                        events.push(Event::DumpEnd { sequence: extended.dumps_ended });
                     }
                 }
                 events
@@ -136,10 +133,7 @@ impl Service {
             text: notification.text.clone(),
         }));
         if self.output_blocked.is_some() {
-            lines.push(Event::OutputBlocked {
-                name: name.clone(),
-                errno: self.output_blocked,
-            });
+            lines.push(Event::OutputBlocked { name: name.clone(), errno: self.output_blocked });
         }
         lines
     }

@@ -29,10 +29,7 @@ impl Proxy {
             let due = service.run().deadline()?;
             Some((due, Timer::Service(name.clone())))
         });
-        let of_jobs = self
-            .jobs
-            .iter()
-            .filter_map(|(id, job)| Some((job.due()?, Timer::Job(*id))));
+        let of_jobs = self.jobs.iter().filter_map(|(id, job)| Some((job.due()?, Timer::Job(*id))));
         let timers: BTreeSet<_> = of_services.chain(of_jobs).collect();
         ensure(timers == self.timers, || {
             "1. the timers are exactly the deadlines of services and jobs".to_owned()
@@ -42,10 +39,7 @@ impl Proxy {
             let main = service.run().main().map(|main| main.pid)?;
             Some((main, Owner::Service(name.clone(), service.generation)))
         });
-        let jobs = self
-            .jobs
-            .iter()
-            .filter_map(|(id, job)| Some((job.pid()?, Owner::Job(*id))));
+        let jobs = self.jobs.iter().filter_map(|(id, job)| Some((job.pid()?, Owner::Job(*id))));
         for (pid, owner) in mains.chain(jobs) {
             let other = processes.insert(pid, owner);
             ensure(other.is_none(), || {
@@ -70,10 +64,9 @@ impl Proxy {
             ensure(run.ended().is_none() || has_run, || {
                 format!("6. a service that was never started has no end: \"{name}\"")
             })?;
-            ensure(
-                !matches!(run, Run::Pending { .. }) || service.wanted == Wanted::Up,
-                || format!("7. nothing starts by itself after a stop: \"{name}\""),
-            )?;
+            ensure(!matches!(run, Run::Pending { .. }) || service.wanted == Wanted::Up, || {
+                format!("7. nothing starts by itself after a stop: \"{name}\"")
+            })?;
             let is_emptied = run.state() == RunState::Emptying;
             let had_process = run.ended().is_some_and(|ended| ended.pid.is_some());
             ensure(!is_emptied || had_process, || {
@@ -95,22 +88,16 @@ impl Proxy {
     }
 
     fn check_jobs(&self) -> Result<(), String> {
-        ensure(self.jobs.len() <= JOBS_MAX, || {
-            format!("11. there are at most {JOBS_MAX} jobs")
-        })?;
+        ensure(self.jobs.len() <= JOBS_MAX, || format!("11. there are at most {JOBS_MAX} jobs"))?;
         let mut of_service = BTreeMap::new();
         for (id, job) in &self.jobs {
             let count = of_service.entry(&job.name).or_insert(0_usize);
             *count += 1;
             ensure(*count <= SERVICE_JOBS_MAX, || {
-                format!(
-                    "12. a service has at most {SERVICE_JOBS_MAX} jobs: \"{}\"",
-                    job.name
-                )
+                format!("12. a service has at most {SERVICE_JOBS_MAX} jobs: \"{}\"", job.name)
             })?;
-            let is_connected = job
-                .asker
-                .is_none_or(|(connection, _)| self.connections.contains_key(&connection));
+            let is_connected =
+                job.asker.is_none_or(|(connection, _)| self.connections.contains_key(&connection));
             ensure(is_connected, || {
                 format!("13. a job is awaited only by a connection that is there: {id:?}")
             })?;
@@ -143,9 +130,7 @@ impl Proxy {
             }
         }
         let are_pending = self.signals.values().all(|pending| pending.count > 0);
-        ensure(are_pending, || {
-            "18. only signals that are pending are kept".to_owned()
-        })
+        ensure(are_pending, || "18. only signals that are pending are kept".to_owned())
     }
 }
 

@@ -160,21 +160,14 @@ impl Proxy {
 
     /// Sends KILL to everything of a job.
     fn kill_job(&mut self, id: JobId) {
-        self.outputs.push_back(Output::SignalGroup {
-            owner: Owner::Job(id),
-            signal: Signal::KILL,
-        });
+        self.outputs.push_back(Output::SignalGroup { owner: Owner::Job(id), signal: Signal::KILL });
     }
 
     /// Kills the jobs of a connection that is gone.
     pub(super) fn abandon_jobs(&mut self, now: Instant, connection: ConnectionId) {
         let of_connection = |job: &Job| job.asker.is_some_and(|asker| asker.0 == connection);
-        let abandoned: Vec<JobId> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| of_connection(job))
-            .map(|(id, _)| *id)
-            .collect();
+        let abandoned: Vec<JobId> =
+            self.jobs.iter().filter(|(_, job)| of_connection(job)).map(|(id, _)| *id).collect();
         for id in abandoned {
             self.give_up_job(now, id);
         }
@@ -248,8 +241,7 @@ impl Proxy {
     pub(super) fn on_job_output(&mut self, id: JobId, bytes: &[u8]) {
         if let Some(job) = self.jobs.get_mut(&id) {
             let room = EXEC_OUTPUT_BYTES_MAX - job.output.len();
-            job.output
-                .extend_from_slice(&bytes[..bytes.len().min(room)]);
+            job.output.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
 
@@ -258,9 +250,7 @@ impl Proxy {
         let again = now.saturating_add(STUCK_AFTER);
         self.change_job(id, |job| job.phase = JobPhase::Emptying { exit, again });
         self.kill_job(id);
-        self.outputs.push_back(Output::WatchGroup {
-            owner: Owner::Job(id),
-        });
+        self.outputs.push_back(Output::WatchGroup { owner: Owner::Job(id) });
     }
 
     /// No process of the job is left, and all its output came.
@@ -272,10 +262,7 @@ impl Proxy {
             JobPhase::Emptying { exit, .. } => {
                 let reply = match job.failure {
                     Some(failure) => Reply::Fail(spawn_failed(failure)),
-                    None => Reply::Exec {
-                        exit,
-                        output: std::mem::take(&mut job.output),
-                    },
+                    None => Reply::Exec { exit, output: std::mem::take(&mut job.output) },
                 };
                 self.answer_job(id, reply);
                 self.remove_job(id);
@@ -291,10 +278,8 @@ impl Proxy {
             return;
         };
         if job.deadline <= now {
-            let text = format!(
-                "the command of service \"{}\" was killed at its deadline",
-                job.name
-            );
+            let text =
+                format!("the command of service \"{}\" was killed at its deadline", job.name);
             self.answer_job(id, Reply::Fail(fail(FailKind::Deadline, text)));
         }
         match self.jobs.get(&id).map(|job| (job.phase, job.asker)) {

@@ -91,10 +91,7 @@ impl Proxy {
         match input {
             Input::Connected { connection, output } => self.on_connected(connection, output),
             Input::Disconnected { connection } => self.on_disconnected(now, connection),
-            Input::Request {
-                connection,
-                request,
-            } => self.on_request(now, connection, request),
+            Input::Request { connection, request } => self.on_request(now, connection, request),
             Input::Refused { connection, answer } => self.send(connection, answer),
             Input::Full { connection } => self.on_full(connection),
             Input::Drained { connection } => self.on_drained(connection),
@@ -118,11 +115,7 @@ impl Proxy {
                 Owner::Job(id) => self.on_job_group_empty(id),
             },
             Input::Notify { name, pid, text } => self.on_notify(&name, pid, text),
-            Input::Output {
-                name,
-                stream,
-                offset,
-            } => self.on_output(name, stream, offset),
+            Input::Output { name, stream, offset } => self.on_output(name, stream, offset),
             Input::OutputBlocked { name, errno } => self.on_output_blocked(&name, errno),
             Input::JobOutput { job, bytes } => self.on_job_output(job, &bytes),
             Input::Signal { signal, count } => self.on_signal(now, signal, count),
@@ -137,12 +130,8 @@ impl Proxy {
         }
         // What is due is decided first: a step that becomes due by another one waits for the next call
         // at the end of the clock, where nothing lies after `now`.
-        let due: Vec<(Instant, Timer)> = self
-            .timers
-            .iter()
-            .take_while(|(due, _)| *due <= now)
-            .cloned()
-            .collect();
+        let due: Vec<(Instant, Timer)> =
+            self.timers.iter().take_while(|(due, _)| *due <= now).cloned().collect();
         for entry in due {
             if self.timers.contains(&entry) {
                 match entry.1 {
@@ -228,26 +217,14 @@ impl Proxy {
         if service.notifications.len() >= NOTIFICATIONS_MAX {
             service.notifications.pop_front();
         }
-        service.notifications.push_back(Notification {
-            pid,
-            text: text.clone(),
-        });
-        let event = Event::Notify {
-            name: name.clone(),
-            generation: service.generation,
-            pid,
-            text,
-        };
+        service.notifications.push_back(Notification { pid, text: text.clone() });
+        let event = Event::Notify { name: name.clone(), generation: service.generation, pid, text };
         self.broadcast(&event, Audience::Everyone);
     }
 
     fn on_output(&mut self, name: ServiceName, stream: Stream, offset: u64) {
         if self.services.contains_key(&name) {
-            let event = Event::Output {
-                name,
-                stream,
-                offset,
-            };
+            let event = Event::Output { name, stream, offset };
             self.broadcast(&event, Audience::Everyone);
         }
     }
@@ -258,10 +235,7 @@ impl Proxy {
         };
         if service.output_blocked != errno {
             service.output_blocked = errno;
-            let event = Event::OutputBlocked {
-                name: name.clone(),
-                errno,
-            };
+            let event = Event::OutputBlocked { name: name.clone(), errno };
             self.broadcast(&event, Audience::Everyone);
         }
     }
@@ -271,17 +245,10 @@ impl Proxy {
         if count == 0 {
             return;
         }
-        let pending = self
-            .signals
-            .entry(signal)
-            .or_insert(PendingSignal { at: now, count: 0 });
+        let pending = self.signals.entry(signal).or_insert(PendingSignal { at: now, count: 0 });
         pending.at = now;
         pending.count = pending.count.saturating_add(count);
-        let event = Event::Signal {
-            signal,
-            at: now,
-            count: pending.count,
-        };
+        let event = Event::Signal { signal, at: now, count: pending.count };
         self.broadcast(&event, Audience::Everyone);
     }
 

@@ -112,36 +112,21 @@ pub(super) enum Remains {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Run {
     /// No process, and none will come by itself.
-    Down {
-        since: Instant,
-        ended: Option<Ended>,
-    },
+    Down { since: Instant, ended: Option<Ended> },
     /// No process; a start by itself is due.
     Pending { due: Instant, ended: Option<Ended> },
     /// The shell was asked for a process and has not answered. A stop waits for the answer.
-    Spawning {
-        asked: Instant,
-        leaf: bool,
-        stop: Option<StopOrder>,
-    },
+    Spawning { asked: Instant, leaf: bool, stop: Option<StopOrder> },
     /// Cloned; the child has not executed its program yet.
     Forked { main: Main },
     /// The program runs.
     Up { main: Main, since: Instant },
     /// Asked to end.
-    Stopping {
-        main: Main,
-        since: Instant,
-        phase: Phase,
-    },
+    Stopping { main: Main, since: Instant, phase: Phase },
     /// The main process ended; its group is not known to be empty.
     Emptying { ended: Ended, phase: Phase },
     /// Something is there [`super::stop::STUCK_AFTER`] after KILL.
-    Stuck {
-        remains: Remains,
-        since: Instant,
-        again: Instant,
-    },
+    Stuck { remains: Remains, since: Instant, again: Instant },
 }
 
 impl Phase {
@@ -200,18 +185,12 @@ impl Run {
             Self::Forked { main }
             | Self::Up { main, .. }
             | Self::Stopping { main, .. }
-            | Self::Stuck {
-                remains: Remains::Main(main),
-                ..
-            } => Some(main),
+            | Self::Stuck { remains: Remains::Main(main), .. } => Some(main),
             Self::Down { .. }
             | Self::Pending { .. }
             | Self::Spawning { .. }
             | Self::Emptying { .. }
-            | Self::Stuck {
-                remains: Remains::Group(_),
-                ..
-            } => None,
+            | Self::Stuck { remains: Remains::Group(_), .. } => None,
         }
     }
 
@@ -220,20 +199,14 @@ impl Run {
         match &mut self {
             Self::Forked { main }
             | Self::Stopping { main, .. }
-            | Self::Stuck {
-                remains: Remains::Main(main),
-                ..
-            } => main.failure = Some(failure),
+            | Self::Stuck { remains: Remains::Main(main), .. } => main.failure = Some(failure),
             // Only a child that did not execute can fail to.
             Self::Down { .. }
             | Self::Pending { .. }
             | Self::Spawning { .. }
             | Self::Up { .. }
             | Self::Emptying { .. }
-            | Self::Stuck {
-                remains: Remains::Group(_),
-                ..
-            } => {}
+            | Self::Stuck { remains: Remains::Group(_), .. } => {}
         }
         self
     }
@@ -242,19 +215,14 @@ impl Run {
     pub(super) const fn ended(&self) -> Option<&Ended> {
         match self {
             Self::Down { ended, .. } | Self::Pending { ended, .. } => ended.as_ref(),
-            Self::Emptying { ended, .. }
-            | Self::Stuck {
-                remains: Remains::Group(ended),
-                ..
-            } => Some(ended),
+            Self::Emptying { ended, .. } | Self::Stuck { remains: Remains::Group(ended), .. } => {
+                Some(ended)
+            }
             Self::Spawning { .. }
             | Self::Forked { .. }
             | Self::Up { .. }
             | Self::Stopping { .. }
-            | Self::Stuck {
-                remains: Remains::Main(_),
-                ..
-            } => None,
+            | Self::Stuck { remains: Remains::Main(_), .. } => None,
         }
     }
 
@@ -283,10 +251,7 @@ impl Service {
             attributes: Attributes::default(),
             environment: Environment::default(),
             log: LogTarget::default(),
-            auto_up: AutoUp {
-                seconds: 1,
-                always: false,
-            },
+            auto_up: AutoUp { seconds: 1, always: false },
             notes: BTreeMap::new(),
             generation: Generation::NONE,
             invocation: 0,
@@ -294,10 +259,7 @@ impl Service {
             respawn_count: 0,
             notifications: VecDeque::new(),
             output_blocked: None,
-            run: Run::Down {
-                since: now,
-                ended: None,
-            },
+            run: Run::Down { since: now, ended: None },
         }
     }
 
@@ -395,11 +357,8 @@ impl Proxy {
                 self.processes.insert(pid, owner);
             }
         }
-        let audience = if service.is_silent_retry(&run) {
-            Audience::Extended
-        } else {
-            Audience::Everyone
-        };
+        let audience =
+            if service.is_silent_retry(&run) { Audience::Extended } else { Audience::Everyone };
         let is_news = report != before.1 && !matches!(run, Run::Spawning { .. });
         if is_news {
             self.broadcast(&Event::Run(report), audience);

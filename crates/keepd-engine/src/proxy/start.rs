@@ -44,10 +44,7 @@ impl Proxy {
         }
         if !service.run().is_at_rest() {
             let why = format!("generation {} is still running", service.generation);
-            return Err(fail(
-                FailKind::Running,
-                format!("cannot start service \"{name}\": {why}"),
-            ));
+            return Err(fail(FailKind::Running, format!("cannot start service \"{name}\": {why}")));
         }
         if service.arguments.is_empty() {
             return Err(fail(
@@ -83,14 +80,7 @@ impl Proxy {
             extended: service.extended,
         };
         let leaf = service.extended && service.attributes.place == Place::Service;
-        self.transition(
-            name,
-            Run::Spawning {
-                asked: now,
-                leaf,
-                stop: None,
-            },
-        );
+        self.transition(name, Run::Spawning { asked: now, leaf, stop: None });
         let invocation = Event::Invocation {
             name: name.clone(),
             generation: spawn.generation,
@@ -125,10 +115,8 @@ impl Proxy {
     /// Carries out a pending start. Without arguments there is nothing to execute yet: it is tried again,
     /// as daemonproxy does, because the arguments may be set at any time.
     pub(super) fn start_due(&mut self, now: Instant, name: &ServiceName) {
-        let has_arguments = self
-            .services
-            .get(name)
-            .is_some_and(|service| !service.arguments.is_empty());
+        let has_arguments =
+            self.services.get(name).is_some_and(|service| !service.arguments.is_empty());
         if has_arguments {
             self.start(now, name, Cause::Itself);
         } else {
@@ -150,24 +138,15 @@ impl Proxy {
         match service.run() {
             Run::Spawning { asked, leaf, stop } => match outcome {
                 Ok(pid) => {
-                    let main = Main {
-                        pid,
-                        started: now,
-                        leaf,
-                        failure: None,
-                    };
+                    let main = Main { pid, started: now, leaf, failure: None };
                     self.transition(name, Run::Forked { main });
                     if let Some(order) = stop {
                         self.begin_stop(now, name, main, order);
                     }
                 }
                 Err(failure) => {
-                    let ended = Ended {
-                        at: now,
-                        end: RunEnd::Failed(failure),
-                        pid: None,
-                        started: asked,
-                    };
+                    let ended =
+                        Ended { at: now, end: RunEnd::Failed(failure), pid: None, started: asked };
                     self.come_down(now, name, ended);
                 }
             },
@@ -212,17 +191,8 @@ impl Proxy {
 
     /// Nothing of the generation is left: it is down, and perhaps starts again by itself.
     pub(super) fn come_down(&mut self, now: Instant, name: &ServiceName, ended: Ended) {
-        self.transition(
-            name,
-            Run::Down {
-                since: now,
-                ended: Some(ended),
-            },
-        );
-        let due = self
-            .services
-            .get_mut(name)
-            .and_then(|service| restart_due(now, service, &ended));
+        self.transition(name, Run::Down { since: now, ended: Some(ended) });
+        let due = self.services.get_mut(name).and_then(|service| restart_due(now, service, &ended));
         if let Some(due) = due {
             self.schedule(now, name, due);
         }
@@ -234,9 +204,7 @@ impl Proxy {
         name: &ServiceName,
         generation: Generation,
     ) -> Option<&Service> {
-        self.services
-            .get(name)
-            .filter(|service| service.generation == generation)
+        self.services.get(name).filter(|service| service.generation == generation)
     }
 }
 

@@ -22,39 +22,24 @@ pub(super) struct StopOrder {
 impl StopOrder {
     /// Returns the order that was given now. KILL leaves nothing to wait for.
     pub(super) fn new(now: Instant, signal: Signal, timeout: Duration) -> Self {
-        let kill_due = if signal == Signal::KILL {
-            now
-        } else {
-            now.saturating_add(timeout)
-        };
+        let kill_due = if signal == Signal::KILL { now } else { now.saturating_add(timeout) };
         Self { signal, kill_due }
     }
 
     /// Returns the phase that this order begins with.
     fn phase(self, now: Instant) -> Phase {
-        if self.kill_due <= now {
-            killed(now)
-        } else {
-            Phase::Polite {
-                kill_due: self.kill_due,
-            }
-        }
+        if self.kill_due <= now { killed(now) } else { Phase::Polite { kill_due: self.kill_due } }
     }
 
     /// Returns this order with the earlier time for KILL of both.
     fn tightened_by(self, later: Self) -> Self {
-        Self {
-            signal: self.signal,
-            kill_due: self.kill_due.min(later.kill_due),
-        }
+        Self { signal: self.signal, kill_due: self.kill_due.min(later.kill_due) }
     }
 }
 
 /// Returns the phase after a KILL that is sent now.
 fn killed(now: Instant) -> Phase {
-    Phase::Killed {
-        again: now.saturating_add(STUCK_AFTER),
-    }
+    Phase::Killed { again: now.saturating_add(STUCK_AFTER) }
 }
 
 impl Proxy {
@@ -117,14 +102,7 @@ impl Proxy {
         order: StopOrder,
     ) {
         let phase = order.phase(now);
-        self.transition(
-            name,
-            Run::Stopping {
-                main,
-                since: now,
-                phase,
-            },
-        );
+        self.transition(name, Run::Stopping { main, since: now, phase });
         match phase {
             Phase::Polite { .. } => self.signal_politely(name, order.signal),
             Phase::Killed { .. } => self.kill(name),
@@ -151,9 +129,7 @@ impl Proxy {
                 if names_signal {
                     self.signal_politely(name, order.signal);
                 }
-                Phase::Polite {
-                    kill_due: kill_due.min(order.kill_due),
-                }
+                Phase::Polite { kill_due: kill_due.min(order.kill_due) }
             }
         }
     }
@@ -185,20 +161,13 @@ impl Proxy {
         };
         let owner = Owner::Service(name.clone(), service.generation);
         let output = match (service.run().main(), scope) {
-            (Some(main), Scope::Main) => Output::SignalMain {
-                owner,
-                pid: main.pid,
-                signal,
-            },
-            (Some(main), Scope::All) if !main.leaf => Output::SignalMain {
-                owner,
-                pid: main.pid,
-                signal,
-            },
-            (Some(main), Scope::ProcessGroup) => Output::SignalProcessGroup {
-                pid: main.pid,
-                signal,
-            },
+            (Some(main), Scope::Main) => Output::SignalMain { owner, pid: main.pid, signal },
+            (Some(main), Scope::All) if !main.leaf => {
+                Output::SignalMain { owner, pid: main.pid, signal }
+            }
+            (Some(main), Scope::ProcessGroup) => {
+                Output::SignalProcessGroup { pid: main.pid, signal }
+            }
             // Without a main process only a group that is not empty can be meant.
             (Some(_) | None, Scope::All) => Output::SignalGroup { owner, signal },
             (None, Scope::Main | Scope::ProcessGroup) => return,
@@ -222,27 +191,15 @@ impl Proxy {
                 Run::Forked { .. }
                 | Run::Up { .. }
                 | Run::Stopping { .. }
-                | Run::Stuck {
-                    remains: Remains::Main(_),
-                    ..
-                },
+                | Run::Stuck { remains: Remains::Main(_), .. },
                 _,
             ) => true,
-            (
-                Run::Emptying { .. }
-                | Run::Stuck {
-                    remains: Remains::Group(_),
-                    ..
-                },
-                Scope::All,
-            ) => true,
+            (Run::Emptying { .. } | Run::Stuck { remains: Remains::Group(_), .. }, Scope::All) => {
+                true
+            }
             // The process id was given back and may name a stranger.
             (
-                Run::Emptying { .. }
-                | Run::Stuck {
-                    remains: Remains::Group(_),
-                    ..
-                },
+                Run::Emptying { .. } | Run::Stuck { remains: Remains::Group(_), .. },
                 Scope::Main | Scope::ProcessGroup,
             ) => false,
         };
@@ -267,20 +224,15 @@ impl Proxy {
         let (main, driven) = match service.run() {
             Run::Forked { main } | Run::Up { main, .. } => (main, None),
             Run::Stopping { main, phase, .. } => (main, Some(phase)),
-            Run::Stuck {
-                remains: Remains::Main(main),
-                again,
-                ..
-            } => (main, Some(Phase::Killed { again })),
+            Run::Stuck { remains: Remains::Main(main), again, .. } => {
+                (main, Some(Phase::Killed { again }))
+            }
             // Without a main process there is none to reap.
             Run::Down { .. }
             | Run::Pending { .. }
             | Run::Spawning { .. }
             | Run::Emptying { .. }
-            | Run::Stuck {
-                remains: Remains::Group(_),
-                ..
-            } => return,
+            | Run::Stuck { remains: Remains::Group(_), .. } => return,
         };
         let ended = Ended {
             at: now,
@@ -321,11 +273,9 @@ impl Proxy {
             return;
         };
         match service.run() {
-            Run::Emptying { ended, .. }
-            | Run::Stuck {
-                remains: Remains::Group(ended),
-                ..
-            } => self.come_down(now, name, ended),
+            Run::Emptying { ended, .. } | Run::Stuck { remains: Remains::Group(ended), .. } => {
+                self.come_down(now, name, ended);
+            }
             // The shell watches a group only after its main process was reaped.
             Run::Down { .. }
             | Run::Pending { .. }
@@ -333,10 +283,7 @@ impl Proxy {
             | Run::Forked { .. }
             | Run::Up { .. }
             | Run::Stopping { .. }
-            | Run::Stuck {
-                remains: Remains::Main(_),
-                ..
-            } => {}
+            | Run::Stuck { remains: Remains::Main(_), .. } => {}
         }
     }
 
@@ -352,33 +299,18 @@ impl Proxy {
                 return;
             }
             Run::Stopping { main, since, phase } => match phase {
-                Phase::Polite { .. } => Run::Stopping {
-                    main,
-                    since,
-                    phase: killed(now),
-                },
-                Phase::Killed { .. } => Run::Stuck {
-                    remains: Remains::Main(main),
-                    since: now,
-                    again,
-                },
+                Phase::Polite { .. } => Run::Stopping { main, since, phase: killed(now) },
+                Phase::Killed { .. } => {
+                    Run::Stuck { remains: Remains::Main(main), since: now, again }
+                }
             },
             Run::Emptying { ended, phase } => match phase {
-                Phase::Polite { .. } => Run::Emptying {
-                    ended,
-                    phase: killed(now),
-                },
-                Phase::Killed { .. } => Run::Stuck {
-                    remains: Remains::Group(ended),
-                    since: now,
-                    again,
-                },
+                Phase::Polite { .. } => Run::Emptying { ended, phase: killed(now) },
+                Phase::Killed { .. } => {
+                    Run::Stuck { remains: Remains::Group(ended), since: now, again }
+                }
             },
-            Run::Stuck { remains, since, .. } => Run::Stuck {
-                remains,
-                since,
-                again,
-            },
+            Run::Stuck { remains, since, .. } => Run::Stuck { remains, since, again },
             // These have no deadline.
             Run::Down { .. } | Run::Spawning { .. } | Run::Forked { .. } | Run::Up { .. } => return,
         };
@@ -389,8 +321,5 @@ impl Proxy {
 
 /// Returns the refusal of a command that needs a process.
 fn not_running(verb: &str, name: &ServiceName) -> Fail {
-    fail(
-        FailKind::NotRunning,
-        format!("cannot {verb} service \"{name}\": it is not running"),
-    )
+    fail(FailKind::NotRunning, format!("cannot {verb} service \"{name}\": it is not running"))
 }

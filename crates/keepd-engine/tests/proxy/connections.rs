@@ -22,10 +22,7 @@ fn a_connection_becomes_an_extended_one_once() {
         }),
         ["2> error unknown command on a plain connection"]
     );
-    assert_eq!(
-        driver.say(PLAIN, proto(1)),
-        ["2> proto 1 notify", "upgrade 2"]
-    );
+    assert_eq!(driver.say(PLAIN, proto(1)), ["2> proto 1 notify", "upgrade 2"]);
     assert_eq!(
         driver.say(PLAIN, proto(1)),
         ["2> error cannot switch the protocol: the connection is an extended one"]
@@ -65,10 +62,7 @@ fn an_extended_dump_is_complete_and_numbered() {
     assert_eq!(lines[0], "1> ok 6");
     assert_eq!(lines[1..17], dump);
     assert_eq!(lines[17..], ["1> dump.end 1"]);
-    assert_eq!(
-        driver.ask(Command::StateDump).last().unwrap(),
-        "1> dump.end 2"
-    );
+    assert_eq!(driver.ask(Command::StateDump).last().unwrap(), "1> dump.end 2");
 }
 
 #[test]
@@ -88,10 +82,7 @@ fn a_plain_dump_has_the_old_order_and_hides_what_is_ours() {
         ]
     );
     let lines = driver.ask(start("keepd.manager", 0));
-    assert!(
-        !lines.iter().any(|line| line.starts_with("2>")),
-        "{lines:?}"
-    );
+    assert!(!lines.iter().any(|line| line.starts_with("2>")), "{lines:?}");
     let lines = driver.ask(set("web", Attributes::default()));
     assert_eq!(lines.len(), 1, "{lines:?}");
 }
@@ -101,9 +92,7 @@ fn echo_returns_its_text() {
     // (behaviour 5.2, 5.3)
     let mut driver = Driver::with_boss();
     driver.connect(PLAIN);
-    let echo = |text: &[u8]| Command::Echo {
-        text: text.to_vec(),
-    };
+    let echo = |text: &[u8]| Command::Echo { text: text.to_vec() };
     assert_eq!(driver.ask(echo(b"a")), ["1> text a", "1> ok 1"]);
     assert_eq!(driver.say(PLAIN, echo(b"b")), ["2> text b"]);
     assert_eq!(driver.say(PLAIN, echo(b"")), [""; 0]);
@@ -116,16 +105,9 @@ fn what_needs_the_extension_is_refused_on_a_plain_connection() {
     driver.ask(arguments("web"));
     for command in [
         Command::WatchLogs { on: true },
-        Command::ServiceExec {
-            name: name("web"),
-            deadline: ms(1),
-            arguments: vec![b"x".to_vec()],
-        },
+        Command::ServiceExec { name: name("web"), deadline: ms(1), arguments: vec![b"x".to_vec()] },
     ] {
-        assert_eq!(
-            driver.say(PLAIN, command),
-            ["2> error unknown command on a plain connection"]
-        );
+        assert_eq!(driver.say(PLAIN, command), ["2> error unknown command on a plain connection"]);
     }
 }
 
@@ -147,28 +129,19 @@ fn exit_is_answered_and_nothing_follows() {
     let mut driver = Driver::with_boss();
     assert_eq!(driver.ask(Command::Exit), ["1> ok 1", "close 1"]);
     assert_eq!(driver.ask(arguments("web")), [""; 0]);
-    assert_eq!(
-        driver.give(Input::Disconnected { connection: BOSS }),
-        [""; 0]
-    );
+    assert_eq!(driver.give(Input::Disconnected { connection: BOSS }), [""; 0]);
 }
 
 #[test]
 fn a_connection_without_output_commands_and_hears_nothing() {
     // (behaviour 5.5)
     let mut driver = Driver::new();
-    driver.give(Input::Connected {
-        connection: PLAIN,
-        output: false,
-    });
+    driver.give(Input::Connected { connection: PLAIN, output: false });
     assert_eq!(driver.say(PLAIN, arguments("web")), [""; 0]);
     assert_eq!(driver.say(PLAIN, Command::StateDump), [""; 0]);
     // What is refused is handed to the shell all the same: a mistake in a file must be logged.
     let lines = driver.say(PLAIN, start("nobody", 0));
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].starts_with("2> error"), "{lines:?}");
-    assert_eq!(
-        driver.say(PLAIN, auto_up("web", Some(1), true)),
-        ["spawn web.1"]
-    );
+    assert_eq!(driver.say(PLAIN, auto_up("web", Some(1), true)), ["spawn web.1"]);
 }

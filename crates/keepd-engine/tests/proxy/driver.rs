@@ -46,49 +46,29 @@ pub(crate) fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-pub(crate) const NO_FILE: SpawnFailure = SpawnFailure {
-    step: SpawnStep::Exec,
-    errno: Errno::ENOENT,
-};
-pub(crate) const NO_PROCESS: SpawnFailure = SpawnFailure {
-    step: SpawnStep::Clone,
-    errno: Errno::EAGAIN,
-};
+pub(crate) const NO_FILE: SpawnFailure =
+    SpawnFailure { step: SpawnStep::Exec, errno: Errno::ENOENT };
+pub(crate) const NO_PROCESS: SpawnFailure =
+    SpawnFailure { step: SpawnStep::Clone, errno: Errno::EAGAIN };
 
 pub(crate) fn killed_by(signal: Signal) -> Exit {
-    Exit::Signal {
-        signal,
-        core: false,
-    }
+    Exit::Signal { signal, core: false }
 }
 
 pub(crate) fn arguments(text: &str) -> Command {
-    Command::ServiceArgs {
-        name: name(text),
-        arguments: vec![b"/bin/true".to_vec()],
-    }
+    Command::ServiceArgs { name: name(text), arguments: vec![b"/bin/true".to_vec()] }
 }
 
 pub(crate) fn set(text: &str, attributes: Attributes) -> Command {
-    Command::ServiceSet {
-        name: name(text),
-        attributes,
-    }
+    Command::ServiceSet { name: name(text), attributes }
 }
 
 pub(crate) fn start(text: &str, expected: u64) -> Command {
-    Command::ServiceStart {
-        name: name(text),
-        expected: Some(Generation::new(expected)),
-    }
+    Command::ServiceStart { name: name(text), expected: Some(Generation::new(expected)) }
 }
 
 pub(crate) fn stop(text: &str, expected: u64) -> Command {
-    Command::ServiceStop {
-        name: name(text),
-        expected: Generation::new(expected),
-        other: None,
-    }
+    Command::ServiceStop { name: name(text), expected: Generation::new(expected), other: None }
 }
 
 pub(crate) fn stop_with(text: &str, expected: u64, signal: Signal, timeout: Duration) -> Command {
@@ -100,21 +80,14 @@ pub(crate) fn stop_with(text: &str, expected: u64, signal: Signal, timeout: Dura
 }
 
 pub(crate) fn auto_up(text: &str, seconds: Option<u32>, always: bool) -> Command {
-    Command::ServiceAutoUp {
-        name: name(text),
-        seconds,
-        always,
-    }
+    Command::ServiceAutoUp { name: name(text), seconds, always }
 }
 
 impl Driver {
     /// Returns a machine without connections, at 1,000 s.
     pub(crate) fn new() -> Self {
         Self {
-            proxy: Proxy::new(Settings {
-                seed: 7,
-                features: vec!["notify".to_owned()],
-            }),
+            proxy: Proxy::new(Settings { seed: 7, features: vec!["notify".to_owned()] }),
             now: Instant::from_nanos(1_000_000_000_000),
             last_request: 0,
         }
@@ -139,10 +112,7 @@ impl Driver {
     }
 
     pub(crate) fn connect(&mut self, connection: ConnectionId) -> Vec<String> {
-        self.give(Input::Connected {
-            connection,
-            output: true,
-        })
+        self.give(Input::Connected { connection, output: true })
     }
 
     pub(crate) fn connect_extended(&mut self, connection: ConnectionId) {
@@ -176,10 +146,7 @@ impl Driver {
     pub(crate) fn ask_as(&mut self, connection: ConnectionId, command: Command) -> Vec<String> {
         self.last_request += 1;
         let request = Request::Extended(RequestId(self.last_request), command);
-        self.give(Input::Request {
-            connection,
-            request,
-        })
+        self.give(Input::Request { connection, request })
     }
 
     pub(crate) fn ask(&mut self, command: Command) -> Vec<String> {
@@ -188,38 +155,23 @@ impl Driver {
 
     /// A plain command of a connection.
     pub(crate) fn say(&mut self, connection: ConnectionId, command: Command) -> Vec<String> {
-        self.give(Input::Request {
-            connection,
-            request: Request::Plain(command),
-        })
+        self.give(Input::Request { connection, request: Request::Plain(command) })
     }
 
     pub(crate) fn spawned(&mut self, owner: Owner, number: u32) -> Vec<String> {
-        self.give(Input::Spawned {
-            owner,
-            outcome: Ok(pid(number)),
-        })
+        self.give(Input::Spawned { owner, outcome: Ok(pid(number)) })
     }
 
     pub(crate) fn not_spawned(&mut self, owner: Owner) -> Vec<String> {
-        self.give(Input::Spawned {
-            owner,
-            outcome: Err(NO_PROCESS),
-        })
+        self.give(Input::Spawned { owner, outcome: Err(NO_PROCESS) })
     }
 
     pub(crate) fn executed(&mut self, owner: Owner) -> Vec<String> {
-        self.give(Input::Report {
-            owner,
-            outcome: SpawnOutcome::Executed,
-        })
+        self.give(Input::Report { owner, outcome: SpawnOutcome::Executed })
     }
 
     pub(crate) fn reaped(&mut self, number: u32, exit: Exit) -> Vec<String> {
-        self.give(Input::Reaped {
-            pid: pid(number),
-            exit,
-        })
+        self.give(Input::Reaped { pid: pid(number), exit })
     }
 
     pub(crate) fn empty(&mut self, owner: Owner) -> Vec<String> {
@@ -277,12 +229,7 @@ fn bytes_text(words: &[Vec<u8>]) -> String {
 fn event_text(event: &Event) -> String {
     match event {
         Event::Run(report) => {
-            let mut line = format!(
-                "{} {} {}",
-                report.name,
-                report.generation,
-                report.state.word()
-            );
+            let mut line = format!("{} {} {}", report.name, report.generation, report.state.word());
             if let Some(pid) = report.pid {
                 line += &format!(" pid {pid}");
             }
@@ -295,23 +242,13 @@ fn event_text(event: &Event) -> String {
             }
             line
         }
-        Event::Invocation {
-            name, generation, ..
-        } => format!("{name} {generation} invocation"),
-        Event::Notify {
-            name,
-            generation,
-            pid,
-            text,
-        } => format!(
-            "{name} {generation} notify {pid} {}",
-            String::from_utf8_lossy(text)
-        ),
-        Event::Output {
-            name,
-            stream,
-            offset,
-        } => format!("{name} output {} {offset}", stream.word()),
+        Event::Invocation { name, generation, .. } => format!("{name} {generation} invocation"),
+        Event::Notify { name, generation, pid, text } => {
+            format!("{name} {generation} notify {pid} {}", String::from_utf8_lossy(text))
+        }
+        Event::Output { name, stream, offset } => {
+            format!("{name} output {} {offset}", stream.word())
+        }
         Event::OutputBlocked { name, errno } => {
             format!("{name} blocked {}", errno.map_or(0, |errno| errno.0))
         }
@@ -350,10 +287,9 @@ fn message_text(message: &Message) -> String {
 /// Returns an output as a short text; `N>` is a line to connection N.
 pub(crate) fn text(output: &Output) -> String {
     match output {
-        Output::Send {
-            connection,
-            message,
-        } => format!("{}> {}", connection.0, message_text(message)),
+        Output::Send { connection, message } => {
+            format!("{}> {}", connection.0, message_text(message))
+        }
         Output::Upgrade { connection } => format!("upgrade {}", connection.0),
         Output::Close { connection } => format!("close {}", connection.0),
         Output::Spawn(spawn) => format!("spawn {}.{}", spawn.name, spawn.generation),

@@ -7,11 +7,7 @@ use keepd_model::{Exit, KillMode, Signal};
 use crate::driver::*;
 
 fn all() -> Attributes {
-    Attributes {
-        kill_mode: KillMode::All,
-        stop_signal: Signal::INT,
-        ..Attributes::default()
-    }
+    Attributes { kill_mode: KillMode::All, stop_signal: Signal::INT, ..Attributes::default() }
 }
 
 fn respawning(delays: &[u64]) -> Attributes {
@@ -48,17 +44,10 @@ fn a_mixed_stop_goes_from_the_main_process_to_an_empty_group() {
     );
     assert_eq!(
         driver.reaped(100, killed_by(Signal::TERM)),
-        [
-            "1> web 1 emptying pid 100 signal TERM",
-            "KILL to group of web.1",
-            "watch web.1"
-        ]
+        ["1> web 1 emptying pid 100 signal TERM", "KILL to group of web.1", "watch web.1"]
     );
     assert_eq!(driver.ask(start("web", 1)), ["1> fail 5 running"]);
-    assert_eq!(
-        driver.empty(service("web", 1)),
-        ["1> web 1 down pid 100 signal TERM"]
-    );
+    assert_eq!(driver.empty(service("web", 1)), ["1> web 1 down pid 100 signal TERM"]);
     assert_eq!(driver.proxy.poll_timeout(), None);
 }
 
@@ -93,10 +82,7 @@ fn an_end_nobody_asked_for_asks_the_rest_politely_with_all() {
         ]
     );
     assert_eq!(driver.pass(ms(10_000)), ["KILL to group of web.1"]);
-    assert_eq!(
-        driver.empty(service("web", 1)),
-        ["1> web 1 down pid 100 exit 2"]
-    );
+    assert_eq!(driver.empty(service("web", 1)), ["1> web 1 down pid 100 exit 2"]);
 }
 
 #[test]
@@ -129,33 +115,20 @@ fn what_outlives_its_time_and_kill_is_stuck() {
     driver.ask(stop("web", 1));
     assert_eq!(driver.pass(ms(9_999)), [""; 0]);
     assert_eq!(driver.pass(ms(1)), ["KILL to group of web.1"]);
-    assert_eq!(
-        driver.pass(ms(5_000)),
-        ["1> web 1 stuck pid 100", "KILL to group of web.1"]
-    );
+    assert_eq!(driver.pass(ms(5_000)), ["1> web 1 stuck pid 100", "KILL to group of web.1"]);
     assert_eq!(driver.pass(ms(5_000)), ["KILL to group of web.1"]);
     assert_eq!(driver.ask(stop("web", 1)), ["1> ok 5"]);
     assert_eq!(
         driver.reaped(100, killed_by(Signal::KILL)),
-        [
-            "1> web 1 emptying pid 100 signal KILL",
-            "KILL to group of web.1",
-            "watch web.1"
-        ]
+        ["1> web 1 emptying pid 100 signal KILL", "KILL to group of web.1", "watch web.1"]
     );
     // (behaviour 3.16)
     assert_eq!(
         driver.pass(ms(5_000)),
-        [
-            "1> web 1 stuck pid 100 signal KILL",
-            "KILL to group of web.1"
-        ]
+        ["1> web 1 stuck pid 100 signal KILL", "KILL to group of web.1"]
     );
     assert_eq!(driver.pass(ms(5_000)), ["KILL to group of web.1"]);
-    assert_eq!(
-        driver.empty(service("web", 1)),
-        ["1> web 1 down pid 100 signal KILL"]
-    );
+    assert_eq!(driver.empty(service("web", 1)), ["1> web 1 down pid 100 signal KILL"]);
     assert_eq!(driver.proxy.poll_timeout(), None);
 }
 
@@ -166,11 +139,7 @@ fn a_second_stop_brings_kill_nearer_and_never_puts_it_off() {
     driver.ask(stop("web", 1));
     assert_eq!(
         driver.ask(stop_with("web", 1, Signal::INT, ms(60_000))),
-        [
-            "1> ok 5",
-            "INT to main 100 of web.1",
-            "CONT to main 100 of web.1"
-        ]
+        ["1> ok 5", "INT to main 100 of web.1", "CONT to main 100 of web.1"]
     );
     assert_eq!(driver.until_timeout(), Some(ms(10_000)));
     assert_eq!(driver.ask(stop("web", 1)), ["1> ok 6"]);
@@ -180,10 +149,7 @@ fn a_second_stop_brings_kill_nearer_and_never_puts_it_off() {
         driver.ask(stop_with("web", 1, Signal::INT, ms(0))),
         ["1> ok 8", "KILL to group of web.1"]
     );
-    assert_eq!(
-        driver.ask(stop_with("web", 1, Signal::INT, ms(0))),
-        ["1> ok 9"]
-    );
+    assert_eq!(driver.ask(stop_with("web", 1, Signal::INT, ms(0))), ["1> ok 9"]);
 }
 
 #[test]
@@ -207,11 +173,7 @@ fn a_child_that_did_not_execute_yet_is_stopped_at_once() {
     driver.ask(start("web", 0));
     driver.spawned(service("web", 1), 100);
     assert_eq!(driver.ask(stop("web", 1))[2], "TERM to main 100 of web.1");
-    assert_eq!(
-        driver.executed(service("web", 1)),
-        [""; 0],
-        "still stopping"
-    );
+    assert_eq!(driver.executed(service("web", 1)), [""; 0], "still stopping");
     assert_eq!(driver.state("web"), Some(RunState::Stopping));
 }
 
@@ -231,10 +193,7 @@ fn respawn_takes_its_delays_in_order_and_repeats_the_last() {
     for delay in [0, 50, 200, 200] {
         let lines = driver.reaped(100, Exit::Code(1));
         assert_eq!(lines[0], format!("1> web {generation} down pid 100 exit 1"));
-        assert_eq!(
-            lines[1],
-            format!("1> web {generation} start pid 100 exit 1")
-        );
+        assert_eq!(lines[1], format!("1> web {generation} start pid 100 exit 1"));
         if delay == 0 {
             assert_eq!(lines[2..], ["1> web 2 invocation", "spawn web.2"]);
         } else {
@@ -248,11 +207,7 @@ fn respawn_takes_its_delays_in_order_and_repeats_the_last() {
     driver.pass(ms(10_000));
     driver.reaped(100, Exit::Code(1));
     assert_eq!(driver.state("web"), Some(RunState::Pending));
-    assert_eq!(
-        driver.proxy.poll_timeout(),
-        None,
-        "a long run is answered with the first delay"
-    );
+    assert_eq!(driver.proxy.poll_timeout(), None, "a long run is answered with the first delay");
 }
 
 #[test]
@@ -289,18 +244,12 @@ fn nothing_starts_by_itself_after_a_stop() {
     // (behaviour 3.6, 3.9)
     let mut driver = Driver::with_service_up(respawning(&[30]));
     driver.ask(stop("web", 1));
-    assert_eq!(
-        driver.reaped(100, killed_by(Signal::KILL)),
-        ["1> web 1 down pid 100 signal KILL"]
-    );
+    assert_eq!(driver.reaped(100, killed_by(Signal::KILL)), ["1> web 1 down pid 100 signal KILL"]);
     driver.ask(start("web", 1));
     driver.spawned(service("web", 2), 101);
     driver.reaped(101, Exit::Code(0));
     assert_eq!(driver.state("web"), Some(RunState::Pending));
-    assert_eq!(
-        driver.ask(stop("web", 2)),
-        ["1> ok 6", "1> web 2 down pid 101 exit 0"]
-    );
+    assert_eq!(driver.ask(stop("web", 2)), ["1> ok 6", "1> web 2 down pid 101 exit 0"]);
     assert_eq!(driver.proxy.poll_timeout(), None);
 }
 
@@ -315,10 +264,7 @@ fn auto_up_counts_from_start_to_start() {
     driver.pass(ms(2_000));
     assert_eq!(
         driver.reaped(100, Exit::Code(0)),
-        [
-            "2> web 1 down pid 100 exit 0",
-            "2> web 1 start pid 100 exit 0"
-        ]
+        ["2> web 1 down pid 100 exit 0", "2> web 1 start pid 100 exit 0"]
     );
     assert_eq!(driver.until_timeout(), Some(ms(3_000)));
     assert_eq!(driver.pass(ms(3_000)), ["spawn web.2"]);
@@ -338,10 +284,7 @@ fn only_what_is_down_or_pending_can_be_deleted() {
     driver.connect(PLAIN);
     assert_eq!(driver.ask(delete()), ["1> fail 4 running"]);
     driver.reaped(100, Exit::Code(0));
-    assert_eq!(
-        driver.ask(delete()),
-        ["1> ok 5", "1> web deleted", "2> web deleted", "forget web"]
-    );
+    assert_eq!(driver.ask(delete()), ["1> ok 5", "1> web deleted", "2> web deleted", "forget web"]);
     assert_eq!(driver.proxy.poll_timeout(), None);
     assert_eq!(driver.ask(delete()), ["1> fail 6 no-such-service"]);
 }
@@ -350,14 +293,8 @@ fn only_what_is_down_or_pending_can_be_deleted() {
 fn terminate_is_the_last_thing() {
     // (behaviour 3.22)
     let mut driver = Driver::with_service_up(Attributes::default());
-    assert_eq!(
-        driver.ask(Command::Terminate { code: 3 }),
-        ["1> ok 4", "terminate 3"]
-    );
+    assert_eq!(driver.ask(Command::Terminate { code: 3 }), ["1> ok 4", "terminate 3"]);
     assert_eq!(driver.ask(stop("web", 1)), [""; 0]);
     assert_eq!(driver.reaped(100, Exit::Code(0)), [""; 0]);
-    assert_eq!(
-        driver.give(Input::Disconnected { connection: BOSS }),
-        [""; 0]
-    );
+    assert_eq!(driver.give(Input::Disconnected { connection: BOSS }), [""; 0]);
 }

@@ -15,10 +15,7 @@ fn drained(connection: ConnectionId) -> Input {
 }
 
 fn own() -> Attributes {
-    Attributes {
-        place: Place::Own,
-        ..Attributes::default()
-    }
+    Attributes { place: Place::Own, ..Attributes::default() }
 }
 
 /// Ends and starts generations from `from` on, so that `to` is up.
@@ -71,11 +68,7 @@ fn readiness_outlasts_later_notifications() {
     let mut driver = Driver::with_service_up(own());
     driver.give(full(BOSS));
     for text in ["READY=1", "STATUS=a", "STATUS=b"] {
-        driver.give(Input::Notify {
-            name: name("web"),
-            pid: pid(100),
-            text: text.into(),
-        });
+        driver.give(Input::Notify { name: name("web"), pid: pid(100), text: text.into() });
     }
     assert_eq!(driver.give(drained(BOSS))[0], "1> web 1 notify 100 READY=1");
 }
@@ -88,11 +81,7 @@ fn the_latest_of_everything_is_kept_in_order() {
     driver.ask(Command::WatchLogs { on: true });
     driver.ask(arguments("b"));
     driver.give(full(BOSS));
-    let output = |stream, offset| Input::Output {
-        name: name("b"),
-        stream,
-        offset,
-    };
+    let output = |stream, offset| Input::Output { name: name("b"), stream, offset };
     driver.give(output(Stream::Out, 1));
     driver.give(output(Stream::Err, 2));
     driver.ask_as(OTHER, arguments("a"));
@@ -111,10 +100,7 @@ fn the_latest_of_everything_is_kept_in_order() {
             "1> signal HUP 2",
         ]
     );
-    assert_eq!(
-        driver.ask_as(OTHER, arguments("a"))[1],
-        "1> a args /bin/true"
-    );
+    assert_eq!(driver.ask_as(OTHER, arguments("a"))[1], "1> a args /bin/true");
 }
 
 #[test]
@@ -144,11 +130,7 @@ fn a_deletion_replaces_all_but_ends() {
     driver.ask_as(OTHER, arguments("web"));
     assert_eq!(
         driver.give(drained(BOSS)),
-        [
-            "1> web 1 down pid 100 exit 9",
-            "1> web deleted",
-            "1> web args /bin/true"
-        ]
+        ["1> web 1 down pid 100 exit 9", "1> web deleted", "1> web args /bin/true"]
     );
 }
 
@@ -189,10 +171,7 @@ fn a_client_too_far_behind_is_closed() {
     let mut closed = 0;
     for number in 0..40_001 {
         let text = format!("s{number}");
-        for command in [
-            arguments(&text),
-            Command::ServiceDelete { name: name(&text) },
-        ] {
+        for command in [arguments(&text), Command::ServiceDelete { name: name(&text) }] {
             driver.proxy.handle_input(
                 driver.now,
                 Input::Request {
@@ -219,8 +198,5 @@ fn a_plain_connection_loses_lines_and_is_told() {
     driver.give(full(PLAIN));
     assert_eq!(driver.say(PLAIN, arguments("web")), [""; 0]);
     assert_eq!(driver.give(drained(PLAIN)), ["2> overflow"]);
-    assert_eq!(
-        driver.say(PLAIN, arguments("web")),
-        ["2> web args /bin/true"]
-    );
+    assert_eq!(driver.say(PLAIN, arguments("web")), ["2> web args /bin/true"]);
 }

@@ -15,10 +15,7 @@ fn exec(text: &str, deadline_ms: u64) -> Command {
 }
 
 fn output(number: u64, bytes: &[u8]) -> Input {
-    Input::JobOutput {
-        job: JobId(number),
-        bytes: bytes.to_vec(),
-    }
+    Input::JobOutput { job: JobId(number), bytes: bytes.to_vec() }
 }
 
 /// Returns a machine with a service that is down and a job 1 with pid 200 (request 2).
@@ -37,10 +34,7 @@ fn a_job_is_answered_when_its_group_is_empty() {
     let mut driver = with_job();
     driver.give(output(1, b"hel"));
     driver.give(output(1, b"lo"));
-    assert_eq!(
-        driver.reaped(200, Exit::Code(3)),
-        ["KILL to group of job1", "watch job1"]
-    );
+    assert_eq!(driver.reaped(200, Exit::Code(3)), ["KILL to group of job1", "watch job1"]);
     assert_eq!(driver.empty(job(1)), ["1> ok 2 exit 3 \"hello\""]);
     assert_eq!(driver.proxy.poll_timeout(), None);
     assert_eq!(driver.proxy.jobs().count(), 0);
@@ -64,10 +58,7 @@ fn only_the_first_bytes_of_output_are_kept() {
 fn a_job_is_killed_and_answered_at_its_deadline() {
     // (behaviour 4.5, 4.7)
     let mut driver = with_job();
-    assert_eq!(
-        driver.pass(ms(1_000)),
-        ["1> fail 2 deadline", "KILL to group of job1"]
-    );
+    assert_eq!(driver.pass(ms(1_000)), ["1> fail 2 deadline", "KILL to group of job1"]);
     assert_eq!(driver.pass(ms(5_000)), ["KILL to group of job1"]);
     assert_eq!(
         driver.reaped(200, killed_by(Signal::KILL)),
@@ -84,10 +75,7 @@ fn the_deadline_counts_for_what_a_job_left_behind() {
     let mut driver = with_job();
     driver.pass(ms(600));
     driver.reaped(200, Exit::Code(0));
-    assert_eq!(
-        driver.pass(ms(400)),
-        ["1> fail 2 deadline", "KILL to group of job1"]
-    );
+    assert_eq!(driver.pass(ms(400)), ["1> fail 2 deadline", "KILL to group of job1"]);
     assert_eq!(driver.empty(job(1)), [""; 0]);
 }
 
@@ -112,10 +100,7 @@ fn a_job_that_never_ran_says_why() {
     assert_eq!(driver.not_spawned(job(1)), ["1> fail 2 spawn"]);
     driver.ask(exec("web", 1_000));
     driver.spawned(job(2), 200);
-    driver.give(Input::Report {
-        owner: job(2),
-        outcome: SpawnOutcome::Failed(NO_FILE),
-    });
+    driver.give(Input::Report { owner: job(2), outcome: SpawnOutcome::Failed(NO_FILE) });
     driver.reaped(200, Exit::Code(127));
     assert_eq!(driver.empty(job(2)), ["1> fail 3 spawn"]);
 }
@@ -125,10 +110,7 @@ fn a_job_whose_asker_is_gone_is_killed() {
     // (behaviour 4.6)
     let mut driver = with_job();
     driver.ask(exec("web", 1_000));
-    assert_eq!(
-        driver.give(Input::Disconnected { connection: BOSS }),
-        ["KILL to group of job1"]
-    );
+    assert_eq!(driver.give(Input::Disconnected { connection: BOSS }), ["KILL to group of job1"]);
     assert_eq!(driver.spawned(job(2), 201), ["KILL to group of job2"]);
     for (number, pid) in [(1, 200), (2, 201)] {
         driver.reaped(pid, killed_by(Signal::KILL));
@@ -159,11 +141,7 @@ fn jobs_are_limited_and_refused_where_they_cannot_run() {
     for number in 0..17 {
         driver.ask(arguments(&format!("s{number}")));
     }
-    let empty = Command::ServiceExec {
-        name: name("s0"),
-        deadline: ms(1),
-        arguments: Vec::new(),
-    };
+    let empty = Command::ServiceExec { name: name("s0"), deadline: ms(1), arguments: Vec::new() };
     assert_eq!(driver.ask(empty), ["1> fail 19 no-arguments"]);
     for number in 0..16 {
         for _ in 0..4 {

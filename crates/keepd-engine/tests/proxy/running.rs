@@ -16,11 +16,7 @@ fn signal(text: &str, expected: Option<u64>, scope: Scope) -> Command {
 }
 
 fn notify(number: u32, text: &str) -> Input {
-    Input::Notify {
-        name: name("web"),
-        pid: pid(number),
-        text: text.into(),
-    }
+    Input::Notify { name: name("web"), pid: pid(number), text: text.into() }
 }
 
 #[test]
@@ -39,16 +35,9 @@ fn a_program_that_cannot_be_executed_ends_as_that_failure() {
     );
     assert_eq!(
         driver.reaped(100, Exit::Code(127)),
-        [
-            "1> web 1 emptying pid 100 failed exec",
-            "KILL to group of web.1",
-            "watch web.1"
-        ]
+        ["1> web 1 emptying pid 100 failed exec", "KILL to group of web.1", "watch web.1"]
     );
-    assert_eq!(
-        driver.empty(service("web", 1)),
-        ["1> web 1 down pid 100 failed exec"]
-    );
+    assert_eq!(driver.empty(service("web", 1)), ["1> web 1 down pid 100 failed exec"]);
 }
 
 #[test]
@@ -78,10 +67,7 @@ fn notifications_are_told_and_the_last_16_are_kept() {
         );
     }
     let dump = driver.ask(Command::StateDump);
-    let run = dump
-        .iter()
-        .position(|line| line.contains("forked"))
-        .unwrap();
+    let run = dump.iter().position(|line| line.contains("forked")).unwrap();
     let kept: Vec<_> = dump.iter().filter(|line| line.contains("notify")).collect();
     assert_eq!(kept.len(), 16);
     assert_eq!(kept[0], "1> web 1 notify 100 STATUS=4");
@@ -106,26 +92,17 @@ fn signals_reach_whom_they_are_meant_for() {
     let mut driver = Driver::with_service_up(Attributes::default());
     let hup = "HUP to main 100 of web.1";
     assert_eq!(driver.ask(signal("web", Some(1), Scope::Main))[1..], [hup]);
-    assert_eq!(
-        driver.ask(signal("web", Some(1), Scope::All))[1..],
-        ["HUP to group of web.1"]
-    );
+    assert_eq!(driver.ask(signal("web", Some(1), Scope::All))[1..], ["HUP to group of web.1"]);
     assert_eq!(
         driver.ask(signal("web", None, Scope::ProcessGroup))[1..],
         ["HUP to process group 100"]
     );
-    assert_eq!(
-        driver.ask(signal("web", Some(2), Scope::Main)),
-        ["1> fail 7 stale"]
-    );
+    assert_eq!(driver.ask(signal("web", Some(2), Scope::Main)), ["1> fail 7 stale"]);
     driver.reaped(100, Exit::Code(0));
     for scope in [Scope::Main, Scope::ProcessGroup] {
         assert!(driver.ask(signal("web", Some(1), scope))[0].ends_with("not-running"));
     }
-    assert_eq!(
-        driver.ask(signal("web", Some(1), Scope::All))[1..],
-        ["HUP to group of web.1"]
-    );
+    assert_eq!(driver.ask(signal("web", Some(1), Scope::All))[1..], ["HUP to group of web.1"]);
     driver.empty(service("web", 1));
     assert!(driver.ask(signal("web", Some(1), Scope::All))[0].ends_with("not-running"));
     assert!(driver.ask(signal("db", None, Scope::All))[0].ends_with("no-such-service"));
@@ -134,22 +111,14 @@ fn signals_reach_whom_they_are_meant_for() {
 #[test]
 fn a_service_without_a_group_is_its_main_process() {
     // (behaviour 2.7, 3.11)
-    let mut driver = Driver::with_service_up(Attributes {
-        place: Place::Own,
-        ..Attributes::default()
-    });
-    assert_eq!(
-        driver.ask(signal("web", Some(1), Scope::All))[1..],
-        ["HUP to main 100 of web.1"]
-    );
+    let mut driver =
+        Driver::with_service_up(Attributes { place: Place::Own, ..Attributes::default() });
+    assert_eq!(driver.ask(signal("web", Some(1), Scope::All))[1..], ["HUP to main 100 of web.1"]);
     assert_eq!(
         driver.ask(stop_with("web", 1, Signal::KILL, ms(1_000)))[1..],
         ["1> web 1 stopping pid 100", "KILL to main 100 of web.1"]
     );
-    assert_eq!(
-        driver.reaped(100, killed_by(Signal::KILL)),
-        ["1> web 1 down pid 100 signal KILL"]
-    );
+    assert_eq!(driver.reaped(100, killed_by(Signal::KILL)), ["1> web 1 down pid 100 signal KILL"]);
 }
 
 #[test]
@@ -163,14 +132,8 @@ fn always_starts_a_service_that_is_down_before_it_is_told() {
         ["2> web 0 start", "spawn web.1", "2> web auto_up Some(1)"]
     );
     driver.spawned(service("web", 1), 100);
-    assert_eq!(
-        driver.say(PLAIN, auto_up("web", None, false)),
-        ["2> web auto_up None"]
-    );
-    assert_eq!(
-        driver.reaped(100, Exit::Code(0)),
-        ["2> web 1 down pid 100 exit 0"]
-    );
+    assert_eq!(driver.say(PLAIN, auto_up("web", None, false)), ["2> web auto_up None"]);
+    assert_eq!(driver.reaped(100, Exit::Code(0)), ["2> web 1 down pid 100 exit 0"]);
     assert_eq!(driver.proxy.poll_timeout(), None);
 }
 
@@ -193,23 +156,12 @@ fn blocked_output_is_told_once_and_dumped_while_it_lasts() {
     // (behaviour 2.11)
     let mut driver = Driver::with_service_up(Attributes::default());
     driver.connect(PLAIN);
-    let blocked = |errno| Input::OutputBlocked {
-        name: name("web"),
-        errno,
-    };
+    let blocked = |errno| Input::OutputBlocked { name: name("web"), errno };
     assert_eq!(driver.give(blocked(Some(Errno(28)))), ["1> web blocked 28"]);
     assert_eq!(driver.give(blocked(Some(Errno(28)))), [""; 0]);
-    assert!(
-        driver
-            .ask(Command::StateDump)
-            .contains(&"1> web blocked 28".to_owned())
-    );
+    assert!(driver.ask(Command::StateDump).contains(&"1> web blocked 28".to_owned()));
     assert_eq!(driver.give(blocked(None)), ["1> web blocked 0"]);
-    assert!(
-        !driver
-            .ask(Command::StateDump)
-            .contains(&"1> web blocked 0".to_owned())
-    );
+    assert!(!driver.ask(Command::StateDump).contains(&"1> web blocked 0".to_owned()));
 }
 
 #[test]
@@ -217,55 +169,30 @@ fn output_is_measured_only_while_somebody_watches() {
     // (behaviour 5.9)
     let mut driver = Driver::with_service_up(Attributes::default());
     driver.connect_extended(OTHER);
-    let output = || Input::Output {
-        name: name("web"),
-        stream: Stream::Out,
-        offset: 7,
-    };
+    let output = || Input::Output { name: name("web"), stream: Stream::Out, offset: 7 };
     assert_eq!(driver.give(output()), [""; 0]);
-    assert_eq!(
-        driver.ask(Command::WatchLogs { on: true })[1..],
-        ["watch output true"]
-    );
+    assert_eq!(driver.ask(Command::WatchLogs { on: true })[1..], ["watch output true"]);
     assert_eq!(driver.give(output()), ["1> web output out 7"]);
-    assert_eq!(
-        driver.ask_as(OTHER, Command::WatchLogs { on: true }).len(),
-        1
-    );
+    assert_eq!(driver.ask_as(OTHER, Command::WatchLogs { on: true }).len(), 1);
     assert_eq!(driver.ask(Command::WatchLogs { on: false }).len(), 1);
-    assert_eq!(
-        driver.give(Input::Disconnected { connection: OTHER }),
-        ["watch output false"]
-    );
+    assert_eq!(driver.give(Input::Disconnected { connection: OTHER }), ["watch output false"]);
 }
 
 #[test]
 fn signals_to_the_proxy_are_counted_until_they_are_cleared() {
     // (behaviour 2.12, 5.5)
     let mut driver = Driver::with_boss();
-    driver.give(Input::Connected {
-        connection: OTHER,
-        output: false,
-    });
+    driver.give(Input::Connected { connection: OTHER, output: false });
     let come = |signal, count| Input::Signal { signal, count };
     assert_eq!(driver.give(come(Signal::TERM, 2)), ["1> signal TERM 2"]);
     driver.pass(ms(1));
     driver.give(come(Signal::HUP, 1));
     driver.pass(ms(1));
     assert_eq!(driver.give(come(Signal::TERM, 1)), ["1> signal TERM 3"]);
-    assert_eq!(
-        driver.connect(PLAIN),
-        ["2> signal HUP 1", "2> signal TERM 3"]
-    );
-    let clear = |count| Command::SignalClear {
-        signal: Signal::TERM,
-        count,
-    };
+    assert_eq!(driver.connect(PLAIN), ["2> signal HUP 1", "2> signal TERM 3"]);
+    let clear = |count| Command::SignalClear { signal: Signal::TERM, count };
     assert_eq!(driver.ask(clear(1)), ["1> ok 1"]);
-    assert_eq!(
-        driver.say(PLAIN, Command::StateDump),
-        ["2> signal HUP 1", "2> signal TERM 2"]
-    );
+    assert_eq!(driver.say(PLAIN, Command::StateDump), ["2> signal HUP 1", "2> signal TERM 2"]);
     driver.ask(clear(9));
     assert_eq!(driver.say(PLAIN, Command::StateDump), ["2> signal HUP 1"]);
 }

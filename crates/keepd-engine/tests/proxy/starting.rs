@@ -11,27 +11,16 @@ fn a_start_is_answered_then_told_then_carried_out() {
     // (behaviour 1.1, 1.3, 1.8, 1.13, 2.1)
     let mut driver = Driver::with_boss();
     driver.connect_extended(OTHER);
-    assert_eq!(
-        driver.ask(arguments("web")),
-        ["1> ok 1", "3> web args /bin/true"]
-    );
+    assert_eq!(driver.ask(arguments("web")), ["1> ok 1", "3> web args /bin/true"]);
     assert_eq!(
         driver.ask(start("web", 0)),
-        [
-            "1> ok 2",
-            "1> web 1 invocation",
-            "3> web 1 invocation",
-            "spawn web.1"
-        ]
+        ["1> ok 2", "1> web 1 invocation", "3> web 1 invocation", "spawn web.1"]
     );
     assert_eq!(
         driver.spawned(service("web", 1), 100),
         ["1> web 1 forked pid 100", "3> web 1 forked pid 100"]
     );
-    assert_eq!(
-        driver.executed(service("web", 1)),
-        ["1> web 1 up pid 100", "3> web 1 up pid 100"]
-    );
+    assert_eq!(driver.executed(service("web", 1)), ["1> web 1 up pid 100", "3> web 1 up pid 100"]);
     assert_eq!(driver.proxy.poll_timeout(), None);
 }
 
@@ -40,10 +29,7 @@ fn a_start_is_refused_with_the_first_reason_that_holds() {
     // (behaviour 1.6)
     let mut driver = Driver::with_boss();
     assert_eq!(driver.ask(start("web", 0)), ["1> fail 1 no-such-service"]);
-    driver.ask(Command::ServiceTags {
-        name: name("web"),
-        tags: Vec::new(),
-    });
+    driver.ask(Command::ServiceTags { name: name("web"), tags: Vec::new() });
     assert_eq!(driver.ask(start("web", 4)), ["1> fail 3 stale"]);
     assert_eq!(driver.ask(start("web", 0)), ["1> fail 4 no-arguments"]);
     driver.ask(arguments("web"));
@@ -57,22 +43,10 @@ fn plain_connections_hear_start_and_take_events_for_answers() {
     // (behaviour 1.3, 1.10, 5.3, 5.4)
     let mut driver = Driver::new();
     driver.connect(PLAIN);
-    assert_eq!(
-        driver.say(PLAIN, arguments("web")),
-        ["2> web args /bin/true"]
-    );
-    let start = Command::ServiceStart {
-        name: name("web"),
-        expected: None,
-    };
-    assert_eq!(
-        driver.say(PLAIN, start.clone()),
-        ["2> web 1 start", "spawn web.1"]
-    );
-    assert_eq!(
-        driver.spawned(service("web", 1), 100),
-        ["2> web 1 forked pid 100"]
-    );
+    assert_eq!(driver.say(PLAIN, arguments("web")), ["2> web args /bin/true"]);
+    let start = Command::ServiceStart { name: name("web"), expected: None };
+    assert_eq!(driver.say(PLAIN, start.clone()), ["2> web 1 start", "spawn web.1"]);
+    assert_eq!(driver.spawned(service("web", 1), 100), ["2> web 1 forked pid 100"]);
     assert_eq!(
         driver.say(PLAIN, start),
         ["2> error cannot start service \"web\": generation 1 is still running"]
@@ -85,10 +59,7 @@ fn a_clone_that_fails_is_an_end_without_a_process() {
     let mut driver = Driver::with_boss();
     driver.ask(arguments("web"));
     driver.ask(start("web", 0));
-    assert_eq!(
-        driver.not_spawned(service("web", 1)),
-        ["1> web 1 down failed clone"]
-    );
+    assert_eq!(driver.not_spawned(service("web", 1)), ["1> web 1 down failed clone"]);
     assert_eq!(driver.proxy.poll_timeout(), None);
     assert_eq!(driver.ask(start("web", 1))[0], "1> ok 3");
 }
@@ -142,10 +113,7 @@ fn two_stops_before_the_process_is_known_keep_the_earlier_kill() {
     driver.ask(start("web", 0));
     driver.ask(stop_with("web", 1, keepd_model::Signal::INT, ms(0)));
     driver.ask(stop("web", 1));
-    assert_eq!(
-        driver.spawned(service("web", 1), 100)[2..],
-        ["KILL to group of web.1"]
-    );
+    assert_eq!(driver.spawned(service("web", 1), 100)[2..], ["KILL to group of web.1"]);
 }
 
 #[test]
@@ -160,11 +128,7 @@ fn a_pending_start_can_be_carried_out_by_command() {
     assert_eq!(driver.state("web"), Some(RunState::Pending));
     let lines = driver.ask(start("web", 1));
     assert_eq!(lines, ["1> ok 4", "1> web 2 invocation", "spawn web.2"]);
-    assert_eq!(
-        driver.proxy.poll_timeout(),
-        None,
-        "the pending start is gone"
-    );
+    assert_eq!(driver.proxy.poll_timeout(), None, "the pending start is gone");
 }
 
 #[test]
@@ -174,19 +138,12 @@ fn setters_of_a_running_service_count_at_the_next_start() {
     assert_eq!(
         driver.ask(set(
             "web",
-            Attributes {
-                umask: 0o077,
-                place: Place::Own,
-                ..Attributes::default()
-            }
+            Attributes { umask: 0o077, place: Place::Own, ..Attributes::default() }
         )),
         ["1> ok 4"]
     );
     // The group of this generation is still its group (behaviour 2.8).
-    assert_eq!(
-        driver.reaped(100, Exit::Code(0))[1..],
-        ["KILL to group of web.1", "watch web.1"]
-    );
+    assert_eq!(driver.reaped(100, Exit::Code(0))[1..], ["KILL to group of web.1", "watch web.1"]);
 }
 
 #[test]
@@ -209,8 +166,7 @@ fn invocations_differ_for_every_start_and_repeat_with_the_seed() {
                 });
                 found.extend(dump.iter().filter_map(|output| match output {
                     Output::Send {
-                        message: Message::Event(Event::Invocation { id, .. }),
-                        ..
+                        message: Message::Event(Event::Invocation { id, .. }), ..
                     } => Some(*id),
                     _ => None,
                 }));
@@ -222,10 +178,7 @@ fn invocations_differ_for_every_start_and_repeat_with_the_seed() {
     };
     let ids = run();
     assert_eq!(ids.len(), 6);
-    assert_eq!(
-        ids.iter().collect::<std::collections::BTreeSet<_>>().len(),
-        6
-    );
+    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), 6);
     assert_eq!(ids, run());
 }
 
@@ -234,15 +187,8 @@ fn notes_are_kept_bounded_and_removed_when_empty() {
     // (behaviour 1.5)
     let mut driver = Driver::with_boss();
     driver.connect_extended(OTHER);
-    let note = |key: String, value: Vec<u8>| Command::ServiceNote {
-        name: name("web"),
-        key,
-        value,
-    };
-    assert_eq!(
-        driver.ask(note("wanted".into(), b"up".to_vec())),
-        ["1> ok 1"]
-    );
+    let note = |key: String, value: Vec<u8>| Command::ServiceNote { name: name("web"), key, value };
+    assert_eq!(driver.ask(note("wanted".into(), b"up".to_vec())), ["1> ok 1"]);
     assert_eq!(
         driver.ask(note("big".into(), vec![b'x'; 64 * 1024 + 1])),
         [format!("1> fail 2 {}", FailKind::Limit.word())]
@@ -250,14 +196,8 @@ fn notes_are_kept_bounded_and_removed_when_empty() {
     for number in 1..256 {
         driver.ask(note(number.to_string(), b"x".to_vec()));
     }
-    assert_eq!(
-        driver.ask(note("more".into(), b"x".to_vec())),
-        ["1> fail 258 limit"]
-    );
-    assert_eq!(
-        driver.ask(note("wanted".into(), b"down".to_vec())),
-        ["1> ok 259"]
-    );
+    assert_eq!(driver.ask(note("more".into(), b"x".to_vec())), ["1> fail 258 limit"]);
+    assert_eq!(driver.ask(note("wanted".into(), b"down".to_vec())), ["1> ok 259"]);
     for number in 1..256 {
         driver.ask(note(number.to_string(), Vec::new()));
     }
@@ -273,10 +213,7 @@ fn there_is_a_limit_of_services() {
     for number in 0..20_000 {
         driver.proxy.handle_input(
             driver.now,
-            keepd_engine::proxy::Input::Connected {
-                connection: PLAIN,
-                output: false,
-            },
+            keepd_engine::proxy::Input::Connected { connection: PLAIN, output: false },
         );
         driver.proxy.handle_input(
             driver.now,

@@ -56,10 +56,7 @@ fn steps(mode: KillMode) -> Vec<(RunState, Vec<Step>)> {
         (RunState::Up, vec![fork, execute]),
         (RunState::Stopping, vec![fork, ask_stop]),
         (RunState::Stopping, vec![fork, execute, ask_stop, wait]),
-        (
-            RunState::Stuck,
-            vec![fork, execute, ask_stop, wait, wait_stuck],
-        ),
+        (RunState::Stuck, vec![fork, execute, ask_stop, wait, wait_stuck]),
         (RunState::Emptying, vec![fork, execute, reap]),
         (RunState::Emptying, vec![fork, fail, reap]),
         (RunState::Emptying, vec![fork, execute, ask_stop, reap]),
@@ -77,41 +74,21 @@ fn commands() -> Vec<Command> {
     let web = || name("web");
     let mut commands = vec![
         Command::Proto { version: 1 },
-        Command::Echo {
-            text: b"x".to_vec(),
-        },
+        Command::Echo { text: b"x".to_vec() },
         Command::StateDump,
         Command::WatchLogs { on: true },
         Command::Exit,
         Command::Terminate { code: 0 },
-        Command::SignalClear {
-            signal: Signal::HUP,
-            count: 1,
-        },
+        Command::SignalClear { signal: Signal::HUP, count: 1 },
         arguments("web"),
-        Command::ServiceArgs {
-            name: web(),
-            arguments: Vec::new(),
-        },
-        Command::ServiceTags {
-            name: web(),
-            tags: vec![b"t".to_vec()],
-        },
-        set(
-            "web",
-            Attributes {
-                respawn: vec![ms(0)],
-                ..Attributes::default()
-            },
-        ),
+        Command::ServiceArgs { name: web(), arguments: Vec::new() },
+        Command::ServiceTags { name: web(), tags: vec![b"t".to_vec()] },
+        set("web", Attributes { respawn: vec![ms(0)], ..Attributes::default() }),
         Command::ServiceEnv {
             name: web(),
             environment: keepd_model::protocol::Environment::default(),
         },
-        Command::ServiceLog {
-            name: web(),
-            log: keepd_model::protocol::LogTarget::Inherit,
-        },
+        Command::ServiceLog { name: web(), log: keepd_model::protocol::LogTarget::Inherit },
         auto_up("web", None, true),
         auto_up("web", Some(3), false),
         start("web", 0),
@@ -119,17 +96,9 @@ fn commands() -> Vec<Command> {
         stop("web", 0),
         stop("web", 1),
         stop_with("web", 1, Signal::KILL, ms(0)),
-        Command::ServiceNote {
-            name: web(),
-            key: "k".to_owned(),
-            value: b"v".to_vec(),
-        },
+        Command::ServiceNote { name: web(), key: "k".to_owned(), value: b"v".to_vec() },
         Command::ServiceDelete { name: web() },
-        Command::ServiceExec {
-            name: web(),
-            deadline: ms(1),
-            arguments: vec![b"x".to_vec()],
-        },
+        Command::ServiceExec { name: web(), deadline: ms(1), arguments: vec![b"x".to_vec()] },
     ];
     for scope in [Scope::Main, Scope::All, Scope::ProcessGroup] {
         commands.push(Command::ServiceSignal {
@@ -144,67 +113,24 @@ fn commands() -> Vec<Command> {
 
 fn inputs() -> Vec<Input> {
     let mut inputs = vec![
-        Input::Connected {
-            connection: OTHER,
-            output: false,
-        },
+        Input::Connected { connection: OTHER, output: false },
         Input::Disconnected { connection: BOSS },
-        Input::Refused {
-            connection: BOSS,
-            answer: Message::PlainError(String::new()),
-        },
+        Input::Refused { connection: BOSS, answer: Message::PlainError(String::new()) },
         Input::Full { connection: BOSS },
         Input::Drained { connection: BOSS },
-        Input::Notify {
-            name: name("web"),
-            pid: pid(100),
-            text: b"READY=1".to_vec(),
-        },
-        Input::Output {
-            name: name("web"),
-            stream: Stream::Out,
-            offset: 1,
-        },
-        Input::OutputBlocked {
-            name: name("web"),
-            errno: Some(Errno::EIO),
-        },
-        Input::JobOutput {
-            job: keepd_engine::proxy::JobId(1),
-            bytes: b"x".to_vec(),
-        },
-        Input::Signal {
-            signal: Signal::HUP,
-            count: 1,
-        },
-        Input::Reaped {
-            pid: pid(100),
-            exit: killed_by(Signal::KILL),
-        },
+        Input::Notify { name: name("web"), pid: pid(100), text: b"READY=1".to_vec() },
+        Input::Output { name: name("web"), stream: Stream::Out, offset: 1 },
+        Input::OutputBlocked { name: name("web"), errno: Some(Errno::EIO) },
+        Input::JobOutput { job: keepd_engine::proxy::JobId(1), bytes: b"x".to_vec() },
+        Input::Signal { signal: Signal::HUP, count: 1 },
+        Input::Reaped { pid: pid(100), exit: killed_by(Signal::KILL) },
     ];
-    let owners: [Owner; 4] = [
-        service("web", 1),
-        service("web", 2),
-        service("db", 1),
-        job(1),
-    ];
+    let owners: [Owner; 4] = [service("web", 1), service("web", 2), service("db", 1), job(1)];
     for owner in owners {
-        inputs.push(Input::Spawned {
-            owner: owner.clone(),
-            outcome: Ok(pid(300)),
-        });
-        inputs.push(Input::Spawned {
-            owner: owner.clone(),
-            outcome: Err(NO_PROCESS),
-        });
-        inputs.push(Input::Report {
-            owner: owner.clone(),
-            outcome: SpawnOutcome::Executed,
-        });
-        inputs.push(Input::Report {
-            owner: owner.clone(),
-            outcome: SpawnOutcome::Failed(NO_FILE),
-        });
+        inputs.push(Input::Spawned { owner: owner.clone(), outcome: Ok(pid(300)) });
+        inputs.push(Input::Spawned { owner: owner.clone(), outcome: Err(NO_PROCESS) });
+        inputs.push(Input::Report { owner: owner.clone(), outcome: SpawnOutcome::Executed });
+        inputs.push(Input::Report { owner: owner.clone(), outcome: SpawnOutcome::Failed(NO_FILE) });
         inputs.push(Input::GroupEmpty { owner });
     }
     for connection in [BOSS, PLAIN] {
@@ -227,13 +153,7 @@ fn every_state_takes_every_input() {
             for input in inputs() {
                 let mut driver = Driver::with_boss();
                 driver.connect(PLAIN);
-                driver.ask(set(
-                    "web",
-                    Attributes {
-                        kill_mode: mode,
-                        ..Attributes::default()
-                    },
-                ));
+                driver.ask(set("web", Attributes { kill_mode: mode, ..Attributes::default() }));
                 driver.ask(arguments("web"));
                 for step in &path {
                     step(&mut driver);

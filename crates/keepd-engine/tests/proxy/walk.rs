@@ -111,10 +111,7 @@ impl World {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Send {
-                connection,
-                message,
-            } => self.receive(connection, &message),
+            Output::Send { connection, message } => self.receive(connection, &message),
             Output::Upgrade { connection } => {
                 self.connections.get_mut(&connection).unwrap().is_extended = true;
             }
@@ -154,15 +151,8 @@ impl World {
                 }
             }
             Output::WatchGroup { owner } => {
-                assert!(
-                    self.leftovers.contains_key(&owner),
-                    "only groups are watched"
-                );
-                assert!(
-                    self.processes
-                        .values()
-                        .all(|process| process.owner != owner)
-                );
+                assert!(self.leftovers.contains_key(&owner), "only groups are watched");
+                assert!(self.processes.values().all(|process| process.owner != owner));
                 self.watched.insert(owner);
             }
             Output::Forget { .. } | Output::WatchOutput { .. } => {}
@@ -180,18 +170,12 @@ impl World {
         match message {
             Message::Reply(id, _) => {
                 assert!(peer.is_extended);
-                assert!(
-                    self.open.remove(&(connection, *id)),
-                    "a second answer to {id:?}"
-                );
+                assert!(self.open.remove(&(connection, *id)), "a second answer to {id:?}");
             }
             Message::Event(Event::Run(report))
                 if report.state == RunState::Down && report.ended.is_some() && peer.is_extended =>
             {
-                let last = self
-                    .ends_heard
-                    .entry((connection, report.name.clone()))
-                    .or_default();
+                let last = self.ends_heard.entry((connection, report.name.clone())).or_default();
                 let generation = report.generation.get();
                 assert!(generation >= *last || generation == 1, "ends come in order");
                 *last = generation;
@@ -206,8 +190,7 @@ impl World {
         if peer.room == 0 && !peer.is_full && !self.is_quiet {
             peer.is_full = true;
             self.seen.insert("full");
-            self.proxy
-                .handle_input(self.now, Input::Full { connection });
+            self.proxy.handle_input(self.now, Input::Full { connection });
         }
     }
 
@@ -226,9 +209,7 @@ impl World {
         self.proxy
             .services()
             .find(|view| view.name == service)
-            .map_or(Generation::NONE, |view| {
-                Generation::new(view.generation.get() + wrong)
-            })
+            .map_or(Generation::NONE, |view| Generation::new(view.generation.get() + wrong))
     }
 
     fn command(&mut self) -> Command {
@@ -255,17 +236,11 @@ impl World {
                 seconds: Some(self.random.below(4) as u32),
                 always: self.random.chance(40),
             },
-            3..=5 => Command::ServiceStart {
-                name,
-                expected: Some(expected),
-            },
+            3..=5 => Command::ServiceStart { name, expected: Some(expected) },
             6..=7 => Command::ServiceStop {
                 name,
                 expected,
-                other: self
-                    .random
-                    .chance(40)
-                    .then(|| (Signal::INT, ms(self.numbers % 2_000))),
+                other: self.random.chance(40).then(|| (Signal::INT, ms(self.numbers % 2_000))),
             },
             8 => Command::ServiceSignal {
                 name,
@@ -281,18 +256,10 @@ impl World {
             },
             11 => Command::ServiceDelete { name },
             12 => Command::StateDump,
-            13 => Command::WatchLogs {
-                on: self.random.chance(50),
-            },
-            14 => Command::Echo {
-                text: b"x".to_vec(),
-            },
+            13 => Command::WatchLogs { on: self.random.chance(50) },
+            14 => Command::Echo { text: b"x".to_vec() },
             _ if self.random.chance(3) => Command::Exit,
-            _ => Command::ServiceNote {
-                name,
-                key: "k".to_owned(),
-                value: b"v".to_vec(),
-            },
+            _ => Command::ServiceNote { name, key: "k".to_owned(), value: b"v".to_vec() },
         }
     }
 
@@ -319,27 +286,15 @@ impl World {
         } else {
             Request::Plain(self.command())
         };
-        self.give(Input::Request {
-            connection,
-            request,
-        });
+        self.give(Input::Request { connection, request });
     }
 
     fn connect_or_cut(&mut self) {
         if self.connections.len() < 4 {
             let connection = ConnectionId(self.number());
             let room = 5 + self.random.below(100);
-            self.connections.insert(
-                connection,
-                Peer {
-                    room,
-                    ..Peer::default()
-                },
-            );
-            self.give(Input::Connected {
-                connection,
-                output: true,
-            });
+            self.connections.insert(connection, Peer { room, ..Peer::default() });
+            self.give(Input::Connected { connection, output: true });
         } else if self.random.chance(10)
             && let Some(connection) = self.any_connection()
         {
@@ -363,36 +318,20 @@ impl World {
             return;
         };
         if !self.is_quiet && self.random.chance(10) {
-            self.give(Input::Spawned {
-                owner,
-                outcome: Err(NO_PROCESS),
-            });
+            self.give(Input::Spawned { owner, outcome: Err(NO_PROCESS) });
             return;
         }
         let pid = Pid::new(self.number() as u32).unwrap();
-        self.processes.insert(
-            pid,
-            Process {
-                owner: owner.clone(),
-                reported: false,
-                dies: None,
-            },
-        );
+        self.processes.insert(pid, Process { owner: owner.clone(), reported: false, dies: None });
         if has_group {
             self.leftovers.insert(owner.clone(), false);
         }
-        self.give(Input::Spawned {
-            owner,
-            outcome: Ok(pid),
-        });
+        self.give(Input::Spawned { owner, outcome: Ok(pid) });
     }
 
     fn report(&mut self) {
         let fails = self.random.chance(10);
-        let found = self
-            .processes
-            .values_mut()
-            .find(|process| !process.reported);
+        let found = self.processes.values_mut().find(|process| !process.reported);
         if let Some(process) = found {
             process.reported = true;
             let owner = process.owner.clone();
@@ -423,10 +362,7 @@ impl World {
         if let Some((pid, signal)) = found {
             self.processes.remove(&pid);
             let exit = match signal {
-                Some(signal) => Exit::Signal {
-                    signal,
-                    core: false,
-                },
+                Some(signal) => Exit::Signal { signal, core: false },
                 None => Exit::Code(1),
             };
             self.give(Input::Reaped { pid, exit });
@@ -438,11 +374,10 @@ impl World {
             return;
         }
         let lingers = !self.is_quiet && self.random.chance(20);
-        let found = self.watched.iter().find(|owner| {
-            self.leftovers
-                .get(owner)
-                .is_none_or(|got_kill| *got_kill || !lingers)
-        });
+        let found = self
+            .watched
+            .iter()
+            .find(|owner| self.leftovers.get(owner).is_none_or(|got_kill| *got_kill || !lingers));
         if let Some(owner) = found.cloned() {
             self.watched.remove(&owner);
             self.leftovers.remove(&owner);
@@ -469,20 +404,9 @@ impl World {
     fn chatter(&mut self) {
         let name = self.service();
         let input = match self.random.below(3) {
-            0 => Input::Notify {
-                name,
-                pid: Pid::new(1).unwrap(),
-                text: b"READY=1".to_vec(),
-            },
-            1 => Input::Output {
-                name,
-                stream: Stream::Out,
-                offset: self.numbers,
-            },
-            _ => Input::Signal {
-                signal: Signal::HUP,
-                count: 1,
-            },
+            0 => Input::Notify { name, pid: Pid::new(1).unwrap(), text: b"READY=1".to_vec() },
+            1 => Input::Output { name, stream: Stream::Out, offset: self.numbers },
+            _ => Input::Signal { signal: Signal::HUP, count: 1 },
         };
         self.give(input);
     }
@@ -506,10 +430,7 @@ impl World {
         self.is_quiet = true;
         let boss = ConnectionId(self.number());
         self.connections.insert(boss, Peer::default());
-        self.give(Input::Connected {
-            connection: boss,
-            output: true,
-        });
+        self.give(Input::Connected { connection: boss, output: true });
         self.give(Input::Request {
             connection: boss,
             request: Request::Plain(Command::Proto { version: 1 }),
@@ -524,11 +445,7 @@ impl World {
             for (name, expected) in running {
                 let id = RequestId(self.number());
                 self.open.insert((boss, id));
-                let command = Command::ServiceStop {
-                    name,
-                    expected,
-                    other: None,
-                };
+                let command = Command::ServiceStop { name, expected, other: None };
                 self.give(Input::Request {
                     connection: boss,
                     request: Request::Extended(id, command),

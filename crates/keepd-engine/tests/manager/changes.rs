@@ -1,0 +1,181 @@
+//! Behaviour 10: requests, their changes, and what becomes of them.
+
+use keepd_engine::manager::{Ask, Refusal, Verb};
+use keepd_model::{Exit, Signal, State, Until};
+
+use crate::world::*;
+
+#[test]
+fn boot_is_a_change() {
+    // (behaviour 10.1, 10.4)
+    let web = needs(daemon("web"), &[("db", Until::Ready)]);
+    let mut world = World::boot(plan([probed(daemon("db")), web]));
+    let boot = world.manager.changes().next().unwrap();
+    assert_eq!((boot.verb, boot.who), (Verb::Boot, None));
+    let boot = boot.id;
+    assert_eq!(world.goals(boot), ["db open", "web open"]);
+    world.answer_probes("db", Ok(()));
+    assert!(world.change(boot).is_success());
+}
+
+#[test]
+fn everything_a_successor_needs_is_written_before_the_answer() {
+    // (behaviour 10.1)
+    let mut world = World::boot(plan([daemon("web")]));
+    let change = world.stop(&["web"]);
+    let key = format!("change.{change}");
+    let notes = &world.held[&name("keepd.manager")].notes;
+    assert!(notes.contains_key(&key), "{:?}", notes.keys());
+}
+
+#[test]
+fn the_same_token_gets_the_same_change() {
+    // (behaviour 10.2)
+    let mut world = World::boot(plan([daemon("web")]));
+    let restart = || Ask::Restart { names: vec![name("web")] };
+    let first = world.ask_with(Some("t1"), restart());
+    let again = world.ask_with(Some("t1"), restart());
+    assert_eq!(world.answers[&first], world.answers[&again]);
+    assert_eq!(world.generation("web"), 2);
+    world.take_over();
+    let later = world.ask_with(Some("t1"), restart());
+    assert_eq!(world.answers[&first], world.answers[&later]);
+    assert_eq!(world.generation("web"), 2);
+    world.ask_with(Some("t2"), restart());
+    assert_eq!(world.generation("web"), 3);
+}
+
+#[test]
+fn refusals_change_nothing() {
+    // (behaviour 10.3)
+    let mut web = daemon("web");
+    web.reload_signal = Some(Signal::HUP);
+    let mut world = World::boot(plan([web, daemon("db")]));
+    world.stop(&["web"]);
+    world.sent();
+    let changes = world.manager.changes().count();
+    let named = |text: &str| vec![name(text)];
+    let unknown = world.refusal(Ask::Restart { names: vec![name("web"), name("nobody")] });
+    assert_eq!(unknown, Refusal::NoSuchService(name("nobody")));
+    let names = named("db");
+    let refused = world.refusal(Ask::Reload { names });
+    assert_eq!(refused, Refusal::CannotReload(name("db")));
+    let names = named("web");
+    let refused = world.refusal(Ask::Reload { names });
+    assert_eq!(refused, Refusal::NotRunning(name("web")));
+    assert_eq!(world.manager.changes().count(), changes);
+    assert_eq!(world.sent(), [""; 0]);
+}
+
+#[test]
+fn who_does_not_know_the_proxy_yet_refuses() {
+    // (behaviour 11.1)
+    let mut world = World::boot(plan([daemon("web")]));
+    world.lose_manager();
+    let names = vec![name("web")];
+    let refused = world.refusal(Ask::Restart { names });
+    assert_eq!(refused, Refusal::NotSynchronised);
+}
+
+#[test]
+fn a_restart_is_reached_with_a_later_generation() {
+    // (behaviour 10.7)
+    let mut world = World::boot(plan([probed(daemon("web"))]));
+    world.answer_probes("web", Ok(()));
+    let change = world.restart(&["web"]);
+    assert_eq!(world.goals(change), ["web open"]);
+    assert_eq!(world.generation("web"), 2);
+    world.answer_probes("web", Ok(()));
+    assert_eq!(world.goals(change), ["web reached"]);
+    assert_eq!(world.status("web").restarts, 0);
+}
+
+#[test]
+fn a_restart_looks_first() {
+    // (behaviour 10.6)
+    let mut world = World::boot(plan([daemon("web")]));
+    world.sent();
+    world.unpreparable.insert(name("web"));
+    let change = world.restart(&["web"]);
+    let expected = "web missed: executable \"/bin/service\" not found; it runs on as before";
+    assert_eq!(world.goals(change), [expected]);
+    assert_eq!(world.sent(), [""; 0]);
+    assert_eq!(world.generation("web"), 1);
+}
+
+#[test]
+fn a_restart_starts_what_does_not_run() {
+    // (behaviour 10.7)
+    let mut world = World::boot(plan([daemon("web")]));
+    world.stop(&["web"]);
+    let change = world.restart(&["web"]);
+    assert_eq!(world.goals(change), ["web reached"]);
+    assert_eq!(world.state("web"), State::Ready);
+}
+
+#[test]
+fn a_stop_overtakes_a_restart() {
+    // (behaviour 9.7, 10.4)
+    let mut world = World::boot(plan([daemon("web")]));
+    world.held_preparations.insert(name("web"));
+    let restart = world.restart(&["web"]);
+    let stop = world.stop(&["web"]);
+    assert_eq!(world.goals(restart), ["web missed: it was stopped meanwhile"]);
+    assert_eq!(world.goals(stop), ["web reached"]);
+    assert_eq!(world.state("web"), State::Stopped);
+}
+
+#[test]
+fn an_end_during_the_check_of_a_restart_is_answered_by_the_policy() {
+    // (behaviour 10.7, 8.4): the run that follows is a later generation, so the restart is reached.
+    let mut world = World::boot(plan([]));
+    world.apply(plan([daemon("web")]), true);
+    world.held_preparations.insert(name("web"));
+    let change = world.restart(&["web"]);
+    world.held_preparations.clear();
+    world.exits("web", Exit::Code(1));
+    assert_eq!(world.goals(change), ["web reached"]);
+    assert_eq!(world.generation("web"), 2);
+}
+
+#[test]
+fn a_reload_is_a_signal_to_the_main_process() {
+    // (behaviour 10.8)
+    let mut web = daemon("web");
+    web.reload_signal = Some(Signal::HUP);
+    let mut world = World::boot(plan([web]));
+    world.sent();
+    let names = vec![name("web")];
+    let change = world.ask(Ask::Reload { names });
+    assert_eq!(world.sent(), ["signal web HUP"]);
+    assert_eq!(world.goals(change), ["web reached"]);
+    assert_eq!(world.generation("web"), 1);
+}
+
+#[test]
+fn a_start_that_fails_again_is_missed_and_goes_on() {
+    // (behaviour 10.4)
+    let mut world = World::boot(plan([probed(daemon("web"))]));
+    world.stop(&["web"]);
+    let change = world.start(&["web"]);
+    world.exits("web", Exit::Code(9));
+    assert_eq!(world.state("web"), State::Backoff);
+    let expected = "web missed: its process 102 (generation 2) ended with exit 9 after 0.000s";
+    assert_eq!(world.goals(change), [expected]);
+    world.advance(ms(500));
+    assert_eq!(world.state("web"), State::Starting);
+}
+
+#[test]
+fn closed_changes_are_kept_for_a_while() {
+    // (behaviour 10.12)
+    let mut world = World::boot(plan([daemon("web")]));
+    for _ in 0..100 {
+        world.start(&["web"]);
+    }
+    let ids: Vec<u64> = world.manager.changes().map(|change| change.id.0).collect();
+    assert_eq!(ids.len(), 64);
+    assert_eq!(ids.last(), Some(&101));
+    let notes = &world.held[&name("keepd.manager")].notes;
+    assert_eq!(notes.len(), 64);
+}

@@ -1,0 +1,14 @@
+//! Stories of the manager machine: a plan, a proxy played by [`world::World`], virtual time.
+//!
+//! Each test cites the sentences of `docs/behaviour.md` that it tells.
+
+mod apply;
+mod boot;
+mod changes;
+mod explain;
+mod readiness;
+mod restarts;
+mod shutdown;
+mod stops;
+mod takeover;
+mod world;

@@ -1,0 +1,556 @@
+//! The invariants that are checked while a world runs, S1 to S16, from what the kernel and the channels
+//! know and from what the manager told people.
+//!
+//! | number | what always holds | where |
+//! | --- | --- | --- |
+//! | S1 | No two generations of a service live at once. | `kernel` |
+//! | S2 | Generations are used once and have no gaps. | `kernel` |
+//! | S3 | A start by boot, command or configuration comes after its requirements held. | here |
+//! | S4 | Once the faults stopped and time passed, every service is where it is wanted. | `convergence` |
+//! | S5 | Every request is answered, once, and every change closes. | `clients`, `convergence` |
+//! | S6 | A service that is said to have no process has none. | `proxy`, here |
+//! | S7 | A service that was stopped is not started without being asked for. | here |
+//! | S8 | No signal goes to a process that is not meant, no stop to another generation. | `kernel`, here |
+//! | S9 | The proxy answers every numbered command once; every line can be read. | `proxy`, `observer` |
+//! | S10 | The machines' own invariants hold. | everywhere |
+//! | S11 | Timeouts advance, and outputs end. | everywhere |
+//! | S12 | The loss of a manager alone touches no running service. | here |
+//! | S13 | Restarts by policy come no earlier than the backoff allows. | here |
+//! | S14 | Who depends on a service is down before it is asked to stop. | here |
+//! | S15 | Only what was ready is said to be ready. | here |
+//! | S16 | An end is told as it was. | here |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepd_engine::manager::{Announcement, Cause, Happening, LastEnd, Output, Target, Verb};
+use keepd_engine::proxy::Owner;
+use keepd_model::backoff::Backoff;
+use keepd_model::protocol::{Command, RunEnd};
+use keepd_model::{
+    ChangeId, Generation, Instant, Pid, ServiceName, ServiceSpec, State, Until, Wanted,
+};
+
+use crate::kernel::Truth;
+use crate::world::{Step, World, broken};
+
+/// What the last change that named a service asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) up: bool,
+    pub(crate) verb: Verb,
+    pub(crate) change: ChangeId,
+}
+
+/// What is known of one service from outside. The default is to know nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Track {
+    /// `None`: a manager was lost while it wrote this down, so nobody can know.
+    pub(crate) wish: Option<Wish>,
+    /// Ends since it was last ready for long; `None`: not known.
+    count: Option<u32>,
+    ready: Option<(Generation, Instant)>,
+    /// A start by policy comes no earlier.
+    next_start: Option<Instant>,
+}
+
+/// A service that ran quietly when the manager was lost.
+#[derive(Debug)]
+struct Quiet {
+    generation: Generation,
+    pid: Pid,
+    serial: u64,
+    is_touched: bool,
+}
+
+/// What the checks remember.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    pub(crate) tracks: BTreeMap<ServiceName, Track>,
+    /// What the present turn of the manager moved; if it dies within, nobody knows how far it got.
+    moved: BTreeSet<ServiceName>,
+    quiet: BTreeMap<ServiceName, Quiet>,
+    /// Who depended on whom at any time.
+    edges: BTreeSet<(ServiceName, ServiceName)>,
+    pub(crate) apply_is_under_way: bool,
+    pub(crate) end_was_asked_for: bool,
+}
+
+impl World {
+    /// Looks at what the manager's machine asks for, before it is done.
+    pub(crate) fn check_manager_output(&mut self, output: &Output) -> Step {
+        match output {
+            Output::Command { command, .. } => match command {
+                Command::ServiceStart { name, .. } => self.check_start(name),
+                Command::ServiceStop { name, expected, other } => {
+                    self.check_stop(name, *expected, other.is_none())
+                }
+                _ => Ok(()),
+            },
+            Output::Prepare { .. }
+            | Output::Probe { .. }
+            | Output::Answer { .. }
+            | Output::Announce(_)
+            | Output::Finish { .. } => Ok(()),
+        }
+    }
+
+    /// S7: what was stopped stays so.
+    fn check_start(&mut self, name: &ServiceName) -> Step {
+        self.checker.moved.insert(name.clone());
+        let wish = self.checker.tracks.get(name).and_then(|track| track.wish);
+        if let Some(wish) = wish
+            && !wish.up
+        {
+            let Wish { verb, change, .. } = wish;
+            let sentence = format!("{name} is started after change {change} ({})", verb.word());
+            return broken("S7", sentence);
+        }
+        let ends = self.manager.as_ref().is_some_and(|shell| shell.machine.is_shutting_down());
+        if ends {
+            return broken("S7", format!("{name} is started during a shutdown"));
+        }
+        Ok(())
+    }
+
+    /// S8, S12, S14.
+    fn check_stop(&mut self, name: &ServiceName, expected: Generation, polite: bool) -> Step {
+        let Some(shell) = &self.manager else {
+            return Ok(());
+        };
+        let Some(status) = shell.machine.status(name) else {
+            return broken("S8", format!("{name} is stopped and unknown"));
+        };
+        if status.generation != expected {
+            let sentence = format!("{name}: a stop is for {expected}, not {}", status.generation);
+            return broken("S8", sentence);
+        }
+        if self.checker.quiet.contains_key(name) && !shell.machine.is_shutting_down() {
+            return broken("S12", format!("{name} is stopped by a takeover"));
+        }
+        if !polite || status.wanted == Wanted::Up {
+            return Ok(());
+        }
+        for (dependent, on) in &self.checker.edges {
+            let Some(other) = shell.machine.status(dependent) else {
+                continue;
+            };
+            let is_needed = on == name && other.spec.depends_on.contains_key(name);
+            if is_needed && other.wanted == Wanted::Down && self.kernel.has_live(dependent) {
+                let sentence = format!("{name} is stopped while {dependent} still runs");
+                return broken("S14", sentence);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what the manager tells people.
+    pub(crate) fn check_announcement(&mut self, announcement: &Announcement) -> Step {
+        let at = announcement.at;
+        match &announcement.what {
+            Happening::State { name, from, to, cause, generation, next_start, .. } => {
+                self.checker.moved.insert(name.clone());
+                let Some(shell) = &self.manager else {
+                    return Ok(());
+                };
+                let Some(status) = shell.machine.status(name) else {
+                    return Ok(());
+                };
+                if let Some(end) = &status.last_end {
+                    self.check_end(name, end)?;
+                }
+                let spec = status.spec;
+                match to {
+                    State::Ready => self.check_ready(at, name, *generation, &spec),
+                    State::Starting if *cause == Cause::RestartPolicy => {
+                        self.check_restart(at, name, *from, &spec)
+                    }
+                    State::Starting => self.check_requirements(name, &spec),
+                    State::Backoff => self.check_backoff(at, name, *next_start, &spec),
+                    State::Stopped | State::Done | State::Failed => {
+                        self.end_run(at, name, &spec.backoff);
+                        Ok(())
+                    }
+                    State::Waiting
+                    | State::Scheduled
+                    | State::Stopping
+                    | State::Stuck
+                    | State::Unknown => Ok(()),
+                }
+            }
+            Happening::ChangeOpened(id) => {
+                self.note_change(*id);
+                Ok(())
+            }
+            Happening::Synchronised { .. } => self.check_takeover(),
+            Happening::ChangeClosed(_)
+            | Happening::OutputBlocked { .. }
+            | Happening::ShutdownBegun(_) => Ok(()),
+        }
+    }
+
+    /// What a change says about its services is what is wanted from now on.
+    fn note_change(&mut self, id: ChangeId) {
+        let Some(shell) = &self.manager else {
+            return;
+        };
+        let Some(change) = shell.machine.change(id) else {
+            return;
+        };
+        let verb = change.verb;
+        for goal in &change.goals {
+            let track = self.checker.tracks.entry(goal.name.clone()).or_default();
+            self.checker.moved.insert(goal.name.clone());
+            let up = match goal.target {
+                Target::Up | Target::UpAfter(_) => true,
+                Target::Down | Target::Gone => false,
+                Target::Reloaded => continue,
+            };
+            track.wish = Some(Wish { up, verb, change: id });
+            track.next_start = None;
+            // Whoever asks for a start forgets the ends so far; whether there were any is not said.
+            track.count = None;
+        }
+        for spec in self.accepted.services.values() {
+            for on in spec.depends_on.keys() {
+                let edge = (spec.name.clone(), on.clone());
+                self.checker.edges.insert(edge);
+            }
+        }
+    }
+
+    /// S5: the goals of a change are those of the request.
+    pub(crate) fn check_goals(&self, client: usize, id: ChangeId) -> Step {
+        use crate::clients::Want;
+        let Some(change) = self.manager.as_ref().and_then(|shell| shell.machine.change(id)) else {
+            return broken("S5", format!("change {id} was promised and is not known"));
+        };
+        let (names, up) = match &self.clients[client].want {
+            Want::Start(names, _) | Want::Restart(names) => (names, true),
+            Want::Stop(names, ..) => (names, false),
+            Want::Reload(_) | Want::Apply(_) | Want::Shutdown(_) => return Ok(()),
+        };
+        for name in names {
+            let is_there = change.goals.iter().any(|goal| {
+                let goes_up = matches!(goal.target, Target::Up | Target::UpAfter(_));
+                goal.name == *name && goes_up == up && !goal.along
+            });
+            if !is_there {
+                return broken("S5", format!("change {id} has no goal for {name}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// S15: every question held once, READY=1 was sent, and the delay is over.
+    fn check_ready(
+        &mut self,
+        at: Instant,
+        name: &ServiceName,
+        generation: Generation,
+        spec: &ServiceSpec,
+    ) -> Step {
+        let track = self.checker.tracks.entry(name.clone()).or_default();
+        track.ready = Some((generation, at));
+        let Some(truth) = self.kernel.truths.get(&(name.clone(), generation)) else {
+            return broken("S15", format!("{name}: {generation} is ready and never was"));
+        };
+        if was_ready(truth, spec, self.now) {
+            return Ok(());
+        }
+        broken("S15", format!("{name}: {generation} is said to be ready: {truth:?}"))
+    }
+
+    /// S16: the status of an end is the one that the kernel gave.
+    fn check_end(&self, name: &ServiceName, end: &LastEnd) -> Step {
+        let Some(truth) = self.kernel.truths.get(&(name.clone(), end.generation)) else {
+            return Ok(());
+        };
+        let is_true = match (end.exit, truth.ended) {
+            (Some(told), Some(RunEnd::Exit(exit))) => told == exit,
+            (None, Some(RunEnd::Failed(_))) => true,
+            // A later start that could not even be prepared has no generation of its own.
+            (None, Some(RunEnd::Exit(_)) | None) => end.failure.is_some(),
+            (Some(_), Some(RunEnd::Failed(_)) | None) => false,
+        };
+        if is_true {
+            return Ok(());
+        }
+        let sentence = format!("{name}: {end:?} is told, the truth is {:?}", truth.ended);
+        broken("S16", sentence)
+    }
+
+    /// S3: each requirement holds for what the manager knows, and that is true.
+    fn check_requirements(&self, name: &ServiceName, spec: &ServiceSpec) -> Step {
+        let Some(shell) = &self.manager else {
+            return Ok(());
+        };
+        let required = match self.sabotage {
+            Some(crate::Sabotage::IgnoresEdges) => self.accepted.services.get(name),
+            Some(_) | None => None,
+        };
+        let edges = required.map_or(&spec.depends_on, |spec| &spec.depends_on);
+        for (on, edge) in edges {
+            let Some(status) = shell.machine.status(on) else {
+                return broken("S3", format!("{name} is started, and {on} is unknown"));
+            };
+            let truth = self.kernel.truths.get(&(on.clone(), status.generation));
+            let executed = truth.is_some_and(|truth| truth.executed.is_some());
+            let exit = truth.and_then(|truth| match truth.ended {
+                Some(RunEnd::Exit(exit)) => Some(exit),
+                Some(RunEnd::Failed(_)) | None => None,
+            });
+            let is_done = status.state == State::Done
+                && exit.is_some_and(|exit| status.spec.is_success(exit));
+            let holds = match edge.until {
+                Until::Started => executed,
+                Until::Ready => (status.state == State::Ready && executed) || is_done,
+                Until::Done => is_done,
+                Until::Exited => is_done || (status.state == State::Failed && exit.is_some()),
+            };
+            if !holds {
+                let sentence = format!(
+                    "{name} is started, and {on} is {} instead of {} (it ran: {executed}, {exit:?})",
+                    status.state, edge.until
+                );
+                return broken("S3", sentence);
+            }
+        }
+        Ok(())
+    }
+
+    /// A run is over. Returns whether it was ready.
+    fn end_run(&mut self, at: Instant, name: &ServiceName, backoff: &Backoff) -> bool {
+        let generation = self.kernel.generations.get(name).copied().unwrap_or_default();
+        let track = self.checker.tracks.entry(name.clone()).or_default();
+        let ready = track.ready.take().filter(|(ready, _)| *ready == generation);
+        if ready.is_some_and(|(_, since)| at.saturating_since(since) >= backoff.reset) {
+            track.count = Some(0);
+        }
+        ready.is_some()
+    }
+
+    /// Counts one more end, as the documentation says.
+    fn count_end(&mut self, at: Instant, name: &ServiceName, backoff: &Backoff) -> Option<u32> {
+        let was_ready = self.end_run(at, name, backoff);
+        let track = self.checker.tracks.entry(name.clone()).or_default();
+        track.count = track.count.map(|count| Backoff::count_end(count, was_ready));
+        track.count
+    }
+
+    /// S13: the delay is one of those that the count allows.
+    fn check_backoff(
+        &mut self,
+        at: Instant,
+        name: &ServiceName,
+        next_start: Option<Instant>,
+        spec: &ServiceSpec,
+    ) -> Step {
+        let Some(next_start) = next_start else {
+            return broken("S13", format!("{name} is in backoff without an end"));
+        };
+        let count = self.count_end(at, name, &spec.backoff);
+        let delay = next_start.saturating_since(at);
+        let (low, high) = match count {
+            Some(count) => (count, count),
+            None => (2, u32::MAX),
+        };
+        let shortest = spec.backoff.delay_with_jitter(low, 1.0);
+        let longest = spec.backoff.delay(high);
+        // A delay is a product of floating point numbers: one nanosecond more or less is none.
+        let slack = std::time::Duration::from_nanos(2);
+        if delay + slack < shortest || delay > longest + slack {
+            let sentence = format!(
+                "{name} waits {delay:?} after end {count:?}, not {shortest:?} to {longest:?}"
+            );
+            return broken("S13", sentence);
+        }
+        let track = self.checker.tracks.entry(name.clone()).or_default();
+        track.next_start = Some(next_start);
+        Ok(())
+    }
+
+    /// S13: a start by policy is due.
+    fn check_restart(
+        &mut self,
+        at: Instant,
+        name: &ServiceName,
+        from: State,
+        spec: &ServiceSpec,
+    ) -> Step {
+        if from == State::Backoff {
+            let track = self.checker.tracks.entry(name.clone()).or_default();
+            let due = track.next_start.take();
+            // The clock of the world, not that of the machine.
+            return match due {
+                Some(due) if self.now < due => {
+                    broken("S13", format!("{name} is restarted before its backoff is over"))
+                }
+                Some(_) | None => Ok(()),
+            };
+        }
+        let count = self.count_end(at, name, &spec.backoff);
+        match count {
+            Some(count) if count > 1 && spec.backoff.jitter < 1.0 => {
+                broken("S13", format!("{name} is restarted at once after end {count}"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// S6 and S10, after each turn of the manager.
+    pub(crate) fn check_manager(&mut self) -> Step {
+        let moved = std::mem::take(&mut self.checker.moved);
+        let Some(shell) = &self.manager else {
+            return Ok(());
+        };
+        if let Err(sentence) = shell.machine.check_invariants() {
+            return broken("S10", format!("manager: {sentence}"));
+        }
+        if !shell.machine.is_synchronised() {
+            return Ok(());
+        }
+        // The turn of the takeover is over: from now on the manager has its own reasons.
+        self.checker.quiet.clear();
+        moved.iter().try_for_each(|name| self.check_emptiness(name))
+    }
+
+    /// S6: what the manager knows to have no process has none. Called when either side moved.
+    pub(crate) fn check_emptiness(&self, name: &ServiceName) -> Step {
+        let Some(generation) = self.kernel.live_generations(name).next() else {
+            return Ok(());
+        };
+        let machine = self.manager.as_ref().map(|shell| &shell.machine);
+        let Some(status) = machine
+            .filter(|machine| machine.is_synchronised())
+            .and_then(|machine| machine.status(name))
+        else {
+            return Ok(());
+        };
+        match status.state {
+            State::Stopped
+            | State::Waiting
+            | State::Scheduled
+            | State::Backoff
+            | State::Done
+            | State::Failed => {
+                let state = status.state;
+                broken("S6", format!("{name} is {state}, and generation {generation} lives"))
+            }
+            State::Starting | State::Ready | State::Stopping | State::Stuck | State::Unknown => {
+                Ok(())
+            }
+        }
+    }
+
+    /// The manager is lost: what its last turn moved is uncertain, and what runs quietly shall go on.
+    pub(crate) fn note_manager_lost(&mut self) {
+        for name in std::mem::take(&mut self.checker.moved) {
+            let track = self.checker.tracks.entry(name).or_default();
+            *track = Track::default();
+        }
+        self.checker.quiet.clear();
+        let Some(shell) = &self.manager else {
+            return;
+        };
+        if !shell.machine.is_synchronised()
+            || shell.machine.is_shutting_down()
+            || self.checker.apply_is_under_way
+            || self.checker.end_was_asked_for
+        {
+            return;
+        }
+        let busy: BTreeSet<&ServiceName> = shell
+            .machine
+            .changes()
+            .filter(|change| !change.is_closed())
+            .flat_map(|change| change.goals.iter().map(|goal| &goal.name))
+            .collect();
+        for status in shell.machine.statuses() {
+            let name = &status.spec.name;
+            let is_quiet = status.state == State::Ready
+                && status.wanted == Wanted::Up
+                && !status.config_changed
+                && !busy.contains(name)
+                && self.checker.tracks.get(name).is_some_and(|track| track.wish.is_some());
+            if is_quiet
+                && let Some((generation, pid, serial)) = self.kernel.main_of(name)
+                && generation == status.generation
+            {
+                let quiet = Quiet { generation, pid, serial, is_touched: false };
+                self.checker.quiet.insert(name.clone(), quiet);
+            }
+        }
+    }
+
+    /// A signal was sent on behalf of somebody.
+    pub(crate) fn note_signalled(&mut self, owner: &Owner) -> Step {
+        if let Owner::Service(name, generation) = owner
+            && let Some(quiet) = self.checker.quiet.get_mut(name)
+            && quiet.generation == *generation
+            && self.kernel.is_live(quiet.pid, quiet.serial)
+        {
+            quiet.is_touched = true;
+            return broken("S12", format!("{name} is signalled while there is no manager"));
+        }
+        Ok(())
+    }
+
+    /// A sabotage kills a process: it did not end by itself.
+    pub(crate) fn note_foul_play(&mut self, pid: Pid, serial: u64) {
+        for quiet in self.checker.quiet.values_mut() {
+            quiet.is_touched |= (quiet.pid, quiet.serial) == (pid, serial);
+        }
+    }
+
+    /// S12: what ran quietly when the manager was lost still does, unless it ended by itself.
+    fn check_takeover(&mut self) -> Step {
+        for (name, quiet) in std::mem::take(&mut self.checker.quiet) {
+            if quiet.is_touched {
+                return broken("S12", format!("{name} was ended by a takeover"));
+            }
+            if self.kernel.is_live(quiet.pid, quiet.serial) {
+                self.faults.count("service survives the manager");
+                self.checker.quiet.insert(name, quiet);
+            }
+        }
+        Ok(())
+    }
+
+    /// A service was deleted at the proxy: it may come again, with a first generation.
+    pub(crate) fn forget_service(&mut self, name: &ServiceName) -> Step {
+        if self.kernel.has_live(name) {
+            return broken("S6", format!("{name} is forgotten while it lives"));
+        }
+        self.kernel.generations.remove(name);
+        self.kernel.truths.retain(|(other, _), _| other != name);
+        // Nobody remembers what was wanted of it, either.
+        self.checker.tracks.remove(name);
+        Ok(())
+    }
+}
+
+/// Reports whether a run had what is asked of a ready one: by the specification that it was started from,
+/// or by the one of today, key by key.
+fn was_ready(truth: &Truth, today: &ServiceSpec, now: Instant) -> bool {
+    let any = |holds: &dyn Fn(&ServiceSpec) -> bool| {
+        holds(today) || truth.spec.as_deref().is_some_and(holds)
+    };
+    let is_settled = |spec: &ServiceSpec| {
+        truth.executed.is_some_and(|executed| now.saturating_since(executed) >= spec.ready.delay)
+    };
+    let held = |spec: &ServiceSpec| {
+        (0..spec.ready.probes.len())
+            .filter(|index| !is_exec(spec, *index))
+            .all(|index| truth.held.contains(&index))
+    };
+    let answers = |spec: &ServiceSpec| {
+        spec.ready.probes.is_empty() || truth.ready_at.is_some_and(|ready_at| ready_at <= now)
+    };
+    let said = |spec: &ServiceSpec| truth.said_ready || !spec.ready.notify;
+    any(&is_settled) && any(&held) && any(&answers) && any(&said)
+}
+
+/// Reports whether a question is asked by the proxy, which the world does not number.
+fn is_exec(spec: &ServiceSpec, index: usize) -> bool {
+    matches!(spec.ready.probes.get(index), Some(keepd_model::Probe::Exec(_)))
+}

@@ -1,0 +1,457 @@
+//! The shell around the proxy machine: turns, connections with bounded buffers, and the wire.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use keepd_engine::proxy::{ConnectionId, Input, Output, Owner, Proxy, Settings, SpawnOutcome};
+use keepd_model::protocol::{Command, Event, Message, Reply, Request, RequestId, RunState};
+use keepd_model::{Exit, Instant, Pid, ServiceName, Signal, SpawnFailure};
+use keepd_wire::{FEATURES, Line, LineReader, Mode, decode_request, encode_message};
+
+use crate::manager::readable;
+use crate::random::Random;
+use crate::sabotage::Sabotage;
+use crate::world::{Due, Step, World, broken};
+
+/// More outputs than this for one input are a loop.
+const OUTPUTS_MAX: u32 = 50_000;
+
+/// What the proxy reads before anything else: it starts the manager and keeps it alive.
+const BOOT: &str = "proto\tkeepd\t1\n\
+    @1\tservice.args\tkeepd.manager\t/keepd\t__manager\n\
+    @2\tservice.set\tkeepd.manager\tplace=own\trespawn_ms=0,10,50,200,1000\n\
+    @3\tservice.log\tkeepd.manager\tmode=inherit\n\
+    @4\tservice.start\tkeepd.manager\t0\n";
+
+/// One connection, as the proxy's shell sees it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    reader: LineReader,
+    mode: Mode,
+    /// Written by the machine, not on its way yet.
+    out: Vec<u8>,
+    /// On its way to the other end.
+    in_flight: usize,
+    capacity: usize,
+    is_full: bool,
+    last_at: Instant,
+    /// The other end does not read until then.
+    pub(crate) stalled_until: Instant,
+    /// Commands without an answer, and when they came.
+    pub(crate) unanswered: BTreeMap<RequestId, Instant>,
+    hears: bool,
+}
+
+/// What came on a connection, in the order of arrival.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Connected(ConnectionId),
+    Bytes(ConnectionId, Vec<u8>),
+    Drained(ConnectionId),
+    Ended(ConnectionId),
+}
+
+/// The shell, with the news of the next turn sorted as the machine wants it.
+#[derive(Debug)]
+pub(crate) struct ProxyShell {
+    pub(crate) machine: Proxy,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    connections_made: u64,
+    spawned: Vec<(Owner, Result<Pid, SpawnFailure>)>,
+    pub(crate) reports: Vec<(Owner, SpawnOutcome)>,
+    pub(crate) deaths: Vec<Pid>,
+    pub(crate) empties: Vec<Owner>,
+    pub(crate) notifications: Vec<(ServiceName, Pid, Vec<u8>)>,
+    pub(crate) signals: Vec<Signal>,
+    pub(crate) arrivals: VecDeque<Arrival>,
+    pub(crate) turn_is_due: bool,
+    /// It does nothing until then.
+    pub(crate) stalled_until: Instant,
+    /// Whether the answer to a spawn waits for the next turn.
+    spawns_late: bool,
+    capacity: usize,
+}
+
+impl ProxyShell {
+    pub(crate) fn new(random: &mut Random) -> Self {
+        let settings = Settings {
+            seed: u128::from(random.next()),
+            features: FEATURES.map(str::to_owned).to_vec(),
+        };
+        Self {
+            machine: Proxy::new(settings),
+            connections: BTreeMap::new(),
+            connections_made: 0,
+            spawned: Vec::new(),
+            reports: Vec::new(),
+            deaths: Vec::new(),
+            empties: Vec::new(),
+            notifications: Vec::new(),
+            signals: Vec::new(),
+            arrivals: VecDeque::new(),
+            turn_is_due: false,
+            stalled_until: Instant::ZERO,
+            spawns_late: random.chance(50),
+            capacity: random.pick(&[512, 4_096, 65_536]),
+        }
+    }
+}
+
+impl World {
+    /// Makes a connection; the proxy hears of it in its next turn.
+    pub(crate) fn connect(&mut self, hears: bool) -> ConnectionId {
+        let proxy = &mut self.proxy;
+        proxy.connections_made += 1;
+        let id = ConnectionId(proxy.connections_made);
+        let connection = Connection {
+            reader: LineReader::new(Mode::Plain.line_bytes_max()),
+            mode: Mode::Plain,
+            out: Vec::new(),
+            in_flight: 0,
+            capacity: proxy.capacity,
+            is_full: false,
+            last_at: self.now,
+            stalled_until: Instant::ZERO,
+            unanswered: BTreeMap::new(),
+            hears,
+        };
+        proxy.connections.insert(id, connection);
+        proxy.arrivals.push_back(Arrival::Connected(id));
+        self.wake_proxy();
+        id
+    }
+
+    /// Lets the proxy read its configuration.
+    pub(crate) fn boot_proxy(&mut self) {
+        let id = self.connect(false);
+        let bytes = BOOT.as_bytes().to_vec();
+        self.proxy.arrivals.push_back(Arrival::Bytes(id, bytes));
+        self.proxy.arrivals.push_back(Arrival::Ended(id));
+    }
+
+    pub(crate) fn wake_proxy(&mut self) {
+        if self.proxy.turn_is_due {
+            return;
+        }
+        self.proxy.turn_is_due = true;
+        let delay = self.random.micros(0, 300);
+        let at = self.now.saturating_add(delay).max(self.proxy.stalled_until);
+        self.at(at, Due::ProxyTurn);
+    }
+
+    /// One turn, in the order that the machine's interface prescribes.
+    pub(crate) fn proxy_turn(&mut self) -> Step {
+        self.proxy.turn_is_due = false;
+        self.give_spawned()?;
+        for (owner, outcome) in std::mem::take(&mut self.proxy.reports) {
+            self.give_proxy(Input::Report { owner, outcome })?;
+        }
+        for pid in std::mem::take(&mut self.proxy.deaths) {
+            if let Some(exit) = self.kernel.reap(pid) {
+                self.give_proxy(Input::Reaped { pid, exit })?;
+            }
+        }
+        for owner in std::mem::take(&mut self.proxy.empties) {
+            self.give_proxy(Input::GroupEmpty { owner })?;
+        }
+        for (name, pid, text) in std::mem::take(&mut self.proxy.notifications) {
+            self.give_proxy(Input::Notify { name, pid, text })?;
+        }
+        for signal in std::mem::take(&mut self.proxy.signals) {
+            self.give_proxy(Input::Signal { signal, count: 1 })?;
+        }
+        self.proxy_timers()?;
+        while let Some(arrival) = self.proxy.arrivals.pop_front() {
+            self.on_arrival(arrival)?;
+        }
+        self.flush_proxy();
+        self.proxy
+            .machine
+            .check_invariants()
+            .or_else(|sentence| broken("S10", format!("proxy: {sentence}")))
+    }
+
+    /// Does what is due, if anything is.
+    pub(crate) fn proxy_timers(&mut self) -> Step {
+        if self.proxy.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.proxy.machine.handle_timeout(self.now);
+            self.drain_proxy()?;
+            if !self.proxy.spawns_late {
+                self.give_spawned()?;
+            }
+            if self.proxy.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+                return broken("S11", "proxy: the next timeout is not later".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn give_spawned(&mut self) -> Step {
+        for (owner, outcome) in std::mem::take(&mut self.proxy.spawned) {
+            self.give_proxy(Input::Spawned { owner, outcome })?;
+        }
+        Ok(())
+    }
+
+    fn give_proxy(&mut self, input: Input) -> Step {
+        match &input {
+            // Seen as a line already.
+            Input::Request { .. } => {}
+            other => self.trace(|| format!("proxy <- {other:?}")),
+        }
+        self.proxy.machine.handle_input(self.now, input);
+        self.drain_proxy()?;
+        if !self.proxy.spawns_late && !self.proxy.spawned.is_empty() {
+            self.give_spawned()?;
+        }
+        Ok(())
+    }
+
+    fn on_arrival(&mut self, arrival: Arrival) -> Step {
+        match arrival {
+            Arrival::Connected(connection) => {
+                let output = self.proxy.connections[&connection].hears;
+                self.give_proxy(Input::Connected { connection, output })
+            }
+            Arrival::Drained(connection) => self.give_proxy(Input::Drained { connection }),
+            Arrival::Ended(connection) => {
+                self.proxy.connections.remove(&connection);
+                self.sabotage_end_of_connection();
+                self.give_proxy(Input::Disconnected { connection })
+            }
+            Arrival::Bytes(id, bytes) => {
+                if let Some(connection) = self.proxy.connections.get_mut(&id) {
+                    connection.reader.push(&bytes);
+                }
+                while let Some(connection) = self.proxy.connections.get_mut(&id)
+                    && let Some(line) = connection.reader.next_line()
+                {
+                    let mode = connection.mode;
+                    self.on_line(id, line, mode)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn on_line(&mut self, id: ConnectionId, line: Line, mode: Mode) -> Step {
+        let Line::Complete(line) = line else {
+            return broken("S9", format!("{id:?}: a line is too long"));
+        };
+        self.trace(|| format!("proxy <- {} {}", id.0, readable(&line)));
+        let request = match decode_request(&line, mode) {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                return broken("S9", format!("{id:?}: the proxy cannot read: {}", error.text));
+            }
+        };
+        if let Request::Extended(_, Command::ServiceNote { .. }) = &request
+            && self.sabotage == Some(Sabotage::LosesNotes)
+        {
+            return Ok(());
+        }
+        if let Request::Extended(number, _) = &request
+            && let Some(connection) = self.proxy.connections.get_mut(&id)
+            && connection.hears
+            && connection.unanswered.insert(*number, self.now).is_some()
+        {
+            return broken("S9", format!("{id:?}: number {} is used twice", number.0));
+        }
+        self.give_proxy(Input::Request { connection: id, request })
+    }
+
+    fn drain_proxy(&mut self) -> Step {
+        for _ in 0..OUTPUTS_MAX {
+            let Some(output) = self.proxy.machine.poll_output() else {
+                return Ok(());
+            };
+            self.carry_out_for_proxy(output)?;
+        }
+        broken("S11", "proxy: the outputs do not end".to_owned())
+    }
+
+    fn carry_out_for_proxy(&mut self, output: Output) -> Step {
+        match output {
+            Output::Send { connection, message } => self.send_to(connection, message)?,
+            Output::Upgrade { connection } => {
+                if let Some(connection) = self.proxy.connections.get_mut(&connection) {
+                    connection.mode = Mode::Extended;
+                    connection.reader.set_limit(Mode::Extended.line_bytes_max());
+                }
+            }
+            Output::Close { .. } => {
+                return broken("S9", "the proxy closes a connection".to_owned());
+            }
+            Output::Spawn(mut spawn) => {
+                if self.sabotage_once(Sabotage::SkipsGeneration, !spawn.name.is_internal()) {
+                    spawn.generation = spawn.generation.next();
+                }
+                let outcome = self.spawn_service(&spawn)?;
+                if self.sabotage_once(Sabotage::SpawnsTwice, outcome.is_ok()) {
+                    spawn.generation = spawn.generation.next();
+                    let _ = self.spawn_service(&spawn)?;
+                }
+                self.trace(|| {
+                    format!("kernel: {} {} is {outcome:?}", spawn.name, spawn.generation)
+                });
+                let owner = Owner::Service(spawn.name.clone(), spawn.generation);
+                self.push_spawned(owner, outcome);
+            }
+            Output::SpawnJob(spawn) => {
+                let outcome = self.spawn_job(&spawn);
+                self.push_spawned(Owner::Job(spawn.job), outcome);
+            }
+            Output::SignalMain { owner, pid, signal } => {
+                if self.sabotage_once(Sabotage::SignalsStranger, true) {
+                    let other = Pid::new(pid.get() + 1).unwrap_or(pid);
+                    return self.signal_main(&owner, other, signal);
+                }
+                self.signal_main(&owner, pid, signal)?;
+            }
+            Output::SignalProcessGroup { pid, signal } => {
+                let sentence = format!("signal {signal} to the process group of {pid}");
+                return broken("S8", sentence);
+            }
+            Output::SignalGroup { owner, signal } => self.signal_group(&owner, signal)?,
+            Output::WatchGroup { owner } => self.watch(owner),
+            Output::Forget { name } => self.forget_service(&name)?,
+            Output::WatchOutput { .. } => {}
+            Output::Terminate { code } => {
+                self.flush_proxy();
+                self.ended = Some(code);
+            }
+        }
+        Ok(())
+    }
+
+    fn push_spawned(&mut self, owner: Owner, outcome: Result<Pid, SpawnFailure>) {
+        self.proxy.spawned.push((owner, outcome));
+        if self.proxy.spawns_late {
+            self.wake_proxy();
+        }
+    }
+
+    fn send_to(&mut self, id: ConnectionId, mut message: Message) -> Step {
+        self.check_message(id, &message)?;
+        self.sabotage_status(&mut message);
+        let Some(connection) = self.proxy.connections.get_mut(&id) else {
+            return Ok(());
+        };
+        if let Message::Reply(number, reply) = &message {
+            if connection.unanswered.remove(number).is_none() {
+                let sentence = format!("{id:?}: {} is answered again: {reply:?}", number.0);
+                return broken("S9", sentence);
+            }
+            if self.sabotage == Some(Sabotage::LosesAnswer) && self.sabotage_left && self.is_calm {
+                self.sabotage_left = !matches!(reply, Reply::Ok);
+                connection.unanswered.insert(*number, Instant::ZERO);
+                return Ok(());
+            }
+            if self.sabotage == Some(Sabotage::AnswersTwice) && self.sabotage_left {
+                self.sabotage_left = false;
+                return self.send_to(id, message.clone());
+            }
+        }
+        let now = self.now;
+        encode_message(&message, connection.mode, now, &mut connection.out);
+        let waiting = connection.out.len() + connection.in_flight;
+        if waiting > connection.capacity && !connection.is_full {
+            connection.is_full = true;
+            self.faults.count("full");
+            let full = Input::Full { connection: id };
+            self.proxy.machine.handle_input(now, full);
+        }
+        Ok(())
+    }
+
+    /// S6: a service that is reported down has no process.
+    fn check_message(&self, id: ConnectionId, message: &Message) -> Step {
+        let Message::Event(Event::Run(report)) = message else {
+            return Ok(());
+        };
+        // What was kept for a slow connection may be of a service that was deleted and made again.
+        if report.state != RunState::Down || report.at != self.now {
+            return Ok(());
+        }
+        let owner = Owner::Service(report.name.clone(), report.generation);
+        match self.kernel.group(&owner).next() {
+            Some(pid) => broken("S6", format!("{id:?} is told {report:?}, and {pid} lives")),
+            None => Ok(()),
+        }
+    }
+
+    /// Everything that was written goes on its way, in one piece or in two.
+    pub(crate) fn flush_proxy(&mut self) {
+        let written: Vec<(ConnectionId, Vec<u8>)> = self
+            .proxy
+            .connections
+            .iter_mut()
+            .filter(|(_, connection)| !connection.out.is_empty())
+            .map(|(id, connection)| (*id, std::mem::take(&mut connection.out)))
+            .collect();
+        for (id, mut bytes) in written {
+            let rest = if self.random.chance(30) {
+                bytes.split_off(self.random.index(bytes.len()))
+            } else {
+                Vec::new()
+            };
+            for bytes in [bytes, rest] {
+                if bytes.is_empty() {
+                    continue;
+                }
+                let delay = self.random.micros(0, 1_000);
+                let arrives = self.now.saturating_add(delay);
+                if let Some(connection) = self.proxy.connections.get_mut(&id) {
+                    connection.in_flight += bytes.len();
+                    let at = arrives.max(connection.last_at).max(connection.stalled_until);
+                    connection.last_at = at;
+                    self.at(at, Due::FromProxy(id, bytes));
+                }
+            }
+        }
+    }
+
+    /// The other end of a connection has read.
+    pub(crate) fn on_read(&mut self, id: ConnectionId, count: usize) {
+        let Some(connection) = self.proxy.connections.get_mut(&id) else {
+            return;
+        };
+        connection.in_flight -= count;
+        if connection.is_full && connection.in_flight == 0 && connection.out.is_empty() {
+            connection.is_full = false;
+            self.proxy.arrivals.push_back(Arrival::Drained(id));
+            self.wake_proxy();
+        }
+    }
+
+    fn sabotage_end_of_connection(&mut self) {
+        if self.sabotage == Some(Sabotage::KillsAtTakeover) {
+            let mains = self.kernel.mains();
+            for (pid, serial) in mains {
+                let exit = Exit::Code(0);
+                self.note_foul_play(pid, serial);
+                self.on_dies(pid, serial, exit);
+            }
+        }
+    }
+
+    fn sabotage_status(&mut self, message: &mut Message) {
+        use keepd_model::protocol::RunEnd;
+        let Message::Event(Event::Run(report)) = message else {
+            return;
+        };
+        if report.name.is_internal() {
+            return;
+        }
+        match (self.sabotage, report.state) {
+            (Some(Sabotage::ForgesDown), RunState::Up) => {
+                report.state = RunState::Down;
+                report.ended = Some(RunEnd::Exit(Exit::Code(1)));
+            }
+            (Some(Sabotage::ForgesStatus), RunState::Down) if report.ended.is_some() => {
+                report.ended = Some(RunEnd::Exit(Exit::Code(99)));
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The simulation as part of the tests: a sweep of seeds, the seeds of faults that were found, and worlds
+//! that are broken on purpose.
+//!
+//! `KEEPD_SIM_SEED=N cargo test --package keepd-sim` plays that seed alone, with its trace.
+
+use keepd_sim::{Faults, Sabotage};
+
+/// Random actions of each run of the sweep.
+const ACTIONS: u32 = 300;
+/// The sweep plays the seeds from 1 to this one, in parts that the test runner plays side by side.
+const SEEDS: u64 = 300;
+const PARTS: u64 = 3;
+
+/// What must happen often enough in a sweep for it to mean anything.
+const FAULTS: [&str; 26] = [
+    "asked again",
+    "asked too early",
+    "clone fails",
+    "command cut off",
+    "ends at once",
+    "ends by itself",
+    "exec fails",
+    "full",
+    "grandchild",
+    "ignores its stop signal",
+    "job cannot be cloned",
+    "job hangs",
+    "killed from outside",
+    "manager dies within a turn",
+    "manager killed",
+    "oneshot hangs",
+    "pid used again",
+    "reload",
+    "second controller",
+    "service survives the manager",
+    "signal to keepd",
+    "slow manager",
+    "slow proxy",
+    "start cannot be prepared",
+    "survives KILL",
+    "stranger reaped",
+];
+
+/// Plays a seed; a failure is told with its trace.
+fn play(seed: u64, actions: u32) -> Faults {
+    match keepd_sim::run(seed, actions) {
+        Ok(report) => report.faults,
+        Err(failure) => {
+            let told = keepd_sim::explain(seed, actions).err().unwrap_or(failure);
+            panic!("{told}");
+        }
+    }
+}
+
+/// Returns the one seed that somebody wants to see.
+fn wanted_seed() -> Option<u64> {
+    let text = std::env::var("KEEPD_SIM_SEED").ok()?;
+    Some(text.parse().expect("KEEPD_SIM_SEED is a number"))
+}
+
+fn sweep(part: u64) {
+    if let Some(seed) = wanted_seed() {
+        if part == 0
+            && let Err(failure) = keepd_sim::print(seed, ACTIONS)
+        {
+            panic!("{failure}");
+        }
+        return;
+    }
+    let mut faults = Faults::default();
+    for seed in (1..=SEEDS).filter(|seed| seed % PARTS == part) {
+        faults.add(&play(seed, ACTIONS));
+    }
+    for kind in FAULTS {
+        assert!(faults.of(kind) >= 5, "\"{kind}\" hardly ever happens: {faults:?}");
+    }
+    for (kind, _) in faults.iter() {
+        assert!(FAULTS.contains(&kind), "\"{kind}\" is not in the list");
+    }
+}
+
+#[test]
+fn every_invariant_holds_in_the_first_part_of_the_sweep() {
+    sweep(0);
+}
+
+#[test]
+fn every_invariant_holds_in_the_second_part_of_the_sweep() {
+    sweep(1);
+}
+
+#[test]
+fn every_invariant_holds_in_the_third_part_of_the_sweep() {
+    sweep(2);
+}
+
+#[test]
+fn a_run_follows_from_its_seed() {
+    let first = keepd_sim::run(7, 100);
+    assert_eq!(first, keepd_sim::run(7, 100));
+    assert_ne!(first, keepd_sim::run(8, 100));
+}
+
+/// Faults that were found once, each with what it was.
+const FIXED: [(u64, &str); 20] = [
+    (1, "a change waited for a daemon that is done and never gets ready"),
+    (14, "a readiness timeout stopped a service before its dependents were down"),
+    (15, "a shutdown begun during a takeover left later services wanted up"),
+    (90, "a service removed by an earlier apply was not waited for by what it needs"),
+    (93, "questions that could not be filled in after a takeover were never asked again"),
+    (211, "the end of an earlier dump was taken for the end of the one asked for last"),
+    (213, "a restart of a service that waits in vain never closed"),
+    (246, "a restart of a service about to be stopped was forgotten"),
+    (369, "a service on its way out of the configuration could be started"),
+    (417, "an apply during a preparation started the old command"),
+    (438, "a start was commanded while a dump was coming in"),
+    (442, "the same, seen by another service"),
+    (657, "an apply during a preparation kept the old questions"),
+    (742, "a start commanded during a dump, of a service in backoff"),
+    (1133, "a restart was lost when the process ended before the stop was written down"),
+    (1245, "a backoff was recorded while its start was under way"),
+    (1340, "the order of stops forgot edges of services removed twice over"),
+    (1464, "the same, in a chain"),
+    (2007, "an edge removed by an apply left its other end waiting to be stopped"),
+    (4034, "a oneshot that ended during the check of its restart was not run again"),
+];
+
+#[test]
+fn faults_that_were_found_stay_fixed() {
+    if wanted_seed().is_some() {
+        return;
+    }
+    for (seed, _what) in FIXED {
+        play(seed, ACTIONS);
+    }
+}
+
+#[test]
+fn every_sabotage_is_noticed() {
+    if wanted_seed().is_some() {
+        return;
+    }
+    // Which invariant has to notice. Several may, whichever comes first.
+    let expected = |sabotage: Sabotage| -> &[&str] {
+        match sabotage {
+            Sabotage::LosesEmptyGroup => &["S4", "S5"],
+            Sabotage::SpawnsTwice => &["S1"],
+            Sabotage::SkipsGeneration => &["S2"],
+            Sabotage::ForgesDown => &["S6", "S16"],
+            Sabotage::LosesAnswer => &["S5", "S9", "S4"],
+            Sabotage::AnswersTwice => &["S9"],
+            Sabotage::SignalsStranger => &["S8"],
+            Sabotage::ForgesReadiness => &["S15"],
+            Sabotage::HurriesTimers => &["S13", "S15"],
+            Sabotage::LosesNotes => &["S4", "S5", "S7", "S12"],
+            Sabotage::KillsAtTakeover => &["S12"],
+            Sabotage::IgnoresEdges => &["S3", "S14"],
+            Sabotage::ForgesStatus => &["S16"],
+            Sabotage::SwallowsRequest => &["S5"],
+        }
+    };
+    for sabotage in Sabotage::ALL {
+        let noticed = (1..=10).find_map(|seed| keepd_sim::run_sabotaged(seed, 200, sabotage).err());
+        let Some(failure) = noticed else {
+            panic!("{sabotage:?} is not noticed");
+        };
+        let number = failure.broken.number;
+        assert!(
+            expected(sabotage).contains(&number),
+            "{sabotage:?} is noticed by {number}: {failure}"
+        );
+    }
+}
