@@ -19,6 +19,8 @@ pub struct Stat {
     pub state: u8,
     /// Parent; `None` for 0, a parent outside of our PID namespace.
     pub parent: Option<Pid>,
+    /// Session; its number is that of the process that made it. `None` for 0.
+    pub session: Option<Pid>,
     /// Processor time used by the process itself, in user and kernel mode.
     pub cpu_time: Duration,
     /// When it was started, in clock ticks since boot: tells a process from a later one with the
@@ -130,6 +132,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     Some(Stat {
         state: *fields.first()?.as_bytes().first()?,
         parent: u32::try_from(number(4)?).ok().and_then(Pid::new),
+        session: u32::try_from(number(6)?).ok().and_then(Pid::new),
         cpu_time: Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second)),
         start_ticks: number(22)?,
     })
@@ -144,6 +147,7 @@ mod tests {
         let line = b"7 (a) R (b)) S 3 7 7 0 -1 0 0 0 0 0 150 50 0 0 20 0 1 0 4711 0 2 0\n";
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.state, stat.parent), (b'S', Pid::new(3)));
+        assert_eq!(stat.session, Pid::new(7));
         assert_eq!(stat.start_ticks, 4711);
         assert_eq!(stat.cpu_time.as_secs(), 200 / rustix::param::clock_ticks_per_second());
     }

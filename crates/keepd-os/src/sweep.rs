@@ -1,8 +1,8 @@
 //! The weaker way to find what a service started, for where no control group can be made.
 //!
-//! Processes are known by a variable that only this start of the service has, and by their parents.
-//! A process that cleared its environment *and* lost its parent is not found, unless its orphans
-//! are reparented to us.
+//! Processes are known by a variable that only this start of the service has, by their parents, and
+//! by their session, as far as orphans are reparented to us. A process that cleared its environment,
+//! lost its parent *and* made a session of its own is not found.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -11,6 +11,29 @@ use keepd_model::{Errno, Pid, Signal};
 
 use crate::proc::{self, Stat};
 use crate::{pidfd, process};
+
+/// What the processes of one start have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark<'a> {
+    /// `KEY=VALUE` in the environment.
+    pub entry: &'a [u8],
+    /// The process that was started, in a session of its own.
+    pub leader: Option<Leader>,
+}
+
+/// A process that leads a session, known for good: numbers are used again, but not within a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    pid: Pid,
+    start_ticks: u64,
+}
+
+impl Leader {
+    /// Takes down a child of ours that is not reaped yet. `None` if it cannot be read.
+    pub fn of_child(pid: Pid) -> Option<Self> {
+        Some(Self { pid, start_ticks: proc::start_ticks(pid)? })
+    }
+}
 
 /// A process that was found, held so that a reused number is never hit.
 #[derive(Debug)]
@@ -37,39 +60,68 @@ impl Process {
 /// may be missed, so look until two looks find nobody. The costs are two reads for each process of
 /// the machine.
 pub fn processes_marked(entry: &[u8]) -> Result<Vec<Process>, Errno> {
-    let found = processes_marked_each(&[entry])?;
+    let found = processes_marked_each(&[Mark { entry, leader: None }])?;
     Ok(found.into_iter().flatten().collect())
 }
 
-/// [`processes_marked`] for many entries at once, for the costs of one; the answers are in the
-/// order of the entries.
-pub fn processes_marked_each(entries: &[&[u8]]) -> Result<Vec<Vec<Process>>, Errno> {
+/// [`processes_marked`] for many marks at once, for the costs of one; the answers are in the order
+/// of the marks. With a leader, it and the orphans of its session that came to us belong to them,
+/// too, whatever their environment says by now (many servers write their titles over it).
+pub fn processes_marked_each(marks: &[Mark<'_>]) -> Result<Vec<Vec<Process>>, Errno> {
     let mut table = HashMap::new();
+    let mut start_ticks = HashMap::new();
     for pid in proc::all()? {
-        if let Some(stat) = proc::stat(pid).filter(is_alive) {
-            table.insert(pid, stat);
+        if let Some(stat) = proc::stat(pid) {
+            // A zombie, too, says whose its number is.
+            start_ticks.insert(pid, stat.start_ticks);
+            if is_alive(&stat) {
+                table.insert(pid, stat);
+            }
         }
     }
     for ours in ancestry(process::id()) {
         table.remove(&ours);
     }
-    let positions: HashMap<&[u8], usize> = entries.iter().copied().zip(0..).collect();
-    let mut marked = vec![HashSet::new(); entries.len()];
+    let positions: HashMap<&[u8], usize> = marks.iter().map(|mark| mark.entry).zip(0..).collect();
+    let mut marked = vec![HashSet::new(); marks.len()];
     for pid in table.keys() {
         for position in proc::environment_positions(*pid, &positions) {
             marked[position].insert(*pid);
         }
     }
-    let found = entries.iter().zip(marked).map(|(entry, marked)| {
-        if marked.is_empty() {
+    let us = process::id();
+    let found = marks.iter().zip(marked).map(|(mark, marked)| {
+        let mut roots = marked.clone();
+        // If the leader's number belongs to another process by now, so may the session's.
+        let leader = mark.leader.filter(|leader| {
+            start_ticks.get(&leader.pid).is_none_or(|ticks| *ticks == leader.start_ticks)
+        });
+        if let Some(leader) = leader {
+            let orphan = |stat: &Stat| stat.session == Some(leader.pid) && stat.parent == Some(us);
+            let of_session = table.iter().filter(|(pid, stat)| **pid == leader.pid || orphan(stat));
+            roots.extend(of_session.map(|(pid, _)| *pid));
+        }
+        if roots.is_empty() {
             return Vec::new();
         }
-        let family = table.iter().filter(|(pid, _)| descends(**pid, &table, &marked));
+        let family = table.iter().filter(|(pid, _)| descends(**pid, &table, &roots));
         family
-            .filter_map(|(pid, stat)| hold(*pid, stat, marked.contains(pid).then_some(*entry)))
+            .filter_map(|(pid, stat)| hold(*pid, stat, marked.contains(pid).then_some(mark.entry)))
             .collect()
     });
     Ok(found.collect())
+}
+
+/// Reads `/proc`: returns every live child of this process but these, orphans that were reparented
+/// to it included.
+pub fn children(except: &[Leader]) -> Result<Vec<Process>, Errno> {
+    let us = process::id();
+    let child = |pid: Pid| {
+        let stat = proc::stat(pid).filter(|stat| is_alive(stat) && stat.parent == Some(us))?;
+        let known = Leader { pid, start_ticks: stat.start_ticks };
+        if except.contains(&known) { None } else { hold(pid, &stat, None) }
+    };
+    Ok(proc::all()?.into_iter().filter_map(child).collect())
 }
 
 /// Takes hold of a process and makes sure that it still is the one that was looked at.

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 
 use keepd_model::{Pid, Signal};
 use keepd_os::spawn::spawn;
-use keepd_os::{proc, process, sweep};
+use keepd_os::sweep::{self, Leader, Mark};
+use keepd_os::{proc, process};
 use support::{Start, await_readable, end_of, null, read_until};
 
 #[test]
@@ -52,4 +53,39 @@ fn a_double_forker_with_a_session_of_its_own_is_found_and_nobody_else() {
     end_of(main.pid());
     keepd_os::signals::send(bystander.pid(), Signal::KILL).unwrap();
     end_of(bystander.pid());
+}
+
+#[test]
+fn orphans_of_a_session_are_found_whatever_their_environment_says() {
+    // What loses its parent comes to this process.
+    process::become_subreaper().unwrap();
+    let start = Start::shell("(env -i sleep 1000 & env -i sleep 1000 & echo forked) ; exit 0");
+    let (read, write) = rustix::pipe::pipe().unwrap();
+    let null = null();
+    let before: Vec<Leader> = sweep::children(&[])
+        .unwrap()
+        .iter()
+        .filter_map(|child| Leader::of_child(child.pid))
+        .collect();
+    let main =
+        spawn(&start.request([null.as_fd(), write.as_fd(), write.as_fd()], &[], None)).unwrap();
+    let leader = Leader::of_child(main.pid());
+    assert!(leader.is_some());
+    read_until(&read, "forked\n");
+    end_of(main.pid());
+
+    let look = |leader| {
+        let mark = Mark { entry: b"INVOCATION_ID=nobody has this", leader };
+        sweep::processes_marked_each(&[mark]).unwrap().remove(0)
+    };
+    assert!(look(None).is_empty());
+    let found = look(leader);
+    assert_eq!(found.len(), 2);
+    let orphans = sweep::children(&before).unwrap();
+    for process in &found {
+        assert!(orphans.iter().any(|orphan| orphan.pid == process.pid));
+        process.signal(Signal::KILL).unwrap();
+        end_of(process.pid);
+    }
+    assert!(look(leader).is_empty());
 }

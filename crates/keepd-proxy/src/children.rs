@@ -192,6 +192,7 @@ impl Children {
         match result {
             Ok(child) => {
                 let pid = child.pid();
+                around.groups.note_leader(&owner, pid);
                 // Without a place in the set the report is read at the child's end.
                 let _ = around.epoll.add(
                     &child,

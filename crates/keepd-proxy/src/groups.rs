@@ -2,8 +2,8 @@
 //! is empty.
 //!
 //! With a writable cgroup each start has a leaf (`s.NAME.GEN`, a job `j.ID`). Without one the
-//! processes are found by their INVOCATION_ID and their parents, which is weaker: who cleared its
-//! environment *and* lost its parent is not found.
+//! processes are found by their INVOCATION_ID, their parents and their session, which is weaker: who
+//! cleared its environment, lost its parent *and* made a session of its own is not found.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,10 +11,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use keepd_engine::proxy::Owner;
-use keepd_model::{Errno, Instant, Signal, SpawnFailure, SpawnStep, protocol};
+use keepd_model::{Errno, Instant, Pid, Signal, SpawnFailure, SpawnStep, protocol};
 use keepd_os::cgroup::{Group, read_populated};
 use keepd_os::epoll::{Epoll, Interest};
-use keepd_os::sweep;
+use keepd_os::sweep::{self, Leader, Mark};
 
 use crate::token::Token;
 
@@ -48,8 +48,8 @@ struct Entry {
 enum Kind {
     /// A cgroup.
     Leaf(Group),
-    /// Processes with this variable.
-    Marked { mark: Vec<u8>, kill: Kill },
+    /// Processes with this variable, and those of the session of what was started.
+    Marked { entry: Vec<u8>, leader: Option<Leader>, kill: Kill },
 }
 
 /// Whether marked processes get KILL when they are found.
@@ -116,13 +116,21 @@ impl Groups {
         let kind = match &self.root {
             Some((root, _)) => Kind::Leaf(make_leaf(root, &leaf_name(owner))?),
             None => Kind::Marked {
-                mark: format!("INVOCATION_ID={invocation:032x}").into_bytes(),
+                entry: format!("INVOCATION_ID={invocation:032x}").into_bytes(),
+                leader: None,
                 kill: Kill::No,
             },
         };
         let entry = Entry { kind, watch: Watch::No };
         self.entries.insert(owner.clone(), entry);
         Ok(())
+    }
+
+    /// Says which process was started. Where there is no cgroup, its session is a mark of the group.
+    pub(crate) fn note_leader(&mut self, owner: &Owner, pid: Pid) {
+        if let Some(Entry { kind: Kind::Marked { leader, .. }, .. }) = self.entries.get_mut(owner) {
+            *leader = Leader::of_child(pid);
+        }
     }
 
     /// Returns the directory of the group of a start, where it is a cgroup.
@@ -149,8 +157,9 @@ impl Groups {
                 self.look_at = Some(now);
                 Ok(())
             }
-            Some(Kind::Marked { mark, .. }) => {
-                for process in sweep::processes_marked(mark)? {
+            Some(Kind::Marked { entry, leader, .. }) => {
+                let mark = Mark { entry, leader: *leader };
+                for process in sweep::processes_marked_each(&[mark])?.into_iter().flatten() {
                     // Who has ended meanwhile needs no signal.
                     let _ = process.signal(signal);
                 }
@@ -251,10 +260,10 @@ impl Groups {
         let mut marks = Vec::new();
         for (owner, entry) in &self.entries {
             match (&entry.kind, &entry.watch) {
-                (Kind::Marked { mark, kill }, Watch::Looks { .. })
-                | (Kind::Marked { mark, kill: kill @ Kill::Due }, _) => {
+                (Kind::Marked { entry, leader, kill }, Watch::Looks { .. })
+                | (Kind::Marked { entry, leader, kill: kill @ Kill::Due }, _) => {
                     owners.push((owner, *kill));
-                    marks.push(&**mark);
+                    marks.push(Mark { entry, leader: *leader });
                 }
                 (Kind::Leaf(group), Watch::Looks { .. }) => {
                     seen.push((owner.clone(), group.is_populated() == Ok(false)));

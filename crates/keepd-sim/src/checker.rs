@@ -1,17 +1,17 @@
-//! The invariants that are checked while a world runs, S1 to S16, from what the kernel and the channels
-//! know and from what the manager told people.
+//! The invariants that are checked while a world runs, S1 to S16, from what the kernel and the
+//! channels know and from what the manager told people.
 //!
 //! | number | what always holds | where |
 //! | --- | --- | --- |
 //! | S1 | No two generations of a service live at once. | `kernel` |
 //! | S2 | Generations are used once and have no gaps. | `kernel` |
-//! | S3 | A start by boot, command or configuration comes after its requirements held. | here |
-//! | S4 | Once the faults stopped and time passed, every service is where it is wanted. | `convergence` |
+//! | S3 | A start that is no restart by policy comes after its requirements held. | here |
+//! | S4 | Once the faults stopped, every service gets where it is wanted. | `convergence` |
 //! | S5 | Every request is answered, once, and every change closes. | `clients`, `convergence` |
 //! | S6 | A service that is said to have no process has none. | `proxy`, here |
 //! | S7 | A service that was stopped is not started without being asked for. | here |
-//! | S8 | No signal goes to a process that is not meant, no stop to another generation. | `kernel`, here |
-//! | S9 | The proxy answers every numbered command once; every line can be read. | `proxy`, `observer` |
+//! | S8 | No signal goes to a stranger, no stop to another generation. | `kernel`, here |
+//! | S9 | Every numbered command is answered once, every line can be read. | `proxy`, `observer` |
 //! | S10 | The machines' own invariants hold. | everywhere |
 //! | S11 | Timeouts advance, and outputs end. | everywhere |
 //! | S12 | The loss of a manager alone touches no running service. | here |
@@ -309,7 +309,7 @@ impl World {
             };
             if !holds {
                 let sentence = format!(
-                    "{name} is started, and {on} is {} instead of {} (it ran: {executed}, {exit:?})",
+                    "{name} is started, and {on} is {}, not {} (it ran: {executed}, {exit:?})",
                     status.state, edge.until
                 );
                 return broken("S3", sentence);
@@ -442,7 +442,8 @@ impl World {
         }
     }
 
-    /// The manager is lost: what its last turn moved is uncertain, and what runs quietly shall go on.
+    /// The manager is lost: what its last turn moved is uncertain, and what runs quietly shall go
+    /// on.
     pub(crate) fn note_manager_lost(&mut self) {
         for name in std::mem::take(&mut self.checker.moved) {
             let track = self.checker.tracks.entry(name).or_default();
@@ -529,8 +530,8 @@ impl World {
     }
 }
 
-/// Reports whether a run had what is asked of a ready one: by the specification that it was started from,
-/// or by the one of today, key by key.
+/// Reports whether a run had what is asked of a ready one: by the specification that it was started
+/// from, or by the one of today, key by key.
 fn was_ready(truth: &Truth, today: &ServiceSpec, now: Instant) -> bool {
     let any = |holds: &dyn Fn(&ServiceSpec) -> bool| {
         holds(today) || truth.spec.as_deref().is_some_and(holds)

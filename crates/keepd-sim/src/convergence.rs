@@ -1,4 +1,5 @@
-//! The end of a run: the faults stop, time passes, and everything must be where it is wanted (S4, S5).
+//! The end of a run: the faults stop, time passes, and everything must be where it is wanted (S4,
+//! S5).
 
 use std::time::Duration;
 

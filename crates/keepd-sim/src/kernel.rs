@@ -1,5 +1,5 @@
-//! The simulated kernel: processes with ids that are used again, zombies, groups, signals; and what is
-//! true of every run, written down apart from the machines.
+//! The simulated kernel: processes with ids that are used again, zombies, groups, signals; and what
+//! is true of every run, written down apart from the machines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -399,9 +399,9 @@ impl World {
         self.manager_process_died(serial);
     }
 
-    pub(crate) fn watch(&mut self, owner: Owner) {
+    pub(crate) fn watch(&mut self, owner: &Owner) {
         self.kernel.watched.insert(owner.clone());
-        self.look_at_group(&owner);
+        self.look_at_group(owner);
     }
 
     fn look_at_group(&mut self, owner: &Owner) {

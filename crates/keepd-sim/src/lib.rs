@@ -1,13 +1,13 @@
-//! The whole of keepd in one thread and from one seed: the manager machine, the proxy machine, the wire
-//! between them, a simulated kernel with processes that misbehave, clients that ask for the same thing
-//! until they are answered, and a manager that is killed between any two of its outputs.
+//! The whole of keepd in one thread and from one seed: the manager machine, the proxy machine, the
+//! wire between them, a simulated kernel with processes that misbehave, clients that ask for the
+//! same thing until they are answered, and a manager that is killed between any two of its outputs.
 //!
-//! It contains no clock, file, socket, process or randomness of its own: the same seed gives the same
-//! run, event by event. The shells of the real programs are not here; their part of the contract with the
-//! machines is played as the interfaces of [`keepd_engine`] describe it.
+//! It contains no clock, file, socket, process or randomness of its own: the same seed gives the
+//! same run, event by event. The shells of the real programs are not here; their part of the
+//! contract with the machines is played as the interfaces of [`keepd_engine`] describe it.
 //!
-//! Start from [`run`]: it plays one seed and returns what happened, or the first invariant that broke.
-//! The invariants are listed at the top of `checker.rs`.
+//! Start from [`run`]: it plays one seed and returns what happened, or the first invariant that
+//! broke. The invariants are listed at the top of `checker.rs`.
 
 mod actions;
 mod checker;

@@ -1,4 +1,7 @@
-//! `keepd-sim`: plays many seeds, or one with its whole trace.
+//! `keepd-sim`: plays many seeds, or one with its whole trace. It counts the faults that happened
+//! and says how fast it was.
+//!
+//! It contains no simulation: that is the library, [`keepd_sim::run`].
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -113,12 +116,10 @@ fn play(options: &Options) -> ExitCode {
         println!("{count:>10} {kind}");
     }
     let seconds = begun.elapsed().as_secs_f64().max(0.001);
-    println!(
-        "{} seeds, {events} events, {:.0} events a second, {:.1} h of virtual time in {seconds:.1} s",
-        options.seeds,
-        events as f64 / seconds,
-        virtual_time / 3_600.0,
-    );
+    let (seeds, rate) = (options.seeds, events as f64 / seconds);
+    let hours = virtual_time / 3_600.0;
+    println!("{seeds} seeds, {events} events, {hours:.1} h of virtual time");
+    println!("{rate:.0} events a second, {seconds:.1} s");
     if failures > 0 {
         println!("{failures} seeds broke an invariant");
         return ExitCode::FAILURE;

@@ -313,7 +313,7 @@ impl World {
                 return broken("S8", sentence);
             }
             Output::SignalGroup { owner, signal } => self.signal_group(&owner, signal)?,
-            Output::WatchGroup { owner } => self.watch(owner),
+            Output::WatchGroup { owner } => self.watch(&owner),
             Output::Forget { name } => self.forget_service(&name)?,
             Output::WatchOutput { .. } => {}
             Output::Terminate { code } => {

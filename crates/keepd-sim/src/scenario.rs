@@ -46,8 +46,8 @@ impl Temper {
         }
     }
 
-    /// Returns what it is like once the faults stopped. Some services go on failing: they are broken,
-    /// not unlucky.
+    /// Returns what it is like once the faults stopped. Some services go on failing: they are
+    /// broken, not unlucky.
     pub(crate) fn calm(random: &mut Random) -> Self {
         let broken = random.chance(10);
         Self {

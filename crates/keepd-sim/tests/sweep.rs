@@ -1,5 +1,5 @@
-//! The simulation as part of the tests: a sweep of seeds, the seeds of faults that were found, and worlds
-//! that are broken on purpose.
+//! The simulation as part of the tests: a sweep of seeds, the seeds of faults that were found, and
+//! worlds that are broken on purpose.
 //!
 //! `KEEPD_SIM_SEED=N cargo test --package keepd-sim` plays that seed alone, with its trace.
 

@@ -62,7 +62,7 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
         Some(instance) if has_top => wait_for_end(globals, &instance)?,
         // Its top process was lost: nobody else is left to clean up.
         Some(instance) => {
-            top::end_leftovers(&instance, KILL_PATIENCE)?;
+            top::end_leftovers(&instance, None, KILL_PATIENCE)?;
             forget(&instance);
         }
         None => {}
@@ -102,8 +102,8 @@ fn end_leftovers(globals: &Globals, instance: &Instance) -> Result<ExitCode, Cli
         let message = format!("cannot end leftovers of project \"{name}\": keepd runs it");
         return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd down"));
     }
-    let found = top::find_leftovers(instance)?;
-    let left = top::end_leftovers(instance, KILL_PATIENCE)?;
+    let found = top::find_leftovers(instance, None)?;
+    let left = top::end_leftovers(instance, None, KILL_PATIENCE)?;
     for process in &found {
         let gone = left.iter().all(|still| still.pid != process.pid);
         let word = if gone { "is killed" } else { "cannot be killed" };

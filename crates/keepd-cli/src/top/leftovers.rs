@@ -6,7 +6,8 @@ use keepd_manager::Instance;
 use keepd_model::{Instant, Pid, Signal};
 use keepd_os::cgroup::Group;
 use keepd_os::epoll::Epoll;
-use keepd_os::{clock, proc, sweep};
+use keepd_os::sweep::{self, Leader};
+use keepd_os::{clock, proc, reap};
 
 use super::system;
 use crate::error::CliError;
@@ -36,15 +37,49 @@ fn mark(instance: &Instance) -> Vec<u8> {
     format!("KEEPD_PROJECT={}", instance.name).into_bytes()
 }
 
-/// Finds the processes of an instance: those in its group, and those that carry its mark in their
-/// environment (they may be in a group that another login made).
-pub(crate) fn find_leftovers(instance: &Instance) -> Result<Vec<Leftover>, CliError> {
+/// The children that a top process had before it started anything: a shell's that it was executed by.
+/// Whatever other children it has were reparented to it, and belong to its instance.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    before: Vec<Leader>,
+}
+
+impl Adoption {
+    /// Takes down which children there are.
+    pub(super) fn begin() -> Self {
+        let before = sweep::children(&[]).unwrap_or_default();
+        Self { before: before.iter().filter_map(|child| Leader::of_child(child.pid)).collect() }
+    }
+
+    /// Returns what lost its parent and came to us, reaping what has ended of it meanwhile.
+    fn orphans(&self) -> Vec<sweep::Process> {
+        while let Ok(Some((pid, _))) = reap::peek() {
+            if reap::consume(pid).is_err() {
+                break;
+            }
+        }
+        sweep::children(&self.before).unwrap_or_default()
+    }
+}
+
+fn orphans(adoption: Option<&Adoption>) -> Vec<sweep::Process> {
+    adoption.map(Adoption::orphans).unwrap_or_default()
+}
+
+/// Finds the processes of an instance: those in its group, those that carry its mark in their
+/// environment (they may be in a group that another login made), and, for its top process, those that
+/// were reparented to it.
+pub(crate) fn find_leftovers(
+    instance: &Instance,
+    adoption: Option<&Adoption>,
+) -> Result<Vec<Leftover>, CliError> {
     let grouped = open_group(instance).and_then(|group| group.pids().ok()).unwrap_or_default();
     let marked = sweep::processes_marked(&mark(instance)).map_err(|errno| {
         system(format!("cannot look for processes of \"{}\": {errno}", instance.name))
     })?;
     let mut pids: Vec<Pid> =
         grouped.into_iter().chain(marked.iter().map(|process| process.pid)).collect();
+    pids.extend(orphans(adoption).iter().map(|process| process.pid));
     pids.sort_unstable();
     pids.dedup();
     let named = |pid| proc::name(pid).map(|name| Leftover { pid, name });
@@ -54,6 +89,7 @@ pub(crate) fn find_leftovers(instance: &Instance) -> Result<Vec<Leftover>, CliEr
 /// KILLs every process of an instance and removes its group. Returns what is left after `patience`.
 pub(crate) fn end_leftovers(
     instance: &Instance,
+    adoption: Option<&Adoption>,
     patience: Duration,
 ) -> Result<Vec<Leftover>, CliError> {
     let deadline = clock::monotonic_now().saturating_add(patience);
@@ -64,10 +100,11 @@ pub(crate) fn end_leftovers(
             // What cannot be killed now is seen in the next look.
             let _ = group.kill();
         }
-        for process in sweep::processes_marked(&mark(instance)).unwrap_or_default() {
+        let marked = sweep::processes_marked(&mark(instance)).unwrap_or_default();
+        for process in marked.into_iter().chain(orphans(adoption)) {
             let _ = process.signal(Signal::KILL);
         }
-        let left = find_leftovers(instance)?;
+        let left = find_leftovers(instance, adoption)?;
         quiet_looks = if left.is_empty() { quiet_looks + 1 } else { 0 };
         // One look may miss who was forked meanwhile.
         if quiet_looks == 2 || clock::monotonic_now() >= deadline {
@@ -83,10 +120,14 @@ pub(crate) fn end_leftovers(
 }
 
 /// Waits until the instance is empty by itself, up to `patience`; reports whether it is.
-pub(super) fn wait_until_empty(instance: &Instance, patience: Duration) -> bool {
+pub(super) fn wait_until_empty(
+    instance: &Instance,
+    adoption: &Adoption,
+    patience: Duration,
+) -> bool {
     let deadline: Instant = clock::monotonic_now().saturating_add(patience);
     loop {
-        match find_leftovers(instance) {
+        match find_leftovers(instance, Some(adoption)) {
             Ok(left) if left.is_empty() => return true,
             Ok(_) if clock::monotonic_now() < deadline => wait(LOOK_AGAIN),
             Ok(_) | Err(_) => return false,

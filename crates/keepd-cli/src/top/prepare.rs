@@ -115,7 +115,7 @@ pub(crate) fn is_locked(instance: &Instance) -> bool {
 }
 
 fn refuse_leftovers(instance: &Instance) -> Result<(), CliError> {
-    let left = find_leftovers(instance)?;
+    let left = find_leftovers(instance, None)?;
     if left.is_empty() {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::{Report, Spawned};
 use keepd_os::{process, reap, terminal};
 
-use super::leftovers::{end_leftovers, wait_until_empty};
+use super::leftovers::{Adoption, end_leftovers, wait_until_empty};
 use super::{spawn_self, system};
 use crate::error::{CliError, ErrorKind};
 
@@ -40,12 +40,13 @@ pub(crate) fn supervise(options: &Options) -> Result<ExitCode, CliError> {
     }
     process::become_subreaper().map_err(|errno| failed("become a subreaper", errno))?;
     let has_terminal = terminal::is_terminal(std::io::stdin());
+    let adoption = Adoption::begin();
     let mut proxy = start_proxy(options)?;
     // The file is for people and scripts; nothing of keepd's own depends on it.
     let pid = format!("{}\n", proxy.pid());
     let _ = write_atomically(&options.instance.proxy_pid_file(), pid.as_bytes());
     let end = follow(&reader, &mut proxy, has_terminal)?;
-    finish(options, end)
+    finish(options, &adoption, end)
 }
 
 fn failed(what: &str, errno: keepd_model::Errno) -> CliError {
@@ -132,13 +133,13 @@ fn reap_all(proxy: Pid) -> Result<Option<Exit>, keepd_model::Errno> {
 }
 
 /// Leaves nothing behind: no process, no group, no run folder.
-fn finish(options: &Options, end: Exit) -> Result<ExitCode, CliError> {
+fn finish(options: &Options, adoption: &Adoption, end: Exit) -> Result<ExitCode, CliError> {
     let instance = &options.instance;
     if let Exit::Code(_) = end {
-        wait_until_empty(instance, MANAGER_PATIENCE);
+        wait_until_empty(instance, adoption, MANAGER_PATIENCE);
     }
     // Also where it is empty: this removes the group.
-    let left = end_leftovers(instance, KILL_PATIENCE)?;
+    let left = end_leftovers(instance, Some(adoption), KILL_PATIENCE)?;
     if !left.is_empty() {
         let named: Vec<String> =
             left.iter().map(|process| format!("{} ({})", process.pid, process.name)).collect();

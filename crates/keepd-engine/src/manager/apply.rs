@@ -17,7 +17,8 @@ impl Manager {
         &self.plan
     }
 
-    /// Returns what an apply of this plan would do, by name. Services that stay as they are are left out.
+    /// Returns what an apply of this plan would do, by name. Services that stay as they are are
+    /// left out.
     pub fn preview(&self, new: &Plan) -> Vec<Step> {
         let mut steps = Vec::new();
         let names: BTreeSet<&ServiceName> =
@@ -98,7 +99,8 @@ impl Manager {
         self.open_change(now, Wish { verb: Verb::Apply, who, token, goals })
     }
 
-    /// A start that is being prepared is prepared again: what is found out belongs to the old values.
+    /// A start that is being prepared is prepared again: what is found out belongs to the old
+    /// values.
     fn prepare_anew(&mut self, now: Instant, name: &ServiceName, before: Option<&Phase>) {
         if let Some(service) = self.services.get(name)
             && let Phase::Preparing { .. } = service.phase

@@ -114,8 +114,8 @@ impl Manager {
         }
     }
 
-    /// Writes down the changes that moved in this turn. They come after the records of the services: a
-    /// successor that finds a change finds everything that was wanted by it.
+    /// Writes down the changes that moved in this turn. They come after the records of the
+    /// services: a successor that finds a change finds everything that was wanted by it.
     pub(super) fn write_changes(&mut self) {
         for id in std::mem::take(&mut self.changes.unsaved) {
             if let Some(change) = self.changes.by_id.get(&id) {
@@ -145,8 +145,8 @@ impl Manager {
         let opened = change.opened;
         let mut outcomes = Vec::new();
         for (index, goal) in change.goals.iter().enumerate() {
-            // What another service did can make a goal hopeless, so all open goals are looked at as soon
-            // as anything moved; nothing moved means nothing to look at.
+            // What another service did can make a goal hopeless, so all open goals are looked at as
+            // soon as anything moved; nothing moved means nothing to look at.
             if goal.outcome.is_none()
                 && !self.touched.is_empty()
                 && let Some(outcome) = self.judge(goal, now, opened)

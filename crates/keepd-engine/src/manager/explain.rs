@@ -35,13 +35,14 @@ pub fn cause_clause(cause: &Cause) -> String {
             let ran = seconds(*ran);
             match exit {
                 Exit::Code(code) => format!(
-                    "its process{process} (generation {generation}) ended with exit {code} after {ran}"
+                    "its process{process} (generation {generation}) ended with exit {code} \
+                     after {ran}"
                 ),
                 Exit::Signal { signal, core } => {
                     let core = if *core { ", core dumped" } else { "" };
                     format!(
-                        "its process{process} (generation {generation}) was ended by signal {signal} \
-                         after {ran}{core}"
+                        "its process{process} (generation {generation}) was ended by signal \
+                         {signal} after {ran}{core}"
                     )
                 }
                 Exit::Unknown => format!(
@@ -73,7 +74,8 @@ pub fn cause_clause(cause: &Cause) -> String {
     }
 }
 
-/// Returns a sentence for the console and the event stream, without name and time where those stand before.
+/// Returns a sentence for the console and the event stream, without name and time where those stand
+/// before.
 pub fn sentence(happening: &Happening) -> String {
     match happening {
         Happening::State { to, cause, ran, next_start, .. } => {

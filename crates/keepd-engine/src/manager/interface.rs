@@ -148,7 +148,8 @@ pub enum Output {
         /// The command.
         command: Command,
     },
-    /// Find out what a start needs: users, variables, files, paths. Answered by [`Input::Prepared`].
+    /// Find out what a start needs: users, variables, files, paths. Answered by
+    /// [`Input::Prepared`].
     Prepare {
         /// Its number.
         ticket: Ticket,

@@ -119,8 +119,8 @@ impl Manager {
         let cause = service.cause.clone();
         let phase = Phase::Commanded { generation, pid: None, questions: Some(questions) };
         self.transition(now, name, phase, cause);
-        // The record goes first: were we lost in between, a successor finds a record of a generation that
-        // the proxy does not know, and begins again.
+        // The record goes first: were we lost in between, a successor finds a record of a
+        // generation that the proxy does not know, and begins again.
         self.write_record(name);
         let start = Command::ServiceStart { name: name.clone(), expected: Some(expected) };
         self.send_for(start, Sent::Run);

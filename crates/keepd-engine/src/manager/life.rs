@@ -8,7 +8,7 @@ use keepd_model::{Exit, Instant, Kind, Reason, ServiceName, ShutdownOn};
 
 use super::cause::{Cause, ShutdownCause};
 use super::interface::{LastEnd, PrepareFailure};
-use super::service::{EndWhy, Ending, Phase, Rest, Want};
+use super::service::{EndWhy, Phase, Rest, Want};
 use super::{Manager, explain};
 
 impl Manager {
@@ -62,24 +62,9 @@ impl Manager {
         let Some(service) = self.services.get(name) else {
             return;
         };
-        let ending = match service.phase.clone() {
-            Phase::Starting(starting) => starting.into_ending(EndWhy::ByItself),
-            Phase::Running(running) => running.into_ending(EndWhy::ByItself),
-            Phase::Commanded { generation, pid, .. } => Ending {
-                generation,
-                pid,
-                started: None,
-                ready: None,
-                why: EndWhy::ByItself,
-                pressed: None,
-            },
-            // Already on its way, or news that nobody waits for.
-            Phase::Ending(_)
-            | Phase::Stuck(_)
-            | Phase::Resting(_)
-            | Phase::Waiting
-            | Phase::Preparing { .. }
-            | Phase::Backoff { .. } => return,
+        // Otherwise it is on its way already, or these are news that nobody waits for.
+        let Some(ending) = service.phase.begin_ending(EndWhy::ByItself) else {
+            return;
         };
         let cause = end_cause(report, ending.started, now);
         self.transition(now, name, Phase::Ending(ending), cause);
@@ -90,24 +75,12 @@ impl Manager {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        let ending = match service.phase.clone() {
-            Phase::Starting(starting) => starting.into_ending(EndWhy::ByItself),
-            Phase::Running(running) => running.into_ending(EndWhy::ByItself),
-            Phase::Ending(ending) | Phase::Stuck(ending) => ending,
-            Phase::Commanded { generation, pid, .. } => Ending {
-                generation,
-                pid,
-                started: None,
-                ready: None,
-                why: EndWhy::ByItself,
-                pressed: None,
-            },
-            Phase::Resting(_)
-            | Phase::Waiting
-            | Phase::Preparing { .. }
-            | Phase::Backoff { .. } => {
-                return;
-            }
+        let ending = match &service.phase {
+            Phase::Ending(ending) | Phase::Stuck(ending) => Some(ending.clone()),
+            phase => phase.begin_ending(EndWhy::ByItself),
+        };
+        let Some(ending) = ending else {
+            return;
         };
         let cause = end_cause(report, ending.started, now);
         let exit = match report.ended {
@@ -178,8 +151,8 @@ impl Manager {
         self.apply_policy(now, name, None, false, cause);
     }
 
-    /// What the restart policy makes of an end that nobody asked for. `exit` is `None` for ends that are no
-    /// success whatever their status.
+    /// What the restart policy makes of an end that nobody asked for. `exit` is `None` for ends
+    /// that are no success whatever their status.
     fn apply_policy(
         &mut self,
         now: Instant,

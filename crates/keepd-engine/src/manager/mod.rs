@@ -2,9 +2,10 @@
 //!
 //! # States
 //!
-//! Of every service three things are kept apart: what is **wanted** (up, or down in a manner), what it is
-//! **doing** (a phase with its data in the variant), and **why** each is so (a cause). A phase moves
-//! through one door, `transition`, which records the instant and the cause, sets the timer and announces.
+//! Of every service three things are kept apart: what is **wanted** (up, or down in a manner), what
+//! it is **doing** (a phase with its data in the variant), and **why** each is so (a cause). A
+//! phase moves through one door, `transition`, which records the instant and the cause, sets the
+//! timer and announces.
 //!
 //! ```text
 //!  Resting ──> Waiting ──> Preparing ──> Commanded ──> Starting ──> Running
@@ -16,19 +17,21 @@
 //!
 //! # Who outranks whom
 //!
-//! 1. What the proxy reports outranks what was expected: a phase about another generation is corrected.
-//! 2. Shutdown outranks every wish: nothing is wanted up any more, and no ask but shutdown is accepted.
+//! 1. What the proxy reports outranks what was expected: a phase about another generation is
+//!    corrected.
+//! 2. Shutdown outranks every wish: nothing is wanted up any more, and no ask but shutdown is
+//!    accepted.
 //! 3. An operator's stop outranks the restart policy and the configuration, until a start.
-//! 4. A wish outranks a phase: a service that is not wanted leaves `Waiting`, `Preparing` and `Backoff` at
-//!    once, and is ended in every other phase, dependents before what they depend on.
+//! 4. A wish outranks a phase: a service that is not wanted leaves `Waiting`, `Preparing` and
+//!    `Backoff` at once, and is ended in every other phase, dependents before what they depend on.
 //! 5. The restart policy decides only about ends that nobody asked for.
 //!
 //! # Two phases of deciding
 //!
-//! News changes wants and phases of the services it is about and puts them, and their neighbours, into a
-//! queue. `settle` then takes one after the other, decides from what is, and acts; there is no
-//! recursion over the graph of dependencies. At the end of each turn everything a successor could not
-//! observe is written into notes, and only then are asks answered.
+//! News changes wants and phases of the services it is about and puts them, and their neighbours,
+//! into a queue. `settle` then takes one after the other, decides from what is, and acts; there is
+//! no recursion over the graph of dependencies. At the end of each turn everything a successor
+//! could not observe is written into notes, and only then are asks answered.
 
 mod apply;
 mod asks;

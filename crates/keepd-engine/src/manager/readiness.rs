@@ -215,8 +215,8 @@ impl Manager {
             && let Some(deadline) = &mut readiness.deadline
             && *deadline <= now
         {
-            // It is about to be ended in order, as soon as nobody needs it. Should it be wanted again,
-            // it has its time once more.
+            // It is about to be ended in order, as soon as nobody needs it. Should it be wanted
+            // again, it has its time once more.
             *deadline = now.saturating_add(service.spec.ready.timeout.unwrap_or(PROBE_TIMEOUT));
         }
         if readiness.deadline.is_some_and(|deadline| deadline <= now) {

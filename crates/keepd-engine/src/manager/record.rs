@@ -1,8 +1,9 @@
 //! What a successor cannot observe again, as notes in the proxy.
 //!
-//! One note `record` a service and one note `change.N` a change (kept on `keepd.manager`). A note is a
-//! list of `key=value` fields with one tab between; values are percent-encoded. Unknown keys are skipped, so
-//! an older manager reads what a newer one wrote. A note that cannot be read counts as absent.
+//! One note `record` a service and one note `change.N` a change (kept on `keepd.manager`). A note
+//! is a list of `key=value` fields with one tab between; values are percent-encoded. Unknown keys
+//! are skipped, so an older manager reads what a newer one wrote. A note that cannot be read counts
+//! as absent.
 //!
 //! Version history: 1 (keys below).
 
@@ -474,7 +475,8 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// `key=value` fields with tabs between, values percent-encoded where they hold `%` or control bytes.
+/// `key=value` fields with tabs between, values percent-encoded where they hold `%` or control
+/// bytes.
 #[derive(Default)]
 struct Fields(BTreeMap<String, String>);
 

@@ -54,12 +54,33 @@ pub(super) enum Phase {
     Starting(Starting),
     /// It is ready.
     Running(Running),
-    /// It is on its way down: asked to end, or ended by itself with others of its group still there.
+    /// It is on its way down: asked to end, or ended by itself with others of its group still
+    /// there.
     Ending(Ending),
     /// Something of it is left long after KILL.
     Stuck(Ending),
     /// It ended; the next start has a time.
     Backoff { until: Instant },
+}
+
+impl Phase {
+    /// Returns the run as one that is on its way down; `None` if there is no run, or it already is.
+    pub(super) fn begin_ending(&self, why: EndWhy) -> Option<Ending> {
+        let (generation, pid, started, ready) = match self {
+            Self::Commanded { generation, pid, .. } => (*generation, *pid, None, None),
+            Self::Starting(run) => (run.generation, Some(run.pid), Some(run.started), None),
+            Self::Running(run) => {
+                (run.generation, Some(run.pid), Some(run.started), Some(run.ready))
+            }
+            Self::Resting(_)
+            | Self::Waiting
+            | Self::Preparing { .. }
+            | Self::Backoff { .. }
+            | Self::Ending(_)
+            | Self::Stuck(_) => return None,
+        };
+        Some(Ending { generation, pid, started, ready, why, pressed: None })
+    }
 }
 
 /// How a service without a process came to rest.
@@ -257,8 +278,9 @@ pub(super) struct Service {
     pub(super) ready_after: Option<Duration>,
     pub(super) last_end: Option<LastEnd>,
     pub(super) status_text: Option<String>,
-    /// The last generation that said READY=1. The proxy may hear that before it hears that the program
-    /// runs, because a child that is forked meanwhile holds a copy of the pipe that tells it.
+    /// The last generation that said READY=1. The proxy may hear that before it hears that the
+    /// program runs, because a child that is forked meanwhile holds a copy of the pipe that
+    /// tells it.
     pub(super) notified: Generation,
     pub(super) output_blocked: Option<Errno>,
     /// Fingerprint of the specification that the last generation was started with.
@@ -402,7 +424,8 @@ impl Service {
         }
     }
 
-    /// Reports whether the policy starts it again after this end (`None`: it never ran its program).
+    /// Reports whether the policy starts it again after this end (`None`: it never ran its
+    /// program).
     pub(super) fn wants_restart_after(&self, exit: Option<Exit>) -> bool {
         match self.spec.restart {
             RestartPolicy::Always => true,
@@ -427,8 +450,8 @@ impl Service {
 
 /// Returns a number that changes when a key changes that needs a restart.
 ///
-/// It is written into notes and compared by later versions of keepd, so it is built from words and file
-/// forms, never from the debugging form of a type.
+/// It is written into notes and compared by later versions of keepd, so it is built from words and
+/// file forms, never from the debugging form of a type.
 pub(super) fn fingerprint(spec: &ServiceSpec) -> u64 {
     use keepd_model::{CommandLine, EnvInherit, LogMode};
     let mut hash = Fnv::default();

@@ -1,11 +1,12 @@
-//! What follows from what is: one decision a service, taken from its want, its phase and its neighbours.
+//! What follows from what is: one decision a service, taken from its want, its phase and its
+//! neighbours.
 
 use keepd_model::protocol::Command;
 use keepd_model::{Instant, ServiceName, Signal, Until};
 use std::time::Duration;
 
 use super::cause::Cause;
-use super::service::{EndWhy, Ending, Manner, Phase, Rest, Service, Want};
+use super::service::{EndWhy, Manner, Phase, Rest, Service, Want};
 use super::{Manager, Purpose, Sent};
 
 /// What must be done about a service.
@@ -130,18 +131,8 @@ impl Manager {
         let Some(service) = self.services.get(name) else {
             return;
         };
-        let mut ending = match service.phase.clone() {
-            Phase::Starting(starting) => starting.into_ending(why),
-            Phase::Running(running) => running.into_ending(why),
-            Phase::Commanded { generation, pid, .. } => {
-                Ending { generation, pid, started: None, ready: None, why, pressed: None }
-            }
-            Phase::Resting(_)
-            | Phase::Waiting
-            | Phase::Preparing { .. }
-            | Phase::Backoff { .. }
-            | Phase::Ending(_)
-            | Phase::Stuck(_) => return,
+        let Some(mut ending) = service.phase.begin_ending(why) else {
+            return;
         };
         let cause = match &ending.why {
             EndWhy::ReadyTimeout { missing } => Cause::ReadyTimeout {

@@ -86,8 +86,8 @@ impl Manager {
         self.unwant_everything();
     }
 
-    /// During a shutdown nothing is wanted up. A service that ended unseen can begin one in the middle
-    /// of a takeover, before the others are known; so it is said again after it.
+    /// During a shutdown nothing is wanted up. A service that ended unseen can begin one in the
+    /// middle of a takeover, before the others are known; so it is said again after it.
     pub(super) fn unwant_everything(&mut self) {
         let Some(shutdown) = &self.shutdown else {
             return;
@@ -166,7 +166,8 @@ impl Manager {
         if empty && shutdown.stage != Stage::Finished {
             shutdown.stage = Stage::Finished;
             let code = shutdown.code.get();
-            // Goals and records of this turn come first: the connection ends with the answer to this.
+            // Goals and records of this turn come first: the connection ends with the answer to
+            // this.
             self.settle_goals(now);
             self.write_records();
             self.write_changes();
@@ -182,8 +183,8 @@ impl Manager {
         }
     }
 
-    /// Reports whether every service that is wanted came to rest by itself (or waits for one that did), and
-    /// none was stopped by an operator.
+    /// Reports whether every service that is wanted came to rest by itself (or waits for one that
+    /// did), and none was stopped by an operator.
     fn is_idle(&self) -> bool {
         let mut ended = false;
         for service in self.services.values() {

@@ -15,7 +15,7 @@ use super::changes;
 use super::interface::{Happening, Output};
 use super::record::{self, RECORD_KEY, Record, RecordedPhase, SHUTDOWN_KEY};
 use super::service::{
-    Definition, EndWhy, Ending, Manner, Phase, Rest, Running, Service, Starting, Want, fingerprint,
+    Definition, EndWhy, Ending, Manner, Phase, Rest, Running, Service, Want, fingerprint,
 };
 use super::{MANAGER_NAME, Manager, Sent};
 
@@ -128,7 +128,8 @@ impl Manager {
             }
             Event::Signal { signal, count, .. } => self.on_signal(now, signal, count),
             Event::Deleted(name) => self.on_deleted(&name),
-            // Readiness text comes as `Input::Notified`; output and the rest concern only the shell.
+            // Readiness text comes as `Input::Notified`; output and the rest concern only the
+            // shell.
             Event::Notify { .. } | Event::Output { .. } => {}
             // Echoes of what other controllers set; our own are answered by `ok`.
             Event::Args(..)
@@ -233,8 +234,8 @@ impl Manager {
         }
     }
 
-    /// Holds the proxy's services against the plan: adopts, begins, removes. One path for a first start and
-    /// for a successor.
+    /// Holds the proxy's services against the plan: adopts, begins, removes. One path for a first
+    /// start and for a successor.
     fn adopt(&mut self, now: Instant, mut seen: BTreeMap<ServiceName, Seen>) {
         self.queue.clear();
         let own = seen.remove(MANAGER_NAME).unwrap_or_default();
@@ -331,7 +332,8 @@ impl Manager {
         }
         let recorded = record.filter(|record| record.generation == run.generation);
         match run.state {
-            // Pending: its process is being made this very moment (or somebody else gave it `auto_up`).
+            // Pending: its process is being made this very moment (or somebody else gave it
+            // `auto_up`).
             RunState::Pending | RunState::Forked => {
                 let (generation, pid) = (run.generation, run.pid);
                 service.phase = Phase::Commanded { generation, pid, questions: None };
@@ -467,33 +469,5 @@ fn describe_exec(exit: Exit, output: &[u8]) -> String {
     match text.lines().rev().find(|line| !line.trim().is_empty()) {
         Some(line) => format!("{exit}: {}", line.trim().chars().take(200).collect::<String>()),
         None => exit.to_string(),
-    }
-}
-
-impl Starting {
-    /// Returns the run as one that is on its way down.
-    pub(super) fn into_ending(self, why: EndWhy) -> Ending {
-        Ending {
-            generation: self.generation,
-            pid: Some(self.pid),
-            started: Some(self.started),
-            ready: None,
-            why,
-            pressed: None,
-        }
-    }
-}
-
-impl Running {
-    /// Returns the run as one that is on its way down.
-    pub(super) fn into_ending(self, why: EndWhy) -> Ending {
-        Ending {
-            generation: self.generation,
-            pid: Some(self.pid),
-            started: Some(self.started),
-            ready: Some(self.ready),
-            why,
-            pressed: None,
-        }
     }
 }

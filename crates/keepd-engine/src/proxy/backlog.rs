@@ -1,7 +1,9 @@
-//! What an extended connection could not be told yet: per service the latest of everything and every end.
+//! What an extended connection could not be told yet: per service the latest of everything and
+//! every end.
 //!
-//! Services come in the order in which something of theirs was kept first; the news of one service stays
-//! in the order in which it happened. The size is bounded by the number of services, not by time.
+//! Services come in the order in which something of theirs was kept first; the news of one service
+//! stays in the order in which it happened. The size is bounded by the number of services, not by
+//! time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::discriminant;
@@ -14,8 +16,8 @@ use super::service::NOTIFICATIONS_MAX;
 
 /// The most ends of one service that are kept.
 pub(super) const ENDS_MAX: usize = 64;
-/// The most things to be told in order. Only names that were deleted meanwhile and answers can exceed the
-/// number of services.
+/// The most things to be told in order. Only names that were deleted meanwhile and answers can
+/// exceed the number of services.
 const MARKS_MAX: usize = 2 * SERVICES_MAX;
 
 /// Kept news.
@@ -44,7 +46,8 @@ enum Mark {
 enum Keeping {
     /// The end of a generation: every one, the last [`ENDS_MAX`].
     End,
-    /// A notification: every one, the last [`NOTIFICATIONS_MAX`]. `READY=1` must outlast a `STATUS=`.
+    /// A notification: every one, the last [`NOTIFICATIONS_MAX`]. `READY=1` must outlast a
+    /// `STATUS=`.
     Notification,
     /// Only the latest of its kind.
     Latest,

@@ -242,8 +242,8 @@ impl Proxy {
         Ok(())
     }
 
-    /// `service.auto_up`. `always` holds at once: a service that is down is started, and its `start` line
-    /// comes before the line of the setting.
+    /// `service.auto_up`. `always` holds at once: a service that is down is started, and its
+    /// `start` line comes before the line of the setting.
     fn set_auto_up(
         &mut self,
         now: Instant,

@@ -115,8 +115,8 @@ impl Connection {
         }
     }
 
-    /// Returns the message if it can be sent now. Otherwise a plain connection loses it and is told so
-    /// later, and an extended one keeps it. What is kept goes first, so that order holds.
+    /// Returns the message if it can be sent now. Otherwise a plain connection loses it and is told
+    /// so later, and an extended one keeps it. What is kept goes first, so that order holds.
     fn offer(&mut self, message: Message) -> Option<Message> {
         if !self.output {
             // Nobody hears it there, but the shell logs what was refused.
@@ -232,9 +232,9 @@ impl Proxy {
         }
     }
 
-    /// Produces the next piece of what was kept or is being dumped, for the first connection that can
-    /// take it. Called only when nothing else is to be done, so the shell can say `Full` between two
-    /// pieces, and no dump is ever whole in memory.
+    /// Produces the next piece of what was kept or is being dumped, for the first connection that
+    /// can take it. Called only when nothing else is to be done, so the shell can say `Full`
+    /// between two pieces, and no dump is ever whole in memory.
     pub(super) fn resume_connections(&mut self) {
         while self.outputs.is_empty()
             && let Some((id, connection)) = self
@@ -247,7 +247,8 @@ impl Proxy {
                 Mode::Plain { .. } => None,
                 Mode::Extended(extended) => extended.backlog.take_first(),
             };
-            // A piece may be empty (a service that this connection may not see); then the next is due.
+            // A piece may be empty (a service that this connection may not see); then the next is
+            // due.
             let messages = kept.unwrap_or_else(|| self.next_dump_messages(id));
             self.outputs.extend(
                 messages.into_iter().map(|message| Output::Send { connection: id, message }),

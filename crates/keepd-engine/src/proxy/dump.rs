@@ -26,8 +26,8 @@ impl Proxy {
         }
     }
 
-    /// Returns the next piece of the first dump of a connection: a service, or the end. Empty if the
-    /// service is not for its eyes.
+    /// Returns the next piece of the first dump of a connection: a service, or the end. Empty if
+    /// the service is not for its eyes.
     pub(super) fn next_dump_messages(&mut self, id: ConnectionId) -> Vec<Message> {
         let signals = self.signal_events();
         let Some(connection) = self.connections.get_mut(&id) else {
@@ -86,8 +86,8 @@ impl Service {
     /// Returns the lines of a plain dump, in daemonproxy's order.
     fn plain_lines(&self, name: &ServiceName) -> Vec<Event> {
         let mut report = self.report(name);
-        // The old language has one word for everything between the clone and the last of the group, and
-        // it is told at the clone.
+        // The old language has one word for everything between the clone and the last of the group,
+        // and it is told at the clone.
         report.state = match report.state {
             RunState::Forked
             | RunState::Up
@@ -104,7 +104,8 @@ impl Service {
         ]
     }
 
-    /// Returns the lines of an extended dump: definition first, then the run and what belongs to it.
+    /// Returns the lines of an extended dump: definition first, then the run and what belongs to
+    /// it.
     fn extended_lines(&self, name: &ServiceName) -> Vec<Event> {
         let mut lines = vec![
             Event::Args(name.clone(), self.arguments.clone()),

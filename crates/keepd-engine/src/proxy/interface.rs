@@ -22,8 +22,9 @@ pub enum Owner {
 
 /// News for the proxy machine.
 ///
-/// Within one turn the shell reports in this order: spawn reports, deaths, empty groups, notifications
-/// and output, signals, then lines of connections; so a command never overtakes the death before it.
+/// Within one turn the shell reports in this order: spawn reports, deaths, empty groups,
+/// notifications and output, signals, then lines of connections; so a command never overtakes the
+/// death before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A connection was made. It begins as a plain one.
@@ -62,7 +63,8 @@ pub enum Input {
         /// Its number.
         connection: ConnectionId,
     },
-    /// A clone was made, or failed before there was a process. Comes before any other news of the owner.
+    /// A clone was made, or failed before there was a process. Comes before any other news of the
+    /// owner.
     Spawned {
         /// Whose.
         owner: Owner,
@@ -83,7 +85,8 @@ pub enum Input {
         /// How it ended.
         exit: Exit,
     },
-    /// Answer to [`Output::WatchGroup`]: no process is left in the group, and its output is written.
+    /// Answer to [`Output::WatchGroup`]: no process is left in the group, and its output is
+    /// written.
     GroupEmpty {
         /// Whose group.
         owner: Owner,
@@ -224,8 +227,9 @@ pub struct ServiceSpawn {
     pub log: LogTarget,
     /// INVOCATION_ID of this generation.
     pub invocation: u128,
-    /// Made by an extended connection: own session, group leaf and keepd's variables. Plain services get
-    /// what daemonproxy gives: the proxy's session, umask 077, the environment unchanged, null descriptors.
+    /// Made by an extended connection: own session, group leaf and keepd's variables. Plain
+    /// services get what daemonproxy gives: the proxy's session, umask 077, the environment
+    /// unchanged, null descriptors.
     pub extended: bool,
 }
 

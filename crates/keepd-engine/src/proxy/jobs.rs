@@ -1,7 +1,7 @@
 //! Commands that run in the context of a service (`service.exec`): probes, hooks, reload commands.
 //!
-//! A job has a group of its own and one asker. It ends for its asker when its group is empty, or at its
-//! deadline; it ends for the proxy only when its group is empty, however long that takes.
+//! A job has a group of its own and one asker. It ends for its asker when its group is empty, or at
+//! its deadline; it ends for the proxy only when its group is empty, however long that takes.
 
 use std::time::Duration;
 

@@ -37,8 +37,8 @@ pub struct Proxy {
     pub(super) starts: u64,
     /// The number of the last job.
     pub(super) jobs_made: u64,
-    /// `terminate` was accepted: the shell ends, and nothing is decided any more. It is no state of a
-    /// service, so it stands alone.
+    /// `terminate` was accepted: the shell ends, and nothing is decided any more. It is no state
+    /// of a service, so it stands alone.
     pub(super) is_terminated: bool,
 }
 
@@ -128,8 +128,8 @@ impl Proxy {
         if self.is_terminated {
             return;
         }
-        // What is due is decided first: a step that becomes due by another one waits for the next call
-        // at the end of the clock, where nothing lies after `now`.
+        // What is due is decided first: a step that becomes due by another one waits for the next
+        // call at the end of the clock, where nothing lies after `now`.
         let due: Vec<(Instant, Timer)> =
             self.timers.iter().take_while(|(due, _)| *due <= now).cloned().collect();
         for entry in due {
@@ -154,8 +154,9 @@ impl Proxy {
     /// Returns the next thing to do.
     ///
     /// To be called until it returns nothing after each input, and before the next command of any
-    /// connection. When a buffer becomes full meanwhile, [`Input::Full`] is to be given at once: dumps and
-    /// what was kept for a connection are produced here, piece by piece, only while there is room.
+    /// connection. When a buffer becomes full meanwhile, [`Input::Full`] is to be given at once:
+    /// dumps and what was kept for a connection are produced here, piece by piece, only while
+    /// there is room.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() && !self.is_terminated {
             self.resume_connections();
@@ -179,7 +180,8 @@ impl Proxy {
         self.jobs.keys().copied()
     }
 
-    /// Returns how many ends of services slow connections were not told, of those that are connected.
+    /// Returns how many ends of services slow connections were not told, of those that are
+    /// connected.
     pub fn ends_dropped(&self) -> u64 {
         self.connections
             .values()

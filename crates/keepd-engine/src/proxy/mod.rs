@@ -1,8 +1,9 @@
 //! The proxy machine: mechanism without policy.
 //!
-//! It knows what every process of every service is doing and what must follow from that by itself. It
-//! does not know why a service should run, in which order, or whether an end was a failure: that is the
-//! business of whoever is connected. It contains no dependency, readiness, health or schedule.
+//! It knows what every process of every service is doing and what must follow from that by itself.
+//! It does not know why a service should run, in which order, or whether an end was a failure: that
+//! is the business of whoever is connected. It contains no dependency, readiness, health or
+//! schedule.
 //!
 //! # The run of a service
 //!
@@ -18,29 +19,30 @@
 //!             └────────────── 5 s after KILL ──────────────▶
 //! ```
 //!
-//! A generation begins when its number is given out (`Spawning`), and it ends when nothing of it is left
-//! (`Down`), not when its main process ends: between the two is `Emptying`. A service without a group of
-//! its own (made by a plain connection, or one of keepd's own processes) is its main process, and goes
-//! from the reaping straight to `Down`.
+//! A generation begins when its number is given out (`Spawning`), and it ends when nothing of it is
+//! left (`Down`), not when its main process ends: between the two is `Emptying`. A service without
+//! a group of its own (made by a plain connection, or one of keepd's own processes) is its main
+//! process, and goes from the reaping straight to `Down`.
 //!
 //! # What interrupts what
 //!
 //! From the strongest to the weakest; the stronger one never waits for the weaker.
 //!
-//! 1. *A death.* It is news, not a wish. It takes any state with a main process to `Emptying` or `Down`,
-//!    whatever was going on, and it is told to everybody, each one.
+//! 1. *A death.* It is news, not a wish. It takes any state with a main process to `Emptying` or
+//!    `Down`, whatever was going on, and it is told to everybody, each one.
 //! 2. *KILL.* Once sent it is never taken back; a state in its KILL phase only repeats it.
-//! 3. *A stop.* It cancels a pending start, and it outlives every state until the next start: nothing
-//!    starts by itself after it. A second stop only brings KILL nearer. A stop of a generation whose
-//!    process is not known yet waits for the shell's answer, which always comes.
+//! 3. *A stop.* It cancels a pending start, and it outlives every state until the next start:
+//!    nothing starts by itself after it. A second stop only brings KILL nearer. A stop of a
+//!    generation whose process is not known yet waits for the shell's answer, which always comes.
 //! 4. *A command to start.* Accepted in `Down` and `Pending` only. In all other states the last
 //!    generation still has processes, and two generations never run at the same time.
 //! 5. *A start by itself* (`auto_up`, `respawn`). It happens only where nobody asked for an end.
-//! 6. *Setters.* They never touch a process. `kill_mode`, `stop_signal`, `stop_timeout` and `respawn` are
-//!    looked at when they are needed; everything else is taken at the next start.
+//! 6. *Setters.* They never touch a process. `kill_mode`, `stop_signal`, `stop_timeout` and
+//!    `respawn` are looked at when they are needed; everything else is taken at the next start.
 //!
-//! News carries the generation it is about; news of any other generation is dropped. Connections never
-//! hold anything up: who cannot take news gets it later (`backlog`) or is told that it was lost.
+//! News carries the generation it is about; news of any other generation is dropped. Connections
+//! never hold anything up: who cannot take news gets it later (`backlog`) or is told that it was
+//! lost.
 //!
 //! # Where things are
 //!

@@ -72,8 +72,8 @@ pub(super) struct Main {
     pub(super) pid: Pid,
     /// When it was cloned.
     pub(super) started: Instant,
-    /// Whether its generation has a group of its own, which can be signalled and waited for. Taken at
-    /// the start, because `place` may be set to something else while it runs.
+    /// Whether its generation has a group of its own, which can be signalled and waited for. Taken
+    /// at the start, because `place` may be set to something else while it runs.
     pub(super) leaf: bool,
     /// The step at which it failed to become its program.
     pub(super) failure: Option<SpawnFailure>,
@@ -297,8 +297,8 @@ impl Service {
         Duration::from_secs(u64::from(self.auto_up.seconds.max(1)))
     }
 
-    /// Reports whether daemonproxy would be silent about this state: it retries a failed fork and only
-    /// tells the new time.
+    /// Reports whether daemonproxy would be silent about this state: it retries a failed fork and
+    /// only tells the new time.
     fn is_silent_retry(&self, run: &Run) -> bool {
         match run {
             Run::Down { ended, .. } => {
@@ -327,11 +327,11 @@ pub(super) enum Timer {
 }
 
 impl Proxy {
-    /// The only door through which a run changes: it keeps timers and process ids in step with the run,
-    /// and announces the new state unless nothing about it is new to a reader.
+    /// The only door through which a run changes: it keeps timers and process ids in step with the
+    /// run, and announces the new state unless nothing about it is new to a reader.
     ///
-    /// `Spawning` is not announced here: extended connections hear the invocation instead, and plain ones
-    /// must hear `start` exactly once.
+    /// `Spawning` is not announced here: extended connections hear the invocation instead, and
+    /// plain ones must hear `start` exactly once.
     pub(super) fn transition(&mut self, name: &ServiceName, run: Run) {
         let Some(service) = self.services.get_mut(name) else {
             return;

@@ -1,5 +1,5 @@
-//! From a wish to a running program: starts by command, starts by themselves, and what the shell and the
-//! child report of them.
+//! From a wish to a running program: starts by command, starts by themselves, and what the shell
+//! and the child report of them.
 
 use std::time::Duration;
 
@@ -112,8 +112,8 @@ impl Proxy {
         }
     }
 
-    /// Carries out a pending start. Without arguments there is nothing to execute yet: it is tried again,
-    /// as daemonproxy does, because the arguments may be set at any time.
+    /// Carries out a pending start. Without arguments there is nothing to execute yet: it is tried
+    /// again, as daemonproxy does, because the arguments may be set at any time.
     pub(super) fn start_due(&mut self, now: Instant, name: &ServiceName) {
         let has_arguments =
             self.services.get(name).is_some_and(|service| !service.arguments.is_empty());
@@ -180,7 +180,10 @@ impl Proxy {
             // The end itself is told by the reaping; until then the process is there.
             (_, SpawnOutcome::Failed(failure)) => self.transition(name, run.with_failure(failure)),
             // A stop came first, and what it began goes on.
-            (Run::Stopping { .. } | Run::Emptying { .. } | Run::Stuck { .. }, SpawnOutcome::Executed)
+            (
+                Run::Stopping { .. } | Run::Emptying { .. } | Run::Stuck { .. },
+                SpawnOutcome::Executed,
+            )
             // Not possible in these.
             | (
                 Run::Down { .. } | Run::Pending { .. } | Run::Spawning { .. } | Run::Up { .. },
@@ -243,10 +246,11 @@ fn was_killed(end: RunEnd) -> bool {
     }
 }
 
-/// Returns the INVOCATION_ID of a generation: the same for the same history, different for every start.
+/// Returns the INVOCATION_ID of a generation: the same for the same history, different for every
+/// start.
 ///
-/// The number of the start among all of this machine is part of it, because a service that is deleted
-/// and made again begins with generation 1 again.
+/// The number of the start among all of this machine is part of it, because a service that is
+/// deleted and made again begins with generation 1 again.
 fn invocation_id(seed: u128, name: &ServiceName, generation: Generation, start: u64) -> u128 {
     let words = [fnv1a(name.as_str().as_bytes()), generation.get(), start];
     // The halves get different constants, so that a seed with equal halves still gives 128 bits.

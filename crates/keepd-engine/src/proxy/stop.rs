@@ -1,4 +1,5 @@
-//! From a running program to an empty group: stops, signals, deaths, and what is left after a death.
+//! From a running program to an empty group: stops, signals, deaths, and what is left after a
+//! death.
 
 use std::time::Duration;
 
@@ -92,8 +93,8 @@ impl Proxy {
         Ok(())
     }
 
-    /// Begins to end a main process. A child that has not executed its program keeps the signal pending
-    /// until it has, with the default disposition.
+    /// Begins to end a main process. A child that has not executed its program keeps the signal
+    /// pending until it has, with the default disposition.
     pub(super) fn begin_stop(
         &mut self,
         now: Instant,
@@ -109,8 +110,8 @@ impl Proxy {
         }
     }
 
-    /// Returns the phase after one more stop: KILL may come earlier, never later. The signal is sent
-    /// again only if the stop named one.
+    /// Returns the phase after one more stop: KILL may come earlier, never later. The signal is
+    /// sent again only if the stop named one.
     fn tighten(
         &mut self,
         now: Instant,
@@ -134,8 +135,8 @@ impl Proxy {
         }
     }
 
-    /// Sends a signal to those whom `kill_mode` names, and CONT, because a stopped process would keep it
-    /// pending.
+    /// Sends a signal to those whom `kill_mode` names, and CONT, because a stopped process would
+    /// keep it pending.
     fn signal_politely(&mut self, name: &ServiceName, signal: Signal) {
         let Some(service) = self.services.get(name) else {
             return;
@@ -153,8 +154,8 @@ impl Proxy {
         self.send_signal(name, Signal::KILL, Scope::All);
     }
 
-    /// Asks the shell for a signal. Without a group of its own a service is its main process: the group
-    /// it lives in is that of keepd itself or of a plain controller's whole world.
+    /// Asks the shell for a signal. Without a group of its own a service is its main process: the
+    /// group it lives in is that of keepd itself or of a plain controller's whole world.
     fn send_signal(&mut self, name: &ServiceName, signal: Signal, scope: Scope) {
         let Some(service) = self.services.get(name) else {
             return;

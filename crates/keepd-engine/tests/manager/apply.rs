@@ -150,7 +150,7 @@ fn enabled_is_followed_unless_an_operator_decided() {
     assert_eq!(world.state("web"), State::Ready);
     world.stop(&["web"]);
     world.apply(off.clone(), true);
-    world.apply(plan.clone(), true);
+    world.apply(plan, true);
     assert_eq!(world.state("web"), State::Stopped);
     world.start(&["web"]);
     world.apply(off, true);
@@ -199,4 +199,46 @@ fn a_new_edge_starts_what_it_needs() {
     world.ask(Ask::Apply { plan: new, restart: true });
     assert_eq!(world.state("db"), State::Ready);
     assert_eq!(world.state("web"), State::Ready);
+}
+
+#[test]
+fn an_apply_during_a_preparation_starts_the_new_command() {
+    // (behaviour 10.9)
+    let mut world = two();
+    world.stop(&["web"]);
+    world.held_preparations.insert(name("web"));
+    world.start(&["web"]);
+    let plan = world.manager.plan().clone();
+    let preparations = world.preparations;
+    world.apply(edited(&plan, "web", |web| *web = probed(daemon("web"))), true);
+    assert_eq!(world.preparations, preparations + 1);
+}
+
+#[test]
+fn edges_hold_until_both_ends_are_gone() {
+    // (behaviour 9.2, 10.9): removed one after the other, and an edge that goes frees its other
+    // end.
+    let web = needs(daemon("web"), &[("db", Until::Ready)]);
+    let mut world = World::boot(plan([daemon("db"), web, daemon("other")]));
+    world.stubborn.insert(name("web"));
+    world.sent();
+    let plan = world.manager.plan().clone();
+    world.apply(without(&plan, "web"), true);
+    world.apply(without(&without(&plan, "web"), "db"), true);
+    assert_eq!(world.sent(), ["stop web"]);
+    world.exits("web", killed_by(Signal::TERM));
+    assert_eq!(world.sent(), ["stop db", "delete web", "delete db"]);
+}
+
+#[test]
+fn an_edge_that_goes_frees_its_other_end() {
+    // (behaviour 9.2)
+    let web = needs(daemon("web"), &[("db", Until::Ready)]);
+    let mut world = World::boot(plan([daemon("db"), web]));
+    world.stubborn.insert(name("web"));
+    world.stop(&["db"]);
+    assert_eq!(world.state("db"), State::Ready);
+    let plan = world.manager.plan().clone();
+    world.apply(edited(&plan, "web", |web| web.depends_on.clear()), true);
+    assert_eq!(world.state("db"), State::Stopped);
 }

@@ -164,7 +164,8 @@ fn a_refused_command_leads_to_a_dump_and_on_from_there() {
     let mut world = World::boot(plan([]));
     world.slow.insert(name("web"));
     world.apply(plan([daemon("web")]), true);
-    // Somebody else stopped and started it: it runs in a later generation than the manager believes.
+    // Somebody else stopped and started it: it runs in a later generation than the manager
+    // believes.
     world.let_run("web");
     let held = world.held.get_mut(&name("web")).unwrap();
     held.generation = held.generation.next();

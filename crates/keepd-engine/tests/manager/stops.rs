@@ -183,3 +183,32 @@ fn a_dependent_that_rests_is_not_taken_along() {
     let change = world.stop(&["db"]);
     assert_eq!(world.goals(change), ["+app reached", "db reached"]);
 }
+
+#[test]
+fn a_restart_of_what_is_about_to_be_stopped_keeps_it() {
+    // (behaviour 9.8, 10.7): the last word counts.
+    let mut world = chain();
+    world.stubborn.insert(name("web"));
+    world.stop(&["db"]);
+    let change = world.restart(&["db"]);
+    world.exits("web", killed_by(Signal::TERM));
+    assert_eq!(world.goals(change), ["db reached"]);
+    assert_eq!(world.generation("db"), 2);
+    assert_eq!(world.state("web"), State::Stopped);
+}
+
+#[test]
+fn what_is_about_to_be_stopped_is_not_timed() {
+    // (behaviour 7.7, 9.2)
+    let app = needs(daemon("app"), &[("db", Until::Started)]);
+    let mut db = probed(daemon("db"));
+    db.ready.timeout = Some(secs(5));
+    let mut world = World::boot(plan([db, app]));
+    world.stubborn.insert(name("app"));
+    world.sent();
+    world.stop(&["db"]);
+    world.advance(secs(20));
+    assert_eq!(world.sent(), ["stop app"]);
+    world.exits("app", killed_by(Signal::TERM));
+    assert_eq!(world.state("db"), State::Stopped);
+}

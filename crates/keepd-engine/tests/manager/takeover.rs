@@ -1,7 +1,7 @@
 //! Behaviour 11: a new manager takes over.
 
-use keepd_engine::manager::{Ask, Happening};
-use keepd_model::{Exit, Reason, RestartPolicy, Signal, State, Until, Wanted};
+use keepd_engine::manager::{Ask, Happening, Input};
+use keepd_model::{Exit, Reason, RestartPolicy, ShutdownOn, Signal, State, Until, Wanted};
 
 use crate::world::*;
 
@@ -12,10 +12,13 @@ fn face(world: &World, service: &str) -> (Wanted, State, u64, Option<keepd_model
     (status.wanted, status.state, status.generation.get(), status.pid, reason)
 }
 
+/// A phase by name, what people see of it, and how it is reached.
+type Case = (&'static str, State, fn(&mut World));
+
 #[test]
 fn every_phase_survives_a_takeover() {
     // (behaviour 11.2, 11.3, 11.5, 11.6)
-    let cases: [(&str, State, fn(&mut World)); 11] = [
+    let cases: [Case; 11] = [
         ("stopped", State::Stopped, |world| {
             world.stop(&["web"]);
         }),
@@ -267,8 +270,87 @@ fn a_shutdown_goes_on() {
 }
 
 #[test]
+fn the_plan_may_come_after_the_dump() {
+    // (behaviour 11.1): each dump has one end, and the last one counts.
+    for boot_after in 0..12 {
+        let mut world = World::boot(plan([daemon("web"), daemon("db")]));
+        world.sent();
+        let plan = world.manager.plan().clone();
+        world.lose_manager();
+        world.give_slowly(Input::Connected, boot_after, Input::Boot { plan });
+        assert!(world.manager.is_synchronised(), "{boot_after}");
+        assert_eq!(world.sent(), [""; 0], "{boot_after}");
+        assert_eq!(world.state("web"), State::Ready, "{boot_after}");
+        assert_eq!(world.state("db"), State::Ready, "{boot_after}");
+    }
+}
+
+#[test]
+fn an_end_that_nobody_saw_can_end_everything() {
+    // (behaviour 11.4, 12.2): also for services that are adopted after it.
+    let mut main = daemon("main");
+    main.restart = RestartPolicy::Never;
+    main.shutdown_on = ShutdownOn::Exit;
+    let mut world = World::boot(plan([daemon("before"), main, daemon("next")]));
+    let plan = world.manager.plan().clone();
+    world.lose_manager();
+    world.exits_unseen("main", Exit::Code(3));
+    world.begin_manager(plan);
+    assert_eq!(world.finished, Some(3));
+    assert_eq!(world.state("next"), State::Stopped);
+}
+
+#[test]
+fn a_restart_by_policy_does_not_look_at_dependencies_after_a_takeover_either() {
+    // (behaviour 6.4, 11.6)
+    let mut db = daemon("db");
+    db.restart = RestartPolicy::Never;
+    let web = needs(daemon("web"), &[("db", Until::Ready)]);
+    let mut world = World::boot(plan([db, web]));
+    world.exits("db", Exit::Code(1));
+    world.held_preparations.insert(name("web"));
+    world.exits("web", Exit::Code(1));
+    world.held_preparations.clear();
+    world.take_over();
+    world.advance(ms(0));
+    assert_eq!(world.state("web"), State::Ready);
+}
+
+#[test]
+fn questions_that_cannot_be_filled_in_are_tried_again() {
+    // (behaviour 11.3)
+    let mut web = probed(daemon("web"));
+    web.ready.timeout = None;
+    let mut world = World::boot(plan([web]));
+    world.unpreparable.insert(name("web"));
+    world.take_over();
+    let waits = world.status("web").waits_for;
+    assert_eq!(waits, ["executable \"/bin/service\" not found"]);
+    world.unpreparable.clear();
+    world.advance(secs(3));
+    world.answer_probes("web", Ok(()));
+    assert_eq!(world.state("web"), State::Ready);
+}
+
+#[test]
+fn a_oneshot_that_ended_before_its_restart_runs_again() {
+    // (behaviour 10.7, 11.8)
+    let mut world = World::boot(plan([oneshot("migrate")]));
+    world.held_preparations.insert(name("migrate"));
+    let change = world.restart(&["migrate"]);
+    world.exits("migrate", Exit::Code(0));
+    assert_eq!(world.state("migrate"), State::Done);
+    world.held_preparations.clear();
+    world.take_over();
+    assert_eq!(world.generation("migrate"), 2);
+    world.exits("migrate", Exit::Code(0));
+    assert_eq!(world.goals(change), ["migrate reached"]);
+}
+
+#[test]
 fn a_reload_without_an_answer_is_missed() {
-    // (behaviour 11.7): the predecessor wrote the change down and was lost before it sent the signal.
+    // (behaviour 11.7): the predecessor wrote the change down and was lost before it sent the
+    // signal.
     let mut web = daemon("web");
     web.reload_signal = Some(Signal::HUP);
     let mut world = World::boot(plan([web]));

@@ -1,8 +1,8 @@
 //! A world for one manager: it plays the proxy and the shell, keeps the time, and writes down what
 //! happens.
 //!
-//! Unless a test says otherwise, a program runs as soon as it is commanded and ends as soon as it is
-//! signalled, and every preparation works.
+//! Unless a test says otherwise, a program runs as soon as it is commanded and ends as soon as it
+//! is signalled, and every preparation works.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -153,6 +153,8 @@ pub(crate) struct World {
     pub(crate) finished: Option<u8>,
     /// Services whose start cannot be prepared.
     pub(crate) unpreparable: BTreeSet<ServiceName>,
+    /// How many preparations were asked for.
+    pub(crate) preparations: u64,
     /// Services whose preparations are not answered.
     pub(crate) held_preparations: BTreeSet<ServiceName>,
     /// Services that do not reach their program by themselves.
@@ -184,6 +186,7 @@ impl World {
             probes: Vec::new(),
             finished: None,
             unpreparable: BTreeSet::new(),
+            preparations: 0,
             held_preparations: BTreeSet::new(),
             slow: BTreeSet::new(),
             stubborn: BTreeSet::new(),
@@ -222,6 +225,27 @@ impl World {
         self.drive();
     }
 
+    /// Gives one thing, then lets so many more of what follows happen before another.
+    pub(crate) fn give_slowly(&mut self, first: Input, between: usize, second: Input) {
+        self.manager.handle_input(self.now, first);
+        self.carry_out_all();
+        for _ in 0..between {
+            if let Some(input) = self.inbox.pop_front() {
+                self.manager.handle_input(self.now, input);
+                self.carry_out_all();
+            }
+        }
+        self.inbox.push_front(second);
+        self.drive();
+    }
+
+    fn carry_out_all(&mut self) {
+        self.manager.check_invariants().unwrap();
+        while let Some(output) = self.manager.poll_output() {
+            self.carry_out(output);
+        }
+    }
+
     fn drive(&mut self) {
         let mut outputs = 0;
         while let Some(input) = self.inbox.pop_front() {
@@ -256,6 +280,7 @@ impl World {
         match output {
             Output::Command { id, command } => self.run_command(id, command),
             Output::Prepare { ticket, spec } => {
+                self.preparations += 1;
                 if !self.held_preparations.contains(&spec.name) {
                     let outcome = self.prepare(&spec);
                     self.inbox.push_back(Input::Prepared { ticket, outcome });
@@ -372,10 +397,8 @@ impl World {
                     return Err(FailKind::Stale);
                 }
             }
-            Command::ServiceDelete { name } => {
-                if is_there(held(name)?) {
-                    return Err(FailKind::Running);
-                }
+            Command::ServiceDelete { name } if is_there(held(name)?) => {
+                return Err(FailKind::Running);
             }
             _ => {}
         }
@@ -651,7 +674,8 @@ impl World {
         self.manager.change(id).unwrap()
     }
 
-    /// Returns `NAME reached`, `NAME missed: WHY` or `NAME open` for each goal, `+` before those along.
+    /// Returns `NAME reached`, `NAME missed: WHY` or `NAME open` for each goal, `+` before those
+    /// along.
     pub(crate) fn goals(&self, id: ChangeId) -> Vec<String> {
         let goals = self.change(id).goals.iter();
         goals

@@ -1,5 +1,5 @@
-//! A random walk with a small simulated world: safety at every step, and after the walk everything comes
-//! to rest. Every extended request of a connection that stays is answered exactly once.
+//! A random walk with a small simulated world: safety at every step, and after the walk everything
+//! comes to rest. Every extended request of a connection that stays is answered exactly once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -1,0 +1,177 @@
+//! `keepd proxy` alone, spoken to by hand: the conversation of `docs/protocol.md`, line by line.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use keepd_model::Signal;
+use keepd_testkit::{LONG, Project, Running, keepd_program, signal, wait_until};
+
+/// The page, as it is in the repository.
+const PAGE: &str = include_str!("../../../../docs/protocol.md");
+
+/// How the page starts the proxy.
+const START: &str = "keepd proxy -S p.sock --run-dir .";
+
+/// One thing that a reader of the page does or sees.
+#[derive(Debug)]
+enum Step {
+    Say(String),
+    Hear(String),
+    /// "Kill it from elsewhere".
+    Kill(Signal),
+}
+
+/// Reads the section "Type a stack by hand".
+fn steps() -> Vec<Step> {
+    assert!(PAGE.contains(&format!("\n{START}\n")), "the page starts a proxy in another way");
+    let begin = PAGE.find("## Type a stack by hand").expect("the page has the section");
+    let section = &PAGE[begin..];
+    let section = &section[..section.find("## Grammar").expect("the next section follows")];
+    let mut steps = Vec::new();
+    for line in section.lines() {
+        if let Some(line) = line.strip_prefix("C> ") {
+            steps.push(Step::Say(line.replace('⇥', "\t")));
+        } else if let Some(line) = line.strip_prefix("P> ") {
+            steps.push(Step::Hear(line.replace('⇥', "\t")));
+        } else if line.contains("`kill -ABRT ") {
+            steps.push(Step::Kill(Signal::new(6).unwrap()));
+        }
+    }
+    assert!(steps.len() > 60, "the page has a long conversation");
+    steps
+}
+
+/// A connection to a proxy.
+struct Connection {
+    lines: BufReader<UnixStream>,
+    /// Process ids by service, from what was heard.
+    pids: BTreeMap<String, u32>,
+}
+
+impl Connection {
+    fn new(socket: &Path) -> Self {
+        let stream =
+            wait_until("the socket of the proxy", LONG, || UnixStream::connect(socket).ok());
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        Self { lines: BufReader::new(stream), pids: BTreeMap::new() }
+    }
+
+    fn say(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        self.lines.get_mut().write_all(line.as_bytes()).unwrap();
+    }
+
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap_or_else(|error| panic!("nothing is said: {error}"));
+        let line = line.strip_suffix('\n').expect("the proxy goes on").to_owned();
+        let fields: Vec<&str> = line.split('\t').collect();
+        if let ["service.run", name, _, "up", _, pid, ..] = fields[..] {
+            self.pids.insert(name.to_owned(), pid.parse().unwrap());
+        }
+        line
+    }
+}
+
+/// Makes lines of different days comparable: times, process ids and identities are only marked.
+fn shape(line: &str) -> String {
+    let mut fields: Vec<&str> = line.split('\t').collect();
+    let mark = |field: &mut &str| {
+        if *field != "-" {
+            *field = "*";
+        }
+    };
+    match fields[..] {
+        ["service.run", ..] => {
+            fields[4..6].iter_mut().for_each(mark);
+            // Whether there is a core is a matter of the machine.
+            if fields[6] == "core" {
+                fields[6] = "signal";
+            }
+        }
+        ["service.invocation", ..] | ["service.notify", ..] => {
+            fields[3..4].iter_mut().for_each(mark);
+        }
+        _ => {}
+    }
+    fields.join("\t")
+}
+
+fn start_proxy(project: &Project) -> Running {
+    let program = keepd_program();
+    let folder = program.parent().unwrap().to_str().unwrap();
+    let mut command = project.command(&program);
+    command
+        .env("PATH", format!("{folder}:/usr/bin:/bin"))
+        .env("EDITOR", "ed")
+        .args(START.split(' ').skip(1));
+    Running::start(&mut command)
+}
+
+#[test]
+fn the_conversation_of_the_page_can_be_had() {
+    let project = Project::new("");
+    let proxy = start_proxy(&project);
+    let socket = project.path("p.sock");
+    let mut connection = Connection::new(&socket);
+    for step in steps() {
+        match step {
+            Step::Say(line) => connection.say(&line),
+            Step::Hear(line) => assert_eq!(shape(&connection.hear()), shape(&line), "said: {line}"),
+            Step::Kill(number) => assert!(signal(connection.pids["worker"], number)),
+        }
+    }
+
+    // "Close the connection, and `web` runs on. Connect again, dump, and you know what you knew."
+    let web = connection.pids["web"];
+    drop(connection);
+    let mut connection = Connection::new(&socket);
+    connection.say("proto\tkeepd\t1");
+    connection.say("statedump");
+    let mut dump = Vec::new();
+    loop {
+        let line = connection.hear();
+        let is_end = line.starts_with("dump.end\t");
+        dump.push(line);
+        if is_end {
+            break;
+        }
+    }
+    assert_eq!(connection.pids["web"], web);
+    assert!(dump.contains(&"service.note\tweb\twanted\tup, by alice".to_owned()), "{dump:?}");
+    assert!(!dump.iter().any(|line| line.contains("worker")), "{dump:?}");
+
+    connection.say("@1\tservice.stop\tweb\t2");
+    assert_eq!(connection.hear(), "ok\t1");
+    while !connection.hear().starts_with("service.run\tweb\t2\tdown\t") {}
+    connection.say("@2\tterminate\t9");
+    assert_eq!(proxy.wait().code(), 9);
+    let left = project.processes();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_plain_connection_hears_what_daemonproxy_says() {
+    let project = Project::new("");
+    let proxy = start_proxy(&project);
+    let mut connection = Connection::new(&project.path("p.sock"));
+    connection.say("service.args\tjob\tsh\t-c\texit 3");
+    assert_eq!(connection.hear(), "service.args\tjob\tsh\t-c\texit 3");
+    connection.say("service.start\tjob");
+    let state = |line: &str| {
+        let fields: Vec<String> = line.split('\t').map(str::to_owned).collect();
+        assert_eq!(fields[..2], ["service.state", "job"], "{line}");
+        [&fields[2], &fields[5], &fields[6]].map(ToString::to_string)
+    };
+    assert_eq!(state(&connection.hear()), ["start", "-", "-"]);
+    assert_eq!(state(&connection.hear()), ["up", "-", "-"]);
+    assert_eq!(state(&connection.hear()), ["down", "exit", "3"]);
+    connection.say("service.strat\tjob");
+    assert_eq!(connection.hear(), "error\tunknown command: service.strat");
+    connection.say("echo\t--sync--\t17");
+    assert_eq!(connection.hear(), "--sync--\t17");
+    connection.say("terminate\t0");
+    proxy.wait().expect_code(0);
+}

@@ -1,0 +1,32 @@
+//! Fixtures for tests with real processes: a project of its own for each test, the `keepd` program,
+//! its HTTP API, and services that write down themselves what happens to them.
+//!
+//! It contains no test and no knowledge of how keepd works inside: it sees what a user sees, and
+//! its witness is the event log that the test services write, never what keepd says about them.
+//! Nothing here sleeps: every wait is for an event, and has a deadline.
+//!
+//! Start from [`Project`] (a folder with a configuration, and everything that runs in it) and
+//! [`test_service`] (what the services of most tests are).
+
+mod api;
+mod event_log;
+mod output;
+mod ports;
+mod processes;
+mod program;
+mod project;
+mod running;
+mod skip;
+pub mod test_service;
+mod waiting;
+
+pub use api::{Api, ApiError, EventStream, Response};
+pub use event_log::{Entry, EventLog};
+pub use output::Output;
+pub use ports::free_port;
+pub use processes::{kill, marked, signal, wait_for_end};
+pub use program::{find_program, keepd_program, test_service_program};
+pub use project::Project;
+pub use running::{Finished, Running};
+pub use skip::skip;
+pub use waiting::{Deadline, LONG, wait_until};
