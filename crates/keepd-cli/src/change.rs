@@ -135,28 +135,29 @@ impl<'s> Report<'s> {
             let Some(reached) = goal.reached else {
                 continue;
             };
-            if self.said.insert(goal.name.clone()) && !self.silent && !(self.quiet && reached) {
-                screen.line(&self.sentence(goal, reached, &change.goals))?;
+            if !self.said.insert(goal.name.clone()) || self.silent {
+                continue;
+            }
+            if !reached {
+                missed(goal).print(false);
+            } else if !self.quiet {
+                screen.line(&self.sentence(goal, &change.goals))?;
             }
         }
         screen.flush()
     }
 
-    fn sentence(&self, goal: &GoalObject, reached: bool, goals: &[GoalObject]) -> String {
+    fn sentence(&self, goal: &GoalObject, goals: &[GoalObject]) -> String {
         let service = self.services.get(goal.name.as_str());
         let oneshot = service.is_some_and(|service| service.kind == Kind::Oneshot.word());
-        let (done, not_done) = match goal.target.as_str() {
-            "down" => ("is stopped", "is not stopped"),
-            "gone" => ("is stopped and forgotten", "is not stopped"),
-            "reloaded" => ("was asked to reload", "was not asked to reload"),
-            _ if oneshot => ("is done", "is not done"),
-            _ => ("is ready", "is not ready"),
+        let done = match goal.target.as_str() {
+            "down" => "is stopped",
+            "gone" => "is stopped and forgotten",
+            "reloaded" => "was asked to reload",
+            _ if oneshot => "is done",
+            _ => "is ready",
         };
         let name = &goal.name;
-        if !reached {
-            let why = goal.message.as_deref().unwrap_or("nobody knows why");
-            return format!("Service \"{name}\" {not_done}: {why}.");
-        }
         if goal.along
             && goal.target == "down"
             && let Some(on) = self.named_dependency(goal, goals)
@@ -178,6 +179,21 @@ impl<'s> Report<'s> {
         let nearest = parts.min_by_key(|other| other.along)?;
         Some(&nearest.name)
     }
+}
+
+/// Returns the error for a goal that cannot be reached any more.
+fn missed(goal: &GoalObject) -> CliError {
+    let verb = match goal.target.as_str() {
+        "down" => "stop",
+        "gone" => "remove",
+        "reloaded" => "reload",
+        "restarted" => "restart",
+        _ => "start",
+    };
+    let name = &goal.name;
+    let why = goal.message.as_deref().unwrap_or("nobody knows why");
+    let message = format!("cannot {verb} service \"{name}\": {why}");
+    CliError::new(ErrorKind::System, message).with_service(name)
 }
 
 /// Returns `0.3s`, `1.2s`, `2m 5s`.
@@ -229,11 +245,8 @@ mod tests {
             goal("web", "down", true, Ok(0.1)),
             goal("db", "reloaded", false, Ok(0.0)),
             goal("old", "gone", true, Ok(0.5)),
-            goal("web", "restarted", false, Err("it was not ready within 1m")),
-            goal("db", "down", false, Err("something of it is left long after KILL")),
         ];
-        let sentences =
-            goals.each_ref().map(|goal| report.sentence(goal, goal.reached == Some(true), &goals));
+        let sentences = goals.each_ref().map(|goal| report.sentence(goal, &goals));
         assert_eq!(
             sentences,
             [
@@ -243,9 +256,19 @@ mod tests {
                 "Service \"web\" was stopped first: it depends on \"db\".",
                 "Service \"db\" was asked to reload (0.0s).",
                 "Service \"old\" is stopped and forgotten (0.5s).",
-                "Service \"web\" is not ready: it was not ready within 1m.",
-                "Service \"db\" is not stopped: something of it is left long after KILL.",
             ]
         );
+    }
+
+    #[test]
+    fn a_missed_goal_is_an_error_that_names_the_verb() {
+        let text = |target, why| missed(&goal("web", target, false, Err(why))).to_string();
+        assert_eq!(
+            text("up", "executable \"/bin/webd\" not found"),
+            "cannot start service \"web\": executable \"/bin/webd\" not found"
+        );
+        assert_eq!(text("restarted", "why"), "cannot restart service \"web\": why");
+        assert_eq!(text("down", "why"), "cannot stop service \"web\": why");
+        assert_eq!(text("gone", "why"), "cannot remove service \"web\": why");
     }
 }

@@ -129,7 +129,8 @@ fn a_start_that_misses_its_goal_is_exit_1() {
     Manager::start(&fixture, &[ACCEPTED, NO_SERVICES, Some((200, MISSED))]);
     let run = fixture.run(&["-s", "keepd.sock", "start", "web"]);
     assert_eq!(run.code, Some(1));
-    assert_eq!(run.stdout, "Service \"web\" is not ready: its program was not found.\n");
+    assert_eq!(run.stdout, "");
+    assert_eq!(run.stderr, "keepd: cannot start service \"web\": its program was not found\n");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use keepd_model::backoff::Backoff;
 use keepd_model::protocol::{RunEnd, RunReport, RunState};
-use keepd_model::{Exit, Instant, Kind, Reason, ServiceName, ShutdownOn};
+use keepd_model::{
+    Errno, Exit, Instant, Kind, Reason, ServiceName, ShutdownOn, SpawnFailure, SpawnStep,
+};
 
 use super::cause::{Cause, ShutdownCause};
 use super::interface::{LastEnd, PrepareFailure};
@@ -66,7 +68,7 @@ impl Manager {
         let Some(ending) = service.phase.begin_ending(EndWhy::ByItself) else {
             return;
         };
-        let cause = end_cause(report, ending.started, now);
+        let cause = end_cause(report, ending.started, now, service.known.program());
         self.transition(now, name, Phase::Ending(ending), cause);
     }
 
@@ -82,7 +84,7 @@ impl Manager {
         let Some(ending) = ending else {
             return;
         };
-        let cause = end_cause(report, ending.started, now);
+        let cause = end_cause(report, ending.started, now, service.known.program());
         let exit = match report.ended {
             Some(RunEnd::Exit(exit)) => Some(exit),
             Some(RunEnd::Failed(_)) => None,
@@ -202,7 +204,12 @@ impl Manager {
 }
 
 /// Returns what the report says about the end of the main process.
-fn end_cause(report: &RunReport, started: Option<Instant>, now: Instant) -> Cause {
+fn end_cause(
+    report: &RunReport,
+    started: Option<Instant>,
+    now: Instant,
+    program: Option<&[u8]>,
+) -> Cause {
     let ran = started.map_or(Duration::ZERO, |started| now.saturating_since(started));
     let (generation, pid) = (report.generation, report.pid);
     match report.ended {
@@ -210,8 +217,24 @@ fn end_cause(report: &RunReport, started: Option<Instant>, now: Instant) -> Caus
         Some(RunEnd::Failed(failure)) => Cause::CannotExecute(PrepareFailure {
             step: failure.step,
             errno: Some(failure.errno),
-            text: failure.to_string(),
+            text: describe_failure(failure, program),
         }),
         None => Cause::Ended { generation, pid, exit: Exit::Unknown, ran },
+    }
+}
+
+/// Says what a step of the start was about, where one word of it is known.
+fn describe_failure(failure: SpawnFailure, program: Option<&[u8]>) -> String {
+    match (failure.step, program) {
+        (SpawnStep::Exec, Some(program)) => {
+            let program = String::from_utf8_lossy(program);
+            if failure.errno == Errno::ENOENT {
+                // The shell saw the file a moment ago: what is missing is likely its interpreter.
+                format!("executable \"{program}\" or its interpreter not found")
+            } else {
+                format!("executable \"{program}\" cannot be executed: {}", failure.errno)
+            }
+        }
+        (_, Some(_) | None) => failure.to_string(),
     }
 }

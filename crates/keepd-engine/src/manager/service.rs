@@ -248,6 +248,13 @@ pub(super) struct Definition {
     pub(super) record: Option<Vec<u8>>,
 }
 
+impl Definition {
+    /// Returns the program that the proxy was told to start.
+    pub(super) fn program(&self) -> Option<&[u8]> {
+        self.arguments.as_ref()?.first().map(Vec::as_slice)
+    }
+}
+
 /// One step of a service's past.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PastStep {

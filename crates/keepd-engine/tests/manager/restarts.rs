@@ -157,5 +157,8 @@ fn a_program_that_cannot_be_executed_is_a_failure() {
     assert_eq!(status.state, State::Failed);
     assert_eq!(status.reason(), Reason::ExecError);
     let failure = status.last_end.unwrap().failure;
-    assert_eq!(failure.as_deref(), Some("step exec: no such file or directory"));
+    assert_eq!(
+        failure.as_deref(),
+        Some("executable \"/bin/service\" or its interpreter not found")
+    );
 }
