@@ -1,8 +1,8 @@
 //! The weaker way to find what a service started, for where no control group can be made.
 //!
 //! Processes are known by a variable that only this start of the service has, by their parents, and
-//! by their session, as far as orphans are reparented to us. A process that cleared its environment,
-//! lost its parent *and* made a session of its own is not found.
+//! by their session, as far as orphans are reparented to us. A process that cleared its
+//! environment, lost its parent *and* made a session of its own is not found.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;

@@ -2,8 +2,8 @@
 //! is empty.
 //!
 //! With a writable cgroup each start has a leaf (`s.NAME.GEN`, a job `j.ID`). Without one the
-//! processes are found by their INVOCATION_ID, their parents and their session, which is weaker: who
-//! cleared its environment, lost its parent *and* made a session of its own is not found.
+//! processes are found by their INVOCATION_ID, their parents and their session, which is weaker:
+//! who cleared its environment, lost its parent *and* made a session of its own is not found.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -126,7 +126,8 @@ impl Groups {
         Ok(())
     }
 
-    /// Says which process was started. Where there is no cgroup, its session is a mark of the group.
+    /// Says which process was started. Where there is no cgroup, its session is a mark of the
+    /// group.
     pub(crate) fn note_leader(&mut self, owner: &Owner, pid: Pid) {
         if let Some(Entry { kind: Kind::Marked { leader, .. }, .. }) = self.entries.get_mut(owner) {
             *leader = Leader::of_child(pid);

@@ -37,8 +37,8 @@ fn mark(instance: &Instance) -> Vec<u8> {
     format!("KEEPD_PROJECT={}", instance.name).into_bytes()
 }
 
-/// The children that a top process had before it started anything: a shell's that it was executed by.
-/// Whatever other children it has were reparented to it, and belong to its instance.
+/// The children that a top process had before it started anything: a shell's that it was executed
+/// by. Whatever other children it has were reparented to it, and belong to its instance.
 #[derive(Debug)]
 pub(crate) struct Adoption {
     before: Vec<Leader>,
@@ -67,8 +67,8 @@ fn orphans(adoption: Option<&Adoption>) -> Vec<sweep::Process> {
 }
 
 /// Finds the processes of an instance: those in its group, those that carry its mark in their
-/// environment (they may be in a group that another login made), and, for its top process, those that
-/// were reparented to it.
+/// environment (they may be in a group that another login made), and, for its top process, those
+/// that were reparented to it.
 pub(crate) fn find_leftovers(
     instance: &Instance,
     adoption: Option<&Adoption>,

@@ -30,8 +30,8 @@ fn system(message: String) -> CliError {
     CliError::new(ErrorKind::System, message)
 }
 
-/// Starts this program once more, in a session of its own: with these arguments behind its name, the
-/// environment as it is, these standard descriptors and these further ones.
+/// Starts this program once more, in a session of its own: with these arguments behind its name,
+/// the environment as it is, these standard descriptors and these further ones.
 fn spawn_self(
     arguments: impl IntoIterator<Item = OsString>,
     standard: [BorrowedFd<'_>; 3],
