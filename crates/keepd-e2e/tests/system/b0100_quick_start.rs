@@ -1,4 +1,5 @@
 //! The quick start of the README: its example comes up, heals, and goes away without a trace.
+//! (behaviour 6.3, 8.4, 12.2)
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

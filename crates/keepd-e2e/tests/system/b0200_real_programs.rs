@@ -1,4 +1,5 @@
 //! A stack of programs that nobody wrote for keepd: redis and nginx from Debian's packages.
+//! (behaviour 3.15, 7.1, 8.4)
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
 //! The manager is killed, under load, again and again: no service notices.
+//! (behaviour 9.7, 11.2, 11.6, 11.7)
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,5 @@
 //! keepd's own processes are killed: top, proxy, all of them.
+//! (behaviour 11.1)
 
 use keepd_model::Signal;
 use keepd_testkit::{Project, Running, kill, wait_for_end};

@@ -1,4 +1,5 @@
 //! `up` in the foreground and in the background, `down`, and the ways in which a stack ends.
+//! (behaviour 12.1, 12.5, 12.7)
 
 use keepd_model::Signal;
 use keepd_testkit::{LONG, Project, free_port};

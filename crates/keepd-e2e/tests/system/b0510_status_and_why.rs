@@ -1,4 +1,5 @@
 //! `status` and `why`: what people and programs are told.
+//! (behaviour 6.2, 8.6)
 
 use keepd_testkit::{LONG, Project};
 use serde_json::json;

@@ -1,5 +1,6 @@
 //! The verbs that change what runs: they wait for the result, name what they take along, and exit
 //! by it.
+//! (behaviour 9.1, 9.2, 10.6, 10.8)
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! `check` and `apply`: a file is refused as a whole or taken as a whole, and only what changed is
 //! touched.
+//! (behaviour 10.9, 10.10)
 
 use keepd_model::Signal;
 use keepd_testkit::{LONG, Project};

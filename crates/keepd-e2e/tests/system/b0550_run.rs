@@ -1,4 +1,5 @@
 //! `run -- CMD`: one command, watched; its end is ours.
+//! (behaviour 12.5, 12.6)
 
 use keepd_model::Signal;
 use keepd_testkit::{LONG, Project};

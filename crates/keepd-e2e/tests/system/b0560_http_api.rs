@@ -1,4 +1,5 @@
 //! The HTTP API over its socket: what curl sees.
+//! (behaviour 10.1, 10.2)
 
 use keepd_testkit::{Deadline, LONG, Project};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
 //! A service is all of what it started: sessions of its own, double forks and ignored signals hide
 //! nothing.
+//! (behaviour 3.12, 3.15, 9.6)
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,5 @@
 //! What a service writes is in its file, byte for byte, also when it died right after.
+//! (behaviour 3.15)
 
 use keepd_model::Signal;
 use keepd_testkit::test_service::pattern;

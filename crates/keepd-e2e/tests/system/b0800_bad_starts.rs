@@ -1,4 +1,5 @@
 //! A service that cannot be started says why, and costs the others nothing.
+//! (behaviour 6.6, 8.7)
 
 use keepd_testkit::{LONG, Project};
 

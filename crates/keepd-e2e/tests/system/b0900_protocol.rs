@@ -1,4 +1,5 @@
 //! `keepd proxy` alone, spoken to by hand: the conversation of `docs/protocol.md`, line by line.
+//! (behaviour 1.6, 1.8, 3.15)
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
