@@ -1,4 +1,4 @@
-//! The invariants that are checked while a world runs, S1 to S16, from what the kernel and the
+//! The invariants that are checked while a world runs, S1 to S17, from what the kernel and the
 //! channels know and from what the manager told people.
 //!
 //! | number | what always holds | where |
@@ -19,6 +19,7 @@
 //! | S14 | Who depends on a service is down before it is asked to stop. | here |
 //! | S15 | Only what was ready is said to be ready. | here |
 //! | S16 | An end is told as it was. | here |
+//! | S17 | A start is prepared from the configuration that is in force. | here |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,7 +95,7 @@ impl World {
         }
     }
 
-    /// S7: what was stopped stays so.
+    /// S7: what was stopped stays so. S17: what is started is what is configured.
     fn check_start(&mut self, name: &ServiceName) -> Step {
         self.checker.moved.insert(name.clone());
         let wish = self.checker.tracks.get(name).and_then(|track| track.wish);
@@ -105,8 +106,15 @@ impl World {
             let sentence = format!("{name} is started after change {change} ({})", verb.word());
             return broken("S7", sentence);
         }
-        let ends = self.manager.as_ref().is_some_and(|shell| shell.machine.is_shutting_down());
-        if ends {
+        let Some(shell) = &self.manager else {
+            return Ok(());
+        };
+        let spec = shell.machine.status(name).map(|status| status.spec);
+        if spec.as_deref() != self.prepared.get(name).map(|spec| &**spec) {
+            let sentence = format!("{name} is started from values that are not those of today");
+            return broken("S17", sentence);
+        }
+        if shell.machine.is_shutting_down() {
             return broken("S7", format!("{name} is started during a shutdown"));
         }
         Ok(())
@@ -149,6 +157,11 @@ impl World {
         match &announcement.what {
             Happening::State { name, from, to, cause, generation, next_start, .. } => {
                 self.checker.moved.insert(name.clone());
+                if let Cause::Operator { .. } | Cause::Applied { .. } = cause {
+                    // A start that somebody asked for, or a changed file, forgets the ends so far.
+                    let track = self.checker.tracks.entry(name.clone()).or_default();
+                    track.count = None;
+                }
                 let Some(shell) = &self.manager else {
                     return Ok(());
                 };

@@ -67,7 +67,7 @@ pub struct Failure {
 /// Which invariant is broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Its number, `S1` to `S16`.
+    /// Its number, `S1` to `S17`.
     pub number: &'static str,
     /// The sentence with the names filled in.
     pub sentence: String,

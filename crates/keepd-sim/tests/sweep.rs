@@ -101,28 +101,20 @@ fn a_run_follows_from_its_seed() {
     assert_ne!(first, keepd_sim::run(8, 100));
 }
 
-/// Faults that were found once, each with what it was.
-const FIXED: [(u64, &str); 20] = [
-    (1, "a change waited for a daemon that is done and never gets ready"),
-    (14, "a readiness timeout stopped a service before its dependents were down"),
-    (15, "a shutdown begun during a takeover left later services wanted up"),
+/// Faults that were found once, each with what it was: each seed fails without its repair.
+const FIXED: [(u64, &str); 12] = [
+    (1, "an apply during a preparation started the old command"),
+    (4, "a change waited for a daemon that is done and never gets ready"),
+    (6, "a restart of a service that waits in vain never closed"),
+    (11, "the end of an earlier dump was taken for the end of the one asked for last"),
+    (71, "a removal stayed open when the service came back into the configuration"),
+    (87, "questions that could not be filled in after a takeover were never asked again"),
     (90, "a service removed by an earlier apply was not waited for by what it needs"),
-    (93, "questions that could not be filled in after a takeover were never asked again"),
-    (211, "the end of an earlier dump was taken for the end of the one asked for last"),
-    (213, "a restart of a service that waits in vain never closed"),
-    (246, "a restart of a service about to be stopped was forgotten"),
+    (360, "a start was commanded while a dump was coming in"),
     (369, "a service on its way out of the configuration could be started"),
-    (417, "an apply during a preparation started the old command"),
-    (438, "a start was commanded while a dump was coming in"),
-    (442, "the same, seen by another service"),
-    (657, "an apply during a preparation kept the old questions"),
-    (742, "a start commanded during a dump, of a service in backoff"),
+    (398, "a readiness timeout stopped a service before its dependents were down"),
+    (453, "a shutdown begun during a takeover left later services wanted up"),
     (1133, "a restart was lost when the process ended before the stop was written down"),
-    (1245, "a backoff was recorded while its start was under way"),
-    (1340, "the order of stops forgot edges of services removed twice over"),
-    (1464, "the same, in a chain"),
-    (2007, "an edge removed by an apply left its other end waiting to be stopped"),
-    (4034, "a oneshot that ended during the check of its restart was not run again"),
 ];
 
 #[test]

@@ -3,8 +3,8 @@
 //! live here.
 //!
 //! [`Prepared::new`] makes everything ready and refuses what must be refused while nothing runs
-//! yet; [`supervise()`] is the rest of the process's life; [`mod@leftovers`] finds what a lost keepd
-//! left behind.
+//! yet; [`supervise()`] is the rest of the process's life; [`mod@leftovers`] finds what a lost
+//! keepd left behind.
 
 mod detach;
 mod leftovers;
