@@ -1,6 +1,6 @@
 //! Putting the files' present content in force: one way for the API and for SIGHUP.
 
-use keepd_engine::manager::{Refusal, Step, Who};
+use keepd_engine::manager::{Change, Manager, Refusal, Step, Who};
 use keepd_model::ChangeId;
 use keepd_plan::Diagnostic;
 
@@ -37,6 +37,28 @@ impl From<Gone> for ApplyError {
     }
 }
 
+/// Whether there is anything to apply.
+enum Before {
+    /// The same word was accepted before.
+    Known(ChangeId),
+    /// It would be refused.
+    Refused(Refusal),
+    /// There is.
+    Open,
+}
+
+impl Before {
+    fn of(machine: &Manager, token: Option<&str>) -> Self {
+        let same = |change: &&Change| token.is_some() && change.token.as_deref() == token;
+        match machine.changes().find(same) {
+            Some(change) => Self::Known(change.id),
+            None if !machine.is_synchronised() => Self::Refused(Refusal::NotSynchronised),
+            None if machine.is_shutting_down() => Self::Refused(Refusal::ShuttingDown),
+            None => Self::Open,
+        }
+    }
+}
+
 /// Reads the files again and puts them in force. With any error in them nothing is changed.
 pub(crate) async fn apply(
     configuration: &Configuration,
@@ -46,10 +68,17 @@ pub(crate) async fn apply(
     restart: bool,
 ) -> Result<Applied, ApplyError> {
     let mut accepted = configuration.lock().await;
-    let candidate = reread(&accepted).await.map_err(ApplyError::Load)?;
-    if caller.look(|machine, _| machine.is_shutting_down()).await? {
-        return Err(ApplyError::Refused(Refusal::ShuttingDown));
+    // What is not going to be applied must not replace what was accepted.
+    let asked = token.clone();
+    let before = caller.look(move |machine, _| Before::of(machine, asked.as_deref())).await?;
+    match before {
+        Before::Known(change) => {
+            return Ok(Applied { change, steps: Vec::new(), warnings: Vec::new() });
+        }
+        Before::Refused(refusal) => return Err(ApplyError::Refused(refusal)),
+        Before::Open => {}
     }
+    let candidate = reread(&accepted).await.map_err(ApplyError::Load)?;
     // Written before the machine acts: a successor of this process must know what was begun.
     configuration.write(&candidate.accepted).await.map_err(ApplyError::Write)?;
     let (steps, answer) = caller.apply(who, token, candidate.plan, restart).await?;

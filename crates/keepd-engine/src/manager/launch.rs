@@ -117,7 +117,9 @@ impl Manager {
         service.status_text = None;
         service.launched = Some(fingerprint(&spec));
         let cause = service.cause.clone();
-        let phase = Phase::Commanded { generation, pid: None, questions: Some(questions) };
+        let deadline = spec.ready.timeout.map(|timeout| now.saturating_add(timeout));
+        let questions = Some(questions);
+        let phase = Phase::Commanded { generation, pid: None, questions, deadline };
         self.transition(now, name, phase, cause);
         // The record goes first: were we lost in between, a successor finds a record of a
         // generation that the proxy does not know, and begins again.

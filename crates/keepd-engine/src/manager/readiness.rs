@@ -174,6 +174,9 @@ impl Manager {
                 self.prepare_start(now, name, Cause::RestartPolicy);
             }
             Phase::Starting(_) => self.advance_readiness(now, name),
+            Phase::Commanded { deadline: Some(deadline), .. } if *deadline <= now => {
+                self.on_not_executed(now, name);
+            }
             // The timer belonged to a phase that is over.
             Phase::Backoff { .. }
             | Phase::Resting(_)
@@ -183,6 +186,22 @@ impl Manager {
             | Phase::Running(_)
             | Phase::Ending(_)
             | Phase::Stuck(_) => {}
+        }
+    }
+
+    /// The child hangs before its program: on a file system that does not answer, most likely.
+    fn on_not_executed(&mut self, now: Instant, name: &ServiceName) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        match (service.want, &mut service.phase) {
+            (Want::Up, _) => {
+                let missing = "its program has not been executed".to_owned();
+                self.command_stop(now, name, EndWhy::ReadyTimeout { missing }, Manner::Polite);
+            }
+            // It is about to be ended in order, as soon as nobody needs it.
+            (Want::Down(_), Phase::Commanded { deadline, .. }) => *deadline = None,
+            (Want::Down(_), _) => {}
         }
     }
 

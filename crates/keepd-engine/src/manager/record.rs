@@ -41,6 +41,8 @@ pub(super) struct Record {
     pub(super) last_end: Option<LastEnd>,
     pub(super) launched: Option<u64>,
     pub(super) kept: Option<u64>,
+    /// What the file said then; unknown in notes of earlier versions.
+    pub(super) enabled: Option<bool>,
 }
 
 /// The part of a phase that the proxy's reports do not show.
@@ -89,6 +91,7 @@ impl Record {
             last_end: service.last_end.clone(),
             launched: service.launched,
             kept: service.kept,
+            enabled: Some(service.spec.enabled),
         }
     }
 
@@ -147,6 +150,9 @@ impl Record {
         }
         if let Some(kept) = self.kept {
             fields.put_number("kept", kept);
+        }
+        if let Some(enabled) = self.enabled {
+            fields.put_number("enabled", u64::from(enabled));
         }
         if let Some(end) = &self.last_end {
             fields.put_number("end_gen", end.generation.get());
@@ -220,6 +226,7 @@ impl Record {
             last_end,
             launched: fields.number("launched"),
             kept: fields.number("kept"),
+            enabled: fields.number("enabled").map(|enabled| enabled == 1),
         })
     }
 }
@@ -624,6 +631,7 @@ mod tests {
                 }),
                 launched: Some(u64::MAX),
                 kept: None,
+                enabled: Some(index % 2 == 0),
             };
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }

@@ -49,6 +49,8 @@ pub(super) enum Phase {
         pid: Option<Pid>,
         /// The readiness questions of this start; `None` if a predecessor commanded it.
         questions: Option<Vec<Question>>,
+        /// Its program must run by then.
+        deadline: Option<Instant>,
     },
     /// The program runs and is not ready.
     Starting(Starting),
@@ -420,11 +422,11 @@ impl Service {
     pub(super) fn next_time(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Backoff { until } => Some(*until),
+            Phase::Commanded { deadline, .. } => *deadline,
             Phase::Starting(starting) => starting.readiness.next_time(),
             Phase::Resting(_)
             | Phase::Waiting
             | Phase::Preparing { .. }
-            | Phase::Commanded { .. }
             | Phase::Running(_)
             | Phase::Ending(_)
             | Phase::Stuck(_) => None,

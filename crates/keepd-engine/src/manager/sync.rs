@@ -291,7 +291,10 @@ impl Manager {
         let run = seen.run;
         let generation = run.as_ref().map_or(Generation::NONE, |run| run.generation);
         match &record {
-            Some(record) => restore(&mut service, record),
+            Some(record) => {
+                restore(&mut service, record);
+                follow_enabled_since(&mut service, record, spec.enabled);
+            }
             None if self.is_wanted_at_boot(&name) => {
                 service.want = Want::Up;
                 service.want_cause = Cause::Boot;
@@ -331,12 +334,17 @@ impl Manager {
             service.notified = generation;
         }
         let recorded = record.filter(|record| record.generation == run.generation);
+        if recorded.is_none() && matches!(run.state, RunState::Forked | RunState::Up) {
+            service.cause = Cause::Foreign;
+        }
         match run.state {
             // Pending: its process is being made this very moment (or somebody else gave it
             // `auto_up`).
             RunState::Pending | RunState::Forked => {
                 let (generation, pid) = (run.generation, run.pid);
-                service.phase = Phase::Commanded { generation, pid, questions: None };
+                let timeout = service.spec.ready.timeout;
+                let deadline = timeout.map(|timeout| now.saturating_add(timeout));
+                service.phase = Phase::Commanded { generation, pid, questions: None, deadline };
                 true
             }
             RunState::Up => {
@@ -461,6 +469,16 @@ fn restore(service: &mut Service, record: &Record) {
     service.last_end = record.last_end.clone();
     service.launched = record.launched;
     service.kept = record.kept;
+}
+
+/// A predecessor was lost between accepting a plan and following its `enabled`; an operator's word
+/// stands.
+fn follow_enabled_since(service: &mut Service, record: &Record, enabled: bool) {
+    let by_operator = matches!(service.want_cause, Cause::Operator { .. });
+    if record.enabled.is_some_and(|before| before != enabled) && !by_operator {
+        service.want = if enabled { Want::Up } else { Want::Down(Manner::Polite) };
+        service.want_cause = Cause::Applied { change: ChangeId(0), keys: Vec::new() };
+    }
 }
 
 /// Keeps a readiness command's own words: they say best why it is not ready.

@@ -198,3 +198,21 @@ fn questions_are_those_of_the_start() {
     };
     assert_eq!(*question, Question::Tcp("127.0.0.1:5432".to_owned()));
 }
+
+#[test]
+fn a_child_that_hangs_before_its_program_is_stopped_in_time() {
+    // (behaviour 7.9)
+    let mut web = daemon("web");
+    web.ready.timeout = Some(secs(5));
+    let mut world = World::boot(plan([daemon("db"), web]));
+    world.slow.insert(name("web"));
+    world.restart(&["web"]);
+    assert_eq!(world.state("web"), State::Starting);
+    world.stubborn.insert(name("web"));
+    world.advance(secs(5));
+    assert_eq!(world.state("web"), State::Stopping);
+    assert_eq!(
+        world.why("web")[1],
+        "  because it was not ready within 5.0s: its program has not been executed"
+    );
+}

@@ -366,6 +366,22 @@ fn a_reload_without_an_answer_is_missed() {
     assert_eq!(world.goals(change), [expected]);
 }
 
+#[test]
+fn an_accepted_enabled_is_followed_by_the_successor() {
+    // (behaviour 11.13): the plan was written down, and the manager was lost before it acted.
+    let mut later = daemon("later");
+    later.enabled = false;
+    let web = daemon("web");
+    let mut world = World::boot(plan([web.clone(), later.clone()]));
+    assert_eq!((world.state("web"), world.state("later")), (State::Ready, State::Stopped));
+    let mut never = web;
+    never.enabled = false;
+    later.enabled = true;
+    world.lose_manager();
+    world.begin_manager(plan([never, later]));
+    assert_eq!((world.state("web"), world.state("later")), (State::Stopped, State::Ready));
+}
+
 /// Returns the note of a closed change as it was while its one goal was open.
 fn regress_to_open(note: &str) -> String {
     let fields = note.split('\t').filter_map(|field| match field.split_once('=')? {
