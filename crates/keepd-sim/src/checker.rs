@@ -466,6 +466,16 @@ impl World {
         let Some(shell) = &self.manager else {
             return;
         };
+        // If it accepted a plan and did not live to say what it does, its successor follows what the
+        // plan says about services that are gone or enabled otherwise, and no change names them.
+        for (name, spec) in &self.replaced.services {
+            let follows = self.accepted.services.get(name);
+            if follows.is_none_or(|accepted| accepted.enabled != spec.enabled)
+                && let Some(track) = self.checker.tracks.get_mut(name)
+            {
+                track.wish = None;
+            }
+        }
         if !shell.machine.is_synchronised()
             || shell.machine.is_shutting_down()
             || self.checker.apply_is_under_way

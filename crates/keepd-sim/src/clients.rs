@@ -96,7 +96,7 @@ impl World {
             Want::Apply(restart) => {
                 let plan = self.files.clone();
                 if accepts && !is_known {
-                    self.accepted = plan.clone();
+                    self.replaced = std::mem::replace(&mut self.accepted, plan.clone());
                     self.draw_tempers();
                     self.checker.apply_is_under_way = true;
                 }

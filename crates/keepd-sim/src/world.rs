@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) files: Plan,
     /// The plan that was accepted last: what a new manager begins with.
     pub(crate) accepted: Plan,
+    /// The plan that was accepted before that.
+    pub(crate) replaced: Plan,
     /// What the last start of each service was prepared from.
     pub(crate) prepared: BTreeMap<ServiceName, Arc<ServiceSpec>>,
     tempers: BTreeMap<ServiceName, Temper>,
@@ -96,6 +98,7 @@ impl World {
             observers: BTreeMap::new(),
             checker: Checker::default(),
             files: plan.clone(),
+            replaced: plan.clone(),
             accepted: plan,
             prepared: BTreeMap::new(),
             tempers: BTreeMap::new(),

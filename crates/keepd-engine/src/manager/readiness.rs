@@ -197,12 +197,23 @@ impl Manager {
         match (service.want, &mut service.phase) {
             (Want::Up, _) => {
                 let missing = "its program has not been executed".to_owned();
-                self.command_stop(now, name, EndWhy::ReadyTimeout { missing }, Manner::Polite);
+                self.on_ready_timeout(now, name, missing);
             }
             // It is about to be ended in order, as soon as nobody needs it.
             (Want::Down(_), Phase::Commanded { deadline, .. }) => *deadline = None,
             (Want::Down(_), _) => {}
         }
+    }
+
+    /// Its time is over: it is stopped, and then its restart policy is asked.
+    fn on_ready_timeout(&mut self, now: Instant, name: &ServiceName, missing: String) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let after = service.spec.ready.timeout.unwrap_or_default();
+        let cause = Cause::ReadyTimeout { after, missing: missing.clone() };
+        let why = EndWhy::ReadyTimeout { missing };
+        self.command_stop(now, name, why, Manner::Polite, cause);
     }
 
     /// Asks what is due, and moves on if everything is answered or the time is over.
@@ -245,8 +256,7 @@ impl Manager {
                     if oneshot { "it is still running" } else { "its delay is not over" }.into(),
                 );
             }
-            let why = EndWhy::ReadyTimeout { missing: missing.join(", ") };
-            self.command_stop(now, name, why, Manner::Polite);
+            self.on_ready_timeout(now, name, missing.join(", "));
             return;
         }
         if readiness.questions.is_none()

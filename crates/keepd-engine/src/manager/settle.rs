@@ -55,7 +55,8 @@ impl Manager {
                     self.transition(now, &name, Phase::Resting(Rest::Stopped), cause);
                 }
                 Decision::Stop(manner) => {
-                    self.command_stop(now, &name, EndWhy::Unwanted, manner);
+                    let cause = service.want_cause.clone();
+                    self.command_stop(now, &name, EndWhy::Unwanted, manner, cause);
                 }
                 Decision::Press => self.press(&name),
                 Decision::Forget => self.forget(&name),
@@ -127,19 +128,13 @@ impl Manager {
         name: &ServiceName,
         why: EndWhy,
         manner: Manner,
+        cause: Cause,
     ) {
         let Some(service) = self.services.get(name) else {
             return;
         };
         let Some(mut ending) = service.phase.begin_ending(why) else {
             return;
-        };
-        let cause = match &ending.why {
-            EndWhy::ReadyTimeout { missing } => Cause::ReadyTimeout {
-                after: service.spec.ready.timeout.unwrap_or_default(),
-                missing: missing.clone(),
-            },
-            EndWhy::Unwanted | EndWhy::Restart | EndWhy::ByItself => service.want_cause.clone(),
         };
         ending.pressed = Some(manner);
         self.transition(now, name, Phase::Ending(ending), cause);
@@ -173,12 +168,16 @@ impl Manager {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
+        // A changed file restarts what an operator started; the operator's word stays the reason why
+        // it is wanted.
+        if service.want != Want::Up || matches!(cause, Cause::Operator { .. }) {
+            service.want_cause = cause.clone();
+        }
         service.want = Want::Up;
-        service.want_cause = cause.clone();
         service.end_count = 0;
         match &service.phase {
             Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_) => {
-                self.command_stop(now, name, EndWhy::Restart, Manner::Polite);
+                self.command_stop(now, name, EndWhy::Restart, Manner::Polite, cause);
             }
             Phase::Resting(_)
             | Phase::Backoff { .. }
