@@ -466,8 +466,9 @@ impl World {
         let Some(shell) = &self.manager else {
             return;
         };
-        // If it accepted a plan and did not live to say what it does, its successor follows what the
-        // plan says about services that are gone or enabled otherwise, and no change names them.
+        // If it accepted a plan and did not live to say what it does, its successor follows what
+        // the plan says about services that are gone or enabled otherwise, and no change
+        // names them.
         for (name, spec) in &self.replaced.services {
             let follows = self.accepted.services.get(name);
             if follows.is_none_or(|accepted| accepted.enabled != spec.enabled)

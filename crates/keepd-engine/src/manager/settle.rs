@@ -168,8 +168,8 @@ impl Manager {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        // A changed file restarts what an operator started; the operator's word stays the reason why
-        // it is wanted.
+        // A changed file restarts what an operator started; the operator's word stays the reason
+        // why it is wanted.
         if service.want != Want::Up || matches!(cause, Cause::Operator { .. }) {
             service.want_cause = cause.clone();
         }
