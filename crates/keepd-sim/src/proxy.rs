@@ -234,6 +234,10 @@ impl World {
     }
 
     fn on_line(&mut self, id: ConnectionId, line: Line, mode: Mode) -> Step {
+        if self.ended.is_some() {
+            // The process is gone; what was on its way to it is read by nobody.
+            return Ok(());
+        }
         let Line::Complete(line) = line else {
             return broken("S9", format!("{id:?}: a line is too long"));
         };

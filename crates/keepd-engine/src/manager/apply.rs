@@ -140,8 +140,9 @@ impl Manager {
             }
             Action::Restart => {
                 self.refresh_attributes(name);
-                self.follow_enabled(now, name, old, cause);
-                self.apply_restart(now, name, cause, change, restart)
+                // Who is not enabled any more is stopped, not restarted.
+                let followed = self.follow_enabled(now, name, old, cause);
+                followed.or_else(|| self.apply_restart(now, name, cause, change, restart))
             }
             Action::Live | Action::NextStart => {
                 self.refresh_attributes(name);

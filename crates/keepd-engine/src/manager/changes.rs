@@ -327,6 +327,15 @@ impl Manager {
         }
     }
 
+    /// A run ended by itself (or by a predecessor that was lost before it wrote down why): whoever
+    /// waits for a restart of it gets a start.
+    pub(super) fn restart_what_rests(&mut self, now: Instant, name: &ServiceName) {
+        let open: Vec<ChangeId> = self.changes.open.iter().copied().collect();
+        for id in open {
+            self.restart_rested(now, name, id);
+        }
+    }
+
     /// Reports whether a change waits for a later generation of a service than the present one.
     fn restart_is_open(&self, name: &ServiceName, id: ChangeId) -> bool {
         let generation = self.services.get(name).map(|service| service.generation);

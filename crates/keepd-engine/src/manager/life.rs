@@ -121,7 +121,10 @@ impl Manager {
             {
                 self.come_to_rest(now, name, Rest::Stopped, None);
             }
-            EndWhy::ByItself => self.apply_policy(now, name, exit, was_ready, cause),
+            EndWhy::ByItself => {
+                self.apply_policy(now, name, exit, was_ready, cause);
+                self.restart_what_rests(now, name);
+            }
             EndWhy::ReadyTimeout { missing } => {
                 let after = service.spec.ready.timeout.unwrap_or_default();
                 let cause = Cause::ReadyTimeout { after, missing };

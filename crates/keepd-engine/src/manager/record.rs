@@ -43,6 +43,8 @@ pub(super) struct Record {
     pub(super) kept: Option<u64>,
     /// What the file said then; unknown in notes of earlier versions.
     pub(super) enabled: Option<bool>,
+    /// What it depended on: should it be gone from the file, it still ends before them.
+    pub(super) needs: Vec<ServiceName>,
 }
 
 /// The part of a phase that the proxy's reports do not show.
@@ -92,6 +94,7 @@ impl Record {
             launched: service.launched,
             kept: service.kept,
             enabled: Some(service.spec.enabled),
+            needs: service.spec.depends_on.keys().cloned().collect(),
         }
     }
 
@@ -153,6 +156,10 @@ impl Record {
         }
         if let Some(enabled) = self.enabled {
             fields.put_number("enabled", u64::from(enabled));
+        }
+        if !self.needs.is_empty() {
+            let needs: Vec<&str> = self.needs.iter().map(ServiceName::as_str).collect();
+            fields.put("needs", &needs.join(" "));
         }
         if let Some(end) = &self.last_end {
             fields.put_number("end_gen", end.generation.get());
@@ -227,6 +234,12 @@ impl Record {
             launched: fields.number("launched"),
             kept: fields.number("kept"),
             enabled: fields.number("enabled").map(|enabled| enabled == 1),
+            needs: fields
+                .get("needs")
+                .unwrap_or_default()
+                .split(' ')
+                .filter_map(|name| ServiceName::new_internal(name).ok())
+                .collect(),
         })
     }
 }
@@ -632,6 +645,10 @@ mod tests {
                 launched: Some(u64::MAX),
                 kept: None,
                 enabled: Some(index % 2 == 0),
+                needs: ["db", "cache"][..index % 3]
+                    .iter()
+                    .map(|n| ServiceName::new(n).unwrap())
+                    .collect(),
             };
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }

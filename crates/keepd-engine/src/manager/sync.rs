@@ -7,7 +7,7 @@ use keepd_model::protocol::{
     Command, Event, Message, Reply, RequestId, RunReport, RunState, VERSION,
 };
 use keepd_model::{
-    ChangeId, CommandLine, Exit, Generation, Instant, Plan, ServiceName, ServiceSpec,
+    ChangeId, CommandLine, Edge, Exit, Generation, Instant, Plan, ServiceName, ServiceSpec, Until,
 };
 
 use super::cause::Cause;
@@ -38,6 +38,15 @@ pub(super) struct Dump {
     seen: BTreeMap<ServiceName, Seen>,
     /// How many dumps were asked for and did not end yet; the last of them counts.
     open: u64,
+}
+
+/// Whether a service that is adopted is in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Membership {
+    /// It is.
+    Planned,
+    /// It was, and is on its way out.
+    Removed,
 }
 
 /// What a dump says of one service.
@@ -247,7 +256,7 @@ impl Manager {
         for spec in planned {
             let seen = seen.remove(&spec.name).unwrap_or_default();
             let name = spec.name.clone();
-            let known = self.adopt_service(now, spec, seen);
+            let known = self.adopt_service(now, spec, seen, Membership::Planned);
             adopted += usize::from(known);
             self.set_timer(&name);
             self.touch(&name);
@@ -258,6 +267,7 @@ impl Manager {
                 self.adopt_removed(now, &name, seen);
             }
         }
+        self.index_dependents();
         if let Some(noted) = own.notes.get(SHUTDOWN_KEY).and_then(|n| record::decode_shutdown(n)) {
             self.resume_shutdown(noted);
         }
@@ -272,7 +282,13 @@ impl Manager {
     }
 
     /// Returns whether a process was found running.
-    fn adopt_service(&mut self, now: Instant, spec: Arc<ServiceSpec>, seen: Seen) -> bool {
+    fn adopt_service(
+        &mut self,
+        now: Instant,
+        spec: Arc<ServiceSpec>,
+        seen: Seen,
+        membership: Membership,
+    ) -> bool {
         let name = spec.name.clone();
         let record = seen.notes.get(RECORD_KEY).and_then(|note| Record::decode(note));
         let mut service = match self.services.remove(&name) {
@@ -302,6 +318,7 @@ impl Manager {
             None => {}
         }
         service.spec = spec;
+        service.removed = membership == Membership::Removed;
         service.generation = generation;
         self.services.insert(name.clone(), service);
         // What the proxy does not have has no process.
@@ -434,11 +451,15 @@ impl Manager {
 
     /// A service that was ours and is in the plan no more: it is stopped and forgotten.
     fn adopt_removed(&mut self, now: Instant, name: &ServiceName, seen: Seen) {
-        let spec = ServiceSpec::new(name.clone(), CommandLine::Words(Vec::new()));
+        let mut spec = ServiceSpec::new(name.clone(), CommandLine::Words(Vec::new()));
+        let record = seen.notes.get(RECORD_KEY).and_then(|note| Record::decode(note));
+        let needs = record.map(|record| record.needs).unwrap_or_default();
+        // What exactly it waited for does not matter any more.
+        spec.depends_on =
+            needs.into_iter().map(|on| (on, Edge { until: Until::Started })).collect();
         let cause = Cause::Applied { change: ChangeId(0), keys: Vec::new() };
-        self.adopt_service(now, Arc::new(spec), seen);
+        self.adopt_service(now, Arc::new(spec), seen, Membership::Removed);
         if let Some(service) = self.services.get_mut(name) {
-            service.removed = true;
             service.want = Want::Down(Manner::Polite);
             service.want_cause = cause;
         }

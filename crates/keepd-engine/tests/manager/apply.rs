@@ -242,3 +242,16 @@ fn an_edge_that_goes_frees_its_other_end() {
     world.apply(edited(&plan, "web", |web| web.depends_on.clear()), true);
     assert_eq!(world.state("db"), State::Stopped);
 }
+
+#[test]
+fn who_is_not_enabled_any_more_is_stopped_and_not_restarted() {
+    // (behaviour 10.11)
+    let mut web = daemon("web");
+    let mut world = World::boot(plan([web.clone()]));
+    web.enabled = false;
+    web.umask = 0o077;
+    let change = world.apply(plan([web]), true);
+    assert_eq!(world.state("web"), State::Stopped);
+    assert_eq!(world.goals(change), ["web reached"]);
+    assert_eq!(world.generation("web"), 1);
+}

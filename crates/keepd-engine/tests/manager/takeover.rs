@@ -339,7 +339,8 @@ fn a_oneshot_that_ended_before_its_restart_runs_again() {
     world.held_preparations.insert(name("migrate"));
     let change = world.restart(&["migrate"]);
     world.exits("migrate", Exit::Code(0));
-    assert_eq!(world.state("migrate"), State::Done);
+    // It does not rest: the restart that was asked for begins at once.
+    assert_eq!(world.state("migrate"), State::Starting);
     world.held_preparations.clear();
     world.take_over();
     assert_eq!(world.generation("migrate"), 2);
@@ -380,6 +381,19 @@ fn an_accepted_enabled_is_followed_by_the_successor() {
     world.lose_manager();
     world.begin_manager(plan([never, later]));
     assert_eq!((world.state("web"), world.state("later")), (State::Stopped, State::Ready));
+}
+
+#[test]
+fn what_a_lost_manager_removed_still_ends_in_order() {
+    // (behaviour 11.9): the plan no longer says who depends on whom, the records do.
+    let web = needs(daemon("web"), &[("db", Until::Ready)]);
+    let app = needs(daemon("app"), &[("web", Until::Ready)]);
+    let mut world = World::boot(plan([daemon("db"), web, app]));
+    world.lose_manager();
+    world.begin_manager(plan([]));
+    let stops: Vec<String> =
+        world.sent().into_iter().filter(|command| command.starts_with("stop")).collect();
+    assert_eq!(stops, ["stop app", "stop web", "stop db"]);
 }
 
 /// Returns the note of a closed change as it was while its one goal was open.
