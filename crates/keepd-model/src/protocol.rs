@@ -260,7 +260,7 @@ pub enum LogTarget {
     /// `mode=null`.
     #[default]
     Null,
-    /// `mode=inherit`: the proxy's standard output and error.
+    /// `mode=inherit`: the proxy's standard input, output and error.
     Inherit,
     /// `mode=file⇥dir=PATH⇥stderr=separate|merge`: `out.log`, `err.log` and `index` in the folder.
     File {

@@ -33,10 +33,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) notify: &'a mut NotifySockets,
 }
 
-/// Descriptors that services can have as their standard output and error.
+/// Descriptors that services can have as their standard ones.
 pub(crate) struct Inheritance {
     /// `/dev/null`, for reading and writing.
     pub(crate) null: OwnedFd,
+    /// The proxy's own input; `/dev/null` where that is a connection.
+    pub(crate) input: OwnedFd,
     /// The proxy's own output; `/dev/null` where that is a connection.
     pub(crate) out: OwnedFd,
     /// The proxy's own error output.
@@ -171,15 +173,15 @@ impl Children {
         log: &LogTarget,
         writers: Option<&'a Writers>,
     ) -> [BorrowedFd<'a>; 3] {
-        let Inheritance { null, out, err } = &self.inheritance;
-        let (out, err) = match (writers, log) {
-            (Some(Writers { out, err }), _) => (out, err.as_ref().unwrap_or(out)),
-            (None, LogTarget::Inherit) => (out, err),
+        let Inheritance { null, input, out, err } = &self.inheritance;
+        let standard = match (writers, log) {
+            (Some(Writers { out, err }), _) => [null, out, err.as_ref().unwrap_or(out)],
+            (None, LogTarget::Inherit) => [input, out, err],
             (None, LogTarget::Null | LogTarget::File { .. } | LogTarget::Append { .. }) => {
-                (null, null)
+                [null, null, null]
             }
         };
-        [null.as_fd(), out.as_fd(), err.as_fd()]
+        standard.map(AsFd::as_fd)
     }
 
     /// Waits for the report of a child, or takes back what was made for one that there is not.

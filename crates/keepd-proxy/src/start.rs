@@ -185,8 +185,10 @@ fn inherit(options: &Options) -> Result<Inheritance, Errno> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         rustix::fs::open("/dev/null", flags, Mode::empty()).map_err(errno)
     };
+    let reads_input = options.interactive || options.config.as_deref() == Some(Path::new("-"));
     Ok(Inheritance {
         null: open_null()?,
+        input: if reads_input { open_null()? } else { copy(rustix::stdio::stdin())? },
         out: if options.interactive { open_null()? } else { copy(rustix::stdio::stdout())? },
         err: copy(rustix::stdio::stderr())?,
     })

@@ -12,7 +12,7 @@ use crate::arguments::Globals;
 use crate::configuration;
 use crate::error::{CliError, ErrorKind};
 use crate::place;
-use crate::top::{self, Prepared, Wishes};
+use crate::top::{self, Input, Prepared, Wishes};
 
 /// Run one command under keepd, and end with its exit code
 ///
@@ -55,7 +55,7 @@ pub(crate) fn run(globals: &Globals, options: &RunOptions) -> Result<ExitCode, C
         log_level: Some(if globals.verbose { "debug" } else { "error" }.to_owned()),
     };
     let prepared = Prepared::new(instance, &accepted, &loaded.plan.manager, &surroundings, wishes)?;
-    top::supervise(&prepared.options)
+    top::supervise(&prepared.options, Input::Own)
 }
 
 /// Writes what a person would write into keepd.toml for this command.

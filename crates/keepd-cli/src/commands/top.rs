@@ -7,7 +7,7 @@ use keepd_manager::Options;
 use keepd_model::ExitCode;
 
 use crate::error::{CliError, ErrorKind};
-use crate::top;
+use crate::top::{self, Input};
 
 /// The verb.
 pub(crate) const VERB: &str = "__top";
@@ -16,7 +16,7 @@ pub(crate) const VERB: &str = "__top";
 pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     let result = Options::parse(arguments.iter().cloned())
         .map_err(|error| CliError::because(ErrorKind::Usage, "cannot start the top process", error))
-        .and_then(|options| top::supervise(&options));
+        .and_then(|options| top::supervise(&options, Input::Null));
     result.unwrap_or_else(|error| {
         error.print(false);
         error.kind().exit_code()

@@ -10,7 +10,7 @@ use crate::configuration;
 use crate::error::{CliError, diagnostic_object, diagnostic_text};
 use crate::place;
 use crate::selector;
-use crate::top::{self, Prepared, Wishes};
+use crate::top::{self, Input, Prepared, Wishes};
 
 /// Start the services of this project, and show what they print until Ctrl-C
 ///
@@ -46,7 +46,11 @@ pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, Cl
         log_level: globals.verbose.then(|| "debug".to_owned()),
     };
     let prepared = project.prepare(wishes)?;
-    if options.detach { top::detach(globals, &prepared) } else { top::supervise(&prepared.options) }
+    if options.detach {
+        top::detach(globals, &prepared)
+    } else {
+        top::supervise(&prepared.options, Input::Null)
+    }
 }
 
 /// A project whose configuration is valid.

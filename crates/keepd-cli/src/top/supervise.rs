@@ -30,9 +30,18 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const SIGNALS: u64 = 0;
 const REPORT: u64 = 1;
 
+/// What services with `log.mode = "inherit"` read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Nothing.
+    Null,
+    /// What this process would read (`keepd run`).
+    Own,
+}
+
 /// Starts the proxy of a prepared instance and stays until it ends. Returns the status of the
 /// instance.
-pub(crate) fn supervise(options: &Options) -> Result<ExitCode, CliError> {
+pub(crate) fn supervise(options: &Options, input: Input) -> Result<ExitCode, CliError> {
     let watched: Vec<Signal> = PASSED.into_iter().chain([Signal::CHLD]).collect();
     let reader = SignalReader::new(&watched).map_err(|errno| failed("read signals", errno))?;
     if let Some(stop) = Signal::new(TSTP) {
@@ -41,7 +50,7 @@ pub(crate) fn supervise(options: &Options) -> Result<ExitCode, CliError> {
     process::become_subreaper().map_err(|errno| failed("become a subreaper", errno))?;
     let has_terminal = terminal::is_terminal(std::io::stdin());
     let adoption = Adoption::begin();
-    let mut proxy = start_proxy(options)?;
+    let mut proxy = start_proxy(options, input)?;
     // The file is for people and scripts; nothing of keepd's own depends on it.
     let pid = format!("{}\n", proxy.pid());
     let _ = write_atomically(&options.instance.proxy_pid_file(), pid.as_bytes());
@@ -53,7 +62,7 @@ fn failed(what: &str, errno: keepd_model::Errno) -> CliError {
     system(format!("cannot {what}: {errno}"))
 }
 
-fn start_proxy(options: &Options) -> Result<Spawned, CliError> {
+fn start_proxy(options: &Options, input: Input) -> Result<Spawned, CliError> {
     let instance = &options.instance;
     let mut arguments = vec![OsString::from("proxy")];
     let mut add = |option: &str, value: &OsStr| {
@@ -70,9 +79,13 @@ fn start_proxy(options: &Options) -> Result<Spawned, CliError> {
     let null = File::open("/dev/null").map_err(|error| {
         CliError::because(ErrorKind::System, "cannot open \"/dev/null\"", error)
     })?;
-    let (out, err) = (std::io::stdout(), std::io::stderr());
+    let (own, out, err) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let input = match input {
+        Input::Null => null.as_fd(),
+        Input::Own => own.as_fd(),
+    };
     // Only this process stays in the terminal's foreground group: keys reach the stack through it.
-    spawn_self(arguments, [null.as_fd(), out.as_fd(), err.as_fd()], &[])
+    spawn_self(arguments, [input, out.as_fd(), err.as_fd()], &[])
 }
 
 /// Passes signals down until the proxy ends; returns how it ended.

@@ -2,7 +2,7 @@
 //! (behaviour 12.5, 12.6)
 
 use keepd_model::Signal;
-use keepd_testkit::{LONG, Project};
+use keepd_testkit::{LONG, Project, Running, keepd_program};
 
 #[test]
 fn the_status_of_the_command_is_passed_on() {
@@ -20,6 +20,16 @@ fn output_passes_untouched() {
         project.keepd(["run", "--", "sh", "-c", "printf 'a\\nb'; printf c >&2"]).expect_code(0);
     assert_eq!(run.stdout, "a\nb");
     assert_eq!(run.stderr, "c");
+}
+
+#[test]
+fn input_passes_untouched() {
+    let project = Project::new("");
+    let script = "printf 'a\\0b' | \"$0\" run -- od -An -c";
+    let mut shell = project.command("sh");
+    shell.args(["-c", script]).arg(keepd_program());
+    let run = Running::start(&mut shell).wait_for(LONG).expect_code(0);
+    assert_eq!(run.stdout.split_whitespace().collect::<Vec<_>>(), ["a", "\\0", "b"]);
 }
 
 #[test]
