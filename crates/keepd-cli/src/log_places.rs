@@ -132,7 +132,7 @@ impl LogPlaces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use keepd_testkit::Scratch;
 
     fn places(scratch: &Scratch, text: &str) -> LogPlaces {
         let file = scratch.write("keepd.toml", text);

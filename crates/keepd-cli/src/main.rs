@@ -19,8 +19,6 @@ mod later;
 mod log_places;
 mod output;
 mod place;
-#[cfg(test)]
-mod scratch;
 mod selector;
 mod top;
 mod usage;

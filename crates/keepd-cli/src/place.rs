@@ -150,7 +150,7 @@ fn of_socket(socket: &Path) -> Result<Place, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use keepd_testkit::Scratch;
 
     #[test]
     fn the_nearest_file_upwards_is_named_from_here() {

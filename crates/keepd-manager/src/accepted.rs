@@ -146,7 +146,7 @@ fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use keepd_testkit::Scratch;
 
     fn accepted(path: Option<&Path>) -> Accepted {
         let source = AcceptedSource {

@@ -405,7 +405,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use keepd_testkit::Scratch;
 
     fn surroundings(scratch: &Scratch) -> Surroundings {
         Surroundings {

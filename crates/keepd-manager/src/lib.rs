@@ -22,8 +22,6 @@ mod own_log;
 mod prepare;
 mod probes;
 mod run;
-#[cfg(test)]
-mod scratch;
 mod shell;
 pub mod time;
 

@@ -174,9 +174,9 @@ struct Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
     use keepd_model::protocol::Stream;
     use keepd_model::{Generation, Instant};
+    use keepd_testkit::Scratch;
     use keepd_wire::index::{IndexKind, IndexRecord, encode_record};
     use std::fs::{self, OpenOptions};
     use std::path::Path;

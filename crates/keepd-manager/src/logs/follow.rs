@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::logs::written::{Written, shown};
-    use crate::scratch::Scratch;
+    use keepd_testkit::Scratch;
 
     #[test]
     fn a_tail_and_its_follower_give_every_line_once() {

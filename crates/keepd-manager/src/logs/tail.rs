@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use crate::logs::LINE_BYTES_MAX;
     use crate::logs::written::{Written, shown};
-    use crate::scratch::Scratch;
+    use keepd_testkit::Scratch;
 
     fn tail_of(logs: &[&Written], count: usize) -> Vec<String> {
         let logs: Vec<ServiceLog> = logs.iter().map(|written| written.log()).collect();

@@ -11,7 +11,7 @@ use keepd_wire::index::{IndexKind, IndexRecord, encode_record};
 
 use super::line::{LogLine, ServiceLog};
 use super::stream::file_of;
-use crate::scratch::Scratch;
+use keepd_testkit::Scratch;
 
 /// The log of one service.
 pub(crate) struct Written {

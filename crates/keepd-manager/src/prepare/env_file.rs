@@ -194,7 +194,7 @@ fn after_line(text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use keepd_testkit::Scratch;
 
     fn parsed(text: &str) -> Vec<(String, String)> {
         let text_of = |value| String::from_utf8(value).unwrap();

@@ -224,8 +224,8 @@ fn own_program() -> Option<Result<String, NotText>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
     use keepd_model::{CommandLine, EnvFile};
+    use keepd_testkit::Scratch;
 
     fn base() -> Variables {
         let pairs = [("PATH", "/bin"), ("HOME", "/root"), ("LANG", "C")];

@@ -80,7 +80,7 @@ fn not_executable(file: &Path) -> PrepareFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use keepd_testkit::Scratch;
     use std::fs::Permissions;
 
     fn text(program: &str, path: Option<&[u8]>, directory: &Path) -> String {

@@ -211,9 +211,9 @@ fn with_reason(text: &str, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
     use keepd_model::protocol::{Environment, EnvironmentChange};
     use keepd_model::{HttpProbe, ServiceName, TcpProbe};
+    use keepd_testkit::Scratch;
 
     fn template(text: &str) -> Template {
         Template::parse(text).unwrap()

@@ -21,8 +21,8 @@ use super::stand_in::StandIn;
 use crate::accepted::{Accepted, AcceptedSource};
 use crate::console::{ColorChoice, Outputs};
 use crate::run::{StartError, manage};
-use crate::scratch::Scratch;
 use crate::{Instance, Options};
+use keepd_testkit::Scratch;
 
 const TWO_SERVICES: &str = r#"
 [services.db]
