@@ -20,6 +20,8 @@ pub(crate) enum ErrorKind {
     Usage,
     /// The configuration cannot be used.
     Config,
+    /// What would be done is not what the preview said any more.
+    PlanChanged,
     /// It is documented, but this version does not have it.
     Unsupported,
     /// The caller has not the right to do it.
@@ -50,6 +52,7 @@ impl ErrorKind {
         match self {
             Self::Usage => ProblemCode::Usage.word(),
             Self::Config => ProblemCode::Config.word(),
+            Self::PlanChanged => ProblemCode::PlanChanged.word(),
             Self::Unsupported => "unsupported",
             Self::NotAllowed => ProblemCode::NotAllowed.word(),
             Self::NoSuchService => ProblemCode::NoSuchService.word(),
@@ -69,6 +72,7 @@ impl ErrorKind {
         match self {
             Self::Usage
             | Self::Config
+            | Self::PlanChanged
             | Self::Unsupported
             | Self::NotAllowed
             | Self::CannotReload => ExitCode::Caller,
@@ -89,6 +93,7 @@ impl ErrorKind {
             ProblemCode::NotRunning => Self::NotRunning,
             ProblemCode::ShuttingDown => Self::ShuttingDown,
             ProblemCode::Config => Self::Config,
+            ProblemCode::PlanChanged => Self::PlanChanged,
             ProblemCode::Usage => Self::Usage,
             ProblemCode::NotAllowed => Self::NotAllowed,
             ProblemCode::NoSuchChange

@@ -55,6 +55,9 @@ pub(crate) async fn ask(question: &Question, limit: Duration) -> Result<(), Stri
         match question {
             Question::Tcp(address) => tcp(address).await,
             Question::Http(url) => http(url).await,
+            Question::Socket(_) | Question::File(_) | Question::Log(_) => {
+                Err(ProbeError::Url("not built yet"))
+            }
             Question::Exec(_) => Err(ProbeError::Url("a command is run by the proxy")),
         }
     };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_engine::manager::{Ask, AskId, Input, Manager, Output, Question, Refusal, Ticket, Verb};
-use keepd_model::protocol::{Command, Event, Message, RequestId};
+use keepd_model::protocol::{Command, Event, Message, READY_FD_TEXT, RequestId};
 use keepd_model::{ChangeId, ExitCode, Generation, Instant, Plan, ServiceName, ServiceSpec};
 use keepd_os::clock::monotonic_now;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -168,7 +168,7 @@ impl Shell {
                     self.connection.flush().await;
                 }
             }
-            Output::Prepare { ticket, spec } => self.prepare(ticket, spec),
+            Output::Prepare { ticket, spec, preparation: _ } => self.prepare(ticket, spec),
             Output::Probe { name, generation, index, question, timeout } => {
                 self.probe(name, generation, index, question, timeout);
             }
@@ -261,7 +261,8 @@ impl Shell {
             Message::Event(Event::Notify { name, generation, text, .. }) => {
                 let said = keepd_wire::notify::parse_notify(&text);
                 let (ready, status) = (said.ready, said.status);
-                self.feed(Input::Notified { name, generation, ready, status });
+                let ready_fd = text == READY_FD_TEXT.as_bytes();
+                self.feed(Input::Notified { name, generation, ready, ready_fd, status });
                 return;
             }
             Message::Event(Event::Log(name, log)) => {

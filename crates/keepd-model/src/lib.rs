@@ -26,8 +26,9 @@ pub use number::{ChangeId, ExitCode, Generation, Instant, Pid};
 pub use signal::{Signal, SignalError};
 pub use spec::{
     Apply, CommandLine, Difference, Echo, Edge, EnvFile, EnvInherit, ExitWhen, ExpectedEnd,
-    HttpProbe, KillMode, Kind, LogMode, LogSpec, ManagerSpec, Origin, Plan, Probe, ReadySpec,
-    RestartPolicy, ServiceSpec, ShutdownOn, StderrMode, StopSpec, TcpProbe, Until,
+    HttpProbe, KillMode, Kind, LogMode, LogSpec, ManagerSpec, OnStop, Origin, Plan, Probe,
+    ReadySpec, Reload, RestartLimit, RestartPolicy, ServiceSpec, ShutdownOn, StderrMode, StopSpec,
+    TcpProbe, Until,
 };
 pub use state::{Health, Reason, State, Wanted};
 pub use template::{Template, TemplateError};

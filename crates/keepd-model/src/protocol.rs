@@ -23,6 +23,8 @@ pub const EXEC_OUTPUT_BYTES_MAX: usize = 4096;
 pub const NOTE_BYTES_MAX: usize = 64 * 1024;
 /// The most notes one service may have.
 pub const NOTES_MAX: usize = 256;
+/// The text of the `service.notify` event that stands for a line feed on the `ready_fd`.
+pub const READY_FD_TEXT: &str = "READY_FD=1";
 /// The longest text of a readiness notification that is forwarded.
 pub const NOTIFY_BYTES_MAX: usize = 4096;
 
@@ -196,7 +198,10 @@ pub struct Attributes {
     pub groups: Option<Vec<u32>>,
     /// `notify=yes`: a notify socket, its path in NOTIFY_SOCKET.
     pub notify: bool,
-    /// `kill_mode=mixed|all`.
+    /// `ready_fd=`: the descriptor (3 or more) on which a line feed means ready; it is told in
+    /// KEEPD_READY_FD, too.
+    pub ready_fd: Option<u32>,
+    /// `kill_mode=mixed|all|main`.
     pub kill_mode: KillMode,
     /// `stop_signal=`.
     pub stop_signal: Signal,
@@ -227,6 +232,7 @@ impl Default for Attributes {
             gid: None,
             groups: None,
             notify: false,
+            ready_fd: None,
             kill_mode: KillMode::Mixed,
             stop_signal: Signal::TERM,
             stop_timeout: Duration::from_secs(10),

@@ -1,6 +1,6 @@
 //! What somebody wants: the plan and its services, as read from keepd.toml.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub struct ManagerSpec {
     pub exit_when: ExitWhen,
     /// Everything still alive this long after the start of a shutdown is killed.
     pub shutdown_timeout: Duration,
+    /// How many ends of each service are remembered.
+    pub history_max: usize,
 }
 
 impl Default for ManagerSpec {
@@ -53,6 +55,7 @@ impl Default for ManagerSpec {
             echo: Echo::Auto,
             exit_when: ExitWhen::Auto,
             shutdown_timeout: Duration::from_secs(90),
+            history_max: 50,
         }
     }
 }
@@ -107,10 +110,12 @@ pub struct ServiceSpec {
     pub name: ServiceName,
     /// One line for people.
     pub description: String,
-    /// Daemon or oneshot.
+    /// Daemon, oneshot or group.
     pub kind: Kind,
-    /// What to run.
-    pub command: CommandLine,
+    /// What to run; a group has nothing to run, nor has what is quarantined.
+    pub command: Option<CommandLine>,
+    /// Why its table cannot be used. It is there to be seen, and is never started.
+    pub quarantine: Option<String>,
     /// Wanted up when keepd starts or the service appears.
     pub enabled: bool,
     /// Words for selectors.
@@ -119,6 +124,10 @@ pub struct ServiceSpec {
     pub working_dir: Template,
     /// User by name or number; `None` is keepd's own.
     pub user: Option<String>,
+    /// Group by name or number; `None` is the user's.
+    pub group: Option<String>,
+    /// Supplementary groups by name or number; `None` are the user's.
+    pub extra_groups: Option<Vec<String>>,
     /// File mode creation mask.
     pub umask: u32,
     /// Variables; `None` removes one.
@@ -129,16 +138,22 @@ pub struct ServiceSpec {
     pub env_inherit: EnvInherit,
     /// What must be there first.
     pub depends_on: BTreeMap<ServiceName, Edge>,
+    /// What starts before it and stops after it, if both start or stop anyway.
+    pub after: BTreeSet<ServiceName>,
+    /// What starts after it and stops before it, if both start or stop anyway.
+    pub before: BTreeSet<ServiceName>,
     /// How it is ended.
     pub stop: StopSpec,
-    /// The signal that asks it to read its files again; `None` means it cannot reload.
-    pub reload_signal: Option<Signal>,
+    /// How it is asked to read its files again; `None` means it cannot reload.
+    pub reload: Option<Reload>,
     /// Whether it is started again after an end.
     pub restart: RestartPolicy,
     /// Ends that count as success.
     pub exit_ok: Vec<ExpectedEnd>,
     /// How long to wait before it is started again.
     pub backoff: Backoff,
+    /// When it is given up.
+    pub restart_limit: RestartLimit,
     /// Whether its end is the end of everything.
     pub shutdown_on: ShutdownOn,
     /// When it counts as ready.
@@ -157,6 +172,8 @@ words! {
         Daemon = "daemon",
         /// Runs, ends, and stays `done`.
         Oneshot = "oneshot",
+        /// Has no process: it stands for what it depends on.
+        Group = "group",
     }
 }
 
@@ -194,6 +211,30 @@ pub enum EnvInherit {
 pub struct Edge {
     /// What the other service must have reached.
     pub until: Until,
+    /// Without it there is no start. Otherwise its failure is waited for, too, and then it is
+    /// started all the same.
+    pub required: bool,
+    /// What follows when the other service leaves that state later.
+    pub on_stop: OnStop,
+}
+
+impl Edge {
+    /// Returns an edge with every default but this.
+    pub const fn until(until: Until) -> Self {
+        Self { until, required: true, on_stop: OnStop::Ignore }
+    }
+}
+
+words! {
+    /// `depends_on.X.on_stop`.
+    OnStop {
+        /// Nothing.
+        Ignore = "ignore",
+        /// It is stopped, waits for the edge, and is started.
+        Restart = "restart",
+        /// It is stopped and not wanted any more.
+        Stop = "stop",
+    }
 }
 
 words! {
@@ -234,6 +275,33 @@ words! {
         Mixed = "mixed",
         /// The signal to every process, then KILL.
         All = "all",
+        /// Only the main process is signalled and waited for; what it leaves behind stays.
+        Main = "main",
+    }
+}
+
+/// How a service is asked to read its files again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// `reload_signal`: this signal to the main process.
+    Signal(Signal),
+    /// `reload_command`: this command, in the service's context, with MAINPID.
+    Command(CommandLine),
+}
+
+/// `restart_limit` and `restart_window`: more automatic restarts than this within the window, and
+/// it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartLimit {
+    /// How many; 0: it is never given up.
+    pub count: u32,
+    /// Within which time.
+    pub window: Duration,
+}
+
+impl Default for RestartLimit {
+    fn default() -> Self {
+        Self { count: 0, window: Duration::from_secs(600) }
     }
 }
 
@@ -287,6 +355,8 @@ words! {
 pub struct ReadySpec {
     /// `READY=1` on NOTIFY_SOCKET, from any process of the service.
     pub notify: bool,
+    /// A line feed on this descriptor (3 or more), which is KEEPD_READY_FD, too.
+    pub fd: Option<u32>,
     /// What is asked from outside.
     pub probes: Vec<Probe>,
     /// It must have stayed up this long.
@@ -306,15 +376,28 @@ pub enum Probe {
     Http(HttpProbe),
     /// A command, run in the service's context, exits with 0.
     Exec(CommandLine),
+    /// A connection to this unix socket can be made.
+    Socket(Template),
+    /// This path exists. What is left of an earlier run is removed before a start.
+    File(Template),
+    /// A line that it wrote since this start matches this regular expression.
+    Log(String),
 }
 
 impl Probe {
+    /// Every key that asks for one.
+    pub const KEYS: [&str; 6] =
+        ["ready.port", "ready.http", "ready.exec", "ready.socket", "ready.file", "ready.log"];
+
     /// Returns the key that asks for it.
     pub const fn key(&self) -> &'static str {
         match self {
             Self::Tcp(_) => "ready.port",
             Self::Http(_) => "ready.http",
             Self::Exec(_) => "ready.exec",
+            Self::Socket(_) => "ready.socket",
+            Self::File(_) => "ready.file",
+            Self::Log(_) => "ready.log",
         }
     }
 }
@@ -399,24 +482,31 @@ impl ServiceSpec {
             name,
             description: String::new(),
             kind: Kind::Daemon,
-            command,
+            command: Some(command),
+            quarantine: None,
             enabled: true,
             tags: Vec::new(),
             working_dir: Template::literal("/"),
             user: None,
+            group: None,
+            extra_groups: None,
             umask: 0o022,
             env: BTreeMap::new(),
             env_files: Vec::new(),
             env_inherit: EnvInherit::All,
             depends_on: BTreeMap::new(),
+            after: BTreeSet::new(),
+            before: BTreeSet::new(),
             stop: StopSpec::default(),
-            reload_signal: None,
+            reload: None,
             restart: RestartPolicy::Always,
             exit_ok: vec![ExpectedEnd::Code(0)],
             backoff: Backoff::default(),
+            restart_limit: RestartLimit::default(),
             shutdown_on: ShutdownOn::Never,
             ready: ReadySpec {
                 notify: false,
+                fd: None,
                 probes: Vec::new(),
                 delay: Duration::from_secs(1),
                 timeout: Some(Duration::from_secs(60)),
@@ -425,6 +515,18 @@ impl ServiceSpec {
             log: LogSpec { mode: LogMode::File { dir: None }, stderr: StderrMode::Separate },
             origins: BTreeMap::new(),
         }
+    }
+
+    /// Returns a group without members.
+    pub fn group(name: ServiceName) -> Self {
+        let nothing = CommandLine::Words(Vec::new());
+        Self { kind: Kind::Group, command: None, ..Self::new(name, nothing) }
+    }
+
+    /// Returns what stands for a service whose table cannot be used, for this reason.
+    pub fn quarantined(name: ServiceName, why: String) -> Self {
+        let nothing = CommandLine::Words(Vec::new());
+        Self { command: None, quarantine: Some(why), ..Self::new(name, nothing) }
     }
 
     /// Reports whether this end counts as success.
@@ -448,20 +550,26 @@ impl ServiceSpec {
             description,
             kind,
             command,
+            quarantine,
             enabled,
             tags,
             working_dir,
             user,
+            group,
+            extra_groups,
             umask,
             env,
             env_files,
             env_inherit,
             depends_on,
+            after,
+            before,
             stop,
-            reload_signal,
+            reload,
             restart,
             exit_ok,
             backoff,
+            restart_limit,
             shutdown_on,
             ready,
             log,
@@ -470,13 +578,16 @@ impl ServiceSpec {
         note(*description != new.description, "description", Apply::Live);
         note(*kind != new.kind, "kind", Apply::Restart);
         note(*command != new.command, "command", Apply::Restart);
+        // It was not in order, or is not any more: this is not the name of a key.
+        note(*quarantine != new.quarantine, "quarantine", Apply::Restart);
         note(*enabled != new.enabled, "enabled", Apply::Live);
         note(*tags != new.tags, "tags", Apply::Live);
         note(*working_dir != new.working_dir, "working_dir", Apply::Restart);
         note(*user != new.user, "user", Apply::Restart);
+        note(*group != new.group, "group", Apply::Restart);
+        note(*extra_groups != new.extra_groups, "extra_groups", Apply::Restart);
         note(*umask != new.umask, "umask", Apply::Restart);
-        let variables: std::collections::BTreeSet<&String> =
-            env.keys().chain(new.env.keys()).collect();
+        let variables: BTreeSet<&String> = env.keys().chain(new.env.keys()).collect();
         for variable in variables {
             let changed = env.get(variable) != new.env.get(variable);
             note(changed, &format!("env.{variable}"), Apply::Restart);
@@ -484,10 +595,12 @@ impl ServiceSpec {
         note(*env_files != new.env_files, "env_file", Apply::NextStart);
         note(*env_inherit != new.env_inherit, "env_inherit", Apply::Restart);
         note(*depends_on != new.depends_on, "depends_on", Apply::Live);
+        note(*after != new.after, "after", Apply::Live);
+        note(*before != new.before, "before", Apply::Live);
         note(stop.signal != new.stop.signal, "stop_signal", Apply::Live);
         note(stop.timeout != new.stop.timeout, "stop_timeout", Apply::Live);
         note(stop.kill_mode != new.stop.kill_mode, "kill_mode", Apply::Live);
-        note(*reload_signal != new.reload_signal, "reload_signal", Apply::Live);
+        note(*reload != new.reload, reload_key(reload.as_ref(), new.reload.as_ref()), Apply::Live);
         note(*restart != new.restart, "restart", Apply::Live);
         note(*exit_ok != new.exit_ok, "exit_ok", Apply::Live);
         note(backoff.initial != new.backoff.initial, "backoff_initial", Apply::Live);
@@ -495,9 +608,13 @@ impl ServiceSpec {
         note(backoff.factor != new.backoff.factor, "backoff_factor", Apply::Live);
         note(backoff.jitter != new.backoff.jitter, "backoff_jitter", Apply::Live);
         note(backoff.reset != new.backoff.reset, "backoff_reset", Apply::Live);
+        let limit = new.restart_limit;
+        note(restart_limit.count != limit.count, "restart_limit", Apply::Live);
+        note(restart_limit.window != limit.window, "restart_window", Apply::Live);
         note(*shutdown_on != new.shutdown_on, "shutdown_on", Apply::Live);
         note(ready.notify != new.ready.notify, "ready.notify", Apply::Restart);
-        for key in ["ready.port", "ready.http", "ready.exec"] {
+        note(ready.fd != new.ready.fd, "ready.fd", Apply::Restart);
+        for key in Probe::KEYS {
             let probe = |ready: &ReadySpec| ready.probes.iter().find(|p| p.key() == key).cloned();
             note(probe(ready) != probe(&new.ready), key, Apply::Live);
         }
@@ -507,6 +624,14 @@ impl ServiceSpec {
         note(log.mode != new.log.mode, "log.mode", Apply::Restart);
         note(log.stderr != new.log.stderr, "log.stderr", Apply::Restart);
         found
+    }
+}
+
+/// Names the key by which a service that can reload is asked to.
+fn reload_key(old: Option<&Reload>, new: Option<&Reload>) -> &'static str {
+    match new.or(old) {
+        Some(Reload::Command(_)) => "reload_command",
+        Some(Reload::Signal(_)) | None => "reload_signal",
     }
 }
 

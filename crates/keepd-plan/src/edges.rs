@@ -150,14 +150,14 @@ impl Services<'_> {
                 continue;
             };
             let default = match other.spec.kind {
-                Kind::Daemon => Until::Ready,
+                Kind::Daemon | Kind::Group => Until::Ready,
                 Kind::Oneshot => Until::Done,
             };
             let until = edge.until.unwrap_or(default);
             if until == Until::Done {
                 refuse_endless(draft, other, edge, collector);
             }
-            edges.insert(name.clone(), Edge { until });
+            edges.insert(name.clone(), Edge::until(until));
         }
         edges
     }

@@ -148,7 +148,7 @@ impl<'d> ServiceReader<'_, 'd> {
             self.collector.error(origin, message, None);
             draft.broken.insert("command");
         }
-        draft.spec.command = command;
+        draft.spec.command = Some(command);
     }
 
     fn conclude_restart(&mut self, draft: &mut Draft) {
@@ -156,7 +156,7 @@ impl<'d> ServiceReader<'_, 'd> {
             draft.restart,
             match draft.spec.kind {
                 Kind::Daemon => RestartPolicy::Always,
-                Kind::Oneshot => RestartPolicy::Never,
+                Kind::Oneshot | Kind::Group => RestartPolicy::Never,
             },
         );
         draft.spec.restart = given.unwrap_or(default);
@@ -180,7 +180,7 @@ impl<'d> ServiceReader<'_, 'd> {
         let (delay, timeout) = match draft.spec.kind {
             Kind::Daemon if is_asked => (Duration::ZERO, Duration::from_secs(60)),
             Kind::Daemon => (Duration::from_secs(1), Duration::from_secs(60)),
-            Kind::Oneshot => (Duration::ZERO, Duration::ZERO),
+            Kind::Oneshot | Kind::Group => (Duration::ZERO, Duration::ZERO),
         };
         ready.delay = draft.ready_delay.unwrap_or(delay);
         let timeout = draft.ready_timeout.unwrap_or(timeout);

@@ -1,7 +1,7 @@
 //! The keys of a service, one row each.
 
 use keepd_model::{
-    Apply, CommandLine, EnvFile, EnvInherit, ExpectedEnd, HttpProbe, KillMode, Kind, Probe,
+    Apply, CommandLine, EnvFile, EnvInherit, ExpectedEnd, HttpProbe, KillMode, Kind, Probe, Reload,
     RestartPolicy, ShutdownOn, Signal, StderrMode, TcpProbe, Template,
 };
 use toml::de::DeValue;
@@ -109,7 +109,7 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         ("reload_signal", "signal", "none"),
         "asks it to read its files again; without it reload is refused",
         Apply::Live,
-        |draft, field| draft.spec.reload_signal = field.signal(),
+        |draft, field| draft.spec.reload = field.signal().map(Reload::Signal),
     ),
     row(
         ("restart", "always, on-failure, never", "\"always\", \"never\" for a oneshot"),

@@ -216,7 +216,7 @@ impl World {
             let up = match goal.target {
                 Target::Up | Target::UpAfter(_) => true,
                 Target::Down | Target::Gone => false,
-                Target::Reloaded => continue,
+                Target::Reloaded | Target::Signalled => continue,
             };
             track.wish = Some(Wish { up, verb, change: id });
             track.next_start = None;

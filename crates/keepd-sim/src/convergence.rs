@@ -256,7 +256,7 @@ impl World {
     fn may_stay_open(&self, machine: &Manager, goal: &Goal) -> bool {
         match goal.target {
             Target::Up | Target::UpAfter(_) => {}
-            Target::Down | Target::Reloaded | Target::Gone => return false,
+            Target::Down | Target::Reloaded | Target::Signalled | Target::Gone => return false,
         }
         let mut name = goal.name.clone();
         // A plan has no cycles, so the chain ends.

@@ -9,11 +9,12 @@ use keepd_engine::manager::{
 };
 use keepd_engine::proxy::ConnectionId;
 use keepd_model::protocol::{
-    Command, Environment, EnvironmentChange, Event, LogTarget, Message, Request, RequestId,
+    Command, Environment, EnvironmentChange, Event, LogTarget, Message, READY_FD_TEXT, Request,
+    RequestId,
 };
 use keepd_model::{
-    CommandLine, Errno, Exit, Generation, Instant, Pid, Probe, ServiceName, ServiceSpec, Signal,
-    SpawnStep,
+    CommandLine, Errno, Exit, Generation, Instant, Pid, Probe, Reload, ServiceName, ServiceSpec,
+    Signal, SpawnStep,
 };
 use keepd_wire::notify::parse_notify;
 use keepd_wire::{Line, LineReader, Mode, decode_message, encode_request};
@@ -142,6 +143,7 @@ impl World {
                     name,
                     generation,
                     ready: notification.ready,
+                    ready_fd: text == READY_FD_TEXT.as_bytes(),
                     status: notification.status,
                 }
             }
@@ -219,7 +221,7 @@ impl World {
             Output::Command { id, command } => {
                 self.write_command(id, command);
             }
-            Output::Prepare { ticket, spec } => {
+            Output::Prepare { ticket, spec, preparation: _ } => {
                 let delay = if self.random.chance(10) {
                     self.random.millis(10, 500)
                 } else {
@@ -391,10 +393,13 @@ fn launch(spec: &ServiceSpec) -> Launch {
         Probe::Tcp(tcp) => Question::Tcp(tcp.address.to_string()),
         Probe::Http(http) => Question::Http(http.url.to_string()),
         Probe::Exec(command) => Question::Exec(words(command)),
+        Probe::Socket(path) => Question::Socket(path.to_string()),
+        Probe::File(path) => Question::File(path.to_string()),
+        Probe::Log(pattern) => Question::Log(pattern.clone()),
     };
     let count = spec.env_files.len().to_string().into_bytes();
     Launch {
-        arguments: words(&spec.command),
+        arguments: spec.command.as_ref().map(words).unwrap_or_default(),
         environment: Environment {
             clear: false,
             changes: vec![EnvironmentChange::Set(b"FILES".to_vec(), count)],
@@ -405,5 +410,9 @@ fn launch(spec: &ServiceSpec) -> Launch {
         groups: None,
         log: LogTarget::Null,
         questions: spec.ready.probes.iter().map(question).collect(),
+        reload: match &spec.reload {
+            Some(Reload::Command(command)) => Some(words(command)),
+            Some(Reload::Signal(_)) | None => None,
+        },
     }
 }

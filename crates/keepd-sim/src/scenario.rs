@@ -6,7 +6,7 @@ use std::time::Duration;
 use keepd_model::backoff::Backoff;
 use keepd_model::{
     CommandLine, Edge, EnvFile, ExitWhen, ExpectedEnd, HttpProbe, KillMode, Kind, Plan, Probe,
-    RestartPolicy, ServiceName, ServiceSpec, ShutdownOn, Signal, TcpProbe, Template, Until,
+    Reload, RestartPolicy, ServiceName, ServiceSpec, ShutdownOn, Signal, TcpProbe, Template, Until,
 };
 
 use crate::random::Random;
@@ -102,7 +102,7 @@ fn service(random: &mut Random, number: u64, earlier: &Plan) -> ServiceSpec {
     spec.stop.timeout = random.pick(&[0, 100, 500, 3_000].map(Duration::from_millis));
     spec.stop.kill_mode = random.pick(&[KillMode::Mixed, KillMode::Mixed, KillMode::All]);
     if random.chance(30) {
-        spec.reload_signal = Some(Signal::HUP);
+        spec.reload = Some(Reload::Signal(Signal::HUP));
     }
     spec.shutdown_on = random.weighted(&[
         (96, ShutdownOn::Never),
@@ -164,12 +164,14 @@ fn edges(random: &mut Random, spec: &mut ServiceSpec, earlier: &Plan) {
             continue;
         }
         let until = match other.kind {
-            Kind::Daemon => random.weighted(&[(7, Until::Ready), (2, Until::Started)]),
+            Kind::Daemon | Kind::Group => {
+                random.weighted(&[(7, Until::Ready), (2, Until::Started)])
+            }
             Kind::Oneshot => {
                 random.weighted(&[(7, Until::Done), (2, Until::Exited), (1, Until::Started)])
             }
         };
-        spec.depends_on.insert(other.name.clone(), Edge { until });
+        spec.depends_on.insert(other.name.clone(), Edge::until(until));
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) fn encode_attributes<'out>(
         gid,
         groups,
         notify,
+        ready_fd,
         kill_mode,
         stop_signal,
         stop_timeout,
@@ -76,8 +77,11 @@ pub(crate) fn encode_attributes<'out>(
     if let Some(groups) = groups {
         line = line.word(format_args!("groups={}", comma_list(groups.iter())));
     }
+    line = line.word(format_args!("notify={}", if *notify { "yes" } else { "no" }));
+    if let Some(ready_fd) = ready_fd {
+        line = line.word(format_args!("ready_fd={ready_fd}"));
+    }
     line = line
-        .word(format_args!("notify={}", if *notify { "yes" } else { "no" }))
         .word(format_args!("kill_mode={kill_mode}"))
         .word(format_args!("stop_signal={}", signal_word(*stop_signal)))
         .word(format_args!("stop_timeout_ms={}", milliseconds(*stop_timeout)));

@@ -32,8 +32,11 @@ pub(crate) struct ApplyOptions {
 /// There is no manager, the configuration has errors, or the wait ends early.
 pub(crate) fn run(globals: &Globals, options: &ApplyOptions) -> Result<ExitCode, CliError> {
     let client = Client::new(&place::find(globals)?);
-    let request =
-        ApplyRequest { restart: !options.no_restart, keep_going: false, token: Some(token()?) };
+    let request = ApplyRequest {
+        restart: !options.no_restart,
+        token: Some(token()?),
+        ..ApplyRequest::default()
+    };
     block_on(async {
         let asked_at = Instant::now();
         let accepted: ApplyAccepted = client.post("/v1/config/apply", &request).await?;

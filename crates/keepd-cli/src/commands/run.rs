@@ -107,7 +107,9 @@ mod tests {
             AcceptedSource { file: "run".to_owned(), path: None, directory: "/".to_owned(), text };
         let loaded = configuration::load(&[source], true).unwrap();
         let main = loaded.plan.services.values().next().unwrap();
-        let keepd_model::CommandLine::Words(words) = &main.command else { panic!("no words") };
+        let Some(keepd_model::CommandLine::Words(words)) = &main.command else {
+            panic!("no words")
+        };
         let expanded: Vec<String> =
             words.iter().map(|word| word.expand(|_| None).unwrap()).collect();
         assert_eq!(expanded, command.iter().map(|w| w.to_str().unwrap()).collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keepd_model::protocol::{Command, Scope};
-use keepd_model::{ChangeId, Instant, ServiceName};
+use keepd_model::{ChangeId, Instant, Reload, ServiceName, Signal};
 
 use super::cause::Cause;
 use super::changes::Wish;
@@ -60,6 +60,10 @@ impl Manager {
             Ask::Reload { names } => {
                 self.check_names_in_plan(&names)?;
                 self.reload(now, who, token, &names)
+            }
+            Ask::Signal { names, signal, scope } => {
+                self.check_names(&names)?;
+                self.signal(now, who, token, &names, signal, scope)
             }
             Ask::Apply { plan, restart } => Ok(self.apply(now, who, token, plan, restart)),
             Ask::Shutdown { now: at_once } => Ok(self.ask_shutdown(now, who, token, at_once)),
@@ -281,6 +285,7 @@ impl Manager {
                 | Verb::Stop
                 | Verb::Restart
                 | Verb::Reload
+                | Verb::Signal
                 | Verb::Shutdown,
             )
             | None => Cause::Operator { verb: Verb::Restart, change },
@@ -311,7 +316,7 @@ impl Manager {
             let Some(service) = self.services.get(name) else {
                 continue;
             };
-            let Some(signal) = service.spec.reload_signal else {
+            let Some(Reload::Signal(signal)) = service.spec.reload else {
                 return Err(Refusal::CannotReload(name.clone()));
             };
             let runs = matches!(service.phase, Phase::Starting(_) | Phase::Running(_));
@@ -331,6 +336,40 @@ impl Manager {
         for (name, generation, signal) in signals {
             let (expected, scope) = (Some(generation), Scope::Main);
             let command = Command::ServiceSignal { name: name.clone(), expected, signal, scope };
+            self.send_for(command, Sent::Reload { name, change });
+        }
+        Ok(change)
+    }
+
+    fn signal(
+        &mut self,
+        now: Instant,
+        who: Option<Who>,
+        token: Option<String>,
+        names: &[ServiceName],
+        signal: Signal,
+        scope: Scope,
+    ) -> Result<ChangeId, Refusal> {
+        let mut commands = Vec::new();
+        for name in names {
+            let Some(service) = self.services.get(name) else {
+                continue;
+            };
+            if service.pid().is_none() {
+                return Err(Refusal::NotRunning(name.clone()));
+            }
+            let (name, expected) = (name.clone(), Some(service.generation));
+            commands.push(Command::ServiceSignal { name, expected, signal, scope });
+        }
+        let goal = |name: &ServiceName| Goal {
+            name: name.clone(),
+            target: Target::Signalled,
+            along: false,
+            outcome: None,
+        };
+        let goals = names.iter().map(goal).collect();
+        let change = self.open_change(now, Wish { verb: Verb::Signal, who, token, goals });
+        for (name, command) in names.iter().cloned().zip(commands) {
             self.send_for(command, Sent::Reload { name, change });
         }
         Ok(change)

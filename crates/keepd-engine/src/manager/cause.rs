@@ -34,10 +34,33 @@ pub enum Cause {
         /// What that one has to reach.
         until: Until,
     },
+    /// It left a state in which it had to be for this one to run (`on_stop`).
+    DependencyLost {
+        /// Which.
+        on: ServiceName,
+        /// What that one had reached.
+        until: Until,
+    },
+    /// It starts after another one, which is on its way (`after`, `before`).
+    Order {
+        /// Which.
+        on: ServiceName,
+    },
     /// What it waited for is there.
     DependenciesMet,
     /// It got ready.
     BecameReady,
+    /// Everything that the group stands for is there.
+    Gathered,
+    /// Its table in the file cannot be used; why.
+    Quarantined(String),
+    /// It was restarted too often.
+    Limit {
+        /// More often than this.
+        count: u32,
+        /// Within this time.
+        window: Duration,
+    },
     /// Its program runs.
     Executed,
     /// Its main process ended.
@@ -89,7 +112,13 @@ impl Cause {
         match self {
             Self::Boot | Self::NotEnabled | Self::Applied { .. } => Reason::Config,
             Self::Operator { .. } => Reason::Operator,
-            Self::Dependency { .. } | Self::DependenciesMet => Reason::Dependency,
+            Self::Dependency { .. }
+            | Self::DependencyLost { .. }
+            | Self::Order { .. }
+            | Self::DependenciesMet
+            | Self::Gathered => Reason::Dependency,
+            Self::Quarantined(_) => Reason::Config,
+            Self::Limit { .. } => Reason::Limit,
             Self::Ended { exit: Exit::Code(_), .. } => Reason::Exit,
             Self::Ended { exit: Exit::Signal { .. }, .. } => Reason::Signal,
             Self::Ended { exit: Exit::Unknown, .. } | Self::Foreign => Reason::Unknown,

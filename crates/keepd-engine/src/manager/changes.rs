@@ -178,7 +178,7 @@ impl Manager {
         let missed = |text: &str| Some(Outcome::Missed(text.to_owned()));
         let service = match (self.services.get(&goal.name), goal.target) {
             (None, Target::Gone | Target::Down) => return Some(reached),
-            (None, Target::Up | Target::UpAfter(_) | Target::Reloaded) => {
+            (None, Target::Up | Target::UpAfter(_) | Target::Reloaded | Target::Signalled) => {
                 return missed("it is gone from the configuration");
             }
             (Some(service), _) => service,
@@ -204,7 +204,7 @@ impl Manager {
                 _ => None,
             },
             // The answer of the proxy settles it, unless the one who waited for it was lost.
-            Target::Reloaded => None,
+            Target::Reloaded | Target::Signalled => None,
         }
     }
 
@@ -220,7 +220,7 @@ impl Manager {
     }
 
     /// Returns why a service that is wanted up does not get there by itself soon, if that is so.
-    fn hopeless(&self, service: &Service, depth: usize) -> Option<String> {
+    pub(super) fn hopeless(&self, service: &Service, depth: usize) -> Option<String> {
         match &service.phase {
             Phase::Resting(Rest::Failed) => Some(explain::cause_clause(&service.cause)),
             Phase::Backoff { .. } if service.end_count > 1 => {
@@ -298,12 +298,18 @@ impl Manager {
             };
             for goal in change.goals.iter_mut().filter(|goal| goal.outcome.is_none()) {
                 match goal.target {
-                    Target::Reloaded if !waiting.contains(&(goal.name.clone(), *id)) => {
+                    Target::Reloaded | Target::Signalled
+                        if !waiting.contains(&(goal.name.clone(), *id)) =>
+                    {
                         let text = "keepd's manager was replaced before the answer came";
                         goal.outcome = Some(Outcome::Missed(text.to_owned()));
                     }
                     Target::UpAfter(_) => restarts.push((goal.name.clone(), *id)),
-                    Target::Reloaded | Target::Up | Target::Down | Target::Gone => {}
+                    Target::Reloaded
+                    | Target::Signalled
+                    | Target::Up
+                    | Target::Down
+                    | Target::Gone => {}
                 }
             }
         }
@@ -344,7 +350,9 @@ impl Manager {
                 Target::UpAfter(old) => {
                     goal.name == *name && goal.outcome.is_none() && generation <= Some(old)
                 }
-                Target::Up | Target::Down | Target::Reloaded | Target::Gone => false,
+                Target::Up | Target::Down | Target::Reloaded | Target::Signalled | Target::Gone => {
+                    false
+                }
             })
         })
     }

@@ -27,6 +27,13 @@ pub fn cause_clause(cause: &Cause) -> String {
             format!("the configuration changed: {} (change {change})", keys.join(", "))
         }
         Cause::Dependency { on, until } => format!("it waits for \"{on}\" to be {until}"),
+        Cause::DependencyLost { on, until } => format!("\"{on}\" is not {until} any more"),
+        Cause::Order { on } => format!("it starts after \"{on}\", which is on its way"),
+        Cause::Gathered => "everything it stands for is there".to_owned(),
+        Cause::Quarantined(why) => format!("its table cannot be used: {why}"),
+        Cause::Limit { count, window } => {
+            format!("it would be restarted more than {count} times within {}", seconds(*window))
+        }
         Cause::DependenciesMet => "everything it waited for is there".to_owned(),
         Cause::BecameReady => "it answered every readiness question".to_owned(),
         Cause::Executed => "its program was started".to_owned(),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_model::protocol::{Command, Environment, LogTarget, Message, RequestId};
+use keepd_model::protocol::{Command, Environment, LogTarget, Message, RequestId, Scope};
 use keepd_model::{
     ChangeId, Errno, Exit, Generation, Health, Instant, Kind, Pid, Plan, Reason, ServiceName,
-    ServiceSpec, SpawnStep, State, Wanted,
+    ServiceSpec, Signal, SpawnStep, State, Wanted,
 };
 
 use super::cause::Cause;
@@ -61,6 +61,8 @@ pub enum Input {
         generation: Generation,
         /// `READY=1`.
         ready: bool,
+        /// A line feed on its `ready.fd`.
+        ready_fd: bool,
         /// `STATUS=…`.
         status: Option<String>,
     },
@@ -124,6 +126,15 @@ pub enum Ask {
         /// Which.
         names: Vec<ServiceName>,
     },
+    /// Send them a signal.
+    Signal {
+        /// Which.
+        names: Vec<ServiceName>,
+        /// The signal.
+        signal: Signal,
+        /// Who of each gets it.
+        scope: Scope,
+    },
     /// Make this so.
     Apply {
         /// The whole plan, already validated and written down by the shell.
@@ -155,6 +166,8 @@ pub enum Output {
         ticket: Ticket,
         /// For which service.
         spec: Arc<ServiceSpec>,
+        /// What for.
+        preparation: Preparation,
     },
     /// Ask from outside whether it is ready. Answered by [`Input::Probed`].
     Probe {
@@ -185,6 +198,15 @@ pub enum Output {
     },
 }
 
+/// What is going to be done with what is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    /// A start: what is left of an earlier run may be cleaned away.
+    Start,
+    /// Nothing yet: it may run, and nothing is changed.
+    Check,
+}
+
 /// What a start needs, found out by the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
@@ -204,6 +226,8 @@ pub struct Launch {
     pub log: LogTarget,
     /// The readiness questions, filled in, in the order of the specification.
     pub questions: Vec<Question>,
+    /// `reload_command`, filled in.
+    pub reload: Option<Vec<Vec<u8>>>,
 }
 
 /// A readiness question, filled in.
@@ -215,6 +239,12 @@ pub enum Question {
     Http(String),
     /// Run this in the service's context.
     Exec(Vec<Vec<u8>>),
+    /// Connect to the unix socket at this path.
+    Socket(String),
+    /// See whether this path exists.
+    File(String),
+    /// Look for a line of this generation that matches this regular expression.
+    Log(String),
 }
 
 /// Why a start cannot be tried.
@@ -233,6 +263,8 @@ pub struct PrepareFailure {
 pub enum Refusal {
     /// There is no such service.
     NoSuchService(ServiceName),
+    /// Its table in the file cannot be used; why.
+    Quarantined(ServiceName, String),
     /// It has no way to reload.
     CannotReload(ServiceName),
     /// It is not running.
@@ -321,6 +353,10 @@ pub struct ServiceStatus {
     pub ready_after: Option<Duration>,
     /// Automatic restarts so far.
     pub restarts: u64,
+    /// Automatic restarts within `restart_window`; `None` where there is no `restart_limit`.
+    pub restarts_in_window: Option<u32>,
+    /// Why it does not get where it should be by itself, if that is so.
+    pub hopeless: Option<String>,
     /// When it will be started.
     pub next_start: Option<Instant>,
     /// How the last run ended.
@@ -344,7 +380,7 @@ impl ServiceStatus {
     /// Reports whether it is where it should be for good: ready, or a oneshot that is done.
     pub fn is_there(&self) -> bool {
         match self.spec.kind {
-            Kind::Daemon => self.state == State::Ready,
+            Kind::Daemon | Kind::Group => self.state == State::Ready,
             Kind::Oneshot => self.state == State::Done,
         }
     }
@@ -367,6 +403,17 @@ pub struct LastEnd {
     pub ran: Duration,
     /// The sentence for a start that failed.
     pub failure: Option<String>,
+}
+
+/// A run that is over, or a start that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastRun {
+    /// Why it was started.
+    pub cause: Cause,
+    /// From start to ready, if it got ready.
+    pub ready_after: Option<Duration>,
+    /// How it ended.
+    pub end: LastEnd,
 }
 
 /// What somebody asked for, and what became of it.
@@ -401,6 +448,8 @@ pub enum Verb {
     Restart,
     /// `reload`.
     Reload,
+    /// `signal`.
+    Signal,
     /// `apply`.
     Apply,
     /// `shutdown`, `down`, a signal.
@@ -409,12 +458,13 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Boot,
         Self::Start,
         Self::Stop,
         Self::Restart,
         Self::Reload,
+        Self::Signal,
         Self::Apply,
         Self::Shutdown,
     ];
@@ -427,6 +477,7 @@ impl Verb {
             Self::Stop => "stop",
             Self::Restart => "restart",
             Self::Reload => "reload",
+            Self::Signal => "signal",
             Self::Apply => "apply",
             Self::Shutdown => "shutdown",
         }
@@ -455,8 +506,10 @@ pub enum Target {
     Down,
     /// Up in a generation later than this one.
     UpAfter(Generation),
-    /// The reload signal was sent.
+    /// It was asked to read its files again, and did not refuse.
     Reloaded,
+    /// The signal was sent.
+    Signalled,
     /// No process left, and forgotten.
     Gone,
 }

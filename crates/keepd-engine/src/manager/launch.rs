@@ -6,7 +6,7 @@ use keepd_model::protocol::Command;
 use keepd_model::{Instant, ServiceName};
 
 use super::cause::Cause;
-use super::interface::{Launch, Output, PrepareFailure, Ticket};
+use super::interface::{Launch, Output, Preparation, PrepareFailure, Ticket};
 use super::readiness::Questions;
 use super::record::{RECORD_KEY, Record};
 use super::service::{Phase, attributes, fingerprint, with_stop};
@@ -20,7 +20,8 @@ impl Manager {
         };
         let ticket = self.ticket(Purpose::Start(name.clone()));
         self.transition(now, name, Phase::Preparing { ticket }, cause);
-        self.outputs.push_back(Output::Prepare { ticket, spec });
+        let preparation = Preparation::Start;
+        self.outputs.push_back(Output::Prepare { ticket, spec, preparation });
     }
 
     /// Asks the shell whether a restart would work.
@@ -29,7 +30,8 @@ impl Manager {
             return;
         };
         let ticket = self.ticket(purpose);
-        self.outputs.push_back(Output::Prepare { ticket, spec });
+        let preparation = Preparation::Check;
+        self.outputs.push_back(Output::Prepare { ticket, spec, preparation });
     }
 
     pub(super) fn on_prepared(
@@ -79,7 +81,17 @@ impl Manager {
             return;
         };
         let spec = Arc::clone(&service.spec);
-        let Launch { arguments, environment, directory, uid, gid, groups, log, questions } = launch;
+        let Launch {
+            arguments,
+            environment,
+            directory,
+            uid,
+            gid,
+            groups,
+            log,
+            questions,
+            reload: _,
+        } = launch;
         let attributes = attributes(&spec, directory, uid, gid, groups);
         let tags: Vec<Vec<u8>> = spec.tags.iter().map(|tag| tag.clone().into_bytes()).collect();
         let mut commands = Vec::new();

@@ -66,8 +66,8 @@ pub use self::cause::{Cause, ShutdownCause};
 pub use self::explain::{cause_clause, sentence};
 pub use self::interface::{
     Action, Announcement, Ask, AskId, Change, Goal, Happening, Input, LastEnd, Launch, Outcome,
-    Output, PrepareFailure, Question, Refusal, ServiceStatus, Settings, Step, Target, Ticket, Verb,
-    Who, WhyLine,
+    Output, PastRun, Preparation, PrepareFailure, Question, Refusal, ServiceStatus, Settings, Step,
+    Target, Ticket, Verb, Who, WhyLine,
 };
 
 /// No answer to a readiness question within this time is an answer.
@@ -157,8 +157,8 @@ impl Manager {
             Input::Connected => self.on_connected(),
             Input::Disconnected => self.on_disconnected(),
             Input::Message(message) => self.on_message(now, message),
-            Input::Notified { name, generation, ready, status } => {
-                self.on_notified(now, &name, generation, ready, status);
+            Input::Notified { name, generation, ready, ready_fd, status } => {
+                self.on_notified(now, &name, generation, ready, ready_fd, status);
             }
             Input::Ask { ask, who, token, request } => self.on_ask(now, ask, who, token, request),
             Input::Prepared { ticket, outcome } => self.on_prepared(now, ticket, outcome),

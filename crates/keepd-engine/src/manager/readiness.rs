@@ -113,8 +113,10 @@ impl Manager {
         name: &ServiceName,
         generation: Generation,
         ready: bool,
+        ready_fd: bool,
         status: Option<String>,
     ) {
+        let ready = ready || ready_fd;
         if ready && self.note_dumped_ready(name, generation) {
             return;
         }
@@ -297,7 +299,11 @@ impl Manager {
                 let sent = Sent::Probe { name: name.clone(), generation, index };
                 self.send_for(Command::ServiceExec { name, deadline: timeout, arguments }, sent);
             }
-            Question::Tcp(_) | Question::Http(_) => {
+            Question::Tcp(_)
+            | Question::Http(_)
+            | Question::Socket(_)
+            | Question::File(_)
+            | Question::Log(_) => {
                 self.outputs.push_back(Output::Probe {
                     name,
                     generation,
@@ -326,6 +332,6 @@ fn asked(questions: Vec<Question>, at: Instant) -> Vec<Asked> {
 fn settled(spec: &ServiceSpec, started: Instant) -> Option<Instant> {
     match spec.kind {
         Kind::Daemon => Some(started.saturating_add(spec.ready.delay)),
-        Kind::Oneshot => None,
+        Kind::Oneshot | Kind::Group => None,
     }
 }

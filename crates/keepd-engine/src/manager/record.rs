@@ -265,6 +265,7 @@ pub(super) fn encode_change(change: &Change) -> Vec<u8> {
             Target::Down => "down".to_owned(),
             Target::UpAfter(generation) => format!("after {generation}"),
             Target::Reloaded => "reloaded".to_owned(),
+            Target::Signalled => "signalled".to_owned(),
             Target::Gone => "gone".to_owned(),
         };
         let along = if goal.along { "along" } else { "named" };
@@ -307,6 +308,7 @@ fn decode_goal(text: &str) -> Option<Goal> {
         "up" => Target::Up,
         "down" => Target::Down,
         "reloaded" => Target::Reloaded,
+        "signalled" => Target::Signalled,
         "gone" => Target::Gone,
         after => Target::UpAfter(Generation::new(after.strip_prefix("after ")?.parse().ok()?)),
     };
@@ -357,6 +359,7 @@ fn put_cause(fields: &mut Fields, key: &str, cause: &Cause) {
         Cause::NotEnabled => "not-enabled",
         Cause::DependenciesMet => "dependencies-met",
         Cause::BecameReady => "became-ready",
+        Cause::Gathered => "gathered",
         Cause::Executed => "executed",
         Cause::RestartPolicy => "restart-policy",
         Cause::NotEmpty => "not-empty",
@@ -375,6 +378,24 @@ fn put_cause(fields: &mut Fields, key: &str, cause: &Cause) {
             fields.put(&sub("on"), on.as_str());
             fields.put(&sub("until"), until.word());
             "dependency"
+        }
+        Cause::DependencyLost { on, until } => {
+            fields.put(&sub("on"), on.as_str());
+            fields.put(&sub("until"), until.word());
+            "dependency-lost"
+        }
+        Cause::Order { on } => {
+            fields.put(&sub("on"), on.as_str());
+            "order"
+        }
+        Cause::Quarantined(why) => {
+            fields.put(&sub("text"), why);
+            "quarantined"
+        }
+        Cause::Limit { count, window } => {
+            fields.put_number(&sub("count"), u64::from(*count));
+            fields.put_duration(&sub("window_ns"), *window);
+            "limit"
         }
         Cause::Ended { generation, pid, exit, ran } => {
             fields.put_number(&sub("gen"), generation.get());
@@ -422,6 +443,7 @@ fn get_cause(fields: &Fields, key: &str) -> Option<Cause> {
         "not-enabled" => Cause::NotEnabled,
         "dependencies-met" => Cause::DependenciesMet,
         "became-ready" => Cause::BecameReady,
+        "gathered" => Cause::Gathered,
         "executed" => Cause::Executed,
         "restart-policy" => Cause::RestartPolicy,
         "not-empty" => Cause::NotEmpty,
@@ -441,6 +463,16 @@ fn get_cause(fields: &Fields, key: &str) -> Option<Cause> {
         "dependency" => Cause::Dependency {
             on: ServiceName::new_internal(text("on")?).ok()?,
             until: Until::from_word(text("until")?)?,
+        },
+        "dependency-lost" => Cause::DependencyLost {
+            on: ServiceName::new_internal(text("on")?).ok()?,
+            until: Until::from_word(text("until")?)?,
+        },
+        "order" => Cause::Order { on: ServiceName::new_internal(text("on")?).ok()? },
+        "quarantined" => Cause::Quarantined(text("text")?.to_owned()),
+        "limit" => Cause::Limit {
+            count: u32::try_from(number("count")?).ok()?,
+            window: fields.duration(&sub("window_ns"))?,
         },
         "ended" => Cause::Ended {
             generation: Generation::new(number("gen")?),

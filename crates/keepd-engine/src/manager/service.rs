@@ -11,7 +11,7 @@ use keepd_model::{
 };
 
 use super::cause::Cause;
-use super::interface::{LastEnd, Question, Ticket};
+use super::interface::{LastEnd, PastRun, Question, Ticket};
 
 /// How many steps of a service's past are kept for `why`.
 const HISTORY_MAX: usize = 64;
@@ -236,6 +236,9 @@ fn describe(question: &Question) -> String {
             let program = arguments.first().map_or(&b""[..], Vec::as_slice);
             format!("ready.exec {}", String::from_utf8_lossy(program))
         }
+        Question::Socket(path) => format!("ready.socket {path}"),
+        Question::File(path) => format!("ready.file {path}"),
+        Question::Log(pattern) => format!("ready.log {pattern}"),
     }
 }
 
@@ -286,6 +289,8 @@ pub(super) struct Service {
     pub(super) restarts: u64,
     pub(super) ready_after: Option<Duration>,
     pub(super) last_end: Option<LastEnd>,
+    /// Runs that are over, oldest first.
+    pub(super) history: VecDeque<PastRun>,
     pub(super) status_text: Option<String>,
     /// The last generation that said READY=1. The proxy may hear that before it hears that the
     /// program runs, because a child that is forked meanwhile holds a copy of the pipe that
@@ -318,6 +323,7 @@ impl Service {
             restarts: 0,
             ready_after: None,
             last_end: None,
+            history: VecDeque::new(),
             status_text: None,
             notified: Generation::NONE,
             output_blocked: None,
@@ -466,17 +472,25 @@ pub(super) fn fingerprint(spec: &ServiceSpec) -> u64 {
     let mut hash = Fnv::default();
     hash.field(spec.kind.word());
     match &spec.command {
-        CommandLine::Words(words) => {
+        None => hash.field("nothing"),
+        Some(CommandLine::Words(words)) => {
             hash.field("words");
             words.iter().for_each(|word| hash.field(&word.to_string()));
         }
-        CommandLine::Shell(line) => {
+        Some(CommandLine::Shell(line)) => {
             hash.field("shell");
             hash.field(line);
         }
     }
     hash.field(&spec.working_dir.to_string());
     hash.field(spec.user.as_deref().unwrap_or("-"));
+    // Only what is given is in the number: a version that does not know the key has the same one.
+    if let Some(group) = &spec.group {
+        hash.field(&format!("group {group}"));
+    }
+    if let Some(groups) = &spec.extra_groups {
+        hash.field(&format!("extra_groups {}", groups.join(",")));
+    }
     hash.field(&format!("{:o}", spec.umask));
     for (name, value) in &spec.env {
         hash.field(name);
@@ -488,6 +502,9 @@ pub(super) fn fingerprint(spec: &ServiceSpec) -> u64 {
         EnvInherit::Only(names) => names.iter().for_each(|name| hash.field(name)),
     }
     hash.field(if spec.ready.notify { "notify" } else { "-" });
+    if let Some(fd) = spec.ready.fd {
+        hash.field(&format!("ready_fd {fd}"));
+    }
     match &spec.log.mode {
         LogMode::File { dir: None } => hash.field("file"),
         LogMode::File { dir: Some(dir) } => hash.field(&format!("file {dir}")),
@@ -531,6 +548,7 @@ pub(super) fn attributes(
         gid,
         groups,
         notify: spec.ready.notify,
+        ready_fd: spec.ready.fd,
         ..Attributes::default()
     };
     with_stop(base, spec)

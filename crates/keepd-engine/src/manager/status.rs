@@ -3,7 +3,7 @@
 use keepd_model::{Health, ServiceName};
 
 use super::Manager;
-use super::interface::ServiceStatus;
+use super::interface::{PastRun, ServiceStatus};
 use super::service::{Phase, Service};
 
 impl Manager {
@@ -15,6 +15,11 @@ impl Manager {
     /// Returns one service.
     pub fn status(&self, name: &ServiceName) -> Option<ServiceStatus> {
         self.services.get(name).map(|service| self.status_of(service))
+    }
+
+    /// Returns the runs of a service that are over, oldest first.
+    pub fn history(&self, name: &ServiceName) -> Option<impl Iterator<Item = &PastRun>> {
+        self.services.get(name).map(|service| service.history.iter())
     }
 
     fn status_of(&self, service: &Service) -> ServiceStatus {
@@ -31,6 +36,8 @@ impl Manager {
             started: service.started(),
             ready_after: service.ready_after,
             restarts: service.restarts,
+            restarts_in_window: None,
+            hopeless: self.hopeless(service, 0),
             next_start: match service.phase {
                 Phase::Backoff { until } => Some(until),
                 _ => None,

@@ -455,8 +455,7 @@ impl Manager {
         let record = seen.notes.get(RECORD_KEY).and_then(|note| Record::decode(note));
         let needs = record.map(|record| record.needs).unwrap_or_default();
         // What exactly it waited for does not matter any more.
-        spec.depends_on =
-            needs.into_iter().map(|on| (on, Edge { until: Until::Started })).collect();
+        spec.depends_on = needs.into_iter().map(|on| (on, Edge::until(Until::Started))).collect();
         let cause = Cause::Applied { change: ChangeId(0), keys: Vec::new() };
         self.adopt_service(now, Arc::new(spec), seen, Membership::Removed);
         if let Some(service) = self.services.get_mut(name) {

@@ -142,8 +142,8 @@ impl Proxy {
             return;
         };
         let scope = match (service.attributes.kill_mode, service.run().main()) {
-            (KillMode::Mixed, Some(_)) => Scope::Main,
-            (KillMode::All, _) | (KillMode::Mixed, None) => Scope::All,
+            (KillMode::Mixed | KillMode::Main, Some(_)) => Scope::Main,
+            (KillMode::All, _) | (KillMode::Mixed | KillMode::Main, None) => Scope::All,
         };
         self.send_signal(name, signal, scope);
         self.send_signal(name, Signal::CONT, scope);
@@ -249,7 +249,9 @@ impl Proxy {
         let attributes = &service.attributes;
         let order = StopOrder::new(now, attributes.stop_signal, attributes.stop_timeout);
         let phase = match (attributes.kill_mode, driven) {
-            (KillMode::Mixed, _) | (KillMode::All, Some(Phase::Killed { .. })) => killed(now),
+            (KillMode::Mixed | KillMode::Main, _) | (KillMode::All, Some(Phase::Killed { .. })) => {
+                killed(now)
+            }
             // The others got the signal with the main process and have the rest of the time.
             (KillMode::All, Some(polite @ Phase::Polite { .. })) => polite,
             (KillMode::All, None) => order.phase(now),

@@ -1,7 +1,7 @@
 //! Behaviour 10: requests, their changes, and what becomes of them.
 
 use keepd_engine::manager::{Ask, Refusal, Verb};
-use keepd_model::{Exit, Signal, State, Until};
+use keepd_model::{Exit, Reload, Signal, State, Until};
 
 use crate::world::*;
 
@@ -49,7 +49,7 @@ fn the_same_token_gets_the_same_change() {
 fn refusals_change_nothing() {
     // (behaviour 10.3)
     let mut web = daemon("web");
-    web.reload_signal = Some(Signal::HUP);
+    web.reload = Some(Reload::Signal(Signal::HUP));
     let mut world = World::boot(plan([web, daemon("db")]));
     world.stop(&["web"]);
     world.sent();
@@ -142,7 +142,7 @@ fn an_end_during_the_check_of_a_restart_is_answered_by_the_policy() {
 fn a_reload_is_a_signal_to_the_main_process() {
     // (behaviour 10.8)
     let mut web = daemon("web");
-    web.reload_signal = Some(Signal::HUP);
+    web.reload = Some(Reload::Signal(Signal::HUP));
     let mut world = World::boot(plan([web]));
     world.sent();
     let names = vec![name("web")];

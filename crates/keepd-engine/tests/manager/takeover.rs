@@ -1,7 +1,7 @@
 //! Behaviour 11: a new manager takes over.
 
 use keepd_engine::manager::{Ask, Happening, Input};
-use keepd_model::{Exit, Reason, RestartPolicy, ShutdownOn, Signal, State, Until, Wanted};
+use keepd_model::{Exit, Reason, Reload, RestartPolicy, ShutdownOn, Signal, State, Until, Wanted};
 
 use crate::world::*;
 
@@ -353,7 +353,7 @@ fn a_reload_without_an_answer_is_missed() {
     // (behaviour 11.7): the predecessor wrote the change down and was lost before it sent the
     // signal.
     let mut web = daemon("web");
-    web.reload_signal = Some(Signal::HUP);
+    web.reload = Some(Reload::Signal(Signal::HUP));
     let mut world = World::boot(plan([web]));
     let names = vec![name("web")];
     let change = world.ask(Ask::Reload { names });

@@ -17,7 +17,7 @@ use keepd_model::protocol::{
     RunEnd, RunReport, RunState,
 };
 use keepd_model::{
-    ChangeId, CommandLine, Edge, Errno, Exit, Generation, Instant, Kind, Pid, Plan, Probe,
+    ChangeId, CommandLine, Edge, Errno, Exit, Generation, Instant, Kind, Pid, Plan, Probe, Reload,
     ServiceName, ServiceSpec, Signal, SpawnStep, State, TcpProbe, Template, Until,
 };
 
@@ -64,7 +64,7 @@ pub(crate) fn oneshot(text: &str) -> ServiceSpec {
 /// Lets a service depend on others.
 pub(crate) fn needs(mut spec: ServiceSpec, edges: &[(&str, Until)]) -> ServiceSpec {
     for (on, until) in edges {
-        spec.depends_on.insert(name(on), Edge { until: *until });
+        spec.depends_on.insert(name(on), Edge::until(*until));
     }
     spec
 }
@@ -320,9 +320,12 @@ impl World {
             Probe::Tcp(tcp) => Question::Tcp(tcp.address.to_string()),
             Probe::Http(http) => Question::Http(http.url.to_string()),
             Probe::Exec(command) => Question::Exec(bytes(command)),
+            Probe::Socket(path) => Question::Socket(path.to_string()),
+            Probe::File(path) => Question::File(path.to_string()),
+            Probe::Log(pattern) => Question::Log(pattern.clone()),
         };
         Ok(Box::new(Launch {
-            arguments: bytes(&spec.command),
+            arguments: spec.command.as_ref().map(bytes).unwrap_or_default(),
             environment: Environment::default(),
             directory: b"/".to_vec(),
             uid: None,
@@ -330,6 +333,10 @@ impl World {
             groups: None,
             log: LogTarget::Null,
             questions: spec.ready.probes.iter().map(question).collect(),
+            reload: match &spec.reload {
+                Some(Reload::Command(command)) => Some(bytes(command)),
+                Some(Reload::Signal(_)) | None => None,
+            },
         }))
     }
 

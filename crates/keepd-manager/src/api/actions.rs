@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::StatusCode;
 use keepd_engine::manager::Ask;
-use keepd_model::ServiceName;
+use keepd_model::protocol::Scope;
+use keepd_model::{ServiceName, Signal};
 
 use super::Api;
 use super::body::{Body, parse};
@@ -23,39 +24,56 @@ pub(super) async fn act(
 ) -> Result<(StatusCode, Json<ActionAccepted>), Failure> {
     Parameters::parse(query.as_deref(), &[])?;
     let ActionRequest { action, select, options, token } = parse(body)?;
-    check_options(action, options)?;
+    check_options(action, &options)?;
     check_select(action, &select)?;
+    let ask = make_ask(action, &options)?;
     api.synchronised().await?;
-    let ask = make_ask(action, options);
     let change = api.caller.act(peer.who(), token, select, ask).await??;
     Ok((StatusCode::ACCEPTED, Json(ActionAccepted { change: change.to_string() })))
 }
 
-fn make_ask(action: ActionWord, options: ActionOptions) -> MakeAsk {
-    let ActionOptions { alone, kill, now } = options;
-    Box::new(move |names: Vec<ServiceName>| match action {
+fn make_ask(action: ActionWord, options: &ActionOptions) -> Result<MakeAsk, Failure> {
+    let ActionOptions { alone, kill, now, ref signal, all } = *options;
+    let signal = match (action, signal) {
+        (ActionWord::Signal, None) => {
+            return Err(Failure::usage("cannot signal without option \"signal\"")
+                .with_hint("name one, such as \"HUP\""));
+        }
+        (_, Some(word)) => {
+            Some(Signal::parse(word).map_err(|error| Failure::usage(error.to_string()))?)
+        }
+        (_, None) => None,
+    };
+    let scope = if all { Scope::All } else { Scope::Main };
+    Ok(Box::new(move |names: Vec<ServiceName>| match action {
         ActionWord::Start => Ask::Start { names, alone },
         ActionWord::Stop => Ask::Stop { names, alone, kill },
         ActionWord::Restart => Ask::Restart { names },
         ActionWord::Reload => Ask::Reload { names },
+        ActionWord::Signal => Ask::Signal { names, signal: signal.unwrap_or(Signal::TERM), scope },
         ActionWord::Shutdown => Ask::Shutdown { now },
-    })
+    }))
 }
 
 /// Refuses options that the action has no use for: whoever sets one expects something of it.
-fn check_options(action: ActionWord, options: ActionOptions) -> Result<(), Failure> {
-    let ActionOptions { alone, kill, now } = options;
-    let (word, alone_fits, kill_fits, now_fits) = match action {
-        ActionWord::Start => ("start", true, false, false),
-        ActionWord::Stop => ("stop", true, true, false),
-        ActionWord::Restart => ("restart", false, false, false),
-        ActionWord::Reload => ("reload", false, false, false),
-        ActionWord::Shutdown => ("shutdown", false, false, true),
+fn check_options(action: ActionWord, options: &ActionOptions) -> Result<(), Failure> {
+    let ActionOptions { alone, kill, now, signal, all } = options;
+    let (word, fitting): (&str, &[&str]) = match action {
+        ActionWord::Start => ("start", &["alone"]),
+        ActionWord::Stop => ("stop", &["alone", "kill"]),
+        ActionWord::Restart => ("restart", &[]),
+        ActionWord::Reload => ("reload", &[]),
+        ActionWord::Signal => ("signal", &["signal", "all"]),
+        ActionWord::Shutdown => ("shutdown", &["now"]),
     };
-    for (option, set, fits) in
-        [("alone", alone, alone_fits), ("kill", kill, kill_fits), ("now", now, now_fits)]
-    {
-        if set && !fits {
+    for (option, set) in [
+        ("alone", *alone),
+        ("kill", *kill),
+        ("now", *now),
+        ("signal", signal.is_some()),
+        ("all", *all),
+    ] {
+        if set && !fitting.contains(&option) {
             return Err(Failure::usage(format!("cannot use option \"{option}\" with \"{word}\"")));
         }
     }
@@ -69,12 +87,21 @@ fn check_select(action: ActionWord, select: &[String]) -> Result<(), Failure> {
             Err(Failure::usage("cannot shut down some services: it stops everything")
                 .with_hint("use stop for some services"))
         }
-        (ActionWord::Start | ActionWord::Stop | ActionWord::Restart | ActionWord::Reload, true) => {
-            Err(Failure::usage("cannot act on nothing: \"select\" is empty")
-                .with_hint("name services, or \"all\""))
-        }
         (
-            ActionWord::Start | ActionWord::Stop | ActionWord::Restart | ActionWord::Reload,
+            ActionWord::Start
+            | ActionWord::Stop
+            | ActionWord::Restart
+            | ActionWord::Reload
+            | ActionWord::Signal,
+            true,
+        ) => Err(Failure::usage("cannot act on nothing: \"select\" is empty")
+            .with_hint("name services, or \"all\"")),
+        (
+            ActionWord::Start
+            | ActionWord::Stop
+            | ActionWord::Restart
+            | ActionWord::Reload
+            | ActionWord::Signal,
             false,
         ) => Ok(()),
     }
@@ -87,8 +114,8 @@ mod tests {
     #[test]
     fn options_that_do_nothing_are_refused() {
         let kill = ActionOptions { kill: true, ..ActionOptions::default() };
-        assert_eq!(check_options(ActionWord::Stop, kill), Ok(()));
-        let failure = check_options(ActionWord::Start, kill).unwrap_err();
+        assert_eq!(check_options(ActionWord::Stop, &kill), Ok(()));
+        let failure = check_options(ActionWord::Start, &kill).unwrap_err();
         assert_eq!(failure.problem().detail, "cannot use option \"kill\" with \"start\"");
     }
 

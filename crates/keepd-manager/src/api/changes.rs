@@ -111,6 +111,7 @@ fn goal_object(goal: &Goal) -> GoalObject {
         Target::Down => "down",
         Target::UpAfter(_) => "restarted",
         Target::Reloaded => "reloaded",
+        Target::Signalled => "signalled",
         Target::Gone => "gone",
     };
     let (reached, after_s, message) = match &goal.outcome {

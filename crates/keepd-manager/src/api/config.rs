@@ -43,7 +43,7 @@ pub(super) async fn diff(
     let plan = candidate.plan;
     let steps = api.caller.look(move |machine, _| machine.preview(&plan)).await?;
     let warnings = candidate.warnings.into_iter().map(Into::into).collect();
-    Ok(Json(DiffObject { steps: step_objects(steps), warnings }))
+    Ok(Json(DiffObject { plan: String::new(), steps: step_objects(steps), warnings }))
 }
 
 /// Handles `POST /v1/config/apply`.
@@ -54,7 +54,7 @@ pub(super) async fn put_in_force(
     body: Body,
 ) -> Result<(StatusCode, Json<ApplyAccepted>), Failure> {
     Parameters::parse(query.as_deref(), &[])?;
-    let ApplyRequest { restart, keep_going, token } = parse_or_default(body)?;
+    let ApplyRequest { restart, keep_going, plan: _, token } = parse_or_default(body)?;
     if keep_going {
         return Err(Failure::usage("cannot use \"keep_going\": this version has no such thing")
             .with_hint("correct the files: an apply without errors changes everything at once"));

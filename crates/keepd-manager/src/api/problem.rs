@@ -14,7 +14,9 @@ impl ProblemCode {
     fn status(self) -> StatusCode {
         match self {
             Self::NoSuchService | Self::NoSuchChange | Self::NoSuchPath => StatusCode::NOT_FOUND,
-            Self::CannotReload | Self::NotRunning | Self::ShuttingDown => StatusCode::CONFLICT,
+            Self::CannotReload | Self::NotRunning | Self::ShuttingDown | Self::PlanChanged => {
+                StatusCode::CONFLICT
+            }
             Self::NotSynchronised => StatusCode::SERVICE_UNAVAILABLE,
             Self::Config => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Usage => StatusCode::BAD_REQUEST,
@@ -111,6 +113,10 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NoSuchService(name) => Self::no_match(name.as_str()),
+            Refusal::Quarantined(name, why) => {
+                let text = format!("cannot use service \"{name}\": {why}");
+                Self::new(ProblemCode::Config, text).with_service(name.as_str())
+            }
             Refusal::CannotReload(name) => {
                 let text = format!("cannot reload service \"{name}\": it has no reload_signal");
                 Self::new(ProblemCode::CannotReload, text)

@@ -19,7 +19,7 @@ pub(crate) fn status() -> ServiceStatus {
     let mut spec = ServiceSpec::new(name, CommandLine::Words(Vec::new()));
     for on in ["db", "migrate"] {
         let until = Until::Ready;
-        spec.depends_on.insert(ServiceName::new(on).unwrap(), Edge { until });
+        spec.depends_on.insert(ServiceName::new(on).unwrap(), Edge::until(until));
     }
     let exit = Exit::Signal { signal: Signal::KILL, core: false };
     let (generation, pid) = (Generation::new(5), Pid::new(4920));
@@ -37,6 +37,8 @@ pub(crate) fn status() -> ServiceStatus {
         started: None,
         ready_after: None,
         restarts: 4,
+        restarts_in_window: None,
+        hopeless: None,
         next_start: Some(at(107)),
         last_end: Some(LastEnd {
             generation,

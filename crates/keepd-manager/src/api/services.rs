@@ -167,6 +167,7 @@ fn service_object(
         user: spec.user.clone(),
         waits_for: status.waits_for.clone(),
         status_text: status.status_text.clone(),
+        hopeless: status.hopeless.clone(),
         output_blocked: status.output_blocked.map(|errno| errno.to_string()),
     }
 }

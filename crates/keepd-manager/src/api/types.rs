@@ -26,7 +26,7 @@ pub struct ServiceObject {
     pub base: String,
     /// The instance, after the `@`.
     pub instance: Option<String>,
-    /// `daemon` or `oneshot`.
+    /// `daemon`, `oneshot` or `group`.
     pub kind: String,
     /// `up` or `down`.
     pub wanted: String,
@@ -50,7 +50,7 @@ pub struct ServiceObject {
     pub ready_after_s: Option<f64>,
     /// Automatic restarts so far.
     pub restarts: u64,
-    /// Automatic restarts within `restart_window`; `null` as long as there is no such window.
+    /// Automatic restarts within `restart_window`; `null` without a `restart_limit`.
     pub restarts_in_window: Option<u64>,
     /// When it will be started.
     pub next_start: Option<String>,
@@ -84,6 +84,8 @@ pub struct ServiceObject {
     pub status_text: Option<String>,
     /// Why its output cannot be written at the moment.
     pub output_blocked: Option<String>,
+    /// Why it does not get where it should be by itself; `null` if it does, or is there.
+    pub hopeless: Option<String>,
 }
 
 /// How a run ended.
@@ -136,12 +138,14 @@ pub enum ActionWord {
     Restart,
     /// Read your files again.
     Reload,
+    /// Send them a signal.
+    Signal,
     /// Stop everything and end.
     Shutdown,
 }
 
 /// The options of an [`ActionRequest`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActionOptions {
     /// Without dependencies (`start`), without dependents (`stop`).
@@ -150,6 +154,80 @@ pub struct ActionOptions {
     pub kill: bool,
     /// KILL everything at once (`shutdown`).
     pub now: bool,
+    /// Which signal (`signal`, and needed there): `HUP`, `SIGHUP` or `1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// To every process of each service, not only the main one (`signal`).
+    pub all: bool,
+}
+
+/// Answer of `GET /v1/wait`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitObject {
+    /// Every service is in the state.
+    pub reached: bool,
+    /// The time was over before it was decided.
+    pub timed_out: bool,
+    /// The services, ordered by name.
+    pub services: Vec<WaitedObject>,
+}
+
+/// One service of a [`WaitObject`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitedObject {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: String,
+    /// It is in the state.
+    pub reached: bool,
+    /// Why it cannot get there any more by itself.
+    pub hopeless: Option<String>,
+}
+
+/// Answer of `GET /v1/services/{name}/history`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryObject {
+    /// Which service.
+    pub name: String,
+    /// Its runs, the newest first; the present one too.
+    pub runs: Vec<RunObject>,
+}
+
+/// One run of a service, or a start that failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunObject {
+    /// Its number.
+    pub generation: u64,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// Why it was started, as a clause.
+    pub cause: String,
+    /// When it was started; `null` if it never was executed.
+    pub started: Option<String>,
+    /// From the start to ready.
+    pub ready_after_s: Option<f64>,
+    /// How it ended; `null`: it goes on.
+    pub end: Option<LastExitObject>,
+}
+
+/// Answer of `GET /v1/services/{name}/launch`: what a start would be given now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchObject {
+    /// Which service.
+    pub name: String,
+    /// Program and arguments.
+    pub arguments: Vec<String>,
+    /// The whole environment, ordered by name.
+    pub environment: std::collections::BTreeMap<String, String>,
+    /// Working directory.
+    pub directory: String,
+    /// User id, if another than keepd's.
+    pub uid: Option<u32>,
+    /// Group id, if another than keepd's.
+    pub gid: Option<u32>,
+    /// Supplementary groups, if others than keepd's.
+    pub groups: Option<Vec<u32>>,
 }
 
 /// Answer of `POST /v1/actions`, with status 202.
@@ -192,7 +270,7 @@ pub struct ChangeObject {
 pub struct GoalObject {
     /// Which service.
     pub name: String,
-    /// `up`, `down`, `restarted`, `reloaded` or `gone`.
+    /// `up`, `down`, `restarted`, `reloaded`, `signalled` or `gone`.
     pub target: String,
     /// It was not named by the asker; the change takes it along.
     pub along: bool,
@@ -232,6 +310,9 @@ pub struct ApplyRequest {
     pub restart: bool,
     /// Leave out services with errors instead of refusing the whole configuration.
     pub keep_going: bool,
+    /// Only if what would be done is still this plan of a preview ([`DiffObject::plan`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// A word chosen by the asker: the same word again gets the same change, not a second one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -239,7 +320,7 @@ pub struct ApplyRequest {
 
 impl Default for ApplyRequest {
     fn default() -> Self {
-        Self { restart: true, keep_going: false, token: None }
+        Self { restart: true, keep_going: false, plan: None, token: None }
     }
 }
 
@@ -254,9 +335,21 @@ pub struct ApplyAccepted {
     pub warnings: Vec<DiagnosticObject>,
 }
 
+/// Body of `POST /v1/config/diff`. An empty body is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiffRequest {
+    /// Compare with these texts instead of the files that are in force, read again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<SourceObject>>,
+}
+
 /// Answer of `POST /v1/config/diff`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffObject {
+    /// What names exactly this difference; it goes into [`ApplyRequest::plan`].
+    #[serde(default)]
+    pub plan: String,
     /// What an apply would do.
     pub steps: Vec<StepObject>,
     /// What is odd in the files, but no error.
@@ -402,6 +495,8 @@ pub enum ProblemCode {
     ShuttingDown,
     /// The manager does not know yet what runs. Asking again soon helps.
     NotSynchronised,
+    /// What would be done is not what the preview said any more.
+    PlanChanged,
     /// The configuration cannot be used.
     Config,
     /// The request cannot be read.
@@ -423,6 +518,7 @@ impl ProblemCode {
             Self::NotRunning => "not-running",
             Self::ShuttingDown => "shutting-down",
             Self::NotSynchronised => "not-synchronised",
+            Self::PlanChanged => "plan-changed",
             Self::Config => "config",
             Self::Usage => "usage",
             Self::NotAllowed => "not-allowed",

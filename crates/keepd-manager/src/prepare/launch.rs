@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use keepd_engine::manager::{Launch, PrepareFailure, Question};
 use keepd_model::protocol::LogTarget;
 use keepd_model::{
-    CommandLine, Errno, LogMode, Probe, ServiceSpec, SpawnStep, StderrMode, Template,
+    CommandLine, Errno, LogMode, Probe, Reload, ServiceSpec, SpawnStep, StderrMode, Template,
 };
 use keepd_os::users::{self, User};
 
@@ -29,7 +29,10 @@ pub(crate) fn prepare(
     let environment = ServiceEnvironment::build(base, spec, user.as_ref(), instance)?;
     let directory = PathBuf::from(environment.expand("working_dir", &spec.working_dir)?);
     check_directory(&directory)?;
-    let arguments = arguments("command", &spec.command, &environment)?;
+    let arguments = match &spec.command {
+        Some(command) => arguments("command", command, &environment)?,
+        None => Vec::new(),
+    };
     let program = arguments.first().map_or("", String::as_str);
     executable::check(program, environment.get("PATH"), &directory)?;
     let log = log_target(spec, instance, &environment)?;
@@ -45,6 +48,7 @@ pub(crate) fn prepare(
         groups: identity.groups,
         log,
         questions,
+        reload: reload(spec, &environment)?,
     }))
 }
 
@@ -189,8 +193,23 @@ fn questions(
         Probe::Exec(command) => {
             arguments("ready.exec", command, environment).map(|words| Question::Exec(bytes(words)))
         }
+        Probe::Socket(path) => environment.expand("ready.socket", path).map(Question::Socket),
+        Probe::File(path) => environment.expand("ready.file", path).map(Question::File),
+        Probe::Log(pattern) => Ok(Question::Log(pattern.clone())),
     };
     spec.ready.probes.iter().map(ask).collect()
+}
+
+fn reload(
+    spec: &ServiceSpec,
+    environment: &ServiceEnvironment<'_>,
+) -> Result<Option<Vec<Vec<u8>>>, PrepareFailure> {
+    match &spec.reload {
+        Some(Reload::Command(command)) => {
+            arguments("reload_command", command, environment).map(|words| Some(bytes(words)))
+        }
+        Some(Reload::Signal(_)) | None => Ok(None),
+    }
 }
 
 fn bytes(words: Vec<String>) -> Vec<Vec<u8>> {
@@ -277,6 +296,7 @@ mod tests {
                 Question::Http("http://localhost:80/ok".into()),
                 Question::Exec(words(&["/bin/sh", "-c", "test ${PORT}"])),
             ],
+            reload: None,
         };
         assert_eq!(*launch, expected);
         assert!(log_dir.is_dir());
@@ -286,7 +306,7 @@ mod tests {
     fn a_shell_line_is_left_to_the_shell() {
         let scratch = Scratch::new();
         let mut spec = spec(&[]);
-        spec.command = CommandLine::Shell("echo ${HOME:-x} $$".into());
+        spec.command = Some(CommandLine::Shell("echo ${HOME:-x} $$".into()));
         let launch = prepare(&spec, &instance(&scratch), &base()).unwrap();
         assert_eq!(launch.arguments[2], b"echo ${HOME:-x} $$");
     }

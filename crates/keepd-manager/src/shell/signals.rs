@@ -60,9 +60,10 @@ async fn apply_by_signal(configuration: &Configuration, caller: &Caller) {
             let why = match refusal {
                 Refusal::ShuttingDown => "everything is being stopped",
                 Refusal::NotSynchronised => "the proxy does not answer",
-                Refusal::NoSuchService(_) | Refusal::CannotReload(_) | Refusal::NotRunning(_) => {
-                    "a service was named that does not fit"
-                }
+                Refusal::NoSuchService(_)
+                | Refusal::Quarantined(..)
+                | Refusal::CannotReload(_)
+                | Refusal::NotRunning(_) => "a service was named that does not fit",
             };
             tracing::error!("configuration not applied: {why}");
         }
