@@ -187,11 +187,7 @@ fn a_stop_of_main_leaves_the_rest_of_the_group_alone() {
     let mut driver = Driver::with_service_up(main_only());
     assert_eq!(
         driver.ask(stop("web", 1))[1..],
-        [
-            "1> web 1 stopping pid 100",
-            "TERM to main 100 of web.1",
-            "CONT to main 100 of web.1"
-        ]
+        ["1> web 1 stopping pid 100", "TERM to main 100 of web.1", "CONT to main 100 of web.1"]
     );
     assert_eq!(driver.proxy.run_ends_with(pid(100)), Some(&name("web")));
     assert_eq!(
@@ -212,10 +208,7 @@ fn kill_of_main_goes_to_the_main_process_only() {
     let mut driver = Driver::with_service_up(main_only());
     driver.ask(stop("web", 1));
     assert_eq!(driver.pass(ms(10_000)), ["KILL to main 100 of web.1"]);
-    assert_eq!(
-        driver.pass(ms(5_000)),
-        ["1> web 1 stuck pid 100", "KILL to main 100 of web.1"]
-    );
+    assert_eq!(driver.pass(ms(5_000)), ["1> web 1 stuck pid 100", "KILL to main 100 of web.1"]);
     assert_eq!(
         driver.reaped(100, killed_by(Signal::KILL)),
         ["leave web.1", "1> web 1 down pid 100 signal KILL"]
