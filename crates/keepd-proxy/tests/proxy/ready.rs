@@ -36,7 +36,8 @@ fn the_first_line_feed_is_told_once_in_each_generation() {
         let go = proxy.folder().join("go");
         let script = format!(
             "trap '' PIPE; echo $KEEPD_READY_FD > {1}; printf starting >&7; \
-             until [ -e {0} ]; do sleep 0.01; done; echo ready >&7; echo again >&7; exec sleep 1000",
+             until [ -e {0} ]; do sleep 0.01; done; echo ready >&7; echo again >&7; \
+             exec sleep 1000",
             go.display(),
             proxy.folder().join("variable").display(),
         );
