@@ -206,6 +206,20 @@ impl<'f, 'd> Field<'f, 'd> {
         fits
     }
 
+    /// Reads a whole number within these bounds.
+    pub(crate) fn whole(&mut self, least: u32, most: u32, takes: &str) -> Option<u32> {
+        let number = integer(self.entry.value).and_then(|number| u32::try_from(number).ok());
+        let fits = number.filter(|number| (least..=most).contains(number));
+        if fits.is_none() {
+            let hint = self.entry.value.get_ref().as_str();
+            let hint = hint
+                .filter(|text| text.parse::<u32>().is_ok())
+                .map(|text| format!("write {text} without quotes"));
+            self.refuse(&format!("it takes {takes}"), hint);
+        }
+        fits
+    }
+
     /// Reads a duration.
     pub(crate) fn duration(&mut self) -> Option<Duration> {
         match self.entry.value.get_ref() {

@@ -74,7 +74,7 @@ const UNBUILT: &[(Section, &[&str])] = &[
     ),
     (
         Section::Keepd,
-        &["apply_on_change", "history", "log_quota", "max_starting", "socket_group", "socket_mode"],
+        &["apply_on_change", "log_quota", "max_starting", "socket_group", "socket_mode"],
     ),
     (
         Section::Service,
