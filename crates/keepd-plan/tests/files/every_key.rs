@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use keepd_model::{
     CommandLine, Echo, EnvFile, EnvInherit, ExitWhen, ExpectedEnd, HttpProbe, KillMode, LogMode,
-    ManagerSpec, Probe, Reload, RestartPolicy, ServiceSpec, ShutdownOn, Signal, StderrMode, TcpProbe,
-    Template, Until,
+    ManagerSpec, Probe, Reload, RestartPolicy, ServiceSpec, ShutdownOn, Signal, StderrMode,
+    TcpProbe, Template, Until,
 };
 use keepd_plan::{Section, keys};
 
