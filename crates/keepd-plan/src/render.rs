@@ -355,8 +355,8 @@ fn inherit(inherit: &EnvInherit) -> String {
 fn expected_end(end: ExpectedEnd) -> String {
     match end {
         ExpectedEnd::Code(code) => code.to_string(),
-        // A bare number would be an exit code.
-        ExpectedEnd::Signal(found) => string(&format!("SIG{found}")),
+        // In quotes always: a bare number would be an exit code.
+        ExpectedEnd::Signal(found) => string(&found.to_string()),
     }
 }
 
