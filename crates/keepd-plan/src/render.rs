@@ -197,7 +197,7 @@ fn destination(lines: &mut Lines<'_>, log: &LogSpec) {
 
 fn variables(lines: &mut Lines<'_>, env: &BTreeMap<String, Option<Template>>) {
     if env.is_empty() {
-        lines.set("env", "{}".to_owned());
+        lines.set("env", "{}");
     }
     for (name, value) in env {
         let shown = match value {
@@ -211,7 +211,7 @@ fn variables(lines: &mut Lines<'_>, env: &BTreeMap<String, Option<Template>>) {
 
 fn edges(lines: &mut Lines<'_>, edges: &BTreeMap<ServiceName, Edge>) {
     if edges.is_empty() {
-        lines.set("depends_on", "{}".to_owned());
+        lines.set("depends_on", "{}");
     }
     for (name, Edge { until, required, on_stop }) in edges {
         let value = format!(
@@ -239,8 +239,8 @@ impl Lines<'_> {
     }
 
     /// Adds a key that is called in origins what it is called here.
-    fn set(&mut self, key: &str, value: String) {
-        self.set_at(key, key, &value);
+    fn set(&mut self, key: &str, value: impl AsRef<str>) {
+        self.set_at(key, key, value.as_ref());
     }
 
     fn set_at(&mut self, key: &str, origin_key: &str, value: &str) {
