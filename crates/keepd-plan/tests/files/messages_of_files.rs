@@ -102,28 +102,24 @@ fn of_what_excludes_each_other_the_later_table_is_meant() {
 fn an_override_needs_something_to_be_put_over() {
     assert_eq!(
         errors("[services.web]\noverride = true\ncommand = 'x'"),
-        [
-            "keepd.toml:2:1: cannot override service \"web\": it has no table yet\n  hint: leave out \
-             override, or read the file of the first table before this one"
-        ]
+        ["keepd.toml:2:1: cannot override service \"web\": it has no table yet\n  hint: leave \
+             out override, or read the file of the first table before this one"]
     );
     let first = source("a.toml", "services.web = { override = true, command = 'x' }");
     let second = source("b.toml", "services.web = { command = 'x', override = false }");
     assert_eq!(
         errors_of(&[first, second]),
         [
-            "a.toml:1:18: cannot override service \"web\": it has no table yet\n  hint: leave out \
-             override, or read the file of the first table before this one",
-            "b.toml:1:10: cannot define service \"web\" twice\n  hint: it stands for the first time \
-             at a.toml:1:10; with override = true this table is put over that one",
+            "a.toml:1:18: cannot override service \"web\": it has no table yet\n  hint: leave \
+             out override, or read the file of the first table before this one",
+            "b.toml:1:10: cannot define service \"web\" twice\n  hint: it stands for the first \
+             time at a.toml:1:10; with override = true this table is put over that one",
         ]
     );
     assert_eq!(
         errors("[services.web]\ncommand = 'x'\noverride = 'merge'"),
-        [
-            "keepd.toml:3:12: cannot use \"merge\" for \"override\" in service \"web\": it takes true \
-             or false\n  hint: write true"
-        ]
+        ["keepd.toml:3:12: cannot use \"merge\" for \"override\" in service \"web\": it takes \
+             true or false\n  hint: write true"]
     );
 }
 

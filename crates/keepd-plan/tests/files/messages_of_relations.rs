@@ -107,16 +107,15 @@ before = ['dc']
     );
     assert_eq!(
         errors("[defaults]\nafter = ['web']"),
-        [
-            "keepd.toml:2:1: cannot use key \"after\" in table \"defaults\": each service has its own"
-        ]
+        ["keepd.toml:2:1: cannot use key \"after\" in table \"defaults\": each service has its \
+             own"]
     );
 }
 
 #[test]
 fn all_relations_together_have_no_cycle() {
-    let hint = "\n  hint: \"a -> b\" means that a starts after b; \"(after)\" and \"(before)\" name \
-                the key where it is not depends_on";
+    let hint = "\n  hint: \"a -> b\" means that a starts after b; \"(after)\" and \"(before)\" \
+                name the key where it is not depends_on";
     let text = "[services.web]
 command = 'x'
 depends_on = ['db']
@@ -145,8 +144,8 @@ before = ['cache']
     );
     assert_eq!(
         errors(
-            "[services]\na = { command = 'x', before = ['b'] }\nb = { command = 'x', before = ['a'] \
-             }"
+            "[services]\na = { command = 'x', before = ['b'] }\nb = { command = 'x', before = \
+             ['a'] }"
         ),
         [format!("keepd.toml:2:32: cannot order services: a -> b (before) -> a (before){hint}")]
     );

@@ -472,10 +472,8 @@ fn limits_of_restarts() {
     let text = "[services.web]\ncommand = 'x'\nrestart_limit = 5\nrestart_window = '0s'";
     assert_eq!(
         errors(text),
-        [
-            "keepd.toml:4:18: cannot limit restarts in service \"web\": \"restart_window\" is \"0s\", \
-             in which nothing can be counted\n  hint: 0 for restart_limit means no limit"
-        ]
+        ["keepd.toml:4:18: cannot limit restarts in service \"web\": \"restart_window\" is \
+             \"0s\", in which nothing can be counted\n  hint: 0 for restart_limit means no limit"]
     );
     let text =
         "[defaults]\nrestart_window = '0s'\n[services.web]\ncommand = 'x'\nrestart_limit = 5";
@@ -498,6 +496,12 @@ fn limits_of_restarts() {
 
 #[test]
 fn a_reload_is_a_signal_or_a_command() {
+    refused(
+        "reload_command = 'kill -HUP $MAINPID'",
+        "18: cannot use \"kill -HUP $MAINPID\" for \"reload_command\" in service \"web\": \
+         \"$MAINPID\" means something to a shell only\n  hint: write [\"/bin/sh\", \"-c\", \
+         \"kill -HUP $MAINPID\"], or use reload_signal",
+    );
     refused(
         "reload_command = 'kill -HUP 1 && true'",
         "31: cannot use \"kill -HUP 1 && true\" for \"reload_command\" in service \"web\": \"&&\" \
