@@ -35,6 +35,6 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use include::{Include, includes};
 pub use load::{Context, Loaded, Salvaged, Source, load, load_salvaging};
 pub use order::start_order;
-pub use pattern::{PatternError, line_pattern};
+pub use pattern::{LinePattern, PatternError, line_pattern};
 pub use render::{RenderOptions, render, render_plan};
 pub use schema::{KeyDoc, Section, keys};
