@@ -39,9 +39,9 @@ migrate = {}
 db = { until = "ready" }
 "#;
 
-fn words(words: &[&str]) -> CommandLine {
+fn words(words: &[&str]) -> Option<CommandLine> {
     let words = words.iter().map(|word| Template::parse(word).unwrap());
-    CommandLine::Words(words.collect())
+    Some(CommandLine::Words(words.collect()))
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn the_documented_example_is_read() {
     assert!(web.ready.notify);
     assert_eq!(web.shutdown_on, ShutdownOn::Failure);
     assert_eq!(web.restart, RestartPolicy::Always);
-    assert_eq!(web.depends_on[&name("migrate")], Edge { until: Until::Done });
-    assert_eq!(web.depends_on[&name("db")], Edge { until: Until::Ready });
+    assert_eq!(web.depends_on[&name("migrate")], Edge::until(Until::Done));
+    assert_eq!(web.depends_on[&name("db")], Edge::until(Until::Ready));
 }
 
 #[test]
@@ -117,6 +117,18 @@ fn services_start_after_what_they_need_and_else_by_name() {
     let order: Vec<String> =
         start_order(&loaded(text).plan).iter().map(ToString::to_string).collect();
     assert_eq!(order, ["b", "z", "a", "c"]);
+}
+
+#[test]
+fn services_start_in_the_order_of_all_three_relations() {
+    let text = "[services]
+        a = { command = 'x', after = ['z'] }
+        b = { command = 'x' }
+        c = { command = 'x', depends_on = ['b'], before = ['a', 'z'] }
+        z = { command = 'x', after = ['b'], depends_on = ['b'] }";
+    let order: Vec<String> =
+        start_order(&loaded(text).plan).iter().map(ToString::to_string).collect();
+    assert_eq!(order, ["b", "c", "z", "a"]);
 }
 
 #[test]
