@@ -81,8 +81,8 @@ impl Project {
     }
 
     /// Gives a variable to everything that is started from now on.
-    pub fn set_variable(&mut self, name: &str, value: impl ToString) {
-        self.variables.push((name.to_owned(), value.to_string()));
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Replaces `keepd.toml`.

@@ -39,7 +39,7 @@ impl Stack {
         let ports = [free_port(), free_port(), free_port(), free_port()];
         let names = ["WEB_PORT", "APP_PORT", "PGPORT", "REDIS_PORT"];
         for (name, port) in names.into_iter().zip(ports) {
-            project.set_variable(name, port);
+            project.set_variable(name, &port.to_string());
         }
         Some(Self { project, web_port: ports[0], redis_port: ports[3], ports })
     }
