@@ -279,7 +279,7 @@ impl World {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Command { id, command } => self.run_command(id, command),
-            Output::Prepare { ticket, spec } => {
+            Output::Prepare { ticket, spec, preparation: _ } => {
                 self.preparations += 1;
                 if !self.held_preparations.contains(&spec.name) {
                     let outcome = self.prepare(&spec);
@@ -481,6 +481,7 @@ impl World {
                     name: name.clone(),
                     generation: held.generation,
                     ready: true,
+                    ready_fd: false,
                     status: None,
                 });
             }
@@ -574,6 +575,7 @@ impl World {
                 name: name(service),
                 generation,
                 ready: true,
+                ready_fd: false,
                 status: None,
             });
         }
