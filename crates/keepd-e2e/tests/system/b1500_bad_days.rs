@@ -108,6 +108,8 @@ fn readiness_that_never_comes_names_what_did_not_answer() {
         let pid = project.events().of("start", name)[0].pid;
         assert!(wait_for_end(pid, Duration::ZERO), "\"{name}\" is failed and has a process");
     }
+    let table = project.keepd(["status", "-q", "http"]).expect_code(3).stdout;
+    assert!(table.contains("last run    not ready in time, "), "{table}");
     // The policy is asked as after any other failure.
     let again = project.wait_for_state("again", "backoff");
     assert_eq!(again["reason"], "ready-timeout", "{again}");
