@@ -1,7 +1,8 @@
 //! examples/web-stack as it is in the repository: PostgreSQL, Redis, an application and nginx, up,
 //! killed one by one, changed, and down with nothing left.
-//! (behaviour 3.15, 6.3, 7.1, 8.4, 9.2, 10.9)
+//! (behaviour 3.15, 6.3, 7.1, 8.4, 9.2, 10.8, 10.9)
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use keepd_model::Signal;
 use keepd_testkit::{
     LONG, Project, Running, find_program, free_port, keepd_program, kill, skip, talk, wait_for_end,
-    working_below,
+    wait_until, working_below,
 };
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/web-stack");
@@ -77,20 +78,34 @@ impl Stack {
         SERVERS.map(|name| self.project.pid(name))
     }
 
-    /// Kills the main process of a server and waits for the next one. Returns everything that the
-    /// server had running.
+    /// Kills the main process of a server, and waits until it and all those that follow it are
+    /// ready in other processes. Returns everything that the server had running.
     fn kill_server(&self, name: &str) -> Vec<u32> {
-        let before = self.project.pid(name);
-        let mut processes = children(before);
-        processes.push(before);
-        kill(before);
-        let after = self.project.wait_for("the next process to be ready", LONG, |services| {
-            let found = services.iter().find(|service| service["name"] == name)?;
-            let next = found["state"] == "ready" && found["pid"] != before;
-            next.then(|| found.clone())
-        });
-        assert_eq!(after["last_exit"]["signal"], "KILL", "{after}");
+        let before: Vec<(&str, u32)> =
+            affected_by(name).iter().map(|name| (*name, self.project.pid(name))).collect();
+        let mut processes = children(self.project.pid(name));
+        processes.push(self.project.pid(name));
+        kill(self.project.pid(name));
+        for (other, before) in before {
+            let after = self.project.wait_for("the next process to be ready", LONG, |services| {
+                let found = services.iter().find(|service| service["name"] == other)?;
+                let next = found["state"] == "ready" && found["pid"] != before;
+                next.then(|| found.clone())
+            });
+            // Whoever follows is asked to end.
+            assert_eq!(after["last_exit"]["signal"] == "KILL", other == name, "{after}");
+        }
         processes
+    }
+
+    /// Checks that each server has the user that users.toml gives it.
+    fn assert_users(&self) {
+        for (name, user) in SERVERS.into_iter().zip(["nobody", "redis", "postgres", "nobody"]) {
+            let service = self.project.service(name);
+            assert_eq!(service["user"], user, "{service}");
+            let process = format!("/proc/{}", self.project.pid(name));
+            assert_ne!(std::fs::metadata(process).unwrap().uid(), 0, "{name} runs as root");
+        }
     }
 
     fn assert_nothing_left(&self) {
@@ -104,6 +119,18 @@ impl Stack {
             let file = self.project.path(".keepd").join(file);
             assert!(!file.exists(), "{} is left", file.display());
         }
+    }
+}
+
+/// Returns who gets another process when a server is killed: itself, and whoever says so with
+/// `on_stop`.
+fn affected_by(name: &str) -> &'static [&'static str] {
+    match name {
+        "database" => &["database", "app"],
+        "cache" => &["cache"],
+        "app" => &["app"],
+        "nginx" => &["nginx"],
+        _ => panic!("there is no server \"{name}\""),
     }
 }
 
@@ -151,9 +178,10 @@ fn the_stack_comes_up_and_comes_back_after_each_kill() {
         stack.write(name);
         notes = format!("{name}\n{notes}");
         assert_eq!(stack.get("/notes"), notes);
-        // The others are as they were: no edge of the file says otherwise.
+        // Everybody else is as it was.
         for (server, (before, after)) in SERVERS.iter().zip(before.iter().zip(stack.pids())) {
-            assert_eq!(*before != after, *server == name, "{server} after a kill of {name}");
+            let affected = affected_by(name).contains(server);
+            assert_eq!(*before != after, affected, "{server} after a kill of {name}");
         }
     }
     stack.project.keepd(["down"]).expect_code(0);
@@ -163,8 +191,15 @@ fn the_stack_comes_up_and_comes_back_after_each_kill() {
 
 #[test]
 fn only_the_changed_service_restarts_and_data_outlives_keepd() {
-    let Some(stack) = Stack::new() else { return };
+    let Some(mut stack) = Stack::new() else { return };
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if is_root {
+        stack.project.set_variable("KEEPD_CONFIG", "keepd.toml:users.toml");
+    }
     let up = stack.project.up_and_ready();
+    if is_root {
+        stack.assert_users();
+    }
     stack.write("eggs");
     let before = stack.pids();
     let file = std::fs::read_to_string(stack.project.path("keepd.toml")).unwrap();
@@ -176,15 +211,30 @@ fn only_the_changed_service_restarts_and_data_outlives_keepd() {
     assert_ne!(after[0], before[0]);
     assert_eq!(after[1..], before[1..], "only the application restarts");
     assert_eq!(stack.get("/"), "Shopping\nvisit 1\n");
-    stack.project.keepd(["reload", "nginx"]).expect_code(0);
     assert_eq!(stack.get("/notes"), "eggs\n");
+
+    // nginx refuses a file with an error, in words of its own, and goes on with the old one.
+    let template = std::fs::read_to_string(stack.project.path("nginx.conf.in")).unwrap();
+    stack.project.write("nginx.conf.in", format!("{template}nonsense\n"));
+    let refused = stack.project.keepd(["reload", "nginx"]).expect_code(1);
+    for expected in ["reload_command ended with exit 1: ", "[emerg]", "nginx.conf.new:"] {
+        assert!(refused.stderr.contains(expected), "{expected}\n{}", refused.stderr);
+    }
+    let renamed = template.replace("access_log off;", "access_log off; add_header X-New yes;");
+    stack.project.write("nginx.conf.in", renamed);
+    stack.project.keepd(["reload", "nginx"]).expect_code(0);
+    wait_until("the new configuration of nginx", LONG, || {
+        let answer = talk(stack.web_port, "GET / HTTP/1.0\r\n\r\n").ok()?;
+        answer.contains("X-New: yes").then_some(())
+    });
+    assert_eq!(stack.pids(), after, "a reload is no restart");
 
     stack.project.keepd(["down"]).expect_code(0);
     assert_eq!(up.wait().code(), 0);
     stack.assert_nothing_left();
 
     let up = stack.project.up_and_ready();
-    assert_eq!(stack.get("/"), "Shopping\nvisit 2\n");
+    assert!(stack.get("/").starts_with("Shopping\nvisit "));
     assert_eq!(stack.get("/notes"), "eggs\n");
     stack.project.keepd(["down"]).expect_code(0);
     assert_eq!(up.wait().code(), 0);
