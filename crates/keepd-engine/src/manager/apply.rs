@@ -168,7 +168,11 @@ impl Manager {
             self.touch(&name);
             return None;
         }
-        let target = Target::UpAfter(service.generation);
+        // A group has no runs that could be told apart.
+        let target = match service.is_group() {
+            true => Target::Up,
+            false => Target::UpAfter(service.generation),
+        };
         match service.phase {
             // What becomes a group has nothing to be looked at first.
             Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_)

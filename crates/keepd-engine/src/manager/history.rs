@@ -56,7 +56,10 @@ impl History {
 
 impl Manager {
     /// Returns the runs of a service that are over, oldest first.
-    pub fn history(&self, name: &ServiceName) -> Option<impl Iterator<Item = &PastRun>> {
+    pub fn history<'m>(
+        &'m self,
+        name: &ServiceName,
+    ) -> Option<impl Iterator<Item = &'m PastRun> + use<'m>> {
         self.services.get(name).map(|service| service.history.runs())
     }
 
