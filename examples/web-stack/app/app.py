@@ -144,7 +144,7 @@ def main():
     stop = lambda *_: threading.Thread(target=server.shutdown).start()
     signal.signal(signal.SIGTERM, stop)
     print(f"listens on http://127.0.0.1:{APP_PORT}/", flush=True)
-    server.serve_forever()
+    server.serve_forever(poll_interval=0.05)
     server.server_close()
     print("answered every request and ends", flush=True)
 

@@ -42,6 +42,8 @@ impl Stack {
         for (name, port) in names.into_iter().zip(ports) {
             project.set_variable(name, &port.to_string());
         }
+        // The machine stays up; disks shared with other tests are slow.
+        project.set_variable("DATABASE_FSYNC", "off");
         Some(Self { project, web_port: ports[0], redis_port: ports[3], ports })
     }
 
