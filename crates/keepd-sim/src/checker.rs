@@ -70,6 +70,8 @@ struct Quiet {
 /// What the checks remember.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
+    /// Services that are groups, or once were.
+    groups: BTreeSet<ServiceName>,
     pub(crate) tracks: BTreeMap<ServiceName, Track>,
     /// What the present turn of the manager moved; if it dies within, nobody knows how far it got.
     moved: BTreeSet<ServiceName>,
@@ -150,8 +152,8 @@ impl World {
                 && (other.spec.depends_on.contains_key(name)
                     || other.spec.after.contains(name)
                     || status.spec.before.contains(dependent));
-            // Who follows it has not been asked to go first.
-            let follows = matches!(&other.cause, Cause::DependencyLost { on, .. } if on == name);
+            // Who follows others is asked to go only when they went, later in the same turn.
+            let follows = other.spec.depends_on.values().any(|edge| edge.on_stop == OnStop::Stop);
             let is_going = other.wanted == Wanted::Down && !follows;
             if is_needed && is_going && self.kernel.has_live(dependent) {
                 let sentence = format!("{name} is stopped while {dependent} still runs");
@@ -247,6 +249,9 @@ impl World {
             track.count = None;
         }
         for spec in self.accepted.services.values() {
+            if spec.kind == Kind::Group {
+                self.checker.groups.insert(spec.name.clone());
+            }
             for on in spec.depends_on.keys().chain(&spec.after) {
                 let edge = (spec.name.clone(), on.clone());
                 self.checker.edges.insert(edge);
@@ -269,11 +274,7 @@ impl World {
             Want::Stop(names, ..) => (names, false),
             Want::Reload(_) | Want::Signal(_) | Want::Apply(_) | Want::Shutdown(_) => return Ok(()),
         };
-        let machine = self.manager.as_ref().map(|shell| &shell.machine);
-        let is_group = |name: &ServiceName| {
-            let status = machine.and_then(|machine| machine.status(name));
-            status.is_some_and(|status| status.spec.kind == Kind::Group)
-        };
+        let is_group = |name: &ServiceName| self.checker.groups.contains(name);
         // A group is restarted by way of its members.
         for name in names.iter().filter(|name| !is_group(*name)) {
             let is_there = change.goals.iter().any(|goal| {

@@ -161,9 +161,10 @@ impl Manager {
             && !matches!(service.cause, Cause::Ended { .. } | Cause::CannotExecute(_))
         {
             let how = match (end.exit, &end.failure) {
-                (Some(exit), _) => {
+                (Some(exit), remark) => {
+                    let remark = remark.as_ref().map_or_else(String::new, |r| format!(": {r}"));
                     format!(
-                        "its last run (generation {}) ended with {exit} after {}",
+                        "its last run (generation {}) ended with {exit} after {}{remark}",
                         end.generation,
                         seconds(end.ran)
                     )

@@ -205,6 +205,8 @@ pub enum Preparation {
     Start,
     /// Nothing yet: it may run, and nothing is changed.
     Check,
+    /// Its `reload_command` is run, for this main process.
+    Reload(Pid),
 }
 
 /// What a start needs, found out by the shell.
@@ -226,7 +228,7 @@ pub struct Launch {
     pub log: LogTarget,
     /// The readiness questions, filled in, in the order of the specification.
     pub questions: Vec<Question>,
-    /// `reload_command`, filled in.
+    /// `reload_command`, filled in; only for [`Preparation::Reload`].
     pub reload: Option<Vec<Vec<u8>>>,
 }
 
@@ -409,7 +411,8 @@ pub struct LastEnd {
     pub reason: Reason,
     /// How long it ran.
     pub ran: Duration,
-    /// The sentence for a start that failed.
+    /// What more there is to say, as a clause: why a start failed, why it was killed, what it
+    /// followed.
     pub failure: Option<String>,
 }
 

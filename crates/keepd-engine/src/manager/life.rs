@@ -105,7 +105,7 @@ impl Manager {
             exit,
             reason,
             ran: ending.started.map_or(Duration::ZERO, |started| now.saturating_since(started)),
-            failure: exit.is_none().then(|| explain::cause_clause(&cause)),
+            failure: service.remark(now, &ending, exit, &cause),
         };
         let ready_after = service.ready_after;
         service.remember_run(end, ready_after, self.plan.manager.history_max);

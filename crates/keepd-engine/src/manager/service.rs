@@ -7,10 +7,11 @@ use std::time::Duration;
 use keepd_model::protocol::{Attributes, Environment, LogTarget};
 use keepd_model::{
     Errno, Exit, Generation, Instant, KillMode, Kind, OnStop, Pid, RestartPolicy, ServiceName,
-    ServiceSpec, State, Until, Wanted,
+    ServiceSpec, Signal, State, StopSpec, Until, Wanted,
 };
 
 use super::cause::Cause;
+use super::explain::{cause_clause, seconds};
 use super::history::History;
 use super::interface::{LastEnd, PastRun, Question, Ticket};
 
@@ -533,6 +534,31 @@ impl Service {
         }
         if ready_fd {
             self.notified_fd = self.notified_fd.max(generation);
+        }
+    }
+
+    /// Returns what there is to say about an end beside its status.
+    pub(super) fn remark(
+        &self,
+        now: Instant,
+        ending: &Ending,
+        exit: Option<Exit>,
+        cause: &Cause,
+    ) -> Option<String> {
+        let Some(exit) = exit else {
+            return Some(cause_clause(cause));
+        };
+        let StopSpec { signal, timeout, .. } = self.spec.stop;
+        let is_killed = matches!(exit, Exit::Signal { signal: Signal::KILL, .. });
+        let waited = now.saturating_since(self.since) >= timeout;
+        match (&ending.why, ending.pressed) {
+            (EndWhy::ByItself, _) | (_, Some(Manner::Kill) | None) => None,
+            (_, Some(Manner::Polite)) if is_killed && waited && signal != Signal::KILL => {
+                let timeout = seconds(timeout);
+                Some(format!("it did not end within {timeout} of signal {signal} (stop_timeout)"))
+            }
+            (EndWhy::Dependency, _) => Some(cause_clause(&self.cause)),
+            (EndWhy::Unwanted | EndWhy::Restart | EndWhy::ReadyTimeout { .. }, _) => None,
         }
     }
 

@@ -248,7 +248,7 @@ impl Manager {
                 let missed = match reply {
                     Reply::Ok | Reply::Exec { exit: Exit::Code(0), .. } => None,
                     Reply::Exec { exit, output } => {
-                        let how = describe_exec(exit, &output);
+                        let how = with_output(exit, &output);
                         Some(format!("its reload_command ended with {how}"))
                     }
                     Reply::Fail(fail) => Some(format!("it cannot be told: {}", fail.text)),
@@ -530,4 +530,14 @@ fn describe_exec(exit: Exit, output: &[u8]) -> String {
         Some(line) => format!("{exit}: {}", line.trim().chars().take(200).collect::<String>()),
         None => exit.to_string(),
     }
+}
+
+/// Keeps all that a reload command said, on one line: some programs name the cause first, some last.
+fn with_output(exit: Exit, output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() {
+        return exit.to_string();
+    }
+    format!("{exit}: {}", lines.join("; ").chars().take(400).collect::<String>())
 }

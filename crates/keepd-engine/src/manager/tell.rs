@@ -1,12 +1,15 @@
 //! What a running service is told: a signal, or to read its files again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{Command, Scope};
 use keepd_model::{ChangeId, Generation, Instant, Reload, ServiceName, Signal};
 
 use super::changes::Wish;
-use super::interface::{Goal, Launch, PrepareFailure, Refusal, Target, Verb, Who};
+use super::interface::{
+    Goal, Launch, Output, Preparation, PrepareFailure, Refusal, Target, Verb, Who,
+};
 use super::service::Phase;
 use super::{Manager, Purpose, Sent};
 
@@ -45,11 +48,22 @@ impl Manager {
                     self.send_for(command, sent);
                 }
                 Reload::Command(_) => {
-                    self.prepare_check(Purpose::Reload(name.clone(), generation, change), &name);
+                    self.prepare_reload(&name, generation, change);
                 }
             }
         }
         Ok(change)
+    }
+
+    /// Has the reload command filled in for the process that runs now.
+    fn prepare_reload(&mut self, name: &ServiceName, generation: Generation, change: ChangeId) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let (spec, pid) = (Arc::clone(&service.spec), service.pid());
+        let ticket = self.ticket(Purpose::Reload(name.clone(), generation, change));
+        let preparation = pid.map_or(Preparation::Check, Preparation::Reload);
+        self.outputs.push_back(Output::Prepare { ticket, spec, preparation });
     }
 
     fn way_to_reload(&self, name: &ServiceName) -> Result<(Generation, Reload), Refusal> {

@@ -96,7 +96,7 @@ fn what_is_gone_is_stopped_and_forgotten() {
     let new = without(&without(world.manager.plan(), "db"), "web");
     let change = world.apply(new, true);
     assert_eq!(world.goals(change), ["db reached", "web reached"]);
-    let expected = ["stop web", "stop db", "delete web", "delete db"];
+    let expected = ["stop web", "delete web", "stop db", "delete db"];
     assert_eq!(world.sent(), expected);
     assert!(!world.held.contains_key(&name("db")));
     assert!(world.manager.status(&name("db")).is_none());
@@ -227,7 +227,7 @@ fn edges_hold_until_both_ends_are_gone() {
     world.apply(without(&without(&plan, "web"), "db"), true);
     assert_eq!(world.sent(), ["stop web"]);
     world.exits("web", killed_by(Signal::TERM));
-    assert_eq!(world.sent(), ["stop db", "delete web", "delete db"]);
+    assert_eq!(world.sent(), ["delete web", "stop db", "delete db"]);
 }
 
 #[test]

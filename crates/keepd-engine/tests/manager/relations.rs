@@ -144,7 +144,9 @@ fn a_reaction_restarts_with_what_it_depends_on() {
     let expected = ["db stopping", "db starting", "web stopping", "web stopped", "web waiting"];
     let steps = world.steps();
     assert_eq!(steps.last().unwrap(), expected.last().unwrap(), "{steps:?}");
-    assert_eq!(world.status("web").last_end.unwrap().reason, Reason::Dependency);
+    let end = world.status("web").last_end.unwrap();
+    assert_eq!(end.reason, Reason::Dependency);
+    assert_eq!(end.failure.unwrap(), "\"db\" is not ready any more");
     world.answer_probes("db", Ok(()));
     assert_eq!((world.state("web"), world.generation("web")), (State::Ready, 2));
     assert_eq!(world.generation("other"), 1);

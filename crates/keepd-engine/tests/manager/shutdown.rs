@@ -37,7 +37,7 @@ fn only_a_shutdown_is_accepted_during_a_shutdown() {
     assert_eq!(refused, Refusal::ShuttingDown);
     world.sent();
     world.ask(Ask::Shutdown { now: true });
-    assert_eq!(world.sent(), ["stop db KILL", "stop web KILL"]);
+    assert_eq!(world.sent(), ["stop web KILL", "stop db KILL"]);
     assert_eq!(world.finished, Some(0));
 }
 
@@ -86,7 +86,7 @@ fn the_time_of_a_shutdown_is_limited() {
     world.advance(ms(89_999));
     assert_eq!(world.sent(), ["stop web"]);
     world.advance(ms(1));
-    assert_eq!(world.sent(), ["stop db KILL", "stop web KILL"]);
+    assert_eq!(world.sent(), ["stop web KILL", "stop db KILL"]);
     world.advance(ms(9_999));
     assert_eq!(world.finished, None);
     world.advance(ms(1));

@@ -212,3 +212,21 @@ fn what_is_about_to_be_stopped_is_not_timed() {
     world.exits("app", killed_by(Signal::TERM));
     assert_eq!(world.state("db"), State::Stopped);
 }
+
+#[test]
+fn who_did_not_end_in_time_is_told_so() {
+    // (behaviour 9.10)
+    let mut world = chain();
+    world.stubborn.insert(name("other"));
+    world.stop(&["other"]);
+    world.advance(secs(10));
+    world.exits("other", killed_by(Signal::KILL));
+    let why = world.why("other").join("\n");
+    let expected = "ended with signal KILL after 10.0s: it did not end within 10.0s of signal TERM \
+                    (stop_timeout)";
+    assert!(why.contains(expected), "{why}");
+    // Who is killed at once has nothing to be blamed for.
+    world.start(&["other"]);
+    world.kill(&["other"]);
+    assert_eq!(world.status("other").last_end.unwrap().failure, None);
+}
