@@ -1,6 +1,6 @@
 //! What the proxy knows of one service: its definition, and the run of its last generation.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use keepd_model::protocol::{
@@ -32,8 +32,9 @@ pub(super) struct Service {
     pub(super) log: LogTarget,
     /// daemonproxy's restart interval.
     pub(super) auto_up: AutoUp,
-    /// What controllers want to find again.
-    pub(super) notes: BTreeMap<String, Vec<u8>>,
+    /// What controllers want to find again, in the order of the keys. A vector, because most
+    /// services have few notes and there are many services.
+    pub(super) notes: Vec<Note>,
     /// The last generation that was started.
     pub(super) generation: Generation,
     /// The INVOCATION_ID of that generation.
@@ -59,6 +60,13 @@ pub(super) struct AutoUp {
     pub(super) seconds: u32,
     /// Whether it restarts at all; the interval is remembered without it.
     pub(super) always: bool,
+}
+
+/// `service.note`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) key: Box<str>,
+    pub(super) value: Box<[u8]>,
 }
 
 /// A datagram that came on the notify socket.
@@ -269,7 +277,7 @@ impl Service {
             environment: Environment::default(),
             log: LogTarget::default(),
             auto_up: AutoUp { seconds: 1, always: false },
-            notes: BTreeMap::new(),
+            notes: Vec::new(),
             generation: Generation::NONE,
             invocation: 0,
             wanted: Wanted::Down,

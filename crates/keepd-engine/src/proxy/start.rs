@@ -208,7 +208,8 @@ impl Proxy {
         name: &ServiceName,
         generation: Generation,
     ) -> Option<&Service> {
-        self.services.get(name).filter(|service| service.generation == generation)
+        let service = self.services.get(name).map(Box::as_ref);
+        service.filter(|service| service.generation == generation)
     }
 }
 
