@@ -12,6 +12,7 @@ use keepd_model::protocol::{
 use keepd_model::{Generation, Instant, ServiceName, Signal, Wanted};
 
 use super::connections::{Audience, Connection, Mode};
+use super::packed::{Changes, Words};
 use super::service::{Note, Run, Service};
 use super::{ConnectionId, Output, Proxy};
 
@@ -150,12 +151,12 @@ impl Proxy {
             }
             Command::ServiceArgs { name, arguments } => {
                 self.set(now, asker, name, |service, name| {
-                    service.arguments.clone_from(&arguments);
+                    service.arguments = Words::new(&arguments);
                     Event::Args(name, arguments)
                 })
             }
             Command::ServiceTags { name, tags } => self.set(now, asker, name, |service, name| {
-                service.tags.clone_from(&tags);
+                service.tags = Words::new(&tags);
                 Event::Tags(name, tags)
             }),
             Command::ServiceSet { name, attributes } => {
@@ -166,7 +167,7 @@ impl Proxy {
             }
             Command::ServiceEnv { name, environment } => {
                 self.set(now, asker, name, |service, name| {
-                    service.environment.clone_from(&environment);
+                    service.environment = Changes::new(&environment);
                     Event::Env(name, environment)
                 })
             }

@@ -98,8 +98,8 @@ impl Service {
         };
         vec![
             Event::Run(report),
-            Event::Tags(name.clone(), self.tags.clone()),
-            Event::Args(name.clone(), self.arguments.clone()),
+            Event::Tags(name.clone(), self.tags.unpack()),
+            Event::Args(name.clone(), self.arguments.unpack()),
             Event::AutoUp(name.clone(), self.auto_up_seconds()),
         ]
     }
@@ -108,10 +108,10 @@ impl Service {
     /// it.
     fn extended_lines(&self, name: &ServiceName) -> Vec<Event> {
         let mut lines = vec![
-            Event::Args(name.clone(), self.arguments.clone()),
-            Event::Tags(name.clone(), self.tags.clone()),
+            Event::Args(name.clone(), self.arguments.unpack()),
+            Event::Tags(name.clone(), self.tags.unpack()),
             Event::Set(name.clone(), self.attributes.clone()),
-            Event::Env(name.clone(), self.environment.clone()),
+            Event::Env(name.clone(), self.environment.unpack()),
             Event::Log(name.clone(), self.log.clone()),
             Event::AutoUp(name.clone(), self.auto_up_seconds()),
         ];

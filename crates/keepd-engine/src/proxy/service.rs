@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use keepd_model::protocol::{
-    Attributes, Environment, Event, LogTarget, RunEnd, RunReport, RunState,
-};
+use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState};
 use keepd_model::{Errno, Generation, Instant, KillMode, Pid, ServiceName, SpawnFailure, Wanted};
 
 use super::connections::Audience;
+use super::packed::{Changes, Words};
 use super::stop::StopOrder;
 use super::{Owner, Proxy};
 
@@ -21,13 +20,13 @@ pub(super) struct Service {
     /// Whether an extended connection made it.
     pub(super) extended: bool,
     /// Program and arguments of the next start.
-    pub(super) arguments: Vec<Vec<u8>>,
+    pub(super) arguments: Words,
     /// Free words.
-    pub(super) tags: Vec<Vec<u8>>,
+    pub(super) tags: Words,
     /// Process attributes.
     pub(super) attributes: Attributes,
     /// Differences to the proxy's environment, for the next start.
-    pub(super) environment: Environment,
+    pub(super) environment: Changes,
     /// Where output goes from the next start on.
     pub(super) log: LogTarget,
     /// daemonproxy's restart interval.
@@ -271,10 +270,10 @@ impl Service {
     pub(super) fn new(now: Instant, extended: bool) -> Self {
         Self {
             extended,
-            arguments: Vec::new(),
-            tags: Vec::new(),
+            arguments: Words::default(),
+            tags: Words::default(),
             attributes: Attributes::default(),
-            environment: Environment::default(),
+            environment: Changes::default(),
             log: LogTarget::default(),
             auto_up: AutoUp { seconds: 1, always: false },
             notes: Vec::new(),

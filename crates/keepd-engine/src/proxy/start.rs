@@ -73,8 +73,8 @@ impl Proxy {
         let spawn = ServiceSpawn {
             name: name.clone(),
             generation: service.generation,
-            arguments: service.arguments.clone(),
-            environment: service.environment.clone(),
+            arguments: service.arguments.unpack(),
+            environment: service.environment.unpack(),
             attributes: service.attributes.clone(),
             log: service.log.clone(),
             invocation: service.invocation,

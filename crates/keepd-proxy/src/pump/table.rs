@@ -71,7 +71,8 @@ pub(crate) struct Writers {
 
 /// The pump.
 pub(crate) struct Pump {
-    services: BTreeMap<ServiceName, Logged>,
+    /// Boxed, because a node of the map has room for many that are not there.
+    services: BTreeMap<ServiceName, Box<Logged>>,
     /// Whose stream a number in the epoll set is.
     owners: HashMap<u64, ServiceName>,
     token_next: u64,
@@ -144,7 +145,7 @@ impl Pump {
         Ok(out.map(|out| Writers { out, err }))
     }
 
-    fn add(&mut self, epoll: &Epoll, name: &ServiceName, logged: Logged) -> Result<(), Errno> {
+    fn add(&mut self, epoll: &Epoll, name: &ServiceName, logged: Box<Logged>) -> Result<(), Errno> {
         for stream in &logged.streams {
             // Dropped after an error, a new pipe is closed and out of the set.
             epoll.add(stream, Token::Stream(stream.token).into(), Interest::READ)?;
@@ -156,7 +157,7 @@ impl Pump {
     }
 
     /// Makes pipes and opens files.
-    fn open(&mut self, target: &LogTarget) -> Result<Option<Logged>, Errno> {
+    fn open(&mut self, target: &LogTarget) -> Result<Option<Box<Logged>>, Errno> {
         let mut stream = |which, file: &Path, placement| {
             self.token_next += 1;
             Stream::open(which, self.token_next, file, placement)
@@ -186,14 +187,14 @@ impl Pump {
                 (vec![stream(Which::Out, file, Placement::Append)?], None, 0)
             }
         };
-        Ok(Some(Logged {
+        Ok(Some(Box::new(Logged {
             target: target.clone(),
             folder_hash,
             generation: Generation::NONE,
             streams,
             index,
             told: None,
-        }))
+        })))
     }
 
     /// A pipe can be read.
