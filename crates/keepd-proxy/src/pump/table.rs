@@ -1,5 +1,6 @@
 //! Every service with output to keep: its streams, its index, and when to look at them again.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::OwnedFd;
@@ -75,6 +76,9 @@ pub(crate) struct Pump {
     services: BTreeMap<ServiceName, Box<Logged>>,
     /// Whose stream a number in the epoll set is.
     owners: HashMap<u64, ServiceName>,
+    /// How many services have a folder with this hash. With many services a look at the folder of
+    /// each would make each start slow.
+    folders: HashMap<u64, u32>,
     token_next: u64,
     buffer: Vec<u8>,
     /// Streams that grew since the last [`Pump::take_news`].
@@ -88,8 +92,8 @@ pub(crate) struct Pump {
 /// One service.
 struct Logged {
     target: LogTarget,
-    /// Of the folder of `mode=file`: comparing paths part by part takes long with many services.
-    folder_hash: u64,
+    /// Of the folder of `mode=file`.
+    folder_hash: Option<u64>,
     generation: Generation,
     streams: Vec<Stream>,
     index: Option<Index>,
@@ -103,6 +107,7 @@ impl Pump {
         Self {
             services: BTreeMap::new(),
             owners: HashMap::new(),
+            folders: HashMap::new(),
             token_next: 0,
             buffer: vec![0; BUFFER_BYTES],
             grown: BTreeSet::new(),
@@ -150,6 +155,9 @@ impl Pump {
             // Dropped after an error, a new pipe is closed and out of the set.
             epoll.add(stream, Token::Stream(stream.token).into(), Interest::READ)?;
         }
+        if let Some(hash) = logged.folder_hash {
+            *self.folders.entry(hash).or_default() += 1;
+        }
         let tokens = logged.streams.iter().map(|stream| stream.token);
         self.owners.extend(tokens.map(|token| (token, name.clone())));
         self.services.insert(name.clone(), logged);
@@ -167,7 +175,9 @@ impl Pump {
             LogTarget::File { dir, merge } => {
                 let dir = path(dir);
                 let hash = hash_of(dir);
-                if self.services.values().any(|logged| logged.is_in(dir, hash)) {
+                if self.folders.contains_key(&hash)
+                    && self.services.values().any(|logged| logged.is_in(dir))
+                {
                     // Two writers at explicit offsets would overwrite each other.
                     return Err(EBUSY);
                 }
@@ -179,12 +189,12 @@ impl Pump {
                     let file = dir.join("err.log");
                     streams.push(stream(Which::Err, &file, Placement::Offset)?);
                 }
-                (streams, Some(Index::open(&dir.join("index"))?), hash)
+                (streams, Some(Index::open(&dir.join("index"))?), Some(hash))
             }
             LogTarget::Append { file } => {
                 let file = path(file);
                 make_folder(file.parent().unwrap_or(file))?;
-                (vec![stream(Which::Out, file, Placement::Append)?], None, 0)
+                (vec![stream(Which::Out, file, Placement::Append)?], None, None)
             }
         };
         Ok(Some(Box::new(Logged {
@@ -311,6 +321,14 @@ impl Pump {
             return;
         };
         self.waiting.remove(name);
+        if let Some(hash) = logged.folder_hash
+            && let Entry::Occupied(mut count) = self.folders.entry(hash)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         for stream in &logged.streams {
             self.owners.remove(&stream.token);
             if stream.blocked().is_none() {
@@ -325,9 +343,9 @@ impl Pump {
 
 impl Logged {
     /// Reports whether its files are in this folder.
-    fn is_in(&self, folder: &Path, hash: u64) -> bool {
+    fn is_in(&self, folder: &Path) -> bool {
         match &self.target {
-            LogTarget::File { dir, .. } => self.folder_hash == hash && path(dir) == folder,
+            LogTarget::File { dir, .. } => path(dir) == folder,
             LogTarget::Null | LogTarget::Inherit | LogTarget::Append { .. } => false,
         }
     }
