@@ -12,7 +12,8 @@ use keepd_model::protocol::{
 use keepd_model::{Generation, Instant, ServiceName, Signal, Wanted};
 
 use super::connections::{Audience, Connection, Mode};
-use super::service::{Run, Service};
+use super::packed::{Changes, Words};
+use super::service::{Note, Run, Service};
 use super::{ConnectionId, Output, Proxy};
 
 /// The most services.
@@ -150,12 +151,12 @@ impl Proxy {
             }
             Command::ServiceArgs { name, arguments } => {
                 self.set(now, asker, name, |service, name| {
-                    service.arguments.clone_from(&arguments);
+                    service.arguments = Words::new(&arguments);
                     Event::Args(name, arguments)
                 })
             }
             Command::ServiceTags { name, tags } => self.set(now, asker, name, |service, name| {
-                service.tags.clone_from(&tags);
+                service.tags = Words::new(&tags);
                 Event::Tags(name, tags)
             }),
             Command::ServiceSet { name, attributes } => {
@@ -166,7 +167,7 @@ impl Proxy {
             }
             Command::ServiceEnv { name, environment } => {
                 self.set(now, asker, name, |service, name| {
-                    service.environment.clone_from(&environment);
+                    service.environment = Changes::new(&environment);
                     Event::Env(name, environment)
                 })
             }
@@ -200,7 +201,7 @@ impl Proxy {
         verb: &str,
         name: &ServiceName,
     ) -> Result<&mut Service, Fail> {
-        self.services.get_mut(name).ok_or_else(|| {
+        self.services.get_mut(name).map(Box::as_mut).ok_or_else(|| {
             fail(
                 FailKind::NoSuchService,
                 format!("cannot {verb} service \"{name}\": no such service"),
@@ -224,7 +225,8 @@ impl Proxy {
             Asker::Plain(_) => false,
             Asker::Extended(..) => true,
         };
-        Ok(self.services.entry(name.clone()).or_insert_with(|| Service::new(now, extended)))
+        let new = || Box::new(Service::new(now, extended));
+        Ok(self.services.entry(name.clone()).or_insert_with(new))
     }
 
     /// Stores a value and tells it to everybody else.
@@ -287,12 +289,21 @@ impl Proxy {
             return limit(format!("it has more than {NOTE_BYTES_MAX} bytes"));
         }
         let service = self.service_or_new(now, asker, name)?;
-        if value.is_empty() {
-            service.notes.remove(&key);
-        } else if service.notes.len() >= NOTES_MAX && !service.notes.contains_key(&key) {
-            return limit(format!("it has {NOTES_MAX} already"));
-        } else {
-            service.notes.insert(key, value);
+        let notes = &mut service.notes;
+        match (notes.binary_search_by(|note| (*note.key).cmp(&key)), value.is_empty()) {
+            (Ok(position), true) => {
+                notes.remove(position);
+            }
+            (Err(_), true) => {}
+            (Ok(position), false) => notes[position].value = value.into(),
+            (Err(_), false) if notes.len() >= NOTES_MAX => {
+                return limit(format!("it has {NOTES_MAX} already"));
+            }
+            (Err(position), false) => {
+                let note = Note { key: key.into(), value: value.into() };
+                notes.reserve_exact(1);
+                notes.insert(position, note);
+            }
         }
         self.accept(asker);
         Ok(())

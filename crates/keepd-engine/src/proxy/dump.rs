@@ -6,7 +6,7 @@ use keepd_model::ServiceName;
 use keepd_model::protocol::{Event, Message, RunState};
 
 use super::connections::Mode;
-use super::service::Service;
+use super::service::{Note, Service};
 use super::{ConnectionId, Proxy};
 
 /// How far a dump is. Services that are made or change meanwhile are told either here or as events.
@@ -98,8 +98,8 @@ impl Service {
         };
         vec![
             Event::Run(report),
-            Event::Tags(name.clone(), self.tags.clone()),
-            Event::Args(name.clone(), self.arguments.clone()),
+            Event::Tags(name.clone(), self.tags.unpack()),
+            Event::Args(name.clone(), self.arguments.unpack()),
             Event::AutoUp(name.clone(), self.auto_up_seconds()),
         ]
     }
@@ -108,16 +108,15 @@ impl Service {
     /// it.
     fn extended_lines(&self, name: &ServiceName) -> Vec<Event> {
         let mut lines = vec![
-            Event::Args(name.clone(), self.arguments.clone()),
-            Event::Tags(name.clone(), self.tags.clone()),
+            Event::Args(name.clone(), self.arguments.unpack()),
+            Event::Tags(name.clone(), self.tags.unpack()),
             Event::Set(name.clone(), self.attributes.clone()),
-            Event::Env(name.clone(), self.environment.clone()),
+            Event::Env(name.clone(), self.environment.unpack()),
             Event::Log(name.clone(), self.log.clone()),
             Event::AutoUp(name.clone(), self.auto_up_seconds()),
         ];
-        let note = |(key, value): (&String, &Vec<u8>)| {
-            Event::Note(name.clone(), key.clone(), value.clone())
-        };
+        let note =
+            |note: &Note| Event::Note(name.clone(), note.key.to_string(), note.value.to_vec());
         lines.extend(self.notes.iter().map(note));
         if self.generation != keepd_model::Generation::NONE {
             lines.push(Event::Invocation {

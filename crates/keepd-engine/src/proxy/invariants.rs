@@ -74,11 +74,12 @@ impl Proxy {
             })?;
             ensure(
                 service.notes.len() <= NOTES_MAX
+                    && service.notes.is_sorted_by(|one, next| one.key < next.key)
                     && service
                         .notes
-                        .values()
-                        .all(|note| !note.is_empty() && note.len() <= NOTE_BYTES_MAX),
-                || format!("9. notes are bounded, and none is empty: \"{name}\""),
+                        .iter()
+                        .all(|note| !note.value.is_empty() && note.value.len() <= NOTE_BYTES_MAX),
+                || format!("9. notes are bounded and in order, and none is empty: \"{name}\""),
             )?;
             ensure(service.notifications.len() <= NOTIFICATIONS_MAX, || {
                 format!("10. at most {NOTIFICATIONS_MAX} notifications are kept: \"{name}\"")

@@ -78,7 +78,7 @@ impl Proxy {
         arguments: Vec<Vec<u8>>,
     ) -> Result<(), Fail> {
         let service = self.service_mut("run a command for", name)?;
-        let (environment, attributes) = (service.environment.clone(), service.attributes.clone());
+        let (environment, attributes) = (service.environment.unpack(), service.attributes.clone());
         let main_pid = service.run().main().map(|main| main.pid);
         let refused = |kind, why: &str| {
             let text = format!("cannot run a command for service \"{name}\": {why}");

@@ -23,7 +23,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Proxy {
     pub(super) settings: Settings,
-    pub(super) services: BTreeMap<ServiceName, Service>,
+    /// Boxed, because a node of the map has room for many that are not there.
+    pub(super) services: BTreeMap<ServiceName, Box<Service>>,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     /// Signals that the proxy got and nobody cleared.

@@ -49,8 +49,9 @@
 //!
 //! `machine` has the four verbs. `service` has the states and `transition()`, the only door between
 //! them; `start` and `stop` have the two halves of a life; `jobs` the commands beside it;
-//! `commands` what is asked; `connections`, `backlog` and `dump` what is told; `invariants`
-//! what is always true. `docs/behaviour.md`, 1 to 5, says it in sentences.
+//! `packed` how many short strings are kept; `commands` what is asked; `connections`, `backlog` and
+//! `dump` what is told; `invariants` what is always true. `docs/behaviour.md`, 1 to 5, says it in
+//! sentences.
 
 mod backlog;
 mod commands;
@@ -60,6 +61,7 @@ mod interface;
 mod invariants;
 mod jobs;
 mod machine;
+mod packed;
 mod service;
 mod start;
 mod stop;

@@ -1,14 +1,13 @@
 //! What the proxy knows of one service: its definition, and the run of its last generation.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use keepd_model::protocol::{
-    Attributes, Environment, Event, LogTarget, RunEnd, RunReport, RunState,
-};
+use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState};
 use keepd_model::{Errno, Generation, Instant, KillMode, Pid, ServiceName, SpawnFailure, Wanted};
 
 use super::connections::Audience;
+use super::packed::{Changes, Words};
 use super::stop::StopOrder;
 use super::{Owner, Proxy};
 
@@ -21,19 +20,20 @@ pub(super) struct Service {
     /// Whether an extended connection made it.
     pub(super) extended: bool,
     /// Program and arguments of the next start.
-    pub(super) arguments: Vec<Vec<u8>>,
+    pub(super) arguments: Words,
     /// Free words.
-    pub(super) tags: Vec<Vec<u8>>,
+    pub(super) tags: Words,
     /// Process attributes.
     pub(super) attributes: Attributes,
     /// Differences to the proxy's environment, for the next start.
-    pub(super) environment: Environment,
+    pub(super) environment: Changes,
     /// Where output goes from the next start on.
     pub(super) log: LogTarget,
     /// daemonproxy's restart interval.
     pub(super) auto_up: AutoUp,
-    /// What controllers want to find again.
-    pub(super) notes: BTreeMap<String, Vec<u8>>,
+    /// What controllers want to find again, in the order of the keys. A vector, because most
+    /// services have few notes and there are many services.
+    pub(super) notes: Vec<Note>,
     /// The last generation that was started.
     pub(super) generation: Generation,
     /// The INVOCATION_ID of that generation.
@@ -59,6 +59,13 @@ pub(super) struct AutoUp {
     pub(super) seconds: u32,
     /// Whether it restarts at all; the interval is remembered without it.
     pub(super) always: bool,
+}
+
+/// `service.note`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) key: Box<str>,
+    pub(super) value: Box<[u8]>,
 }
 
 /// A datagram that came on the notify socket.
@@ -263,13 +270,13 @@ impl Service {
     pub(super) fn new(now: Instant, extended: bool) -> Self {
         Self {
             extended,
-            arguments: Vec::new(),
-            tags: Vec::new(),
+            arguments: Words::default(),
+            tags: Words::default(),
             attributes: Attributes::default(),
-            environment: Environment::default(),
+            environment: Changes::default(),
             log: LogTarget::default(),
             auto_up: AutoUp { seconds: 1, always: false },
-            notes: BTreeMap::new(),
+            notes: Vec::new(),
             generation: Generation::NONE,
             invocation: 0,
             wanted: Wanted::Down,

@@ -73,8 +73,8 @@ impl Proxy {
         let spawn = ServiceSpawn {
             name: name.clone(),
             generation: service.generation,
-            arguments: service.arguments.clone(),
-            environment: service.environment.clone(),
+            arguments: service.arguments.unpack(),
+            environment: service.environment.unpack(),
             attributes: service.attributes.clone(),
             log: service.log.clone(),
             invocation: service.invocation,
@@ -208,7 +208,8 @@ impl Proxy {
         name: &ServiceName,
         generation: Generation,
     ) -> Option<&Service> {
-        self.services.get(name).filter(|service| service.generation == generation)
+        let service = self.services.get(name).map(Box::as_ref);
+        service.filter(|service| service.generation == generation)
     }
 }
 

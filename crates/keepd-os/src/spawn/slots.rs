@@ -38,6 +38,8 @@ struct Set {
 /// A child that may still look at our table.
 struct User {
     ticket: u64,
+    /// So many slots of the set, the first ones, refer to something of its.
+    slots_used: usize,
     pipe: Arc<OwnedFd>,
     /// Unknown during the clone.
     pid: Option<Pid>,
@@ -130,7 +132,8 @@ impl Slots {
         let set = self.free_set()?;
         let ticket = self.ticket_next;
         self.ticket_next += 1;
-        self.sets[set].user = Some(User { ticket, pipe: Arc::clone(pipe), pid: None });
+        self.sets[set].user =
+            Some(User { ticket, slots_used: descriptors.len(), pipe: Arc::clone(pipe), pid: None });
         let slots = &mut self.sets[set].slots;
         let placed = descriptors
             .iter()
@@ -167,12 +170,12 @@ impl Slots {
     /// Lets go of what the slots refer to and keeps their numbers.
     fn clear(&mut self, set: usize) {
         let set = &mut self.sets[set];
-        for slot in &mut set.slots {
+        let slots_used = set.user.take().map_or(0, |user| user.slots_used);
+        for slot in set.slots.iter_mut().take(slots_used) {
             // dup3(2) onto an open number fails only for EINTR and EBUSY, and then the slot keeps
             // an additional reference until its next use, which hurts nobody.
             let _ = dup3(&self.null, slot, DupFlags::CLOEXEC);
         }
-        set.user = None;
     }
 }
 

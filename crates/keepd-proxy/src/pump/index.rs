@@ -42,6 +42,9 @@ impl Index {
 
     /// Writes what waits.
     pub(super) fn flush(&mut self) -> Result<(), Errno> {
-        self.file.write_all(&mut self.waiting)
+        self.file.write_all(&mut self.waiting)?;
+        // Its memory is not kept for the next record: there are as many of these as services.
+        self.waiting = Vec::new();
+        Ok(())
     }
 }

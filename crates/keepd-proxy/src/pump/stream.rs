@@ -7,6 +7,7 @@ use std::time::Duration;
 use keepd_model::protocol::Stream as Which;
 use keepd_model::{Errno, Instant};
 use keepd_os::pipe::LogPipe;
+use keepd_os::process;
 
 use super::file::{LogFile, Placement};
 
@@ -21,6 +22,8 @@ pub(super) struct Stream {
     /// Its number in the epoll set.
     pub(super) token: u64,
     pipe: LogPipe,
+    /// Whose the pipe is.
+    owner: u32,
     file: LogFile,
     /// Read and not written, because a write failed. Nothing is read while there is any.
     remainder: Vec<u8>,
@@ -59,6 +62,7 @@ impl Stream {
             token,
             file: LogFile::open(path, placement)?,
             pipe: LogPipe::new()?,
+            owner: process::effective_uid(),
             remainder: Vec::new(),
             blocked: None,
         })
@@ -66,7 +70,10 @@ impl Stream {
 
     /// Makes everything ready for a process of this user; returns the process's side of the pipe.
     pub(super) fn writer(&mut self, uid: u32) -> Result<OwnedFd, Errno> {
-        self.pipe.set_owner(uid)?;
+        if self.owner != uid {
+            self.pipe.set_owner(uid)?;
+            self.owner = uid;
+        }
         self.pipe.open_writer()
     }
 

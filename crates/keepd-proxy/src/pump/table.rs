@@ -1,7 +1,10 @@
 //! Every service with output to keep: its streams, its index, and when to look at them again.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use keepd_model::protocol::{LogTarget, Stream as Which};
@@ -69,9 +72,13 @@ pub(crate) struct Writers {
 
 /// The pump.
 pub(crate) struct Pump {
-    services: BTreeMap<ServiceName, Logged>,
+    /// Boxed, because a node of the map has room for many that are not there.
+    services: BTreeMap<ServiceName, Box<Logged>>,
     /// Whose stream a number in the epoll set is.
     owners: HashMap<u64, ServiceName>,
+    /// How many services have a folder with this hash. With many services a look at the folder of
+    /// each would make each start slow.
+    folders: HashMap<u64, u32>,
     token_next: u64,
     buffer: Vec<u8>,
     /// Streams that grew since the last [`Pump::take_news`].
@@ -85,6 +92,8 @@ pub(crate) struct Pump {
 /// One service.
 struct Logged {
     target: LogTarget,
+    /// Of the folder of `mode=file`.
+    folder_hash: Option<u64>,
     generation: Generation,
     streams: Vec<Stream>,
     index: Option<Index>,
@@ -98,6 +107,7 @@ impl Pump {
         Self {
             services: BTreeMap::new(),
             owners: HashMap::new(),
+            folders: HashMap::new(),
             token_next: 0,
             buffer: vec![0; BUFFER_BYTES],
             grown: BTreeSet::new(),
@@ -123,14 +133,16 @@ impl Pump {
         if logged.is_some_and(|logged| logged.target != *start.target) {
             self.forget(epoll, name);
         }
-        if !self.services.contains_key(name) {
+        if let Some(logged) = self.services.get_mut(name) {
+            logged.refresh()?;
+        } else {
             let Some(logged) = self.open(start.target)? else {
                 return Ok(None);
             };
             self.add(epoll, name, logged)?;
         }
         let logged = self.services.get_mut(name).expect("the service was just added");
-        logged.begin(start.generation, now)?;
+        logged.begin(start.generation, now);
         let streams = logged.streams.iter_mut();
         let mut writers = streams.map(|stream| stream.writer(start.uid));
         let out = writers.next().transpose()?;
@@ -138,10 +150,13 @@ impl Pump {
         Ok(out.map(|out| Writers { out, err }))
     }
 
-    fn add(&mut self, epoll: &Epoll, name: &ServiceName, logged: Logged) -> Result<(), Errno> {
+    fn add(&mut self, epoll: &Epoll, name: &ServiceName, logged: Box<Logged>) -> Result<(), Errno> {
         for stream in &logged.streams {
             // Dropped after an error, a new pipe is closed and out of the set.
             epoll.add(stream, Token::Stream(stream.token).into(), Interest::READ)?;
+        }
+        if let Some(hash) = logged.folder_hash {
+            *self.folders.entry(hash).or_default() += 1;
         }
         let tokens = logged.streams.iter().map(|stream| stream.token);
         self.owners.extend(tokens.map(|token| (token, name.clone())));
@@ -150,41 +165,46 @@ impl Pump {
     }
 
     /// Makes pipes and opens files.
-    fn open(&mut self, target: &LogTarget) -> Result<Option<Logged>, Errno> {
-        let mut stream = |which, file: &std::path::Path, placement| {
+    fn open(&mut self, target: &LogTarget) -> Result<Option<Box<Logged>>, Errno> {
+        let mut stream = |which, file: &Path, placement| {
             self.token_next += 1;
             Stream::open(which, self.token_next, file, placement)
         };
-        let (streams, index) = match target {
+        let (streams, index, folder_hash) = match target {
             LogTarget::Null | LogTarget::Inherit => return Ok(None),
             LogTarget::File { dir, merge } => {
                 let dir = path(dir);
-                if self.services.values().any(|logged| logged.is_in(dir)) {
+                let hash = hash_of(dir);
+                if self.folders.contains_key(&hash)
+                    && self.services.values().any(|logged| logged.is_in(dir))
+                {
                     // Two writers at explicit offsets would overwrite each other.
                     return Err(EBUSY);
                 }
                 make_folder(dir)?;
-                let mut streams =
-                    vec![stream(Which::Out, &dir.join("out.log"), Placement::Offset)?];
+                // With exactly this room, because there are as many of these as services.
+                let mut streams = Vec::with_capacity(if *merge { 1 } else { 2 });
+                streams.push(stream(Which::Out, &dir.join("out.log"), Placement::Offset)?);
                 if !merge {
                     let file = dir.join("err.log");
                     streams.push(stream(Which::Err, &file, Placement::Offset)?);
                 }
-                (streams, Some(Index::open(&dir.join("index"))?))
+                (streams, Some(Index::open(&dir.join("index"))?), Some(hash))
             }
             LogTarget::Append { file } => {
                 let file = path(file);
                 make_folder(file.parent().unwrap_or(file))?;
-                (vec![stream(Which::Out, file, Placement::Append)?], None)
+                (vec![stream(Which::Out, file, Placement::Append)?], None, None)
             }
         };
-        Ok(Some(Logged {
+        Ok(Some(Box::new(Logged {
             target: target.clone(),
+            folder_hash,
             generation: Generation::NONE,
             streams,
             index,
             told: None,
-        }))
+        })))
     }
 
     /// A pipe can be read.
@@ -301,6 +321,14 @@ impl Pump {
             return;
         };
         self.waiting.remove(name);
+        if let Some(hash) = logged.folder_hash
+            && let Entry::Occupied(mut count) = self.folders.entry(hash)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         for stream in &logged.streams {
             self.owners.remove(&stream.token);
             if stream.blocked().is_none() {
@@ -315,7 +343,7 @@ impl Pump {
 
 impl Logged {
     /// Reports whether its files are in this folder.
-    fn is_in(&self, folder: &std::path::Path) -> bool {
+    fn is_in(&self, folder: &Path) -> bool {
         match &self.target {
             LogTarget::File { dir, .. } => path(dir) == folder,
             LogTarget::Null | LogTarget::Inherit | LogTarget::Append { .. } => false,
@@ -327,15 +355,19 @@ impl Logged {
         self.streams.iter().find_map(Stream::blocked)
     }
 
-    /// Records the border to a new generation. A disk that is full now delays the record, not the
-    /// start.
-    fn begin(&mut self, generation: Generation, now: Moment) -> Result<(), Errno> {
-        self.generation = generation;
+    /// Opens what somebody removed, replaced or truncated again.
+    fn refresh(&mut self) -> Result<(), Errno> {
         if let Some(index) = &mut self.index {
             index.refresh()?;
         }
+        self.streams.iter_mut().try_for_each(Stream::refresh)
+    }
+
+    /// Records the border to a new generation. A disk that is full now delays the record, not the
+    /// start.
+    fn begin(&mut self, generation: Generation, now: Moment) {
+        self.generation = generation;
         for stream in &mut self.streams {
-            stream.refresh()?;
             if let Some(index) = &mut self.index {
                 // Where it cannot be written now it waits in the index and goes with the next
                 // chunk.
@@ -350,7 +382,6 @@ impl Logged {
                 });
             }
         }
-        Ok(())
     }
 
     /// Moves bytes of one stream and records them. Returns whether there were any.
@@ -381,4 +412,11 @@ impl Logged {
         stream.set_blocked(failure, now.monotonic);
         written.length_bytes > 0
     }
+}
+
+/// Returns a number that equal paths have in common.
+fn hash_of(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
 }

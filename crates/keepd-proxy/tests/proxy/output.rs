@@ -109,6 +109,26 @@ fn a_log_folder_that_cannot_be_made_fails_its_service_only() {
 }
 
 #[test]
+fn a_log_folder_belongs_to_one_service_at_a_time() {
+    let proxy = Proxy::start();
+    let mut client = proxy.connect();
+    let dir = proxy.folder().join("log/shared").display().to_string();
+    // However the same folder is written.
+    for (name, dir) in [("one", dir.clone()), ("two", format!("{dir}/."))] {
+        client.accepted(&format!("service.args\t{name}\t/bin/true"));
+        client.accepted(&format!("service.log\t{name}\tmode=file\tdir={dir}"));
+    }
+    client.accepted("service.start\tone\t0");
+    client.expect_run("one", 1, "down");
+    client.accepted("service.start\ttwo\t0");
+    let end = client.expect_run("two", 1, "down");
+    assert_eq!(end, ("failed".to_owned(), "prepare:16".to_owned()));
+    client.accepted("service.delete\tone");
+    client.accepted("service.start\ttwo\t1");
+    assert_eq!(client.expect_run("two", 2, "down").0, "exit");
+}
+
+#[test]
 fn who_asks_hears_how_far_output_reaches() {
     let proxy = Proxy::start();
     let mut client = proxy.connect();
