@@ -12,7 +12,7 @@ const SEEDS: u64 = 300;
 const PARTS: u64 = 3;
 
 /// What must happen often enough in a sweep for it to mean anything.
-const FAULTS: [&str; 26] = [
+const FAULTS: [&str; 27] = [
     "asked again",
     "asked too early",
     "clone fails",
@@ -25,6 +25,7 @@ const FAULTS: [&str; 26] = [
     "ignores its stop signal",
     "job cannot be cloned",
     "job hangs",
+    "left behind",
     "killed from outside",
     "manager dies within a turn",
     "manager killed",
@@ -144,7 +145,7 @@ fn every_sabotage_is_noticed() {
             Sabotage::SignalsStranger => &["S8"],
             Sabotage::ForgesReadiness => &["S15"],
             Sabotage::HurriesTimers => &["S13", "S15"],
-            Sabotage::LosesNotes => &["S4", "S5", "S7", "S12"],
+            Sabotage::LosesNotes => &["S4", "S5", "S7", "S12", "S13"],
             Sabotage::KillsAtTakeover => &["S12"],
             Sabotage::IgnoresEdges => &["S3", "S14"],
             Sabotage::ForgesStatus => &["S16"],
