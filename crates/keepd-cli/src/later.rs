@@ -29,11 +29,10 @@ pub(crate) const VERBS: [&str; 24] = [
 ];
 
 /// Options of later versions, of whichever verb.
-pub(crate) const OPTIONS: [&str; 15] = [
+pub(crate) const OPTIONS: [&str; 12] = [
     "--err",
     "--grep",
     "--keep-going",
-    "--no-start",
     "--one-by-one",
     "--order",
     "--out",
@@ -41,10 +40,8 @@ pub(crate) const OPTIONS: [&str; 15] = [
     "--previous",
     "--raw",
     "--since",
-    "--system",
     "--until",
     "--usage",
-    "--user",
 ];
 
 #[cfg(test)]
