@@ -17,3 +17,5 @@ mod b0800_bad_starts;
 mod b0900_protocol;
 mod b1100_stop_modes;
 mod b1110_ready_fd;
+mod b1200_system_instance;
+mod b1210_more_files;
