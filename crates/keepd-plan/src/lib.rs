@@ -27,5 +27,6 @@ mod words;
 pub use diagnostic::Diagnostic;
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use load::{Context, Loaded, Source, load};
+pub use nearest::nearest;
 pub use order::start_order;
 pub use schema::{KeyDoc, Section, keys};
