@@ -9,7 +9,7 @@ use keepd_manager::console::{ColorChoice, ColorEnvironment};
 
 use crate::commands::{
     apply, check, completions, demo, diff, down, events, history, is, logs, reference, reload,
-    restart, run, shutdown, signal, start, status, stop, up, wait, why,
+    restart, run, show, shutdown, signal, start, status, stop, up, wait, why,
 };
 
 /// The environment variable that names configuration files, separated by colons.
@@ -188,6 +188,7 @@ pub(crate) enum Verb {
     Check(check::CheckOptions),
     Diff(diff::DiffOptions),
     Apply(apply::ApplyOptions),
+    Show(show::ShowOptions),
     Shutdown(shutdown::ShutdownOptions),
     Completions(completions::CompletionsOptions),
     #[command(subcommand)]

@@ -10,7 +10,7 @@ use keepd_model::ExitCode;
 use crate::arguments::{CommandLine, Globals, Verb};
 use crate::commands::{
     apply, check, completions, demo, diff, down, events, history, is, logs, manager, proxy,
-    reference, reload, restart, run as run_verb, shutdown, signal, start, status, stop, top, up,
+    reference, reload, restart, run as run_verb, show, shutdown, signal, start, status, stop, top, up,
     wait, why,
 };
 use crate::error::{CliError, ErrorKind};
@@ -80,6 +80,7 @@ fn run_verb_of(globals: &Globals, verb: &Verb) -> Result<ExitCode, CliError> {
         Verb::Check(options) => check::run(globals, options),
         Verb::Diff(options) => diff::run(globals, options),
         Verb::Apply(options) => apply::run(globals, options),
+        Verb::Show(options) => show::run(globals, options),
         Verb::Shutdown(options) => shutdown::run(globals, options),
         Verb::Completions(options) => completions::run(options),
         Verb::Demo(demo) => demo::run(demo),

@@ -16,7 +16,7 @@ pub(crate) mod reference;
 pub(crate) mod reload;
 pub(crate) mod restart;
 pub(crate) mod run;
-
+pub(crate) mod show;
 pub(crate) mod shutdown;
 pub(crate) mod signal;
 pub(crate) mod start;

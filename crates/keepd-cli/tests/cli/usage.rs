@@ -6,8 +6,8 @@ use crate::fixture::Fixture;
 fn mistakes_end_with_100_and_say_what_to_do() {
     let fixture = Fixture::new();
     fixture
-        .run(&["signal", "HUP", "web"])
-        .refused(100, "keepd: cannot run \"signal\": it is not supported by this version\n");
+        .run(&["scale", "web", "3"])
+        .refused(100, "keepd: cannot run \"scale\": it is not supported by this version\n");
     fixture.run(&["statsu"]).refused(
         100,
         "keepd: cannot run \"statsu\": there is no such verb\n\
@@ -27,9 +27,9 @@ fn mistakes_end_with_100_and_say_what_to_do() {
         "keepd: cannot go on without <SELECTOR>...\n\
          hint: --help after the verb says what it takes\n",
     );
-    fixture.run(&["logs", "--since", "10m"]).refused(
+    fixture.run(&["restart", "web", "--one-by-one"]).refused(
         100,
-        "keepd: cannot use option \"--since\": it is not supported by this version\n",
+        "keepd: cannot use option \"--one-by-one\": it is not supported by this version\n",
     );
 }
 
