@@ -1,11 +1,15 @@
 //! What is wrong with a file, and where.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use keepd_model::Origin;
 
 /// The most errors of one load that are kept; the rest is counted.
 const DIAGNOSTICS_MAX: usize = 1_000;
+
+/// The most errors that are kept for one service when the others are to be salvaged.
+const DIAGNOSTICS_OF_SERVICE_MAX: usize = 20;
 
 /// From this many errors on, hints that cost a search through all services are left out.
 const CROWD: usize = 50;
@@ -43,19 +47,67 @@ impl std::error::Error for Diagnostic {}
 /// Everything found wrong so far: errors, which refuse the plan, and warnings, which do not.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
+    /// The service whose table is being looked at, if it is one.
+    about: Option<String>,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     dropped: usize,
+    /// An error is about more than single services.
+    is_general: bool,
+    /// The first errors of every service that has one, whether or not they are in `errors`.
+    of_services: BTreeMap<String, Vec<Diagnostic>>,
+}
+
+/// What is left of files with errors that concern single services only.
+#[derive(Debug)]
+pub(crate) struct Salvage {
+    /// By file, line and column.
+    pub(crate) warnings: Vec<Diagnostic>,
+    /// The services that cannot be used, by name, each with at least one error.
+    pub(crate) broken: BTreeMap<String, Vec<Diagnostic>>,
 }
 
 impl Collector {
+    /// Says which service the next errors are about; none: everything.
+    pub(crate) fn about(&mut self, service: Option<&str>) {
+        self.about = service.map(str::to_owned);
+    }
+
     /// Notes an error.
     pub(crate) fn error(&mut self, origin: Option<Origin>, message: String, hint: Option<String>) {
-        if self.is_full() {
-            self.dropped += 1;
-            return;
+        let diagnostic = Diagnostic { origin, message, hint };
+        match self.about.take() {
+            Some(service) => {
+                self.note_broken(&service, &diagnostic);
+                self.about = Some(service);
+            }
+            None => self.is_general = true,
         }
-        self.errors.push(Diagnostic { origin, message, hint });
+        self.push(diagnostic);
+    }
+
+    /// Notes one error about several services.
+    pub(crate) fn error_of<'s>(
+        &mut self,
+        services: impl IntoIterator<Item = &'s str>,
+        diagnostic: Diagnostic,
+    ) {
+        for service in services {
+            self.note_broken(service, &diagnostic);
+        }
+        self.push(diagnostic);
+    }
+
+    /// Notes why a service cannot be used that would be in order if another error were not. Only
+    /// salvaging asks for it: where all is refused, the other error says enough.
+    pub(crate) fn consequence(&mut self, service: &str, origin: Origin, message: String) {
+        let diagnostic = Diagnostic { origin: Some(origin), message, hint: None };
+        self.note_broken(service, &diagnostic);
+    }
+
+    /// Reports whether a service has an error.
+    pub(crate) fn is_broken(&self, service: &str) -> bool {
+        self.of_services.contains_key(service)
     }
 
     /// Notes a warning.
@@ -92,6 +144,34 @@ impl Collector {
             });
         }
         Err(self.errors)
+    }
+
+    /// Returns which services cannot be used, or every error if one is not about services alone.
+    pub(crate) fn salvage(mut self) -> Result<Salvage, Vec<Diagnostic>> {
+        if self.is_general {
+            return self.finish().map(|warnings| Salvage { warnings, broken: BTreeMap::new() });
+        }
+        sort(&mut self.warnings);
+        let mut broken = self.of_services;
+        for errors in broken.values_mut() {
+            sort(errors);
+        }
+        Ok(Salvage { warnings: self.warnings, broken })
+    }
+
+    fn push(&mut self, diagnostic: Diagnostic) {
+        if self.is_full() {
+            self.dropped += 1;
+        } else {
+            self.errors.push(diagnostic);
+        }
+    }
+
+    fn note_broken(&mut self, service: &str, diagnostic: &Diagnostic) {
+        let errors = self.of_services.entry(service.to_owned()).or_default();
+        if errors.len() < DIAGNOSTICS_OF_SERVICE_MAX {
+            errors.push(diagnostic.clone());
+        }
     }
 }
 
@@ -163,6 +243,30 @@ mod tests {
         let errors = collector.finish().unwrap_err();
         assert_eq!(errors.len(), 1_001);
         assert_eq!(errors[1_000].message, "cannot show 5 more errors");
+    }
+
+    #[test]
+    fn every_service_with_an_error_is_known_beyond_the_limit() {
+        let mut collector = Collector::default();
+        for line in 0..1_005 {
+            collector.about(Some(&format!("s{line}")));
+            collector.error(origin(line, 1), "x".into(), None);
+        }
+        collector.about(None);
+        collector.consequence("late", origin(1, 1).unwrap(), "y".into());
+        assert!(collector.is_broken("s1004"));
+        let salvage = collector.salvage().unwrap();
+        assert_eq!(salvage.broken.len(), 1_006);
+    }
+
+    #[test]
+    fn one_general_error_leaves_nothing_to_salvage() {
+        let mut collector = Collector::default();
+        collector.about(Some("web"));
+        collector.error(origin(2, 1), "b".into(), None);
+        collector.about(None);
+        collector.error(origin(1, 1), "a".into(), None);
+        assert_eq!(collector.salvage().unwrap_err().len(), 2);
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! `depends_on`: what a service waits for.
+//! What a service has to do with others: `depends_on`, `after`, `before`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use keepd_model::{Apply, Edge, Kind, Origin, RestartPolicy, ServiceName, Until};
+use keepd_model::{Apply, Edge, Kind, OnStop, Origin, RestartPolicy, ServiceName, Until};
 use toml::de::DeValue;
 
 use crate::diagnostic::{Collector, quoted};
-use crate::field::{Entry, Field, Value};
+use crate::field::{Entry, Field, Value, put};
 use crate::nearest::nearest;
 use crate::schema::{self, KeyDoc, Row, Section, Status};
 use crate::service::Draft;
@@ -15,26 +15,46 @@ use crate::table::is_note;
 /// One edge while it is read: what it means without `until` depends on the other service.
 pub(crate) struct EdgeDraft {
     until: Option<Until>,
+    required: bool,
+    on_stop: OnStop,
     /// Where the name of the other service stands.
     pub(crate) origin: Origin,
     until_origin: Option<Origin>,
+    /// Which table names it.
+    rank: u32,
 }
 
 /// Every key of `[services.NAME.depends_on.NAME]`.
-pub(crate) static ROWS: &[Row<EdgeDraft>] = &[Row {
-    doc: KeyDoc {
-        section: Section::Edge,
-        key: "until",
-        value: "started, ready, done, exited",
-        default: "\"ready\", \"done\" for a oneshot",
-        meaning: "what the other service must have reached; exited: ended, whatever the status",
-        apply: Some(Apply::Live),
-    },
-    read: |edge, field| {
-        edge.until = field.word(Until::ALL, Until::word);
-        edge.until_origin = Some(field.entry.value_origin());
-    },
-}];
+pub(crate) static ROWS: &[Row<EdgeDraft>] = &[
+    row(
+        ("until", "started, ready, done, exited", "\"ready\", \"done\" for a oneshot"),
+        "what the other service must have reached; exited: ended, whatever the status",
+        |edge, field| {
+            edge.until = field.word(Until::ALL, Until::word);
+            edge.until_origin = Some(field.entry.value_origin());
+        },
+    ),
+    row(
+        ("required", "bool", "true"),
+        "false: its failure is waited for, too, and then this one starts all the same",
+        |edge, field| put(&mut edge.required, field.boolean()),
+    ),
+    row(
+        ("on_stop", "ignore, restart, stop", "\"ignore\""),
+        "what follows when the other leaves that state later: nothing, a restart, or a stop",
+        |edge, field| put(&mut edge.on_stop, field.word(OnStop::ALL, OnStop::word)),
+    ),
+];
+
+const fn row(
+    (key, value, default): (&'static str, &'static str, &'static str),
+    meaning: &'static str,
+    read: fn(&mut EdgeDraft, &mut Field<'_, '_>),
+) -> Row<EdgeDraft> {
+    let section = Section::Edge;
+    let doc = KeyDoc { section, key, value, default, meaning, apply: Some(Apply::Live) };
+    Row { doc, read }
+}
 
 /// Reads `depends_on`: an array of names, or a table from names to edges.
 pub(crate) fn read(draft: &mut Draft, field: &mut Field<'_, '_>) {
@@ -63,6 +83,7 @@ pub(crate) fn read(draft: &mut Draft, field: &mut Field<'_, '_>) {
     }
 }
 
+/// Adds an edge, or finds the one that a lower table has.
 fn add<'e>(
     draft: &'e mut Draft,
     field: &mut Field<'_, '_>,
@@ -70,18 +91,25 @@ fn add<'e>(
     start: usize,
 ) -> Option<&'e mut EdgeDraft> {
     let origin = field.entry.document.origin(start);
-    if draft.edges.contains_key(name) {
+    let rank = field.entry.rank;
+    if draft.edges.get(name).is_some_and(|edge| edge.rank == rank) {
         let message = format!("cannot depend on {} twice {}", quoted(name), field.place);
         field.error(origin, message, None);
         return None;
     }
     let key = format!("depends_on.{name}");
     draft.spec.origins.insert(key, origin.clone());
-    Some(draft.edges.entry(name.to_owned()).or_insert(EdgeDraft {
+    let edge = draft.edges.entry(name.to_owned()).or_insert(EdgeDraft {
         until: None,
-        origin,
+        required: true,
+        on_stop: OnStop::Ignore,
+        origin: origin.clone(),
         until_origin: None,
-    }))
+        rank,
+    });
+    edge.origin = origin;
+    edge.rank = rank;
+    Some(edge)
 }
 
 fn read_edge<'d>(
@@ -122,6 +150,36 @@ fn read_edge<'d>(
     }
 }
 
+/// Reads `after`.
+pub(crate) fn read_after(draft: &mut Draft, field: &mut Field<'_, '_>) {
+    draft.after = read_names(draft, field);
+}
+
+/// Reads `before`.
+pub(crate) fn read_before(draft: &mut Draft, field: &mut Field<'_, '_>) {
+    draft.before = read_names(draft, field);
+}
+
+/// Reads names of other services, each once.
+fn read_names(draft: &Draft, field: &mut Field<'_, '_>) -> BTreeMap<String, Origin> {
+    let mut names = BTreeMap::new();
+    let own = draft.spec.name.as_str();
+    for (item, name) in field.texts().unwrap_or_default() {
+        let origin = field.entry.document.origin(item.span().start);
+        if name == own {
+            let message = format!("cannot order service {} {} itself", quoted(name), field.key);
+            field.error(origin, message, None);
+        } else if names.contains_key(name) {
+            let (key, place) = (quoted(field.key), field.place);
+            let message = format!("cannot name {} twice for {key} {place}", quoted(name));
+            field.error(origin, message, None);
+        } else {
+            names.insert(name.to_owned(), origin);
+        }
+    }
+    names
+}
+
 /// What is known of every service when edges are resolved.
 pub(crate) struct Services<'s> {
     /// Every service that is written down, whether or not it could be read.
@@ -131,22 +189,19 @@ pub(crate) struct Services<'s> {
     pub(crate) is_complete: bool,
 }
 
-impl Services<'_> {
-    /// Returns the edges of a service, and notes those that lead nowhere.
-    pub(crate) fn resolve(
-        &self,
-        draft: &Draft,
-        collector: &mut Collector,
-    ) -> BTreeMap<ServiceName, Edge> {
-        let mut edges = BTreeMap::new();
+/// What a service has to do with others that exist.
+pub(crate) struct Relations {
+    pub(crate) depends_on: BTreeMap<ServiceName, Edge>,
+    pub(crate) after: BTreeSet<ServiceName>,
+    pub(crate) before: BTreeSet<ServiceName>,
+}
+
+impl<'s> Services<'s> {
+    /// Returns what leads somewhere, and notes what does not.
+    pub(crate) fn resolve(&self, draft: &Draft, collector: &mut Collector) -> Relations {
+        let mut depends_on = BTreeMap::new();
         for (name, edge) in &draft.edges {
-            if !self.declared.contains_key(name) {
-                if self.is_complete {
-                    self.refuse_missing(draft, name, edge, collector);
-                }
-                continue;
-            }
-            let Some((name, other)) = self.drafts.get_key_value(name.as_str()) else {
+            let Some(other) = self.find(draft, name, &edge.origin, "depends on", collector) else {
                 continue;
             };
             let default = match other.spec.kind {
@@ -154,50 +209,79 @@ impl Services<'_> {
                 Kind::Oneshot => Until::Done,
             };
             let until = edge.until.unwrap_or(default);
-            if until == Until::Done {
-                refuse_endless(draft, other, edge, collector);
-            }
-            edges.insert(name.clone(), Edge::until(until));
+            check_until(draft, other, edge, until, collector);
+            let (required, on_stop) = (edge.required, edge.on_stop);
+            depends_on.insert(other.spec.name.clone(), Edge { until, required, on_stop });
         }
-        edges
+        let mut names = |names: &BTreeMap<String, Origin>, relation: &str| {
+            let find = |(name, origin): (&String, &Origin)| {
+                let other = self.find(draft, name, origin, relation, collector)?;
+                Some(other.spec.name.clone())
+            };
+            names.iter().filter_map(find).collect()
+        };
+        let after = names(&draft.after, "starts after");
+        let before = names(&draft.before, "starts before");
+        Relations { depends_on, after, before }
     }
 
-    fn refuse_missing(
+    /// Returns the service with this name, or notes that there is none.
+    fn find(
         &self,
         draft: &Draft,
         name: &str,
-        edge: &EdgeDraft,
+        origin: &Origin,
+        relation: &str,
         collector: &mut Collector,
-    ) {
+    ) -> Option<&'s Draft> {
+        if let Some(other) = self.drafts.get(name) {
+            return Some(other);
+        }
+        let own = draft.spec.name.as_str();
         let message = format!(
-            "cannot find service {}, which service {} depends on",
+            "cannot find service {}, which service {} {relation}",
             quoted(name),
-            quoted(draft.spec.name.as_str())
+            quoted(own)
         );
-        let others = self.declared.keys().map(String::as_str);
-        let others = others.filter(|other| *other != draft.spec.name.as_str());
-        let found = if collector.is_crowded() { None } else { nearest(name, others) };
-        let hint = found.map(|other| format!("the nearest service is {}", quoted(other)));
-        collector.error(Some(edge.origin.clone()), message, hint);
+        if self.declared.contains_key(name) {
+            collector.consequence(own, origin.clone(), message);
+        } else if self.is_complete {
+            let others = self.declared.keys().map(String::as_str);
+            let others = others.filter(|other| *other != own);
+            let found = if collector.is_crowded() { None } else { nearest(name, others) };
+            let hint = found.map(|other| format!("the nearest service is {}", quoted(other)));
+            collector.error(Some(origin.clone()), message, hint);
+        }
+        None
     }
 }
 
-/// Notes an edge that waits for the end of a service that never ends for good.
-fn refuse_endless(draft: &Draft, other: &Draft, edge: &EdgeDraft, collector: &mut Collector) {
+/// Notes an edge that waits for what the other service never gets to.
+fn check_until(
+    draft: &Draft,
+    other: &Draft,
+    edge: &EdgeDraft,
+    until: Until,
+    collector: &mut Collector,
+) {
+    let name = quoted(other.spec.name.as_str());
     let is_unclear = ["kind", "restart"].iter().any(|key| other.broken.contains(key));
-    match other.spec.restart {
-        RestartPolicy::Always if !is_unclear => {
-            let name = other.spec.name.as_str();
-            let message = format!(
-                "cannot wait in service {} until {} is done: it is always restarted",
-                quoted(draft.spec.name.as_str()),
-                quoted(name)
-            );
-            let hint =
-                format!("write until = \"ready\", or give {} kind = \"oneshot\"", quoted(name));
-            let origin = edge.until_origin.as_ref().unwrap_or(&edge.origin);
-            collector.error(Some(origin.clone()), message, Some(hint));
+    let (reason, hint) = match (other.spec.kind, until, other.spec.restart) {
+        (Kind::Group, Until::Done | Until::Exited, _) => {
+            ("a group never ends", "write until = \"ready\"".to_owned())
         }
-        RestartPolicy::Always | RestartPolicy::OnFailure | RestartPolicy::Never => {}
-    }
+        (Kind::Daemon | Kind::Oneshot, Until::Done, RestartPolicy::Always) if !is_unclear => (
+            "it is always restarted",
+            format!("write until = \"ready\", or give {name} kind = \"oneshot\""),
+        ),
+        (Kind::Group | Kind::Daemon | Kind::Oneshot, ..) => return,
+    };
+    let own = quoted(draft.spec.name.as_str());
+    let message = match until {
+        Until::Done => format!("cannot wait in service {own} until {name} is done: {reason}"),
+        Until::Exited => format!("cannot wait in service {own} until {name} exited: {reason}"),
+        Until::Started | Until::Ready => return,
+    };
+    let origin = edge.until_origin.as_ref().unwrap_or(&edge.origin);
+    collector.error(Some(origin.clone()), message, Some(hint));
 }

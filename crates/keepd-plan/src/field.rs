@@ -48,11 +48,21 @@ pub(crate) struct Entry<'d> {
     /// The first byte of the key.
     pub(crate) key_start: usize,
     pub(crate) value: &'d Value<'d>,
-    /// It comes from `[defaults]`, where what is wrong with it has been noted already.
-    pub(crate) is_inherited: bool,
+    /// Which table it comes from: 0 is `[defaults]`, 1 the table itself, 2 and more what overrides
+    /// it. Of two keys that exclude each other, the one of the higher rank is meant.
+    pub(crate) rank: u32,
 }
 
 impl Entry<'_> {
+    /// The rank of what stands in the table itself.
+    pub(crate) const OWN: u32 = 1;
+
+    /// Reports whether it comes from `[defaults]`, where what is wrong with it has been noted
+    /// already.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.rank == 0
+    }
+
     /// Returns the place of the key.
     pub(crate) fn key_origin(&self) -> Origin {
         self.document.origin(self.key_start)
@@ -104,7 +114,7 @@ impl<'f, 'd> Field<'f, 'd> {
     /// Notes any error about this key.
     pub(crate) fn error(&mut self, origin: Origin, message: String, hint: Option<String>) {
         self.has_failed = true;
-        if !self.entry.is_inherited {
+        if !self.entry.is_inherited() {
             self.collector.error(Some(origin), message, hint);
         }
     }
@@ -179,9 +189,10 @@ impl<'f, 'd> Field<'f, 'd> {
         let found = self.entry.value.get_ref().as_bool();
         if found.is_none() {
             let hint = self.entry.value.get_ref().as_str();
-            let hint = hint
-                .filter(|text| matches!(*text, "true" | "false"))
-                .map(|text| format!("write {text} without quotes"));
+            let hint = hint.and_then(|text| match text {
+                "true" | "false" => Some(format!("write {text} without quotes")),
+                _ => foreign::value(self.leaf(), text).map(|ours| format!("write {ours}")),
+            });
             self.refuse("it takes true or false", hint);
         }
         found
@@ -202,6 +213,20 @@ impl<'f, 'd> Field<'f, 'd> {
             number.filter(|number: &f64| number.is_finite() && (least..=most).contains(number));
         if fits.is_none() {
             self.refuse(&format!("it takes {takes}"), None);
+        }
+        fits
+    }
+
+    /// Reads a whole number within these bounds.
+    pub(crate) fn whole(&mut self, least: u32, most: u32, takes: &str) -> Option<u32> {
+        let number = integer(self.entry.value).and_then(|number| u32::try_from(number).ok());
+        let fits = number.filter(|number| (least..=most).contains(number));
+        if fits.is_none() {
+            let hint = self.entry.value.get_ref().as_str();
+            let hint = hint
+                .filter(|text| text.parse::<u32>().is_ok())
+                .map(|text| format!("write {text} without quotes"));
+            self.refuse(&format!("it takes {takes}"), hint);
         }
         fits
     }
@@ -238,17 +263,21 @@ impl<'f, 'd> Field<'f, 'd> {
         Some(duration)
     }
 
+    /// Returns the key without the name of a service in it, on which what it takes does not depend.
+    fn leaf(&self) -> &'f str {
+        match self.key.strip_prefix("depends_on.") {
+            Some(edge) => edge.rsplit('.').next().unwrap_or(edge),
+            None => self.key,
+        }
+    }
+
     /// Reads one of a few words.
     pub(crate) fn word<T: Copy>(
         &mut self,
         all: &[T],
         word: impl Fn(T) -> &'static str,
     ) -> Option<T> {
-        // The key of an edge holds a service's name; what it takes does not depend on that.
-        let key = match self.key.strip_prefix("depends_on.") {
-            Some(edge) => edge.rsplit('.').next().unwrap_or(edge),
-            None => self.key,
-        };
+        let key = self.leaf();
         let unbuilt = schema::unbuilt_values(key);
         let words = || all.iter().map(|value| word(*value));
         let found = match self.entry.value.get_ref() {

@@ -8,16 +8,21 @@
 //!
 //! Start from [`load`] and [`Diagnostic`].
 
+mod cycles;
 mod diagnostic;
 mod document;
 mod duration;
 mod edges;
 mod field;
 mod foreign;
+mod include;
 mod load;
 mod manager;
 mod nearest;
 mod order;
+mod pattern;
+mod probes;
+mod render;
 mod schema;
 mod service;
 mod service_keys;
@@ -28,5 +33,9 @@ pub use diagnostic::Diagnostic;
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use load::{Context, Loaded, Source, load};
 pub use nearest::nearest;
+pub use include::{Include, includes};
+pub use load::{Context, Loaded, Salvaged, Source, load, load_salvaging};
 pub use order::start_order;
+pub use pattern::{PatternError, line_pattern};
+pub use render::{RenderOptions, render, render_plan};
 pub use schema::{KeyDoc, Section, keys};

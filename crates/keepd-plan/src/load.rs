@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use keepd_model::{Origin, Plan, ServiceName, ServiceSpec};
 use toml::Spanned;
-use toml::de::{DeString, DeTable};
+use toml::de::DeString;
 
-use crate::diagnostic::{Collector, Diagnostic, quoted};
+use crate::cycles::refuse_cycles;
+use crate::diagnostic::{Collector, Diagnostic, Salvage, quoted};
 use crate::document::Document;
-use crate::edges::Services;
+use crate::edges::{Relations, Services};
 use crate::field::{Entry, Field, Place, Value, integer, shown};
 use crate::schema::{self, Section, Status};
 use crate::service::{Draft, ServiceReader};
 use crate::table::{Entries, Reader, is_note};
-use crate::{manager, order};
+use crate::{include, manager};
 
 /// The schema version that this keepd reads.
 const VERSION: i64 = 1;
@@ -49,13 +50,73 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads the files of one instance together. Their order does not matter.
+/// A plan in which services stand that cannot be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Salvaged {
+    /// What shall be done. What cannot be used is in it as [`ServiceSpec::quarantined`].
+    pub plan: Plan,
+    /// As in [`Loaded`]; and what is wrong with tables whose name is no name of a service, which
+    /// are left out.
+    pub warnings: Vec<Diagnostic>,
+    /// The services that cannot be used, by name, each with at least one error.
+    pub quarantined: Vec<(ServiceName, Vec<Diagnostic>)>,
+}
+
+/// Reads the files of one instance together. Their order matters in one case only: a service table
+/// with `override = true` is put over the one before it. What a file includes comes after it.
 ///
 /// # Errors
 ///
 /// Returns every error of every file, by file, line and column; of more than a thousand the rest
 /// is counted.
 pub fn load(sources: &[Source], context: &Context) -> Result<Loaded, Vec<Diagnostic>> {
+    let (plan, collector) = read(sources, context);
+    collector.finish().map(|warnings| Loaded { plan, warnings })
+}
+
+/// Reads the files as [`load`] does, for a start at which there is nothing older to keep: a service
+/// with an error is quarantined, and the others can start. So is each service that names another
+/// one that does not exist or does not fit, and each that is part of a cycle. What depends on a
+/// quarantined service stays as it is, and waits.
+///
+/// # Errors
+///
+/// Returns every error as [`load`] does where one is about more than single services: TOML that
+/// cannot be read, unknown keys at the top level, `[keepd]`, and `[defaults]`, without which a
+/// service may run as somebody it must not run as.
+pub fn load_salvaging(sources: &[Source], context: &Context) -> Result<Salvaged, Vec<Diagnostic>> {
+    let (mut plan, collector) = read(sources, context);
+    let Salvage { mut warnings, broken } = collector.salvage()?;
+    let mut quarantined = Vec::new();
+    for (name, errors) in broken {
+        let Some(spec) = plan.services.get_mut(name.as_str()) else {
+            warnings.extend(errors);
+            continue;
+        };
+        *spec = Arc::new(quarantine(spec, &errors));
+        quarantined.push((spec.name.clone(), errors));
+    }
+    Ok(Salvaged { plan, warnings, quarantined })
+}
+
+/// Returns what stands for a service with these errors: what people call it, and nothing that could
+/// be run or waited for.
+fn quarantine(spec: &ServiceSpec, errors: &[Diagnostic]) -> ServiceSpec {
+    let why = errors.first().map(|error| match &error.origin {
+        Some(origin) => format!("{origin}: {}", error.message),
+        None => error.message.clone(),
+    });
+    ServiceSpec {
+        description: spec.description.clone(),
+        enabled: spec.enabled,
+        tags: spec.tags.clone(),
+        origins: spec.origins.clone(),
+        ..ServiceSpec::quarantined(spec.name.clone(), why.unwrap_or_default())
+    }
+}
+
+/// Reads everything, and notes what is wrong; what is in order is in the plan.
+fn read(sources: &[Source], context: &Context) -> (Plan, Collector) {
     let mut collector = Collector::default();
     let documents: Vec<Document<'_>> =
         sources.iter().filter_map(|source| Document::parse(source, &mut collector)).collect();
@@ -74,7 +135,7 @@ pub fn load(sources: &[Source], context: &Context) -> Result<Loaded, Vec<Diagnos
         loader.read_top(document);
     }
     let plan = loader.plan();
-    loader.collector.finish().map(|warnings| Loaded { plan, warnings })
+    (plan, loader.collector)
 }
 
 /// Everything the files say, while they are read.
@@ -87,6 +148,7 @@ struct Loader<'d> {
     defaults: Entries<'d>,
     /// The services in the order of the files, each with its keys.
     services: Vec<Declaration<'d>>,
+    /// Where each service stands for the first time, by what stands there for a name.
     declared: BTreeMap<String, Origin>,
 }
 
@@ -96,6 +158,8 @@ struct Declaration<'d> {
     document: &'d Document<'d>,
     origin: Origin,
     entries: Entries<'d>,
+    /// The rank of its last table.
+    rank: u32,
 }
 
 impl<'d> Loader<'d> {
@@ -124,6 +188,9 @@ impl<'d> Loader<'d> {
                     let place = Place::Defaults;
                     let entries = self.table(document, Section::Service, place, value, name);
                     self.defaults.merge(entries, place, &mut self.collector);
+                }
+                Status::Built("include") => {
+                    include::check(document, key.span().start, value, &mut self.collector);
                 }
                 Status::Built(_) => self.read_services(document, value),
                 Status::Unbuilt(_) => {
@@ -160,7 +227,7 @@ impl<'d> Loader<'d> {
         key: &Spanned<DeString<'d>>,
         value: &'d Value<'d>,
     ) {
-        let entry = Entry { document, key_start: key.span().start, value, is_inherited: false };
+        let entry = Entry { document, key_start: key.span().start, value, rank: Entry::OWN };
         let mut field = Field::new("version", Place::Top, entry, &mut self.collector);
         if integer(value) != Some(VERSION) {
             let hint = Some(format!("write version = {VERSION}"));
@@ -179,52 +246,87 @@ impl<'d> Loader<'d> {
             if document.is_unreadable(value) {
                 continue;
             }
-            let origin = document.origin(key.span().start);
             let name: &str = key.get_ref();
-            if let Some(first) = self.declared.get(name) {
-                let message = format!("cannot define service {} twice", quoted(name));
-                let hint = format!("it stands for the first time at {first}");
-                self.collector.error(Some(origin), message, Some(hint));
-                continue;
-            }
-            self.declared.insert(name.to_owned(), origin.clone());
-            let Some(table) = value.get_ref().as_table() else {
-                let shown = shown(value.get_ref());
-                let message =
-                    format!("cannot use {shown} for service {}: it takes a table", quoted(name));
-                let origin = document.origin(value.span().start);
-                self.collector.error(Some(origin), message, None);
-                continue;
-            };
-            self.read_service(document, name, origin, table);
+            self.collector.about(Some(name));
+            self.read_service(document, name, document.origin(key.span().start), value);
+            self.collector.about(None);
         }
     }
 
+    /// Reads one table of a service: its first, or one that is put over it.
     fn read_service(
         &mut self,
         document: &'d Document<'d>,
         text: &str,
         origin: Origin,
-        table: &'d DeTable<'d>,
+        value: &'d Value<'d>,
     ) {
         // The keys of a service are read even if its name is wrong, for the errors in them.
-        let mut reader = Reader {
-            document,
-            section: Section::Service,
-            place: Place::Service(text),
-            collector: &mut self.collector,
-        };
-        let entries = reader.entries(table);
+        let entries = self.service_entries(document, text, value);
+        if let Some(first) = self.declared.get(text).cloned() {
+            self.read_again(text, origin, &first, entries);
+            return;
+        }
+        if entries.is_override() && self.is_complete {
+            let message = format!("cannot override service {}: it has no table yet", quoted(text));
+            let hint = "leave out override, or read the file of the first table before this one";
+            let origin = entries.get("override").map(Entry::key_origin);
+            self.collector.error(origin, message, Some(hint.to_owned()));
+        }
+        self.declared.insert(text.to_owned(), origin.clone());
+        let rank = Entry::OWN;
         let reason = match ServiceName::new(text) {
-            Ok(name) if name.instance().is_none() => {
-                self.services.push(Declaration { name, document, origin, entries });
-                return;
+            Ok(name) => {
+                let is_instance = name.instance().is_some();
+                let origin = origin.clone();
+                self.services.push(Declaration { name, document, origin, entries, rank });
+                if !is_instance {
+                    return;
+                }
+                "\"@\" marks an instance, which is not supported by this version".to_owned()
             }
-            Ok(_) => "\"@\" marks an instance, which is not supported by this version".to_owned(),
             Err(error) => error.to_string(),
         };
         let message = format!("cannot use service name {}: {reason}", quoted(text));
         self.collector.error(Some(origin), message, None);
+    }
+
+    /// Reads a table of a service that has one already.
+    fn read_again(&mut self, text: &str, origin: Origin, first: &Origin, entries: Entries<'d>) {
+        let mut earlier = self.services.iter_mut().filter(|_| entries.is_override());
+        if let Some(earlier) = earlier.find(|earlier| earlier.name.as_str() == text) {
+            earlier.rank += 1;
+            earlier.entries.override_with(entries, earlier.rank);
+            return;
+        }
+        let message = format!("cannot define service {} twice", quoted(text));
+        let hint = format!(
+            "it stands for the first time at {first}; with override = true this table is put over \
+             that one"
+        );
+        self.collector.error(Some(origin), message, Some(hint));
+    }
+
+    fn service_entries(
+        &mut self,
+        document: &'d Document<'d>,
+        text: &str,
+        value: &'d Value<'d>,
+    ) -> Entries<'d> {
+        let Some(table) = value.get_ref().as_table() else {
+            let shown = shown(value.get_ref());
+            let message =
+                format!("cannot use {shown} for service {}: it takes a table", quoted(text));
+            let origin = document.origin(value.span().start);
+            self.collector.error(Some(origin), message, None);
+            // Nothing more is asked for in what is no table.
+            let mut entries = Entries::default();
+            entries.meant.push("command");
+            return entries;
+        };
+        let section = Section::Service;
+        let place = Place::Service(text);
+        Reader { document, section, place, collector: &mut self.collector }.entries(table)
     }
 
     /// Returns the plan, as far as it could be read.
@@ -244,7 +346,7 @@ impl<'d> Loader<'d> {
             .map(|declaration| (declaration.name.clone(), self.draft(declaration)))
             .collect();
         let names: Vec<&ServiceName> = declarations.iter().map(|service| &service.name).collect();
-        order::refuse_cycles(&names, &drafts, &mut self.collector);
+        refuse_cycles(&names, &drafts, &mut self.collector);
         let services = self.resolve(drafts);
         if services.is_empty() && self.declared.is_empty() && self.is_complete {
             let hint = "add [services.NAME] with command = \"PROGRAM ARGUMENT...\"";
@@ -271,6 +373,7 @@ impl<'d> Loader<'d> {
 
     fn draft(&mut self, declaration: &Declaration<'d>) -> Draft {
         let entries = self.defaults.overridden_by(declaration.entries.clone());
+        self.collector.about(Some(declaration.name.as_str()));
         let mut reader = ServiceReader {
             place: Place::Service(declaration.name.as_str()),
             origin: declaration.origin.clone(),
@@ -282,7 +385,9 @@ impl<'d> Loader<'d> {
             true => declaration.document.source.directory.as_str(),
             false => "/",
         };
-        reader.read(declaration.name.clone(), directory)
+        let draft = reader.read(declaration.name.clone(), directory);
+        self.collector.about(None);
+        draft
     }
 
     fn resolve(
@@ -291,12 +396,15 @@ impl<'d> Loader<'d> {
     ) -> BTreeMap<ServiceName, Arc<ServiceSpec>> {
         let services =
             Services { declared: &self.declared, drafts: &drafts, is_complete: self.is_complete };
-        let edges: Vec<_> =
-            drafts.values().map(|draft| services.resolve(draft, &mut self.collector)).collect();
-        let finished = drafts.into_iter().zip(edges).map(|((name, draft), edges)| {
-            let mut spec = draft.spec;
-            spec.depends_on = edges;
-            (name, Arc::new(spec))
+        let mut relations = Vec::with_capacity(drafts.len());
+        for draft in drafts.values() {
+            self.collector.about(Some(draft.spec.name.as_str()));
+            relations.push(services.resolve(draft, &mut self.collector));
+            self.collector.about(None);
+        }
+        let finished = drafts.into_iter().zip(relations).map(|((name, draft), relations)| {
+            let Relations { depends_on, after, before } = relations;
+            (name, Arc::new(ServiceSpec { depends_on, after, before, ..draft.spec }))
         });
         finished.collect()
     }

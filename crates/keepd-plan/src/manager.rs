@@ -7,6 +7,9 @@ use crate::field::{Field, Place, put};
 use crate::schema::{KeyDoc, Row, Section};
 use crate::table::Entries;
 
+/// The most ends of one service that can be remembered: each costs memory, for every service.
+const HISTORY_MAX: u32 = 1_000;
+
 /// Every key of `[keepd]`.
 pub(crate) static ROWS: &[Row<ManagerSpec>] = &[
     row(
@@ -73,6 +76,15 @@ pub(crate) static ROWS: &[Row<ManagerSpec>] = &[
         "everything still alive this long after the start of a shutdown is killed",
         Apply::Live,
         |manager, field| put(&mut manager.shutdown_timeout, field.duration()),
+    ),
+    row(
+        ("history", "0 to 1000", "50"),
+        "how many ends of each service are remembered",
+        Apply::Live,
+        |manager, field| {
+            let count = field.whole(0, HISTORY_MAX, "a whole number from 0 to 1000");
+            put(&mut manager.history_max, count.and_then(|count| usize::try_from(count).ok()));
+        },
     ),
 ];
 

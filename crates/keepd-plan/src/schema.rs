@@ -48,6 +48,12 @@ pub(crate) struct Row<T> {
 const TOP: &[KeyDoc] = &[
     top("version", "integer", "1", "schema version of the file"),
     top(
+        "include",
+        "array of globs",
+        "[]",
+        "more files, read after this one; a file that is named must exist, a pattern may match none",
+    ),
+    top(
         "defaults",
         "table",
         "{}",
@@ -68,22 +74,15 @@ const fn top(
 
 /// Documented keys that this version refuses. A table stands for all its keys.
 const UNBUILT: &[(Section, &[&str])] = &[
-    (
-        Section::Top,
-        &["access", "cluster", "gateway", "include", "log_targets", "metrics", "notify"],
-    ),
+    (Section::Top, &["access", "cluster", "gateway", "log_targets", "metrics", "notify"]),
     (
         Section::Keepd,
-        &["apply_on_change", "history", "log_quota", "max_starting", "socket_group", "socket_mode"],
+        &["apply_on_change", "log_quota", "max_starting", "socket_group", "socket_mode"],
     ),
     (
         Section::Service,
         &[
-            "after",
-            "before",
             "directories",
-            "extra_groups",
-            "group",
             "health",
             "hooks",
             "instances",
@@ -94,15 +93,7 @@ const UNBUILT: &[(Section, &[&str])] = &[
             "log.max_size",
             "log.on_full",
             "max_runtime",
-            "override",
             "pid_file",
-            "ready.fd",
-            "ready.file",
-            "ready.log",
-            "ready.socket",
-            "reload_command",
-            "restart_limit",
-            "restart_window",
             "sandbox",
             "schedule",
             "secrets",
@@ -113,16 +104,11 @@ const UNBUILT: &[(Section, &[&str])] = &[
             "watch",
         ],
     ),
-    (Section::Edge, &["on_stop", "required"]),
 ];
 
 /// Documented values that this version refuses.
-const UNBUILT_VALUES: &[(&str, &[&str])] = &[
-    ("kind", &["forking", "group"]),
-    ("kill_mode", &["main"]),
-    ("log.mode", &["journald", "syslog"]),
-    ("until", &["healthy"]),
-];
+const UNBUILT_VALUES: &[(&str, &[&str])] =
+    &[("kind", &["forking"]), ("log.mode", &["journald", "syslog"]), ("until", &["healthy"])];
 
 /// Tables of a service whose keys are fixed.
 pub(crate) const GROUPS: [&str; 2] = ["ready", "log"];

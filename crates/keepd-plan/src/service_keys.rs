@@ -1,25 +1,34 @@
 //! The keys of a service, one row each.
 
 use keepd_model::{
-    Apply, CommandLine, EnvFile, EnvInherit, ExpectedEnd, HttpProbe, KillMode, Kind, Probe, Reload,
-    RestartPolicy, ShutdownOn, Signal, StderrMode, TcpProbe, Template,
+    Apply, CommandLine, EnvFile, EnvInherit, ExpectedEnd, KillMode, Kind, Probe, RestartPolicy,
+    ShutdownOn, Signal, StderrMode, Template,
 };
 use toml::de::DeValue;
 
 use crate::diagnostic::quoted;
-use crate::edges;
-use crate::field::{Field, integer, put, shown};
+use crate::field::{Field, Value, integer, put, shown};
 use crate::schema::{KeyDoc, Row, Section};
 use crate::service::{Destination, Draft};
+use crate::{edges, probes};
 
-/// Every key of `[services.NAME]`. `shell` is read before `command`, which it changes.
+/// The most supplementary groups: far below what Linux takes (NGROUPS_MAX), and far above what
+/// anybody needs.
+const EXTRA_GROUPS_MAX: usize = 1_000;
+
+/// The most restarts that can be allowed within a window: each of them is remembered.
+const RESTART_LIMIT_MAX: u32 = 1_000;
+
+/// Every key of `[services.NAME]`. `kind` is read before all that a group cannot have, and `shell`
+/// before `command`, which it changes.
 pub(crate) static ROWS: &[Row<Draft>] = &[
     row(("description", "string", "\"\""), "one line for people", Apply::Live, |draft, field| {
         put(&mut draft.spec.description, field.line());
     }),
     row(
-        ("kind", "daemon, oneshot", "\"daemon\""),
-        "daemon: runs until it is stopped; oneshot: runs, ends, stays done",
+        ("kind", "daemon, oneshot, group", "\"daemon\""),
+        "daemon: runs until it is stopped; oneshot: runs, ends, stays done; group: no process, \
+         depends_on lists its members",
         Apply::Restart,
         |draft, field| put(&mut draft.spec.kind, field.word(Kind::ALL, Kind::word)),
     ),
@@ -30,7 +39,7 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         |draft, field| put(&mut draft.shell, field.boolean()),
     ),
     row(
-        ("command", "command", "required"),
+        ("command", "command", "required, none for a group"),
         "what to run; found by the service's PATH",
         Apply::Restart,
         read_command,
@@ -42,6 +51,21 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         |draft, field| put(&mut draft.spec.enabled, field.boolean()),
     ),
     row(("tags", "array of strings", "[]"), "words for selectors (tag:T)", Apply::Live, read_tags),
+    Row {
+        doc: KeyDoc {
+            section: Section::Service,
+            key: "override",
+            value: "bool",
+            default: "false",
+            meaning: "this table is put over that of an earlier file: tables merge, all else \
+                      replaces",
+            apply: None,
+        },
+        // Which tables are put over which has been settled before keys are read.
+        read: |_, field| {
+            field.boolean();
+        },
+    },
     row(
         ("working_dir", "path", "\"/\"; in up the folder of the file"),
         "where it runs; must exist",
@@ -52,7 +76,19 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         ("user", "string", "\"\""),
         "user by name or number; empty: keepd's own. Sets HOME, USER, LOGNAME, SHELL",
         Apply::Restart,
-        read_user,
+        |draft, field| draft.spec.user = account(field, "user"),
+    ),
+    row(
+        ("group", "string", "\"\""),
+        "group by name or number; empty: that of the user",
+        Apply::Restart,
+        |draft, field| draft.spec.group = account(field, "group"),
+    ),
+    row(
+        ("extra_groups", "array of strings", "those of the user"),
+        "supplementary groups by name or number; they replace the whole list",
+        Apply::Restart,
+        |draft, field| draft.spec.extra_groups = extra_groups(field),
     ),
     row(
         ("umask", "string", "\"0022\""),
@@ -85,6 +121,18 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         edges::read,
     ),
     row(
+        ("after", "array of names", "[]"),
+        "order only: what starts before it and stops after it, if both do anyway",
+        Apply::Live,
+        edges::read_after,
+    ),
+    row(
+        ("before", "array of names", "[]"),
+        "order only: what starts after it and stops before it, if both do anyway",
+        Apply::Live,
+        edges::read_before,
+    ),
+    row(
         ("stop_signal", "signal", "\"TERM\""),
         "the polite signal; CONT follows it",
         Apply::Live,
@@ -97,8 +145,9 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         |draft, field| put(&mut draft.spec.stop.timeout, field.duration()),
     ),
     row(
-        ("kill_mode", "mixed, all", "\"mixed\""),
-        "mixed: signal to the main process, KILL to the rest; all: signal to every process",
+        ("kill_mode", "mixed, all, main", "\"mixed\""),
+        "mixed: signal to the main process, KILL to the rest; all: signal to every process; main: \
+         only the main process, what it leaves behind stays",
         Apply::Live,
         |draft, field| {
             let mode = field.word(KillMode::ALL, KillMode::word);
@@ -107,9 +156,15 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
     ),
     row(
         ("reload_signal", "signal", "none"),
-        "asks it to read its files again; without it reload is refused",
+        "asks it to read its files again; without it and reload_command, reload is refused",
         Apply::Live,
-        |draft, field| draft.spec.reload = field.signal().map(Reload::Signal),
+        |draft, field| draft.reload_signal = field.signal(),
+    ),
+    row(
+        ("reload_command", "command", "none"),
+        "the same by a command, run in the service's context with MAINPID; at most one of the two",
+        Apply::Live,
+        |draft, field| draft.reload_command = field.command(),
     ),
     row(
         ("restart", "always, on-failure, never", "\"always\", \"never\" for a oneshot"),
@@ -155,9 +210,24 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
     ),
     row(
         ("backoff_reset", "duration", "\"60s\""),
-        "this long ready: back to the first delay",
+        "this long ready: back to the first delay, and no restarts counted",
         Apply::Live,
         |draft, field| put(&mut draft.spec.backoff.reset, field.duration()),
+    ),
+    row(
+        ("restart_limit", "0 to 1000", "0"),
+        "more automatic restarts than this within restart_window: failed; 0: never given up",
+        Apply::Live,
+        |draft, field| {
+            let count = field.whole(0, RESTART_LIMIT_MAX, "a whole number from 0 to 1000");
+            put(&mut draft.spec.restart_limit.count, count);
+        },
+    ),
+    row(
+        ("restart_window", "duration", "\"10m\""),
+        "in which restarts are counted for restart_limit",
+        Apply::Live,
+        |draft, field| put(&mut draft.spec.restart_limit.window, field.duration()),
     ),
     row(
         ("shutdown_on", "never, failure, exit", "\"never\""),
@@ -175,16 +245,22 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         |draft, field| put(&mut draft.spec.ready.notify, field.boolean()),
     ),
     row(
+        ("ready.fd", "3 to 1023", "none"),
+        "ready when a line feed is written to this descriptor, which is KEEPD_READY_FD, too",
+        Apply::Restart,
+        |draft, field| draft.spec.ready.fd = probes::fd(field),
+    ),
+    row(
         ("ready.port", "port or \"host:port\"", "none"),
         "ready when a TCP connection can be made; host 127.0.0.1",
         Apply::Live,
-        |draft, field| draft.spec.ready.probes.extend(port(field)),
+        |draft, field| draft.spec.ready.probes.extend(probes::port(field)),
     ),
     row(
         ("ready.http", "URL", "none"),
         "ready when the answer is 200 to 399",
         Apply::Live,
-        |draft, field| draft.spec.ready.probes.extend(http(field)),
+        |draft, field| draft.spec.ready.probes.extend(probes::http(field)),
     ),
     row(
         ("ready.exec", "command", "none"),
@@ -193,6 +269,24 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         |draft, field| {
             draft.spec.ready.probes.extend(field.command().map(Probe::Exec));
         },
+    ),
+    row(
+        ("ready.socket", "path", "none"),
+        "ready when a connection to this unix socket can be made",
+        Apply::Live,
+        |draft, field| draft.spec.ready.probes.extend(probes::socket(field)),
+    ),
+    row(
+        ("ready.file", "path", "none"),
+        "ready when this path exists; what is left of an earlier run is removed before a start",
+        Apply::Live,
+        |draft, field| draft.spec.ready.probes.extend(probes::file(field)),
+    ),
+    row(
+        ("ready.log", "regular expression", "none"),
+        "ready when a line matches that it wrote since this start; needs log.mode = \"file\"",
+        Apply::Live,
+        |draft, field| draft.spec.ready.probes.extend(probes::log(field)),
     ),
     row(
         ("ready.delay", "duration", "\"1s\" if nothing else is asked, else \"0s\""),
@@ -283,18 +377,11 @@ fn read_tags(draft: &mut Draft, field: &mut Field<'_, '_>) {
     }
 }
 
-fn read_user(draft: &mut Draft, field: &mut Field<'_, '_>) {
+/// Reads a user or group: a name, or a number. Empty takes back what `[defaults]` says.
+fn account(field: &mut Field<'_, '_>, what: &str) -> Option<String> {
     let value = field.entry.value;
-    let user = match value.get_ref() {
-        DeValue::Integer(_) => {
-            let number = integer(value).and_then(|number| u32::try_from(number).ok());
-            // The number with all bits set means "no change" to the kernel (setresuid(2)).
-            let number = number.filter(|number| *number != u32::MAX);
-            if number.is_none() {
-                field.refuse("it is no user number", None);
-            }
-            number.map(|number| number.to_string())
-        }
+    let found = match value.get_ref() {
+        DeValue::Integer(_) => account_number(field, value, what),
         DeValue::String(_)
         | DeValue::Float(_)
         | DeValue::Boolean(_)
@@ -302,8 +389,47 @@ fn read_user(draft: &mut Draft, field: &mut Field<'_, '_>) {
         | DeValue::Array(_)
         | DeValue::Table(_) => field.line(),
     };
-    // Empty takes back what [defaults] says.
-    draft.spec.user = user.filter(|user| !user.is_empty());
+    found.filter(|found| !found.is_empty())
+}
+
+fn account_number(field: &mut Field<'_, '_>, part: &Value<'_>, what: &str) -> Option<String> {
+    let number = integer(part).and_then(|number| u32::try_from(number).ok());
+    // The number with all bits set means "no change" to the kernel (setresuid(2)).
+    let number = number.filter(|number| *number != u32::MAX);
+    if number.is_none() {
+        field.refuse_part(part, None, &format!("it is no {what} number"), None);
+    }
+    number.map(|number| number.to_string())
+}
+
+fn extra_groups(field: &mut Field<'_, '_>) -> Option<Vec<String>> {
+    let takes = "it takes an array of names and numbers";
+    let Some(items) = field.entry.value.get_ref().as_array() else {
+        let hint = field.entry.value.get_ref().as_str();
+        let hint = hint.map(|text| format!("write [{}]", quoted(text)));
+        field.refuse(takes, hint);
+        return None;
+    };
+    if items.len() > EXTRA_GROUPS_MAX {
+        field.refuse(&format!("it takes {EXTRA_GROUPS_MAX} groups at most"), None);
+        return None;
+    }
+    let mut groups = Vec::with_capacity(items.len());
+    for item in items.iter() {
+        match item.get_ref() {
+            DeValue::Integer(_) => groups.extend(account_number(field, item, "group")),
+            DeValue::String(text) if text.is_empty() || text.contains(char::is_control) => {
+                field.refuse_part(item, None, "it is no name of a group", None);
+            }
+            DeValue::String(text) => groups.push(text.to_string()),
+            DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => field.refuse_part(item, None, takes, None),
+        }
+    }
+    Some(groups)
 }
 
 fn umask(field: &mut Field<'_, '_>) -> Option<u32> {
@@ -449,77 +575,4 @@ fn exit_ok(field: &mut Field<'_, '_>) -> Option<Vec<ExpectedEnd>> {
         }
     }
     Some(ends)
-}
-
-fn port(field: &mut Field<'_, '_>) -> Option<Probe> {
-    const TAKES: &str = "it takes a port from 1 to 65535, or \"host:port\"";
-    let value = field.entry.value;
-    let Some(text) = value.get_ref().as_str() else {
-        let number = integer(value).and_then(|number| u16::try_from(number).ok());
-        let Some(number) = number.filter(|number| *number > 0) else {
-            field.refuse(TAKES, None);
-            return None;
-        };
-        let address = Template::literal(&format!("127.0.0.1:{number}"));
-        return Some(Probe::Tcp(TcpProbe { address }));
-    };
-    let address = field.template()?;
-    let Some(literal) = address.as_literal() else {
-        let is_one_variable = text.starts_with("${") && text.find('}') == Some(text.len() - 1);
-        if !is_one_variable {
-            return Some(Probe::Tcp(TcpProbe { address }));
-        }
-        // A variable alone holds what an integer would: the port.
-        let mut address = Template::literal("127.0.0.1:");
-        address.push_parsed(text).ok()?;
-        return Some(Probe::Tcp(TcpProbe { address }));
-    };
-    let is_port = |port: &str| {
-        port.bytes().all(|byte| byte.is_ascii_digit())
-            && port.parse::<u16>().is_ok_and(|port| port > 0)
-    };
-    let fits = literal.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && is_port(port));
-    if !fits {
-        let hint = is_port(literal).then(|| format!("write {literal} without quotes"));
-        field.refuse(TAKES, hint);
-        return None;
-    }
-    Some(Probe::Tcp(TcpProbe { address }))
-}
-
-/// Reports whether this can be a host: a name, an address, or an IPv6 address in brackets.
-fn is_host(host: &str) -> bool {
-    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    match inside {
-        Some(address) => address.parse::<core::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && !host.contains(|letter: char| {
-                    letter.is_whitespace()
-                        || letter.is_control()
-                        || matches!(letter, ':' | '/' | '[' | ']')
-                })
-        }
-    }
-}
-
-fn http(field: &mut Field<'_, '_>) -> Option<Probe> {
-    let text = field.text()?;
-    if text.starts_with("https://") {
-        field.refuse("https is not supported by this version", None);
-        return None;
-    }
-    let rest = text.strip_prefix("http://").unwrap_or_default();
-    if rest.is_empty() || rest.starts_with('/') {
-        field.refuse("it takes a URL that begins with \"http://\" and a host", None);
-        return None;
-    }
-    // What could end the request line must not come in by the file.
-    let url = field.template()?;
-    let has_blank = url.as_literal().is_some_and(|url| url.contains(char::is_whitespace));
-    if has_blank || text.contains(char::is_control) {
-        field.refuse("a URL has no blanks and no control characters", None);
-        return None;
-    }
-    Some(Probe::Http(HttpProbe { url }))
 }

@@ -11,10 +11,15 @@ use crate::document::Document;
 use crate::field::{Entry, Field, Place, Value, shown};
 use crate::schema::{self, GROUPS, NOT_IN_DEFAULTS, Section, Status};
 
+/// The one key whose table is not taken apart here, because names of services may hold dots.
+const LAYERED: &str = "depends_on";
+
 /// Keys that were given, by their name in the table.
 #[derive(Clone, Default)]
 pub(crate) struct Entries<'d> {
     keys: BTreeMap<String, Entry<'d>>,
+    /// What lower tables say about the key that merges by names of services, lowest first.
+    below: Vec<Entry<'d>>,
     /// Keys of keepd that were meant by others, or given in a form that cannot be read; what is
     /// missing is not asked for again.
     pub(crate) meant: Vec<&'static str>,
@@ -31,7 +36,8 @@ impl<'d> Entries<'d> {
         self.keys.values().next().map(Entry::key_origin)
     }
 
-    /// Returns the entries of a key, or all those below it if it is a table with free names.
+    /// Returns the entries of a key, or all those below it if it is a table with free names. Where
+    /// a key has several that merge, the lowest comes first.
     pub(crate) fn of<'e>(
         &'e self,
         key: &'static str,
@@ -39,7 +45,9 @@ impl<'d> Entries<'d> {
         // '/' is the character after '.', so the range holds exactly what begins with "key.".
         let below = self.keys.range(format!("{key}.")..format!("{key}/"));
         let exact = self.keys.get_key_value(key).into_iter();
-        exact.chain(below).map(|(key, entry)| (key.as_str(), entry))
+        let lower: &[Entry<'d>] = if key == LAYERED { &self.below } else { &[] };
+        let lower = lower.iter().map(move |entry| (key, entry));
+        lower.chain(exact.chain(below).map(|(key, entry)| (key.as_str(), entry)))
     }
 
     /// Adds the keys of the same table in another file; what is in both is noted.
@@ -58,14 +66,32 @@ impl<'d> Entries<'d> {
 
     /// Returns these keys as the defaults of the keys in `own`.
     pub(crate) fn overridden_by(&self, own: Self) -> Self {
-        let inherited = self.keys.iter().map(|(key, entry)| {
-            let is_inherited = true;
-            (key.clone(), Entry { is_inherited, ..*entry })
-        });
+        let inherited =
+            self.keys.iter().map(|(key, entry)| (key.clone(), Entry { rank: 0, ..*entry }));
         let mut keys: BTreeMap<_, _> = inherited.collect();
         keys.extend(own.keys);
-        let meant = own.meant;
-        Self { keys, meant }
+        Self { keys, below: own.below, meant: own.meant }
+    }
+
+    /// Puts the keys of a later table of the same service over these: scalars and arrays replace,
+    /// tables merge key by key.
+    pub(crate) fn override_with(&mut self, later: Self, rank: u32) {
+        self.meant.extend(later.meant);
+        for (key, entry) in later.keys {
+            let first = self.keys.insert(key.clone(), Entry { rank, ..entry });
+            if let Some(first) = first.filter(|_| key == LAYERED) {
+                if entry.value.get_ref().is_table() {
+                    self.below.push(first);
+                } else {
+                    self.below.clear();
+                }
+            }
+        }
+    }
+
+    /// Reports whether these keys are to be put over those of an earlier table.
+    pub(crate) fn is_override(&self) -> bool {
+        self.get("override").is_some_and(|entry| entry.value.get_ref().as_bool() == Some(true))
     }
 }
 
@@ -138,12 +164,8 @@ impl<'d> Reader<'_, 'd> {
         value: &'d Value<'d>,
         entries: &mut Entries<'d>,
     ) {
-        let entry = Entry {
-            document: self.document,
-            key_start: key.span().start,
-            value,
-            is_inherited: false,
-        };
+        let entry =
+            Entry { document: self.document, key_start: key.span().start, value, rank: Entry::OWN };
         let is_group = self.section == Section::Service && GROUPS.contains(&ours);
         let is_open = self.section == Section::Service && ours == "env";
         if !is_group && !is_open {

@@ -18,7 +18,11 @@ const ROWS: [Row; 11] = [
     Row { name: "keepd-model", inner: &[], third_party: &[] },
     Row { name: "keepd-engine", inner: &["model"], third_party: &[] },
     Row { name: "keepd-wire", inner: &["model"], third_party: &[] },
-    Row { name: "keepd-plan", inner: &["model"], third_party: &["serde", "toml"] },
+    Row {
+        name: "keepd-plan",
+        inner: &["model"],
+        third_party: &["regex", "regex-syntax", "serde", "toml"],
+    },
     Row { name: "keepd-os", inner: &["model"], third_party: &["libc", "rustix"] },
     Row {
         name: "keepd-proxy",

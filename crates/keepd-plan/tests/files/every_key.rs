@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use keepd_model::{
     CommandLine, Echo, EnvFile, EnvInherit, ExitWhen, ExpectedEnd, HttpProbe, KillMode, LogMode,
-    ManagerSpec, Probe, RestartPolicy, ServiceSpec, ShutdownOn, Signal, StderrMode, TcpProbe,
-    Template, Until,
+    ManagerSpec, Probe, Reload, RestartPolicy, ServiceSpec, ShutdownOn, Signal, StderrMode,
+    TcpProbe, Template, Until,
 };
 use keepd_plan::{Section, keys};
 
@@ -37,7 +37,8 @@ fn the_keys_of_keepd() {
         log_dir = './log'
         echo = 'text'
         exit_when = 'idle'
-        shutdown_timeout = '1m30s'";
+        shutdown_timeout = '1m30s'
+        history = 7";
     let expected = ManagerSpec {
         name: "shop".into(),
         log_level: "debug".into(),
@@ -48,6 +49,7 @@ fn the_keys_of_keepd() {
         echo: Echo::Text,
         exit_when: ExitWhen::Idle,
         shutdown_timeout: Duration::from_secs(90),
+        history_max: 7,
     };
     assert_eq!(loaded(text).plan.manager, expected);
     assert_eq!(loaded("").plan.manager, ManagerSpec::default());
@@ -99,7 +101,7 @@ fn plain_keys() {
     assert_eq!(spec.stop.signal, Signal::QUIT);
     assert_eq!(spec.stop.timeout, Duration::ZERO);
     assert_eq!(spec.stop.kill_mode, KillMode::All);
-    assert_eq!(spec.reload_signal, Some(Signal::HUP));
+    assert_eq!(spec.reload, Some(Reload::Signal(Signal::HUP)));
     assert_eq!(spec.restart, RestartPolicy::OnFailure);
     assert_eq!(spec.shutdown_on, ShutdownOn::Exit);
     let ends = [
@@ -129,7 +131,7 @@ fn the_arithmetic_of_restarts() {
 fn commands_are_lines_or_words_or_lines_for_a_shell() {
     let command = |line: &str| service(&format!("[services.web]\n{line}"), "web").command.clone();
     let words =
-        |words: &[&str]| CommandLine::Words(words.iter().map(|word| parsed(word)).collect());
+        |words: &[&str]| Some(CommandLine::Words(words.iter().map(|word| parsed(word)).collect()));
     assert_eq!(command(r#"command = "a 'b c' ${D}""#), words(&["a", "b c", "${D}"]));
     assert_eq!(command(r#"command = "a '${D}'""#), words(&["a", "$${D}"]));
     assert_eq!(
@@ -139,7 +141,7 @@ fn commands_are_lines_or_words_or_lines_for_a_shell() {
     assert_eq!(command(r#"command = "${PROGRAM}""#), words(&["${PROGRAM}"]));
     assert_eq!(
         command("shell = true\ncommand = 'a | b ${C} $D'"),
-        CommandLine::Shell("a | b ${C} $D".into())
+        Some(CommandLine::Shell("a | b ${C} $D".into()))
     );
     assert_eq!(command("command = \"\"\"\n  a \\\n  b\n\"\"\""), words(&["a", "b"]));
 }

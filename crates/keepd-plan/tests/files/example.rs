@@ -39,9 +39,9 @@ migrate = {}
 db = { until = "ready" }
 "#;
 
-fn words(words: &[&str]) -> CommandLine {
+fn words(words: &[&str]) -> Option<CommandLine> {
     let words = words.iter().map(|word| Template::parse(word).unwrap());
-    CommandLine::Words(words.collect())
+    Some(CommandLine::Words(words.collect()))
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn the_documented_example_is_read() {
     assert!(web.ready.notify);
     assert_eq!(web.shutdown_on, ShutdownOn::Failure);
     assert_eq!(web.restart, RestartPolicy::Always);
-    assert_eq!(web.depends_on[&name("migrate")], Edge { until: Until::Done });
-    assert_eq!(web.depends_on[&name("db")], Edge { until: Until::Ready });
+    assert_eq!(web.depends_on[&name("migrate")], Edge::until(Until::Done));
+    assert_eq!(web.depends_on[&name("db")], Edge::until(Until::Ready));
 }
 
 #[test]

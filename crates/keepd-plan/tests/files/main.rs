@@ -3,8 +3,12 @@
 mod every_key;
 mod example;
 mod messages;
+mod messages_of_files;
+mod messages_of_relations;
 mod messages_of_values;
+mod rendering;
 mod robustness;
+mod salvage;
 
 use std::sync::Arc;
 

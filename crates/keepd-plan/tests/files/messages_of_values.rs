@@ -47,9 +47,7 @@ fn words_that_mean_the_same_elsewhere() {
 
 #[test]
 fn documented_words_that_are_not_built() {
-    for (key, value) in
-        [("kind", "group"), ("kill_mode", "main"), ("log.mode", "journald"), ("log.mode", "syslog")]
-    {
+    for (key, value) in [("kind", "forking"), ("log.mode", "journald"), ("log.mode", "syslog")] {
         refused(
             &format!("{key} = '{value}'"),
             &format!(
@@ -349,7 +347,7 @@ fn a_users_text_cannot_write_to_the_terminal_or_flood_it() {
         &format!("kind = '{long}'"),
         &format!(
             "8: cannot use \"{shown}\"... for \"kind\" in service \"web\": it takes one of \
-             \"daemon\", \"oneshot\""
+             \"daemon\", \"oneshot\", \"group\""
         ),
     );
 }
