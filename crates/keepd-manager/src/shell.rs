@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_engine::manager::{Ask, AskId, Input, Manager, Output, Question, Refusal, Ticket, Verb};
+use keepd_engine::manager::{
+    Ask, AskId, Input, Manager, Output, Preparation, Question, Refusal, Ticket, Verb,
+};
 use keepd_model::protocol::{Command, Event, Message, READY_FD_TEXT, RequestId};
 use keepd_model::{ChangeId, ExitCode, Generation, Instant, Plan, ServiceName, ServiceSpec};
 use keepd_os::clock::monotonic_now;
@@ -168,7 +170,9 @@ impl Shell {
                     self.connection.flush().await;
                 }
             }
-            Output::Prepare { ticket, spec, preparation: _ } => self.prepare(ticket, spec),
+            Output::Prepare { ticket, spec, preparation } => {
+                self.prepare(ticket, spec, preparation);
+            }
             Output::Probe { name, generation, index, question, timeout } => {
                 self.probe(name, generation, index, question, timeout);
             }
@@ -190,10 +194,10 @@ impl Shell {
         None
     }
 
-    fn prepare(&self, ticket: Ticket, spec: Arc<ServiceSpec>) {
+    fn prepare(&self, ticket: Ticket, spec: Arc<ServiceSpec>, preparation: Preparation) {
         let (pool, results) = (self.wires.pool.clone(), self.wires.results.clone());
         tokio::spawn(async move {
-            let outcome = pool.prepare(spec).await;
+            let outcome = pool.prepare(spec, preparation).await;
             // The receiver is gone only when the manager ends.
             let _ = results.send(Input::Prepared { ticket, outcome }).await;
         });

@@ -1,12 +1,14 @@
 //! Preparations on blocking threads: not too many at once, and none for longer than its limit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use keepd_engine::manager::{Launch, PrepareFailure};
+use keepd_engine::manager::{Launch, Preparation, PrepareFailure};
 use keepd_model::{ServiceSpec, SpawnStep};
 use tokio::sync::Semaphore;
 
+use super::launch::remove_stale;
 use super::{Variables, failure, prepare};
 use crate::Instance;
 
@@ -36,11 +38,22 @@ impl Pool {
     pub(crate) async fn prepare(
         &self,
         spec: Arc<ServiceSpec>,
+        preparation: Preparation,
     ) -> Result<Box<Launch>, PrepareFailure> {
         let permit = self.permits.acquire().await;
         let (instance, base) = (Arc::clone(&self.instance), Arc::clone(&self.base));
-        let work = tokio::task::spawn_blocking(move || prepare(&spec, &instance, &base));
+        let given_up = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&given_up);
+        let work = tokio::task::spawn_blocking(move || {
+            let launch = prepare(&spec, &instance, &base, preparation)?;
+            // A thread that hung until now must not take away the file of a later run.
+            if preparation == Preparation::Start && !seen.load(Ordering::Acquire) {
+                remove_stale(&launch.questions)?;
+            }
+            Ok(launch)
+        });
         let outcome = tokio::time::timeout(PREPARE_LIMIT, work).await;
+        given_up.store(true, Ordering::Release);
         drop(permit);
         match outcome {
             Ok(Ok(outcome)) => outcome,
