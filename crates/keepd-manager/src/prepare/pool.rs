@@ -33,6 +33,11 @@ impl Pool {
         Self { instance, base: Arc::new(base), permits }
     }
 
+    /// Returns whose services are prepared.
+    pub(crate) fn instance(&self) -> Arc<Instance> {
+        Arc::clone(&self.instance)
+    }
+
     /// Prepares one start. A thread that hangs is left behind; its permit is not, so that the
     /// others go on.
     pub(crate) async fn prepare(
