@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keepd_engine::manager::{Launch, Preparation, PrepareFailure};
+use keepd_model::protocol::{Environment, EnvironmentChange};
 use keepd_model::{ServiceSpec, SpawnStep};
 use tokio::sync::Semaphore;
 
@@ -36,6 +37,24 @@ impl Pool {
     /// Returns whose services are prepared.
     pub(crate) fn instance(&self) -> Arc<Instance> {
         Arc::clone(&self.instance)
+    }
+
+    /// Returns the whole environment that these differences make of the inherited one. What the
+    /// proxy adds at each start (INVOCATION_ID and the like) is not in it.
+    pub(crate) fn environment(&self, differences: &Environment) -> Variables {
+        let mut variables =
+            if differences.clear { Variables::new() } else { Variables::clone(&self.base) };
+        for change in &differences.changes {
+            match change {
+                EnvironmentChange::Set(name, value) => {
+                    variables.insert(name.clone(), value.clone());
+                }
+                EnvironmentChange::Remove(name) => {
+                    variables.remove(name);
+                }
+            }
+        }
+        variables
     }
 
     /// Prepares one start. A thread that hangs is left behind; its permit is not, so that the
