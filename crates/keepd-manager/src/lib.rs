@@ -21,6 +21,7 @@ mod options;
 mod own_log;
 mod prepare;
 mod probes;
+mod proposal;
 mod run;
 mod shell;
 pub mod time;
