@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::state::words;
-use crate::{Exit, ServiceName, Signal, Template};
+use crate::{Exit, Instant, ServiceName, Signal, Template};
 
 /// Everything one instance of keepd shall do. Validated: names in edges exist, there is no cycle.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -297,6 +297,13 @@ pub struct RestartLimit {
     pub count: u32,
     /// Within which time.
     pub window: Duration,
+}
+
+impl RestartLimit {
+    /// Reports whether a restart at this time is still in the window that ends now.
+    pub fn is_recent(&self, now: Instant, at: Instant) -> bool {
+        now.saturating_since(at) < self.window
+    }
 }
 
 impl Default for RestartLimit {

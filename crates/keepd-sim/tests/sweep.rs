@@ -144,7 +144,7 @@ fn every_sabotage_is_noticed() {
             Sabotage::SignalsStranger => &["S8"],
             Sabotage::ForgesReadiness => &["S15"],
             Sabotage::HurriesTimers => &["S13", "S15"],
-            Sabotage::LosesNotes => &["S4", "S5", "S7", "S12"],
+            Sabotage::LosesNotes => &["S4", "S5", "S7", "S12", "S13"],
             Sabotage::KillsAtTakeover => &["S12"],
             Sabotage::IgnoresEdges => &["S3", "S14"],
             Sabotage::ForgesStatus => &["S16"],

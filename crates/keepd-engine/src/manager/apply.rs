@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use keepd_model::{Apply, ChangeId, Instant, Plan, ServiceName};
+use keepd_model::{Apply, ChangeId, Instant, Plan, ServiceName, ServiceSpec};
 
 use super::Manager;
 use super::cause::Cause;
@@ -31,7 +31,7 @@ impl Manager {
                 (None, None) => continue,
                 (Some(old), Some(spec)) => {
                     let differences = old.differences(spec);
-                    let Some(action) = self.action_for(name, &differences) else {
+                    let Some(action) = self.action_for(spec, &differences) else {
                         continue;
                     };
                     (action, differences.into_iter().map(|difference| difference.key).collect())
@@ -44,15 +44,17 @@ impl Manager {
 
     fn action_for(
         &self,
-        name: &ServiceName,
+        new: &ServiceSpec,
         differences: &[keepd_model::Difference],
     ) -> Option<Action> {
         let any = |apply| differences.iter().any(|difference| difference.apply == apply);
-        let service = self.services.get(name)?;
+        let service = self.services.get(&new.name)?;
         // A stopped service has nothing to restart: the new values hold from its next start on.
         let runs_or_ran = service.want == Want::Up;
         Some(match () {
             () if differences.is_empty() => return None,
+            // Its new table cannot be used: what runs goes on with the old one.
+            () if new.quarantine.is_some() => Action::NextStart,
             () if any(Apply::Restart) && runs_or_ran => Action::Restart,
             () if any(Apply::Restart) || any(Apply::NextStart) => Action::NextStart,
             () => Action::Live,
@@ -70,7 +72,6 @@ impl Manager {
         let change = self.next_change();
         let steps = self.preview(&new);
         let old = std::mem::replace(&mut self.plan, new);
-        self.index_dependents();
         let mut goals = Vec::new();
         let specs: Vec<_> = self.plan.services.values().cloned().collect();
         for spec in specs {
@@ -85,6 +86,7 @@ impl Manager {
                 }
             }
         }
+        self.index_order();
         for step in steps {
             let cause = Cause::Applied { change, keys: step.keys.clone() };
             let phase = self.services.get(&step.name).map(|s| s.phase.clone());
@@ -166,16 +168,27 @@ impl Manager {
             self.touch(&name);
             return None;
         }
-        let target = Target::UpAfter(service.generation);
+        // A group has no runs that could be told apart.
+        let target = match service.is_group() {
+            true => Target::Up,
+            false => Target::UpAfter(service.generation),
+        };
         match service.phase {
-            Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_) => {
+            // What becomes a group has nothing to be looked at first.
+            Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_)
+                if service.spec.command.is_some() =>
+            {
                 self.check_restart(&name, change);
             }
             // Nobody runs: it begins again with the new values, a oneshot that was done too.
             Phase::Resting(_)
             | Phase::Waiting
             | Phase::Preparing { .. }
+            | Phase::Commanded { .. }
+            | Phase::Starting(_)
+            | Phase::Running(_)
             | Phase::Backoff { .. }
+            | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => self.begin_restart(now, &name, cause.clone()),
         }

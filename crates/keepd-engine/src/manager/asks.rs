@@ -1,15 +1,12 @@
 //! What people ask for: start, stop, restart, reload; boot asks the same way.
 
-use std::collections::BTreeSet;
+use keepd_model::{ChangeId, Instant, ServiceName};
 
-use keepd_model::protocol::{Command, Scope};
-use keepd_model::{ChangeId, Instant, Reload, ServiceName, Signal};
-
+use super::Manager;
 use super::cause::Cause;
 use super::changes::Wish;
 use super::interface::{Ask, AskId, Goal, Outcome, PrepareFailure, Refusal, Target, Verb, Who};
 use super::service::{Manner, Phase, Rest, Want};
-use super::{Manager, Sent};
 
 impl Manager {
     pub(super) fn on_ask(
@@ -44,6 +41,7 @@ impl Manager {
         match request {
             Ask::Start { names, alone } => {
                 self.check_names_in_plan(&names)?;
+                self.check_usable(&names)?;
                 let goals = self.start(now, &names, alone, Verb::Start);
                 Ok(self.open_change(now, Wish { verb: Verb::Start, who, token, goals }))
             }
@@ -55,6 +53,7 @@ impl Manager {
             }
             Ask::Restart { names } => {
                 self.check_names_in_plan(&names)?;
+                self.check_usable(&names)?;
                 Ok(self.restart(now, who, token, &names))
             }
             Ask::Reload { names } => {
@@ -63,7 +62,7 @@ impl Manager {
             }
             Ask::Signal { names, signal, scope } => {
                 self.check_names(&names)?;
-                self.signal(now, who, token, &names, signal, scope)
+                self.signal(now, who, token, &names, (signal, scope))
             }
             Ask::Apply { plan, restart } => Ok(self.apply(now, who, token, plan, restart)),
             Ask::Shutdown { now: at_once } => Ok(self.ask_shutdown(now, who, token, at_once)),
@@ -81,6 +80,15 @@ impl Manager {
     fn check_names_in_plan(&self, names: &[ServiceName]) -> Result<(), Refusal> {
         match names.iter().find(|name| !self.plan.services.contains_key(*name)) {
             Some(name) => Err(Refusal::NoSuchService(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What is quarantined is not started; what it was asked for says why.
+    fn check_usable(&self, names: &[ServiceName]) -> Result<(), Refusal> {
+        let why = |name: &ServiceName| self.plan.services.get(name)?.quarantine.clone();
+        match names.iter().find_map(|name| Some((name.clone(), why(name)?))) {
+            Some((name, why)) => Err(Refusal::Quarantined(name, why)),
             None => Ok(()),
         }
     }
@@ -117,32 +125,6 @@ impl Manager {
         self.with_dependencies(&roots).contains(name)
     }
 
-    /// Returns these services and everything they need, directly or not.
-    pub(super) fn with_dependencies(&self, names: &[ServiceName]) -> BTreeSet<ServiceName> {
-        let mut found = BTreeSet::new();
-        let mut open: Vec<ServiceName> = names.to_vec();
-        while let Some(name) = open.pop() {
-            if let Some(spec) = self.plan.services.get(&name)
-                && found.insert(name)
-            {
-                open.extend(spec.depends_on.keys().cloned());
-            }
-        }
-        found
-    }
-
-    /// Returns these services and everything that needs them, directly or not.
-    fn with_dependents(&self, names: &[ServiceName]) -> BTreeSet<ServiceName> {
-        let mut found = BTreeSet::new();
-        let mut open: Vec<ServiceName> = names.to_vec();
-        while let Some(name) = open.pop() {
-            if found.insert(name.clone()) {
-                open.extend(self.dependents.get(&name).into_iter().flatten().cloned());
-            }
-        }
-        found
-    }
-
     /// Wants these up; returns the goals.
     fn start(&mut self, now: Instant, names: &[ServiceName], alone: bool, verb: Verb) -> Vec<Goal> {
         let all =
@@ -173,7 +155,7 @@ impl Manager {
         service.want_cause = cause.clone();
         match service.phase {
             Phase::Resting(Rest::Done | Rest::Failed) | Phase::Backoff { .. } => {
-                service.end_count = 0;
+                service.forget_ends();
                 self.transition(now, name, Phase::Resting(Rest::Stopped), cause.clone());
             }
             Phase::Resting(Rest::Stopped)
@@ -182,6 +164,7 @@ impl Manager {
             | Phase::Commanded { .. }
             | Phase::Starting(_)
             | Phase::Running(_)
+            | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => self.touch(name),
         }
@@ -189,11 +172,12 @@ impl Manager {
 
     /// Wants these down, with everything that needs them; returns the goals.
     fn stop(&mut self, names: &[ServiceName], alone: bool, manner: Manner) -> Vec<Goal> {
-        let all = if alone { names.iter().cloned().collect() } else { self.with_dependents(names) };
+        let named = self.with_members(names);
+        let all = if alone { named.clone() } else { self.with_dependents(&named) };
         let cause = Cause::Operator { verb: Verb::Stop, change: self.next_change() };
         let mut goals = Vec::new();
         for name in all {
-            let along = !names.contains(&name);
+            let along = !named.contains(&name);
             let Some(service) = self.services.get(&name) else {
                 continue;
             };
@@ -233,9 +217,8 @@ impl Manager {
     ) -> ChangeId {
         let change = self.next_change();
         let cause = Cause::Operator { verb: Verb::Restart, change };
-        let names: BTreeSet<ServiceName> = names.iter().cloned().collect();
         let mut goals = Vec::new();
-        for name in names {
+        for name in self.members(names) {
             let Some(service) = self.services.get(&name) else {
                 continue;
             };
@@ -254,6 +237,7 @@ impl Manager {
                     | Phase::Waiting
                     | Phase::Preparing { .. }
                     | Phase::Backoff { .. }
+                    | Phase::Gathered
                     | Phase::Ending(_)
                     | Phase::Stuck(_),
                     Want::Up | Want::Down(_),
@@ -302,77 +286,6 @@ impl Manager {
     ) {
         let text = format!("{}; it runs on as before", failure.text);
         self.settle_goal(now, name, change, Some(&text));
-    }
-
-    fn reload(
-        &mut self,
-        now: Instant,
-        who: Option<Who>,
-        token: Option<String>,
-        names: &[ServiceName],
-    ) -> Result<ChangeId, Refusal> {
-        let mut signals = Vec::new();
-        for name in names {
-            let Some(service) = self.services.get(name) else {
-                continue;
-            };
-            let Some(Reload::Signal(signal)) = service.spec.reload else {
-                return Err(Refusal::CannotReload(name.clone()));
-            };
-            let runs = matches!(service.phase, Phase::Starting(_) | Phase::Running(_));
-            if !runs {
-                return Err(Refusal::NotRunning(name.clone()));
-            }
-            signals.push((name.clone(), service.generation, signal));
-        }
-        let goal = |name: &ServiceName| Goal {
-            name: name.clone(),
-            target: Target::Reloaded,
-            along: false,
-            outcome: None,
-        };
-        let goals = signals.iter().map(|(name, _, _)| goal(name)).collect();
-        let change = self.open_change(now, Wish { verb: Verb::Reload, who, token, goals });
-        for (name, generation, signal) in signals {
-            let (expected, scope) = (Some(generation), Scope::Main);
-            let command = Command::ServiceSignal { name: name.clone(), expected, signal, scope };
-            self.send_for(command, Sent::Reload { name, change });
-        }
-        Ok(change)
-    }
-
-    fn signal(
-        &mut self,
-        now: Instant,
-        who: Option<Who>,
-        token: Option<String>,
-        names: &[ServiceName],
-        signal: Signal,
-        scope: Scope,
-    ) -> Result<ChangeId, Refusal> {
-        let mut commands = Vec::new();
-        for name in names {
-            let Some(service) = self.services.get(name) else {
-                continue;
-            };
-            if service.pid().is_none() {
-                return Err(Refusal::NotRunning(name.clone()));
-            }
-            let (name, expected) = (name.clone(), Some(service.generation));
-            commands.push(Command::ServiceSignal { name, expected, signal, scope });
-        }
-        let goal = |name: &ServiceName| Goal {
-            name: name.clone(),
-            target: Target::Signalled,
-            along: false,
-            outcome: None,
-        };
-        let goals = names.iter().map(goal).collect();
-        let change = self.open_change(now, Wish { verb: Verb::Signal, who, token, goals });
-        for (name, command) in names.iter().cloned().zip(commands) {
-            self.send_for(command, Sent::Reload { name, change });
-        }
-        Ok(change)
     }
 
     fn ask_shutdown(

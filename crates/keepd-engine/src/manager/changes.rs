@@ -5,23 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepd_model::protocol::Command;
 use keepd_model::{ChangeId, Instant, ServiceName};
 
-use super::explain;
 use super::interface::{Change, Goal, Happening, Outcome, Target, Verb, Who};
-use super::record::{CHANGE_KEY, decode_change, encode_change};
-use super::service::{Phase, Rest, Service, Want};
+use super::record::{change_key, change_parts, encode_change, part_of_goal};
+use super::service::{Phase, Service, Want};
 use super::{Manager, Sent};
 
 /// How many closed changes are kept to be asked about.
 const CLOSED_MAX: usize = 64;
 
+/// How many notes changes may have together before closed ones are forgotten sooner.
+const NOTES_MAX: usize = 256;
+
 /// Every change that is open or was closed lately.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     by_id: BTreeMap<ChangeId, Change>,
-    open: BTreeSet<ChangeId>,
+    /// The changes that are open, each with how many of its goals are.
+    open: BTreeMap<ChangeId, usize>,
+    /// The open goals of each service: which change, and which of its goals.
+    goals: BTreeMap<ServiceName, BTreeSet<(ChangeId, usize)>>,
     last: u64,
-    /// To be written down at the end of the turn.
-    unsaved: BTreeSet<ChangeId>,
+    /// Notes to be written at the end of the turn.
+    unsaved: BTreeSet<(ChangeId, usize)>,
 }
 
 impl Changes {
@@ -33,13 +38,9 @@ impl Changes {
     pub(super) fn restore(&mut self, noted: Vec<Change>) {
         for change in noted {
             self.last = self.last.max(change.id.0);
-            if self.by_id.contains_key(&change.id) {
-                continue;
+            if !self.by_id.contains_key(&change.id) {
+                self.insert(change);
             }
-            if !change.is_closed() {
-                self.open.insert(change.id);
-            }
-            self.by_id.insert(change.id, change);
         }
     }
 
@@ -47,15 +48,60 @@ impl Changes {
         let found = self.by_id.values().find(|change| change.token.as_deref() == Some(token));
         found.map(|change| change.id)
     }
-}
 
-/// Reads the notes of changes among those on the manager.
-pub(super) fn decode_notes(notes: &BTreeMap<String, Vec<u8>>) -> Vec<Change> {
-    let change = |(key, value): (&String, &Vec<u8>)| {
-        let id = ChangeId(key.strip_prefix(CHANGE_KEY)?.parse().ok()?);
-        decode_change(id, value)
-    };
-    notes.iter().filter_map(change).collect()
+    fn insert(&mut self, change: Change) {
+        let id = change.id;
+        if !change.is_closed() {
+            let open = change.goals.iter().enumerate().filter(|(_, goal)| goal.outcome.is_none());
+            let mut count = 0;
+            for (index, goal) in open {
+                count += 1;
+                self.goals.entry(goal.name.clone()).or_default().insert((id, index));
+            }
+            self.open.insert(id, count);
+        }
+        self.by_id.insert(id, change);
+    }
+
+    /// Settles one goal, if it is open.
+    fn settle(&mut self, id: ChangeId, index: usize, outcome: Outcome) {
+        let Some(change) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let part = part_of_goal(change, index);
+        let Some(goal) = change.goals.get_mut(index).filter(|goal| goal.outcome.is_none()) else {
+            return;
+        };
+        goal.outcome = Some(outcome);
+        if let Some(goals) = self.goals.get_mut(&goal.name) {
+            goals.remove(&(id, index));
+            if goals.is_empty() {
+                self.goals.remove(&goal.name);
+            }
+        }
+        if let Some(count) = self.open.get_mut(&id) {
+            *count -= 1;
+        }
+        self.unsaved.insert((id, part));
+    }
+
+    /// Returns the open goals of a service.
+    fn goals_of(&self, name: &ServiceName) -> Vec<(ChangeId, usize)> {
+        self.goals.get(name).into_iter().flatten().copied().collect()
+    }
+
+    fn goal(&self, id: ChangeId, index: usize) -> Option<(&Change, &Goal)> {
+        let change = self.by_id.get(&id)?;
+        change.goals.get(index).map(|goal| (change, goal))
+    }
+
+    /// Returns every open goal.
+    fn open_goals(&self) -> impl Iterator<Item = (ChangeId, usize, &Goal)> {
+        self.goals
+            .values()
+            .flatten()
+            .filter_map(|(id, index)| self.goal(*id, *index).map(|(_, goal)| (*id, *index, goal)))
+    }
 }
 
 /// What is asked for, before it has a number.
@@ -89,38 +135,41 @@ impl Manager {
         let Wish { verb, who, token, goals } = wish;
         self.touched.extend(goals.iter().map(|goal| goal.name.clone()));
         let change = Change { id, verb, who, token, opened: now, closed: None, goals };
-        self.changes.by_id.insert(id, change);
-        self.changes.open.insert(id);
+        let parts = change_parts(&change);
+        self.changes.insert(change);
         self.announce(now, Happening::ChangeOpened(id));
-        self.changes.unsaved.insert(id);
+        self.changes.unsaved.extend((0..parts).map(|part| (id, part)));
         self.drop_old_changes();
         id
     }
 
     fn drop_old_changes(&mut self) {
-        let closed = self.changes.by_id.len() - self.changes.open.len();
-        let surplus = closed.saturating_sub(CLOSED_MAX);
-        let old: Vec<ChangeId> = self
-            .changes
-            .by_id
-            .values()
-            .filter(|change| change.is_closed())
-            .map(|change| change.id)
-            .take(surplus)
-            .collect();
-        for id in old {
+        let mut closed = self.changes.by_id.len() - self.changes.open.len();
+        let mut notes: usize = self.changes.by_id.values().map(change_parts).sum();
+        let mut old = Vec::new();
+        for change in self.changes.by_id.values().filter(|change| change.is_closed()) {
+            if closed <= CLOSED_MAX && notes <= NOTES_MAX {
+                break;
+            }
+            closed -= 1;
+            notes -= change_parts(change);
+            old.push((change.id, change_parts(change)));
+        }
+        for (id, parts) in old {
             self.changes.by_id.remove(&id);
-            self.note(format!("{CHANGE_KEY}{id}"), Vec::new());
+            for part in 0..parts {
+                self.note(change_key(id, part), Vec::new());
+            }
         }
     }
 
     /// Writes down the changes that moved in this turn. They come after the records of the
     /// services: a successor that finds a change finds everything that was wanted by it.
     pub(super) fn write_changes(&mut self) {
-        for id in std::mem::take(&mut self.changes.unsaved) {
+        for (id, part) in std::mem::take(&mut self.changes.unsaved) {
             if let Some(change) = self.changes.by_id.get(&id) {
-                let value = encode_change(change);
-                self.note(format!("{CHANGE_KEY}{id}"), value);
+                let value = encode_change(change, part);
+                self.note(change_key(id, part), value);
             }
         }
     }
@@ -130,45 +179,31 @@ impl Manager {
         self.send(Command::ServiceNote { name: Self::manager_name(), key, value });
     }
 
-    /// Settles the goals of services that were touched in this turn.
+    /// Settles the goals of services that were touched in this turn. A service that became hopeless
+    /// because of another one was touched, too.
     pub(super) fn settle_goals(&mut self, now: Instant) {
-        let open: Vec<ChangeId> = self.changes.open.iter().copied().collect();
-        for id in open {
-            self.settle_change(now, id);
-        }
-    }
-
-    fn settle_change(&mut self, now: Instant, id: ChangeId) {
-        let Some(change) = self.changes.by_id.get(&id) else {
-            return;
-        };
-        let opened = change.opened;
-        let mut outcomes = Vec::new();
-        for (index, goal) in change.goals.iter().enumerate() {
-            // What another service did can make a goal hopeless, so all open goals are looked at as
-            // soon as anything moved; nothing moved means nothing to look at.
-            if goal.outcome.is_none()
-                && !self.touched.is_empty()
-                && let Some(outcome) = self.judge(goal, now, opened)
-            {
-                outcomes.push((index, outcome));
+        let mut settled = Vec::new();
+        for name in &self.touched {
+            for (id, index) in self.changes.goals_of(name) {
+                if let Some((change, goal)) = self.changes.goal(id, index)
+                    && let Some(outcome) = self.judge(goal, now, change.opened)
+                {
+                    settled.push((id, index, outcome));
+                }
             }
         }
-        let moved = !outcomes.is_empty();
-        let Some(change) = self.changes.by_id.get_mut(&id) else {
-            return;
-        };
-        for (index, outcome) in outcomes {
-            change.goals[index].outcome = Some(outcome);
+        for (id, index, outcome) in settled {
+            self.changes.settle(id, index, outcome);
         }
-        if change.goals.iter().all(|goal| goal.outcome.is_some()) {
-            change.closed = Some(now);
+        let complete = self.changes.open.iter().filter(|(_, goals)| **goals == 0);
+        for id in complete.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.changes.open.remove(&id);
-            self.changes.unsaved.insert(id);
+            if let Some(change) = self.changes.by_id.get_mut(&id) {
+                change.closed = Some(now);
+            }
+            self.changes.unsaved.insert((id, 0));
             self.announce(now, Happening::ChangeClosed(id));
             self.drop_old_changes();
-        } else if moved {
-            self.changes.unsaved.insert(id);
         }
     }
 
@@ -190,7 +225,7 @@ impl Manager {
             }
             Target::UpAfter(_) => match service.want {
                 Want::Down(_) => missed("it was stopped meanwhile"),
-                Want::Up => self.hopeless(service, 0).map(Outcome::Missed),
+                Want::Up => self.hopeless(service).map(Outcome::Missed),
             },
             Target::Down => match (&service.phase, service.want) {
                 (Phase::Resting(_), _) => Some(reached),
@@ -215,46 +250,7 @@ impl Manager {
         if let Want::Down(_) = service.want {
             return Some(Outcome::Missed("it was stopped meanwhile".to_owned()));
         }
-        let hopeless = self.hopeless(service, 0)?;
-        Some(Outcome::Missed(hopeless))
-    }
-
-    /// Returns why a service that is wanted up does not get there by itself soon, if that is so.
-    pub(super) fn hopeless(&self, service: &Service, depth: usize) -> Option<String> {
-        match &service.phase {
-            Phase::Resting(Rest::Failed) => Some(explain::cause_clause(&service.cause)),
-            Phase::Backoff { .. } if service.end_count > 1 => {
-                Some(explain::cause_clause(&service.cause))
-            }
-            Phase::Resting(Rest::Stopped) if service.want != Want::Up => {
-                Some("it is stopped".to_owned())
-            }
-            // A plan has no cycles; the bound keeps a broken one from hanging us.
-            Phase::Waiting if depth < self.services.len() => {
-                service.spec.depends_on.iter().find_map(|(on, edge)| {
-                    let other = self.services.get(on)?;
-                    if other.satisfies(edge.until) {
-                        return None;
-                    }
-                    // A daemon that ended with success is done, and does not get ready by itself.
-                    if other.phase == Phase::Resting(Rest::Done) {
-                        let until = edge.until;
-                        return Some(format!("it waits for \"{on}\" to be {until}, which is done"));
-                    }
-                    let why = self.hopeless(other, depth + 1)?;
-                    Some(format!("it waits for \"{on}\", of which: {why}"))
-                })
-            }
-            Phase::Resting(_)
-            | Phase::Backoff { .. }
-            | Phase::Waiting
-            | Phase::Preparing { .. }
-            | Phase::Commanded { .. }
-            | Phase::Starting(_)
-            | Phase::Running(_)
-            | Phase::Ending(_) => None,
-            Phase::Stuck(_) => Some("something of it is left long after KILL".to_owned()),
-        }
+        self.hopeless(service).map(Outcome::Missed)
     }
 
     /// Settles the goal of one service in one change from outside the judgement.
@@ -265,17 +261,16 @@ impl Manager {
         id: ChangeId,
         missed: Option<&str>,
     ) {
-        let Some(change) = self.changes.by_id.get_mut(&id) else {
-            return;
-        };
-        let reached = Outcome::Reached(now.saturating_since(change.opened));
-        for goal in &mut change.goals {
-            if goal.name == *name && goal.outcome.is_none() {
-                goal.outcome = Some(match missed {
-                    Some(text) => Outcome::Missed(text.to_owned()),
-                    None => reached.clone(),
-                });
-            }
+        let goals = self.changes.goals_of(name);
+        for (id, index) in goals.into_iter().filter(|(of, _)| *of == id) {
+            let Some((change, _)) = self.changes.goal(id, index) else {
+                continue;
+            };
+            let outcome = match missed {
+                Some(text) => Outcome::Missed(text.to_owned()),
+                None => Outcome::Reached(now.saturating_since(change.opened)),
+            };
+            self.changes.settle(id, index, outcome);
         }
         self.touched.insert(name.clone());
     }
@@ -283,35 +278,24 @@ impl Manager {
     /// Goes on with what a predecessor left open: restarts that were not begun are begun, and what
     /// only it could have heard of is given up.
     pub(super) fn resume_changes(&mut self, now: Instant) {
-        let waiting: BTreeSet<(ServiceName, ChangeId)> = self
-            .requests
-            .values()
-            .filter_map(|sent| match sent {
-                Sent::Reload { name, change } => Some((name.clone(), *change)),
-                Sent::Dump | Sent::Probe { .. } | Sent::Run => None,
-            })
-            .collect();
+        let waiting: BTreeSet<(ServiceName, ChangeId)> =
+            self.requests.values().filter_map(Sent::waiting_goal).collect();
         let mut restarts = Vec::new();
-        for id in &self.changes.open {
-            let Some(change) = self.changes.by_id.get_mut(id) else {
-                continue;
-            };
-            for goal in change.goals.iter_mut().filter(|goal| goal.outcome.is_none()) {
-                match goal.target {
-                    Target::Reloaded | Target::Signalled
-                        if !waiting.contains(&(goal.name.clone(), *id)) =>
-                    {
-                        let text = "keepd's manager was replaced before the answer came";
-                        goal.outcome = Some(Outcome::Missed(text.to_owned()));
+        let mut given_up = Vec::new();
+        for (id, index, goal) in self.changes.open_goals() {
+            match goal.target {
+                Target::Reloaded | Target::Signalled => {
+                    if !waiting.contains(&(goal.name.clone(), id)) {
+                        given_up.push((id, index));
                     }
-                    Target::UpAfter(_) => restarts.push((goal.name.clone(), *id)),
-                    Target::Reloaded
-                    | Target::Signalled
-                    | Target::Up
-                    | Target::Down
-                    | Target::Gone => {}
                 }
+                Target::UpAfter(_) => restarts.push((goal.name.clone(), id)),
+                Target::Up | Target::Down | Target::Gone => {}
             }
+        }
+        for (id, index) in given_up {
+            let text = "keepd's manager was replaced before the answer came";
+            self.changes.settle(id, index, Outcome::Missed(text.to_owned()));
         }
         for (name, id) in restarts {
             if self.is_before_restart(&name, id) {
@@ -336,8 +320,7 @@ impl Manager {
     /// A run ended by itself (or by a predecessor that was lost before it wrote down why): whoever
     /// waits for a restart of it gets a start.
     pub(super) fn restart_what_rests(&mut self, now: Instant, name: &ServiceName) {
-        let open: Vec<ChangeId> = self.changes.open.iter().copied().collect();
-        for id in open {
+        for (id, _) in self.changes.goals_of(name) {
             self.restart_rested(now, name, id);
         }
     }
@@ -345,11 +328,10 @@ impl Manager {
     /// Reports whether a change waits for a later generation of a service than the present one.
     fn restart_is_open(&self, name: &ServiceName, id: ChangeId) -> bool {
         let generation = self.services.get(name).map(|service| service.generation);
-        self.change(id).is_some_and(|change| {
-            change.goals.iter().any(|goal| match goal.target {
-                Target::UpAfter(old) => {
-                    goal.name == *name && goal.outcome.is_none() && generation <= Some(old)
-                }
+        let goals = self.changes.goals_of(name);
+        goals.into_iter().filter(|(of, _)| *of == id).any(|(id, index)| {
+            self.changes.goal(id, index).is_some_and(|(_, goal)| match goal.target {
+                Target::UpAfter(old) => generation <= Some(old),
                 Target::Up | Target::Down | Target::Reloaded | Target::Signalled | Target::Gone => {
                     false
                 }
@@ -369,6 +351,7 @@ impl Manager {
             | Phase::Preparing { .. }
             | Phase::Ending(_)
             | Phase::Stuck(_)
+            | Phase::Gathered
             | Phase::Backoff { .. } => true,
         };
         !begun && service.want == Want::Up && self.restart_is_open(name, id)

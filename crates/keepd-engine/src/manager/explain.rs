@@ -7,6 +7,7 @@ use keepd_model::{Exit, Instant, ServiceName, State};
 use super::Manager;
 use super::cause::{Cause, ShutdownCause};
 use super::interface::{Change, Happening, WhyLine};
+use super::order::Unmet;
 use super::service::{Phase, Rest, Service, Want};
 
 /// Returns a clause that can follow "because": lower case, no full stop.
@@ -174,12 +175,10 @@ impl Manager {
         }
         say(depth + 1, None, self.wish(service));
         if service.phase == Phase::Waiting {
-            let unmet: Vec<&Service> = service
-                .spec
-                .depends_on
-                .iter()
-                .filter_map(|(on, edge)| {
-                    self.services.get(on).filter(|other| !other.satisfies(edge.until))
+            let unmet: Vec<&Service> = self
+                .unmet(service)
+                .filter_map(|unmet| match unmet {
+                    Unmet::Edge(on, _) | Unmet::Order(on) => self.services.get(&on),
                 })
                 .collect();
             // A plan has no cycles; the bound keeps a broken one from hanging us.
@@ -213,6 +212,7 @@ impl Manager {
             | Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Commanded { .. }
+            | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => format!("{name} is {}", service.state()),
         }
@@ -228,6 +228,13 @@ impl Manager {
         };
         let policy = service.spec.restart;
         match (service.want, &service.phase) {
+            (Want::Up, Phase::Resting(_)) if matches!(service.cause, Cause::Limit { .. }) => {
+                let place = match service.spec.origins.get("restart_limit") {
+                    Some(origin) => format!("{origin} restart_limit"),
+                    None => "restart_limit".to_owned(),
+                };
+                format!("it stays so until it is started by hand ({place})")
+            }
             (Want::Up, Phase::Resting(Rest::Failed | Rest::Done)) => {
                 format!("it stays so: its restart policy is \"{policy}\" ({place})")
             }

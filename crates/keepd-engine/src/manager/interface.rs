@@ -353,8 +353,8 @@ pub struct ServiceStatus {
     pub ready_after: Option<Duration>,
     /// Automatic restarts so far.
     pub restarts: u64,
-    /// Automatic restarts within `restart_window`; `None` where there is no `restart_limit`.
-    pub restarts_in_window: Option<u32>,
+    /// When it was restarted automatically, as far as `restart_limit` counts it.
+    pub restart_times: Vec<Instant>,
     /// Why it does not get where it should be by itself, if that is so.
     pub hopeless: Option<String>,
     /// When it will be started.
@@ -375,6 +375,14 @@ impl ServiceStatus {
     /// Returns the reason word of its cause.
     pub fn reason(&self) -> Reason {
         self.cause.reason()
+    }
+
+    /// Returns how many automatic restarts are within `restart_window`; `None` where there is no
+    /// `restart_limit`.
+    pub fn restarts_in_window(&self, now: Instant) -> Option<u64> {
+        let limit = self.spec.restart_limit;
+        let recent = self.restart_times.iter().filter(|at| limit.is_recent(now, **at));
+        (limit.count > 0).then(|| u64::try_from(recent.count()).unwrap_or(u64::MAX))
     }
 
     /// Reports whether it is where it should be for good: ready, or a oneshot that is done.

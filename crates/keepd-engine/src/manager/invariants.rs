@@ -43,7 +43,10 @@ impl Manager {
 /// Reports whether a service is in a phase that its want should have ended at once.
 fn undecided(service: &Service) -> bool {
     match (&service.phase, service.want) {
-        (Phase::Waiting | Phase::Preparing { .. } | Phase::Backoff { .. }, Want::Down(_)) => true,
+        (
+            Phase::Waiting | Phase::Preparing { .. } | Phase::Gathered | Phase::Backoff { .. },
+            Want::Down(_),
+        ) => true,
         (Phase::Resting(Rest::Stopped), Want::Up) => true,
         (
             Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_),
@@ -56,6 +59,7 @@ fn undecided(service: &Service) -> bool {
             | Phase::Commanded { .. }
             | Phase::Starting(_)
             | Phase::Running(_)
+            | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_)
             | Phase::Backoff { .. },

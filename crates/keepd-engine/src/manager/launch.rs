@@ -18,6 +18,13 @@ impl Manager {
         let Some(spec) = self.services.get(name).map(|service| Arc::clone(&service.spec)) else {
             return;
         };
+        // What it waited for is not why it is started.
+        if let Some(service) = self.services.get_mut(name) {
+            service.start_cause = match &cause {
+                Cause::DependenciesMet => service.want_cause.clone(),
+                cause => cause.clone(),
+            };
+        }
         let ticket = self.ticket(Purpose::Start(name.clone()));
         self.transition(now, name, Phase::Preparing { ticket }, cause);
         let preparation = Preparation::Start;
@@ -64,6 +71,9 @@ impl Manager {
             }
             (Purpose::CheckRestart(name, change), Err(failure)) => {
                 self.restart_refused(now, &name, change, &failure);
+            }
+            (Purpose::Reload(name, generation, change), outcome) => {
+                self.run_reload(now, &name, generation, change, outcome);
             }
             (Purpose::Questions(name, generation), outcome) => {
                 let questions = match outcome {
@@ -128,11 +138,13 @@ impl Manager {
         service.ready_after = None;
         service.status_text = None;
         service.launched = Some(fingerprint(&spec));
+        service.held.clear();
         let cause = service.cause.clone();
         let deadline = spec.ready.timeout.map(|timeout| now.saturating_add(timeout));
         let questions = Some(questions);
         let phase = Phase::Commanded { generation, pid: None, questions, deadline };
         self.transition(now, name, phase, cause);
+        self.note_held(name);
         // The record goes first: were we lost in between, a successor finds a record of a
         // generation that the proxy does not know, and begins again.
         self.write_record(name);
@@ -164,6 +176,7 @@ impl Manager {
     }
 
     fn write_record(&mut self, name: &ServiceName) {
+        self.write_history(name);
         let Some(service) = self.services.get_mut(name) else {
             return;
         };

@@ -5,7 +5,8 @@ use std::time::Duration;
 use keepd_model::backoff::Backoff;
 use keepd_model::protocol::{RunEnd, RunReport, RunState};
 use keepd_model::{
-    Errno, Exit, Instant, Kind, Reason, ServiceName, ShutdownOn, SpawnFailure, SpawnStep,
+    Errno, Exit, Instant, Kind, Reason, RestartLimit, ServiceName, ShutdownOn, SpawnFailure,
+    SpawnStep,
 };
 
 use super::cause::{Cause, ShutdownCause};
@@ -94,9 +95,10 @@ impl Manager {
             EndWhy::ReadyTimeout { .. } => Reason::ReadyTimeout,
             EndWhy::Unwanted => service.want_cause.reason(),
             EndWhy::Restart => Reason::Operator,
+            EndWhy::Dependency => Reason::Dependency,
             EndWhy::ByItself => cause.reason(),
         };
-        service.last_end = Some(LastEnd {
+        let end = LastEnd {
             generation: report.generation,
             pid: report.pid.or(ending.pid),
             at: now,
@@ -104,17 +106,21 @@ impl Manager {
             reason,
             ran: ending.started.map_or(Duration::ZERO, |started| now.saturating_since(started)),
             failure: exit.is_none().then(|| explain::cause_clause(&cause)),
-        });
+        };
+        let ready_after = service.ready_after;
+        service.remember_run(end, ready_after, self.plan.manager.history_max);
         service.status_text = None;
         if ending
             .ready
             .is_some_and(|ready| now.saturating_since(ready) >= service.spec.backoff.reset)
         {
-            service.end_count = 0;
+            service.forget_ends();
         }
         let was_ready = ending.ready.is_some();
         match ending.why {
-            EndWhy::Unwanted | EndWhy::Restart => self.come_to_rest(now, name, Rest::Stopped, None),
+            EndWhy::Unwanted | EndWhy::Restart | EndWhy::Dependency => {
+                self.come_to_rest(now, name, Rest::Stopped, None);
+            }
             // Whoever does not want it is not asked what its policy is.
             EndWhy::ByItself | EndWhy::ReadyTimeout { .. }
                 if matches!(service.want, Want::Down(_)) =>
@@ -143,7 +149,7 @@ impl Manager {
     ) {
         let cause = Cause::CannotExecute(failure);
         if let Some(service) = self.services.get_mut(name) {
-            service.last_end = Some(LastEnd {
+            let end = LastEnd {
                 generation: service.generation,
                 pid: None,
                 at: now,
@@ -151,7 +157,8 @@ impl Manager {
                 reason: Reason::ExecError,
                 ran: Duration::ZERO,
                 failure: Some(explain::cause_clause(&cause)),
-            });
+            };
+            service.remember_run(end, None, self.plan.manager.history_max);
         }
         self.apply_policy(now, name, None, false, cause);
     }
@@ -177,14 +184,38 @@ impl Manager {
             self.come_to_rest(now, name, rest, Some(cause));
             return;
         }
+        if !service.take_restart(now) {
+            let RestartLimit { count, window } = service.spec.restart_limit;
+            let cause = Cause::Limit { count, window };
+            self.come_to_rest(now, name, Rest::Failed, Some(cause));
+            return;
+        }
         service.end_count = Backoff::count_end(service.end_count, was_ready);
         service.restarts += 1;
         let delay = service.spec.backoff.delay_with_jitter(service.end_count, random);
         let until = now.saturating_add(delay);
         if delay.is_zero() {
-            self.prepare_start(now, name, Cause::RestartPolicy);
+            self.start_by_policy(now, name);
         } else {
             self.transition(now, name, Phase::Backoff { until }, cause);
+        }
+    }
+
+    /// An automatic restart. It does not look at dependencies again, unless one of them reacts.
+    pub(super) fn start_by_policy(&mut self, now: Instant, name: &ServiceName) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        if service.spec.command.is_none() {
+            // Its table changed meanwhile: it is a group, or cannot be used.
+            let cause = service.want_cause.clone();
+            self.transition(now, name, Phase::Resting(Rest::Stopped), cause);
+            return;
+        }
+        let unmet = if service.reacts() { self.first_unmet(service) } else { None };
+        match unmet {
+            Some(unmet) => self.wait_for(now, name, unmet),
+            None => self.prepare_start(now, name, Cause::RestartPolicy),
         }
     }
 

@@ -15,6 +15,9 @@
 //!     └────────────────────────── Backoff <── Ending (─> Stuck) <───────┘
 //! ```
 //!
+//! A group has no process: it goes from Waiting to Gathered when every member is there, and back
+//! when one is not any more.
+//!
 //! # Who outranks whom
 //!
 //! 1. What the proxy reports outranks what was expected: a phase about another generation is
@@ -22,9 +25,11 @@
 //! 2. Shutdown outranks every wish: nothing is wanted up any more, and no ask but shutdown is
 //!    accepted.
 //! 3. An operator's stop outranks the restart policy and the configuration, until a start.
-//! 4. A wish outranks a phase: a service that is not wanted leaves `Waiting`, `Preparing` and
+//! 4. What a service needs and reacts to (`on_stop`) outranks its own phase: it is ended when that
+//!    is gone.
+//! 5. A wish outranks a phase: a service that is not wanted leaves `Waiting`, `Preparing` and
 //!    `Backoff` at once, and is ended in every other phase, dependents before what they depend on.
-//! 5. The restart policy decides only about ends that nobody asked for.
+//! 6. The restart policy decides only about ends that nobody asked for.
 //!
 //! # Two phases of deciding
 //!
@@ -38,10 +43,13 @@ mod asks;
 mod cause;
 mod changes;
 mod explain;
+mod history;
+mod hope;
 mod interface;
 mod invariants;
 mod launch;
 mod life;
+mod order;
 mod readiness;
 mod record;
 mod select;
@@ -50,6 +58,7 @@ mod settle;
 mod shutdown;
 mod status;
 mod sync;
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -58,6 +67,7 @@ use keepd_model::protocol::{Command, RequestId};
 use keepd_model::{ChangeId, Generation, Instant, Plan, ServiceName};
 
 use self::changes::Changes;
+use self::order::Order;
 use self::service::{PastStep, Phase, Service};
 use self::shutdown::Shutdown;
 use self::sync::Link;
@@ -85,8 +95,8 @@ pub struct Manager {
     booted: bool,
     link: Link,
     services: BTreeMap<ServiceName, Service>,
-    /// Who depends on whom: derived from the plan, looked up at every stop.
-    dependents: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
+    /// Who depends on whom, and who comes after whom: derived from the plan.
+    order: Order,
     queue: BTreeSet<ServiceName>,
     touched: BTreeSet<ServiceName>,
     timers: BTreeSet<(Instant, ServiceName)>,
@@ -107,6 +117,8 @@ enum Purpose {
     Start(ServiceName),
     /// To see that a restart would work, before the old process is asked to stop.
     CheckRestart(ServiceName, ChangeId),
+    /// To run the reload command of this generation.
+    Reload(ServiceName, Generation, ChangeId),
     /// To fill in the readiness questions of a generation that a predecessor started.
     Questions(ServiceName, Generation),
 }
@@ -118,10 +130,20 @@ enum Sent {
     Dump,
     /// A readiness question to a command.
     Probe { name: ServiceName, generation: Generation, index: usize },
-    /// A reload signal.
-    Reload { name: ServiceName, change: ChangeId },
+    /// A signal, or a reload command: its answer settles the goal of a change.
+    Told { name: ServiceName, change: ChangeId },
     /// A command that moves a run: a refusal means that the proxy knows something we do not.
     Run,
+}
+
+impl Sent {
+    /// Returns which goal waits for the answer.
+    fn waiting_goal(&self) -> Option<(ServiceName, ChangeId)> {
+        match self {
+            Self::Told { name, change } => Some((name.clone(), *change)),
+            Self::Dump | Self::Probe { .. } | Self::Run => None,
+        }
+    }
 }
 
 impl Manager {
@@ -135,7 +157,7 @@ impl Manager {
             booted: false,
             link: Link::Lost,
             services: BTreeMap::new(),
-            dependents: BTreeMap::new(),
+            order: Order::default(),
             queue: BTreeSet::new(),
             touched: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -253,12 +275,7 @@ impl Manager {
     fn touch(&mut self, name: &ServiceName) {
         self.touched.insert(name.clone());
         self.queue.insert(name.clone());
-        if let Some(service) = self.services.get(name) {
-            self.queue.extend(service.spec.depends_on.keys().cloned());
-        }
-        if let Some(dependents) = self.dependents.get(name) {
-            self.queue.extend(dependents.iter().cloned());
-        }
+        self.order.queue_neighbours(name, &mut self.queue);
     }
 
     /// Sets the timer of a service to what its phase asks for.

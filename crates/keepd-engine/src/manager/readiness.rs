@@ -38,6 +38,7 @@ impl Manager {
         let unknown = questions.is_none() && !ready.probes.is_empty();
         let readiness = Readiness {
             notify_missing: ready.notify && service.notified != generation,
+            fd_missing: ready.fd.is_some() && service.notified_fd != generation,
             questions: (!unknown).then(|| asked(questions.unwrap_or_default(), started)),
             refill: None,
             settled: settled(&service.spec, started),
@@ -59,7 +60,6 @@ impl Manager {
         generation: Generation,
         pid: Pid,
         started: Instant,
-        notified: bool,
     ) {
         let Some(service) = self.services.get_mut(name) else {
             return;
@@ -69,7 +69,8 @@ impl Manager {
         // It may have become ready while nobody asked: give it time to say so.
         let grace = |timeout: Duration| now.saturating_add(timeout.min(PROBE_TIMEOUT * 2));
         let readiness = Readiness {
-            notify_missing: ready.notify && !notified,
+            notify_missing: ready.notify && service.notified != generation,
+            fd_missing: ready.fd.is_some() && service.notified_fd != generation,
             questions: (!unknown).then(Vec::new),
             refill: None,
             settled: settled(&service.spec, started),
@@ -116,8 +117,7 @@ impl Manager {
         ready_fd: bool,
         status: Option<String>,
     ) {
-        let ready = ready || ready_fd;
-        if ready && self.note_dumped_ready(name, generation) {
+        if self.note_dumped_ready(name, generation, ready, ready_fd) {
             return;
         }
         if let Some(service) = self.services.get_mut(name)
@@ -126,14 +126,15 @@ impl Manager {
         {
             service.status_text = status;
         }
-        if !ready {
+        if !ready && !ready_fd {
             return;
         }
         if let Some(service) = self.services.get_mut(name) {
-            service.notified = service.notified.max(generation);
+            service.note_said(generation, ready, ready_fd);
         }
         if let Some(starting) = self.starting(name, generation) {
-            starting.readiness.notify_missing = false;
+            starting.readiness.notify_missing &= !ready;
+            starting.readiness.fd_missing &= !ready_fd;
             self.advance_readiness(now, name);
         }
     }
@@ -172,9 +173,7 @@ impl Manager {
             return;
         };
         match &service.phase {
-            Phase::Backoff { until } if *until <= now => {
-                self.prepare_start(now, name, Cause::RestartPolicy);
-            }
+            Phase::Backoff { until } if *until <= now => self.start_by_policy(now, name),
             Phase::Starting(_) => self.advance_readiness(now, name),
             Phase::Commanded { deadline: Some(deadline), .. } if *deadline <= now => {
                 self.on_not_executed(now, name);
@@ -186,6 +185,7 @@ impl Manager {
             | Phase::Preparing { .. }
             | Phase::Commanded { .. }
             | Phase::Running(_)
+            | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => {}
         }

@@ -1,16 +1,17 @@
 //! One service as the manager knows it: what is wanted, what it is doing, and why.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{Attributes, Environment, LogTarget};
 use keepd_model::{
-    Errno, Exit, Generation, Instant, KillMode, Kind, Pid, RestartPolicy, ServiceName, ServiceSpec,
-    State, Until, Wanted,
+    Errno, Exit, Generation, Instant, KillMode, Kind, OnStop, Pid, RestartPolicy, ServiceName,
+    ServiceSpec, State, Until, Wanted,
 };
 
 use super::cause::Cause;
+use super::history::History;
 use super::interface::{LastEnd, PastRun, Question, Ticket};
 
 /// How many steps of a service's past are kept for `why`.
@@ -56,6 +57,8 @@ pub(super) enum Phase {
     Starting(Starting),
     /// It is ready.
     Running(Running),
+    /// A group of which every member is there.
+    Gathered,
     /// It is on its way down: asked to end, or ended by itself with others of its group still
     /// there.
     Ending(Ending),
@@ -78,6 +81,7 @@ impl Phase {
             | Self::Waiting
             | Self::Preparing { .. }
             | Self::Backoff { .. }
+            | Self::Gathered
             | Self::Ending(_)
             | Self::Stuck(_) => return None,
         };
@@ -133,6 +137,8 @@ pub(super) enum EndWhy {
     Unwanted,
     /// It shall be started again with today's configuration.
     Restart,
+    /// What it depends on left the state it needs; it is started when that is back.
+    Dependency,
     /// It did not become ready in time.
     ReadyTimeout {
         /// What had not answered well.
@@ -147,6 +153,8 @@ pub(super) enum EndWhy {
 pub(super) struct Readiness {
     /// `READY=1` has not come yet.
     pub(super) notify_missing: bool,
+    /// The line feed on its `ready.fd` has not come yet.
+    pub(super) fd_missing: bool,
     /// The questions; `None` while they are being filled in again (after a takeover).
     pub(super) questions: Option<Vec<Asked>>,
     /// They could not be filled in, and are to be again.
@@ -188,6 +196,7 @@ impl Readiness {
     /// Reports whether only time can still stand in the way.
     pub(super) fn is_answered(&self) -> bool {
         !self.notify_missing
+            && !self.fd_missing
             && self.questions.as_ref().is_some_and(|questions| {
                 questions.iter().all(|asked| asked.progress == Progress::Passed)
             })
@@ -212,6 +221,9 @@ impl Readiness {
         let mut missing = Vec::new();
         if self.notify_missing {
             missing.push("ready.notify: READY=1 has not come".to_owned());
+        }
+        if self.fd_missing {
+            missing.push("ready.fd: the line feed has not come".to_owned());
         }
         if let (None, Some(refill)) = (&self.questions, &self.refill) {
             missing.push(refill.why.clone());
@@ -286,16 +298,28 @@ pub(super) struct Service {
     pub(super) invocation: Option<u128>,
     /// Ends since it was last ready for the reset time.
     pub(super) end_count: u32,
+    /// When it was restarted automatically, within the window of `restart_limit`.
+    pub(super) restart_times: VecDeque<Instant>,
     pub(super) restarts: u64,
     pub(super) ready_after: Option<Duration>,
     pub(super) last_end: Option<LastEnd>,
     /// Runs that are over, oldest first.
-    pub(super) history: VecDeque<PastRun>,
+    pub(super) history: History,
+    /// Why the present or last run was started.
+    pub(super) start_cause: Cause,
+    /// What it depends on with a reaction (`on_stop`), as far as that held since its start: only
+    /// what was there can be lost.
+    pub(super) held: BTreeSet<ServiceName>,
+    /// It does not get where it should be by itself soon. Derived when it is looked at, so that
+    /// nobody has to walk the graph of dependencies to know.
+    pub(super) is_hopeless: bool,
     pub(super) status_text: Option<String>,
     /// The last generation that said READY=1. The proxy may hear that before it hears that the
     /// program runs, because a child that is forked meanwhile holds a copy of the pipe that
     /// tells it.
     pub(super) notified: Generation,
+    /// The same for the line feed on its `ready.fd`.
+    pub(super) notified_fd: Generation,
     pub(super) output_blocked: Option<Errno>,
     /// Fingerprint of the specification that the last generation was started with.
     pub(super) launched: Option<u64>,
@@ -320,12 +344,17 @@ impl Service {
             generation: Generation::NONE,
             invocation: None,
             end_count: 0,
+            restart_times: VecDeque::new(),
             restarts: 0,
             ready_after: None,
             last_end: None,
-            history: VecDeque::new(),
+            history: History::default(),
+            start_cause: Cause::NotEnabled,
+            held: BTreeSet::new(),
+            is_hopeless: false,
             status_text: None,
             notified: Generation::NONE,
+            notified_fd: Generation::NONE,
             output_blocked: None,
             launched: None,
             kept: None,
@@ -356,7 +385,7 @@ impl Service {
             Phase::Preparing { .. } | Phase::Commanded { .. } | Phase::Starting(_) => {
                 State::Starting
             }
-            Phase::Running(_) => State::Ready,
+            Phase::Running(_) | Phase::Gathered => State::Ready,
             Phase::Ending(_) => State::Stopping,
             Phase::Stuck(_) => State::Stuck,
             Phase::Backoff { .. } => State::Backoff,
@@ -369,6 +398,7 @@ impl Service {
             Phase::Resting(_)
             | Phase::Waiting
             | Phase::Preparing { .. }
+            | Phase::Gathered
             | Phase::Backoff { .. } => false,
             Phase::Commanded { .. }
             | Phase::Starting(_)
@@ -383,6 +413,7 @@ impl Service {
             Phase::Resting(_)
             | Phase::Waiting
             | Phase::Preparing { .. }
+            | Phase::Gathered
             | Phase::Backoff { .. } => None,
             Phase::Commanded { pid, .. } => *pid,
             Phase::Starting(starting) => Some(starting.pid),
@@ -397,6 +428,7 @@ impl Service {
             | Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Backoff { .. }
+            | Phase::Gathered
             | Phase::Commanded { .. } => None,
             Phase::Starting(starting) => Some(starting.started),
             Phase::Running(running) => Some(running.started),
@@ -404,8 +436,16 @@ impl Service {
         }
     }
 
+    /// Reports whether it stands for others and has no process of its own.
+    pub(super) fn is_group(&self) -> bool {
+        self.spec.kind == Kind::Group
+    }
+
     /// Reports whether it has reached what an edge asks for.
     pub(super) fn satisfies(&self, until: Until) -> bool {
+        if self.phase == Phase::Gathered {
+            return true; // A group is there as far as its members are.
+        }
         let done = self.phase == Phase::Resting(Rest::Done);
         let oneshot = self.spec.kind == Kind::Oneshot;
         match until {
@@ -421,7 +461,7 @@ impl Service {
 
     /// Reports whether it is where it should be for good.
     pub(super) fn is_there(&self) -> bool {
-        matches!(self.phase, Phase::Running(_) | Phase::Resting(Rest::Done))
+        matches!(self.phase, Phase::Running(_) | Phase::Gathered | Phase::Resting(Rest::Done))
     }
 
     /// Returns when the machine must look at it again.
@@ -434,6 +474,7 @@ impl Service {
             | Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Running(_)
+            | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => None,
         }
@@ -449,10 +490,62 @@ impl Service {
         }
     }
 
+    /// Forgets how often it ended: somebody begins anew.
+    pub(super) fn forget_ends(&mut self) {
+        self.end_count = 0;
+        self.restart_times.clear();
+    }
+
+    /// Notes an automatic restart; reports whether it is allowed.
+    pub(super) fn take_restart(&mut self, now: Instant) -> bool {
+        let limit = self.spec.restart_limit;
+        if limit.count == 0 {
+            self.restart_times.clear();
+            return true;
+        }
+        while self.restart_times.front().is_some_and(|at| !limit.is_recent(now, *at)) {
+            self.restart_times.pop_front();
+        }
+        let allowed = self.restart_times.len() < limit.count as usize;
+        if allowed {
+            self.restart_times.push_back(now);
+        }
+        allowed
+    }
+
+    /// Reports whether an edge of it reacts when the other service leaves its state. Such a service
+    /// looks at its edges again before every start, an automatic one too.
+    pub(super) fn reacts(&self) -> bool {
+        self.spec.depends_on.values().any(|edge| edge.on_stop != OnStop::Ignore)
+    }
+
     /// Reports whether its process runs with another specification than today's.
     pub(super) fn is_outdated(&self) -> bool {
         self.has_process()
+            && self.spec.quarantine.is_none()
             && self.launched.is_some_and(|launched| launched != fingerprint(&self.spec))
+    }
+
+    /// Notes that a generation said that it is ready.
+    pub(super) fn note_said(&mut self, generation: Generation, ready: bool, ready_fd: bool) {
+        if ready {
+            self.notified = self.notified.max(generation);
+        }
+        if ready_fd {
+            self.notified_fd = self.notified_fd.max(generation);
+        }
+    }
+
+    /// Remembers how a run ended, or a start that failed.
+    pub(super) fn remember_run(
+        &mut self,
+        end: LastEnd,
+        ready_after: Option<Duration>,
+        runs_max: usize,
+    ) {
+        self.last_end = Some(end.clone());
+        let cause = self.start_cause.clone();
+        self.history.add(PastRun { cause, ready_after, end }, runs_max);
     }
 
     pub(super) fn remember(&mut self, step: PastStep) {

@@ -2,10 +2,11 @@
 //! neighbours.
 
 use keepd_model::protocol::Command;
-use keepd_model::{Instant, ServiceName, Signal, Until};
+use keepd_model::{Instant, OnStop, ServiceName, Signal, Until};
 use std::time::Duration;
 
 use super::cause::Cause;
+use super::order::Unmet;
 use super::service::{EndWhy, Manner, Phase, Rest, Service, Want};
 use super::{Manager, Purpose, Sent};
 
@@ -14,16 +15,22 @@ use super::{Manager, Purpose, Sent};
 enum Decision {
     /// Nothing.
     Nothing,
-    /// Begin to wait for what it needs.
-    Wait(ServiceName, Until),
+    /// Begin to wait for what is missing.
+    Wait(Unmet),
     /// Find out what its start needs.
     Prepare,
+    /// It is a group, and every member is there.
+    Gather,
+    /// Its table cannot be used: it is not started.
+    Refuse(String),
     /// Give up a start that has no process yet.
     Rest,
     /// End its run.
     Stop(Manner),
     /// End its run harder than it was asked before.
     Press,
+    /// End its run: what it depends on left the state it needs.
+    Follow { on: ServiceName, until: Until, again: bool },
     /// Forget it.
     Forget,
 }
@@ -36,19 +43,19 @@ impl Manager {
                 continue;
             };
             match self.decide(service) {
-                Decision::Nothing => {}
-                Decision::Wait(on, until) => {
-                    let cause = Cause::Dependency { on, until };
-                    if service.phase != Phase::Waiting || service.cause != cause {
-                        self.transition(now, &name, Phase::Waiting, cause);
-                    }
-                }
+                Decision::Nothing => self.note_held(&name),
+                Decision::Wait(unmet) => self.wait_for(now, &name, unmet),
                 Decision::Prepare => {
                     let cause = match service.phase {
                         Phase::Waiting => Cause::DependenciesMet,
                         _ => service.want_cause.clone(),
                     };
                     self.prepare_start(now, &name, cause);
+                }
+                Decision::Gather => self.transition(now, &name, Phase::Gathered, Cause::Gathered),
+                Decision::Refuse(why) => {
+                    let phase = Phase::Resting(Rest::Failed);
+                    self.transition(now, &name, phase, Cause::Quarantined(why));
                 }
                 Decision::Rest => {
                     let cause = service.want_cause.clone();
@@ -59,7 +66,12 @@ impl Manager {
                     self.command_stop(now, &name, EndWhy::Unwanted, manner, cause);
                 }
                 Decision::Press => self.press(&name),
+                Decision::Follow { on, until, again } => self.follow(now, &name, on, until, again),
                 Decision::Forget => self.forget(&name),
+            }
+            if self.refresh_hope(&name) {
+                self.touched.insert(name.clone());
+                self.queue_who_waits(&name);
             }
         }
     }
@@ -68,14 +80,26 @@ impl Manager {
         match (&service.phase, service.want) {
             (Phase::Resting(_), Want::Down(_)) if service.removed => Decision::Forget,
             (Phase::Resting(_), Want::Down(_)) => Decision::Nothing,
-            (Phase::Resting(Rest::Done | Rest::Failed), Want::Up) => Decision::Nothing,
-            (Phase::Resting(Rest::Stopped) | Phase::Waiting, Want::Up) => {
-                match self.first_unmet(service) {
-                    Some((on, until)) => Decision::Wait(on, until),
-                    None => Decision::Prepare,
+            (Phase::Resting(_) | Phase::Waiting | Phase::Gathered, Want::Up)
+                if service.is_group() =>
+            {
+                match (self.first_unmet(service), &service.phase) {
+                    (Some(unmet), _) => Decision::Wait(unmet),
+                    (None, Phase::Gathered) => Decision::Nothing,
+                    (None, _) => Decision::Gather,
                 }
             }
-            (Phase::Waiting | Phase::Preparing { .. } | Phase::Backoff { .. }, Want::Down(_)) => {
+            (Phase::Resting(Rest::Done | Rest::Failed), Want::Up) => Decision::Nothing,
+            (Phase::Resting(Rest::Stopped) | Phase::Waiting, Want::Up) => {
+                match (&service.spec.quarantine, self.first_unmet(service)) {
+                    (Some(why), _) => Decision::Refuse(why.clone()),
+                    (None, Some(unmet)) => Decision::Wait(unmet),
+                    (None, None) => Decision::Prepare,
+                }
+            }
+            // It was a group until its table changed.
+            (Phase::Gathered, Want::Up | Want::Down(_))
+            | (Phase::Waiting | Phase::Preparing { .. } | Phase::Backoff { .. }, Want::Down(_)) => {
                 Decision::Rest
             }
             (Phase::Preparing { .. } | Phase::Backoff { .. }, Want::Up) => Decision::Nothing,
@@ -90,7 +114,7 @@ impl Manager {
                 }
             }
             (Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_), Want::Up) => {
-                Decision::Nothing
+                self.decide_to_follow(service)
             }
             (Phase::Ending(ending), Want::Down(Manner::Kill))
                 if ending.pressed != Some(Manner::Kill) =>
@@ -101,23 +125,77 @@ impl Manager {
         }
     }
 
-    /// Returns the first edge that does not hold yet.
-    fn first_unmet(&self, service: &Service) -> Option<(ServiceName, Until)> {
-        service.spec.depends_on.iter().find_map(|(on, edge)| {
-            let holds = self.services.get(on).is_some_and(|other| other.satisfies(edge.until));
-            (!holds).then(|| (on.clone(), edge.until))
-        })
+    /// A service that runs follows what it depends on out of its state, if its edge says so. What
+    /// never was there is not lost.
+    fn decide_to_follow(&self, service: &Service) -> Decision {
+        for on in &service.held {
+            let Some(edge) = service.spec.depends_on.get(on) else {
+                continue;
+            };
+            if self.services.get(on).is_some_and(|other| other.satisfies(edge.until)) {
+                continue;
+            }
+            let (on, until) = (on.clone(), edge.until);
+            match edge.on_stop {
+                OnStop::Ignore => {}
+                OnStop::Restart => return Decision::Follow { on, until, again: true },
+                OnStop::Stop => return Decision::Follow { on, until, again: false },
+            }
+        }
+        Decision::Nothing
     }
 
-    /// Reports whether nobody that is also going down still needs it. Who is killed does not wait.
-    fn dependents_are_down(&self, name: &ServiceName, manner: Manner) -> bool {
-        match manner {
-            Manner::Kill => true,
-            Manner::Polite => self.dependents.get(name).into_iter().flatten().all(|dependent| {
-                self.services
-                    .get(dependent)
-                    .is_none_or(|other| !other.has_process() || other.want == Want::Up)
-            }),
+    fn follow(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        on: ServiceName,
+        until: Until,
+        again: bool,
+    ) {
+        let cause = Cause::DependencyLost { on, until };
+        if again {
+            self.command_stop(now, name, EndWhy::Dependency, Manner::Polite, cause);
+        } else {
+            self.want_down(name, &cause, Manner::Polite);
+        }
+    }
+
+    /// Remembers which of its edges with a reaction hold: they can be lost from now on.
+    pub(super) fn note_held(&mut self, name: &ServiceName) {
+        let Some(service) = self.services.get(name).filter(|service| service.reacts()) else {
+            return;
+        };
+        if !service.has_process() {
+            return;
+        }
+        let new: Vec<ServiceName> = service
+            .spec
+            .depends_on
+            .iter()
+            .filter(|(on, edge)| {
+                edge.on_stop != OnStop::Ignore
+                    && !service.held.contains(*on)
+                    && self.services.get(*on).is_some_and(|other| other.satisfies(edge.until))
+            })
+            .map(|(on, _)| on.clone())
+            .collect();
+        if let Some(service) = self.services.get_mut(name).filter(|_| !new.is_empty()) {
+            service.held.extend(new);
+            self.touched.insert(name.clone());
+        }
+    }
+
+    pub(super) fn wait_for(&mut self, now: Instant, name: &ServiceName, unmet: Unmet) {
+        let cause = match unmet {
+            Unmet::Edge(on, until) => Cause::Dependency { on, until },
+            Unmet::Order(on) => Cause::Order { on },
+        };
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        if service.phase != Phase::Waiting || service.cause != cause {
+            self.transition(now, name, Phase::Waiting, cause);
         }
     }
 
@@ -174,7 +252,7 @@ impl Manager {
             service.want_cause = cause.clone();
         }
         service.want = Want::Up;
-        service.end_count = 0;
+        service.forget_ends();
         match &service.phase {
             Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_) => {
                 self.command_stop(now, name, EndWhy::Restart, Manner::Polite, cause);
@@ -182,6 +260,7 @@ impl Manager {
             Phase::Resting(_)
             | Phase::Backoff { .. }
             | Phase::Waiting
+            | Phase::Gathered
             | Phase::Preparing { .. } => {
                 self.transition(now, name, Phase::Resting(Rest::Stopped), cause);
             }
@@ -219,22 +298,6 @@ impl Manager {
             service.known = super::service::Definition::default();
             service.generation = keepd_model::Generation::NONE;
             self.touched.insert(name.clone());
-        }
-    }
-
-    /// Derives who depends on whom from the plan.
-    pub(super) fn index_dependents(&mut self) {
-        self.dependents.clear();
-        // Services that are going keep their edges until they are down.
-        let going = self
-            .services
-            .values()
-            .filter(|service| !self.plan.services.contains_key(service.name()))
-            .map(|service| (service.name(), &service.spec));
-        for (name, spec) in self.plan.services.iter().chain(going) {
-            for on in spec.depends_on.keys() {
-                self.dependents.entry(on.clone()).or_default().insert(name.clone());
-            }
         }
     }
 }

@@ -108,7 +108,8 @@ impl Manager {
             ShutdownCause::Operator(_) | ShutdownCause::Signal(_) => ExitCode::Done,
             ShutdownCause::Idle => {
                 let all_done = self.services.values().all(|service| {
-                    service.phase == Phase::Resting(Rest::Done) || service.want != Want::Up
+                    matches!(service.phase, Phase::Resting(Rest::Done) | Phase::Gathered)
+                        || service.want != Want::Up
                 });
                 if all_done { ExitCode::Done } else { ExitCode::No }
             }
@@ -195,6 +196,8 @@ impl Manager {
                         return false;
                     }
                 }
+                // A group is as idle as its members.
+                (Phase::Gathered, Want::Up) => {}
                 (Phase::Waiting, Want::Up) if self.rests_for_good(service, 0) => {}
                 (
                     Phase::Resting(Rest::Stopped)
@@ -205,6 +208,7 @@ impl Manager {
                     | Phase::Running(_)
                     | Phase::Ending(_)
                     | Phase::Stuck(_)
+                    | Phase::Gathered
                     | Phase::Backoff { .. },
                     _,
                 ) => return false,
@@ -227,6 +231,7 @@ impl Manager {
                             | Phase::Commanded { .. }
                             | Phase::Starting(_)
                             | Phase::Running(_)
+                            | Phase::Gathered
                             | Phase::Ending(_)
                             | Phase::Stuck(_)
                             | Phase::Backoff { .. } => false,

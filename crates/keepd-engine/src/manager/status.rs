@@ -3,7 +3,8 @@
 use keepd_model::{Health, ServiceName};
 
 use super::Manager;
-use super::interface::{PastRun, ServiceStatus};
+use super::interface::ServiceStatus;
+use super::order::Unmet;
 use super::service::{Phase, Service};
 
 impl Manager {
@@ -15,11 +16,6 @@ impl Manager {
     /// Returns one service.
     pub fn status(&self, name: &ServiceName) -> Option<ServiceStatus> {
         self.services.get(name).map(|service| self.status_of(service))
-    }
-
-    /// Returns the runs of a service that are over, oldest first.
-    pub fn history(&self, name: &ServiceName) -> Option<impl Iterator<Item = &PastRun>> {
-        self.services.get(name).map(|service| service.history.iter())
     }
 
     fn status_of(&self, service: &Service) -> ServiceStatus {
@@ -36,8 +32,8 @@ impl Manager {
             started: service.started(),
             ready_after: service.ready_after,
             restarts: service.restarts,
-            restarts_in_window: None,
-            hopeless: self.hopeless(service, 0),
+            restart_times: service.restart_times.iter().copied().collect(),
+            hopeless: self.hopeless(service),
             next_start: match service.phase {
                 Phase::Backoff { until } => Some(until),
                 _ => None,
@@ -50,26 +46,29 @@ impl Manager {
         }
     }
 
+    fn describe_unmet(&self, unmet: &Unmet) -> String {
+        let state = |on| match self.services.get(on) {
+            Some(other) => format!(" (it is {})", other.state()),
+            None => String::new(),
+        };
+        match unmet {
+            Unmet::Edge(on, until) => format!("{on} to be {until}{}", state(on)),
+            Unmet::Order(on) => format!("{on}, which starts before it{}", state(on)),
+        }
+    }
+
     /// Describes what stands between a service and where it should be, one clause each.
     fn waits_for(&self, service: &Service) -> Vec<String> {
         match &service.phase {
-            Phase::Waiting => service
-                .spec
-                .depends_on
-                .iter()
-                .filter(|(on, edge)| {
-                    self.services.get(*on).is_none_or(|other| !other.satisfies(edge.until))
-                })
-                .map(|(on, edge)| match self.services.get(on) {
-                    Some(other) => format!("{on} to be {} (it is {})", edge.until, other.state()),
-                    None => format!("{on} to be {}", edge.until),
-                })
-                .collect(),
+            Phase::Waiting => {
+                self.unmet(service).map(|unmet| self.describe_unmet(&unmet)).collect()
+            }
             Phase::Starting(starting) => starting.readiness.missing(),
             Phase::Resting(_)
             | Phase::Preparing { .. }
             | Phase::Commanded { .. }
             | Phase::Running(_)
+            | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_)
             | Phase::Backoff { .. } => Vec::new(),

@@ -11,7 +11,6 @@ use keepd_model::{
 };
 
 use super::cause::Cause;
-use super::changes;
 use super::interface::{Happening, Output};
 use super::record::{self, RECORD_KEY, Record, RecordedPhase, SHUTDOWN_KEY};
 use super::service::{
@@ -56,8 +55,9 @@ pub(super) struct Seen {
     notes: BTreeMap<String, Vec<u8>>,
     run: Option<RunReport>,
     invocation: Option<u128>,
-    /// The generation from which READY=1 was kept.
-    notified: Option<Generation>,
+    /// The generations from which READY=1, and the line feed on `ready.fd`, were kept.
+    notified: Generation,
+    notified_fd: Generation,
 }
 
 impl Manager {
@@ -68,7 +68,6 @@ impl Manager {
 
     pub(super) fn on_boot(&mut self, plan: Plan) {
         self.plan = plan;
-        self.index_dependents();
         self.booted = true;
         match &self.link {
             // The dump came first and could not be held against a plan: ask for another one.
@@ -202,12 +201,24 @@ impl Manager {
     }
 
     /// A notification during a dump is kept until the service is known.
-    pub(super) fn note_dumped_ready(&mut self, name: &ServiceName, generation: Generation) -> bool {
+    pub(super) fn note_dumped_ready(
+        &mut self,
+        name: &ServiceName,
+        generation: Generation,
+        ready: bool,
+        ready_fd: bool,
+    ) -> bool {
         let Link::Dumping(dump) = &mut self.link else {
             return false;
         };
-        dump.seen.entry(name.clone()).or_default().notified = Some(generation);
-        true
+        let seen = dump.seen.entry(name.clone()).or_default();
+        if ready {
+            seen.notified = seen.notified.max(generation);
+        }
+        if ready_fd {
+            seen.notified_fd = seen.notified_fd.max(generation);
+        }
+        ready || ready_fd
     }
 
     fn on_reply(&mut self, now: Instant, id: RequestId, reply: Reply) {
@@ -233,10 +244,14 @@ impl Manager {
                 };
                 self.on_probed(now, &name, generation, index, outcome);
             }
-            (Sent::Reload { name, change }, reply) => {
+            (Sent::Told { name, change }, reply) => {
                 let missed = match reply {
-                    Reply::Ok | Reply::Exec { .. } => None,
-                    Reply::Fail(fail) => Some(format!("cannot signal it: {}", fail.text)),
+                    Reply::Ok | Reply::Exec { exit: Exit::Code(0), .. } => None,
+                    Reply::Exec { exit, output } => {
+                        let how = describe_exec(exit, &output);
+                        Some(format!("its reload_command ended with {how}"))
+                    }
+                    Reply::Fail(fail) => Some(format!("it cannot be told: {}", fail.text)),
                 };
                 self.settle_goal(now, &name, change, missed.as_deref());
             }
@@ -248,7 +263,7 @@ impl Manager {
     fn adopt(&mut self, now: Instant, mut seen: BTreeMap<ServiceName, Seen>) {
         self.queue.clear();
         let own = seen.remove(MANAGER_NAME).unwrap_or_default();
-        let noted = changes::decode_notes(&own.notes);
+        let noted = record::decode_changes(&own.notes);
         let first = noted.is_empty() && self.changes.is_empty();
         self.changes.restore(noted);
         let mut adopted = 0;
@@ -267,7 +282,7 @@ impl Manager {
                 self.adopt_removed(now, &name, seen);
             }
         }
-        self.index_dependents();
+        self.index_order();
         if let Some(noted) = own.notes.get(SHUTDOWN_KEY).and_then(|n| record::decode_shutdown(n)) {
             self.resume_shutdown(noted);
         }
@@ -304,6 +319,9 @@ impl Manager {
         service.known.record = seen.notes.get(RECORD_KEY).cloned();
         service.invocation = seen.invocation.or(service.invocation);
         let record = if known_before { Some(Record::of(&service)) } else { record };
+        service.history.restore(&seen.notes);
+        service.notified = service.notified.max(seen.notified);
+        service.notified_fd = service.notified_fd.max(seen.notified_fd);
         let run = seen.run;
         let generation = run.as_ref().map_or(Generation::NONE, |run| run.generation);
         match &record {
@@ -332,7 +350,7 @@ impl Manager {
             started: None,
             ended_at: None,
         });
-        self.adopt_run(now, &name, &run, record.as_ref(), seen.notified)
+        self.adopt_run(now, &name, &run, record.as_ref())
     }
 
     /// Derives the phase of a service from the proxy's report and the last record.
@@ -342,14 +360,10 @@ impl Manager {
         name: &ServiceName,
         run: &RunReport,
         record: Option<&Record>,
-        notified: Option<Generation>,
     ) -> bool {
         let Some(service) = self.services.get_mut(name) else {
             return false;
         };
-        if let Some(generation) = notified {
-            service.notified = generation;
-        }
         let recorded = record.filter(|record| record.generation == run.generation);
         if recorded.is_none() && matches!(run.state, RunState::Forked | RunState::Up) {
             service.cause = Cause::Foreign;
@@ -374,8 +388,7 @@ impl Manager {
                 if let Some(ready) = ready {
                     service.phase = Phase::Running(Running { generation, pid, started, ready });
                 } else {
-                    let notified = notified == Some(generation);
-                    self.resume_starting(now, name, generation, pid, started, notified);
+                    self.resume_starting(now, name, generation, pid, started);
                 }
                 self.restart_if_outdated(now, name);
                 true
@@ -420,6 +433,7 @@ impl Manager {
         };
         match recorded.map(|record| &record.phase) {
             Some(RecordedPhase::Resting(rest)) => service.phase = Phase::Resting(*rest),
+            Some(RecordedPhase::Gathered) => service.phase = Phase::Gathered,
             Some(RecordedPhase::Backoff(until)) => {
                 service.phase = Phase::Backoff { until: *until };
             }
@@ -433,6 +447,7 @@ impl Manager {
                     RecordedPhase::Ready(ready) => (EndWhy::ByItself, Some(*ready)),
                     RecordedPhase::Started
                     | RecordedPhase::Begun
+                    | RecordedPhase::Gathered
                     | RecordedPhase::Resting(_)
                     | RecordedPhase::Backoff(_) => (EndWhy::ByItself, None),
                 };
@@ -484,6 +499,11 @@ fn restore(service: &mut Service, record: &Record) {
     service.cause = record.cause.clone();
     service.since = record.since;
     service.end_count = record.end_count;
+    service.restart_times = record.restart_times.iter().copied().collect();
+    service.held = record.held.iter().cloned().collect();
+    if let Some(cause) = &record.start_cause {
+        service.start_cause = cause.clone();
+    }
     service.restarts = record.restarts;
     service.ready_after = record.ready_after;
     service.last_end = record.last_end.clone();

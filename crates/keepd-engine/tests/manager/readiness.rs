@@ -98,6 +98,7 @@ fn a_notification_counts_for_its_generation_only() {
         name: name("web"),
         generation: Generation::new(generation),
         ready,
+        ready_fd: false,
         status: status.map(str::to_owned),
     };
     world.give(notified(1, false, Some("loading")));

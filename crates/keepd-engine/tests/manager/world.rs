@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use keepd_engine::manager::{
     Announcement, Ask, AskId, Change, Happening, Input, Launch, Manager, Output, PrepareFailure,
-    Question, Refusal, ServiceStatus, Settings, Who,
+    Question, Refusal, ServiceStatus, Settings, Ticket, Who,
 };
 use keepd_model::protocol::{
     Attributes, Command, Environment, Event, Fail, FailKind, LogTarget, Message, Reply, RequestId,
@@ -155,8 +155,9 @@ pub(crate) struct World {
     pub(crate) unpreparable: BTreeSet<ServiceName>,
     /// How many preparations were asked for.
     pub(crate) preparations: u64,
-    /// Services whose preparations are not answered.
+    /// Services whose preparations are not answered until they are released.
     pub(crate) held_preparations: BTreeSet<ServiceName>,
+    open_preparations: Vec<(Ticket, Arc<ServiceSpec>)>,
     /// Services that do not reach their program by themselves.
     pub(crate) slow: BTreeSet<ServiceName>,
     /// Services that ignore the polite signal.
@@ -188,6 +189,7 @@ impl World {
             unpreparable: BTreeSet::new(),
             preparations: 0,
             held_preparations: BTreeSet::new(),
+            open_preparations: Vec::new(),
             slow: BTreeSet::new(),
             stubborn: BTreeSet::new(),
             immortal: BTreeSet::new(),
@@ -279,9 +281,11 @@ impl World {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Command { id, command } => self.run_command(id, command),
-            Output::Prepare { ticket, spec } => {
+            Output::Prepare { ticket, spec, preparation: _ } => {
                 self.preparations += 1;
-                if !self.held_preparations.contains(&spec.name) {
+                if self.held_preparations.contains(&spec.name) {
+                    self.open_preparations.push((ticket, spec));
+                } else {
                     let outcome = self.prepare(&spec);
                     self.inbox.push_back(Input::Prepared { ticket, outcome });
                 }
@@ -481,6 +485,7 @@ impl World {
                     name: name.clone(),
                     generation: held.generation,
                     ready: true,
+                    ready_fd: false,
                     status: None,
                 });
             }
@@ -574,6 +579,7 @@ impl World {
                 name: name(service),
                 generation,
                 ready: true,
+                ready_fd: false,
                 status: None,
             });
         }
@@ -582,6 +588,16 @@ impl World {
     pub(crate) fn signalled(&mut self, signal: Signal, count: u64) {
         let at = self.now;
         self.give(Input::Message(Message::Event(Event::Signal { signal, at, count })));
+    }
+
+    /// Answers every preparation of a service that was held back.
+    pub(crate) fn release_preparations(&mut self, service: &str) {
+        self.held_preparations.remove(&name(service));
+        let open = std::mem::take(&mut self.open_preparations);
+        for (ticket, spec) in open {
+            let outcome = self.prepare(&spec);
+            self.give(Input::Prepared { ticket, outcome });
+        }
     }
 
     /// Answers every open question of a service.

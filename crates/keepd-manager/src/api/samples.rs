@@ -37,7 +37,7 @@ pub(crate) fn status() -> ServiceStatus {
         started: None,
         ready_after: None,
         restarts: 4,
-        restarts_in_window: None,
+        restart_times: Vec::new(),
         hopeless: None,
         next_start: Some(at(107)),
         last_end: Some(LastEnd {

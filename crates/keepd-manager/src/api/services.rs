@@ -149,7 +149,7 @@ fn service_object(
         uptime_s: uptime,
         ready_after_s: status.ready_after.map(seconds),
         restarts: status.restarts,
-        restarts_in_window: None,
+        restarts_in_window: status.restarts_in_window(clock.now()),
         next_start: status.next_start.map(|at| clock.text(at)),
         last_exit: status.last_end.as_ref().map(|end| last_exit_object(end, clock)),
         cpu_s: usage.and_then(|usage| usage.cpu).map(seconds),
