@@ -22,6 +22,7 @@ mod options;
 mod own_log;
 mod prepare;
 mod probes;
+mod proposal;
 pub mod revision;
 mod run;
 mod shell;

@@ -124,9 +124,11 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
     let (results, result_receiver) = mpsc::channel(RESULTS_MAX);
     let (stop, stop_receiver) = watch::channel(false);
     let caller = Caller::new(calls, pulse_receiver);
+    let pool = Pool::new(Arc::clone(&instance), inherited());
     let api = Api {
         caller: caller.clone(),
         configuration: Arc::clone(&configuration),
+        pool: pool.clone(),
         history: Arc::clone(&history),
         group: options.group.map(Arc::new),
         instance: Arc::from(instance.name.as_str()),
@@ -134,7 +136,7 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
     let server = tokio::spawn(serve(listener, api, stop_receiver));
     let wires = Wires {
         proxy_socket: instance.proxy_socket(),
-        pool: Pool::new(instance, inherited()),
+        pool,
         results,
         pulse,
         history,

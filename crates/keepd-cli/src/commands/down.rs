@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use keepd_manager::Instance;
+use keepd_manager::accepted::Accepted;
 use keepd_manager::api::types::{ActionOptions, ActionWord};
 use keepd_model::ExitCode;
 
@@ -44,12 +45,31 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
         })?;
         return end_leftovers(globals, &instance);
     }
+    if let Some(instance) = &instance
+        && is_system(instance)
+    {
+        let message = "cannot end the system instance as a project: it runs the whole machine";
+        return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd shutdown"));
+    }
+    end(globals, instance)
+}
+
+/// Reports whether the instance that runs here is no project's.
+fn is_system(instance: &Instance) -> bool {
+    Accepted::read(&instance.accepted_file()).is_ok_and(|accepted| !accepted.project)
+}
+
+/// Stops every service of an instance and keepd itself, and waits until nothing is left.
+///
+/// # Errors
+/// keepd does not answer, `--timeout` is over, or a signal came.
+pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitCode, CliError> {
     let has_top = instance.as_ref().is_some_and(top::is_locked);
     if let Some(instance) = instance.as_ref().filter(|_| !has_top)
         && UnixStream::connect(instance.control_socket()).is_err()
     {
-        if !globals.quiet {
-            println!("Nothing runs for project \"{}\".", instance.name);
+        if !globals.quiet && !globals.is_json() {
+            println!("Nothing runs for \"{}\".", instance.name);
         }
         return Ok(ExitCode::Done);
     }

@@ -6,8 +6,9 @@ use keepd_manager::accepted::Accepted;
 use keepd_model::{ExitCode, Plan};
 
 use crate::arguments::Globals;
+use crate::attach;
 use crate::configuration;
-use crate::error::{CliError, diagnostic_object, diagnostic_text};
+use crate::error::{CliError, ErrorKind, diagnostic_object, diagnostic_text};
 use crate::place;
 use crate::selector;
 use crate::top::{self, Input, Prepared, Wishes};
@@ -17,6 +18,9 @@ use crate::top::{self, Input, Prepared, Wishes};
 /// In the foreground it ends when every service is stopped: after Ctrl-C or TERM, after `keepd
 /// down`, or when every service is done or failed. With a selector only these services are started,
 /// with what they need.
+///
+/// Where keepd runs already, it attaches: it starts the selected services, shows what happens from
+/// now on, and Ctrl-C only detaches.
 #[derive(Args, Debug)]
 pub(crate) struct UpOptions {
     /// Start only these services, and what they depend on
@@ -24,12 +28,29 @@ pub(crate) struct UpOptions {
     pub(crate) select: Vec<String>,
 
     /// Go to the background, and return when all are ready
+    ///
+    /// Where keepd runs already, what is enabled or selected and not there is started.
     #[arg(short, long)]
     pub(crate) detach: bool,
 }
 
 /// Runs the verb.
+///
+/// # Errors
+/// There is no project, its configuration has errors, or keepd cannot start or be reached.
 pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, CliError> {
+    // Files that are missing are said before anything else is looked for: a project is meant.
+    place::config_files(globals)?;
+    let place = place::find(globals)?;
+    if place.instance.as_ref().is_some_and(top::is_locked) {
+        let attach = if options.detach { attach::start_missing } else { attach::look_on };
+        return attach(globals, &place, &options.select);
+    }
+    if let Some(standing) = place.instance.as_ref().and_then(Instance::standing) {
+        let word = standing.word();
+        let message = format!("cannot start the {word} instance as a project");
+        return Err(CliError::new(ErrorKind::Usage, message).with_hint(place.start));
+    }
     let project = Project::read(globals)?;
     // A name that means nothing is said now, not by a stack that never gets there.
     let only = match options.select.as_slice() {

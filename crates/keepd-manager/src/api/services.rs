@@ -173,7 +173,7 @@ fn service_object(
     }
 }
 
-fn last_exit_object(end: &LastEnd, clock: &WallClock) -> LastExitObject {
+pub(super) fn last_exit_object(end: &LastEnd, clock: &WallClock) -> LastExitObject {
     let (code, signal, core) = match end.exit {
         Some(Exit::Code(code)) => (Some(code), None, false),
         Some(Exit::Signal { signal, core }) => (None, Some(signal.to_string()), core),
@@ -217,7 +217,7 @@ mod tests {
             r#""memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"#,
             r#""depends_on":["db","migrate"],"tags":[],"enabled":true,"config_changed":false,"#,
             r#""description":"","user":null,"waits_for":[],"status_text":null,"#,
-            r#""output_blocked":null}"#,
+            r#""output_blocked":null,"hopeless":null}"#,
         );
         assert_eq!(serde_json::to_string(&object).unwrap(), expected);
         let read: ServiceObject = serde_json::from_str(expected).unwrap();

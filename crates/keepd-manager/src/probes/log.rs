@@ -1,0 +1,78 @@
+//! A search for a line that a run writes (`ready.log`).
+
+use std::sync::Arc;
+
+use keepd_model::Generation;
+use regex::bytes::Regex;
+use tokio::sync::Notify;
+
+use super::lent::{Lent, Looks};
+use super::network::ProbeError;
+use crate::logs::{RunReader, ServiceLog, Sought};
+
+/// Where the lines of a run are.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// In files with an index.
+    Files(ServiceLog),
+    /// Nowhere that keepd could look.
+    NotKept,
+}
+
+/// What was looked at already.
+#[derive(Debug)]
+pub(super) struct LogSearch {
+    place: Place,
+    generation: Generation,
+    /// The pattern that the present reader looks for.
+    going: Option<Going>,
+}
+
+#[derive(Debug)]
+struct Going {
+    pattern: String,
+    regex: Regex,
+    reader: RunReader,
+}
+
+impl LogSearch {
+    pub(super) fn new(place: Place, generation: Generation) -> Self {
+        Self { place, generation, going: None }
+    }
+
+    /// Looks on for a line that matches.
+    fn look(&mut self, pattern: &str) -> Result<Sought, ProbeError> {
+        let Place::Files(log) = &self.place else {
+            return Err(ProbeError::Unfit("log.mode does not keep its lines in files"));
+        };
+        // A changed pattern takes effect at once, and on every line of the run.
+        let going = match self.going.take().filter(|going| going.pattern == pattern) {
+            Some(going) => going,
+            None => Going {
+                pattern: pattern.to_owned(),
+                regex: Regex::new(pattern).map_err(ProbeError::Pattern)?,
+                reader: RunReader::new(log.clone(), self.generation),
+            },
+        };
+        let going = self.going.insert(going);
+        going.reader.find(|line| going.regex.is_match(line)).map_err(ProbeError::Log)
+    }
+}
+
+/// Looks until a line matches: at what is there, and then whenever there is news.
+pub(super) async fn search(
+    looks: &Looks,
+    lent: &Arc<Lent<LogSearch>>,
+    news: &Notify,
+    pattern: &str,
+) -> Result<(), ProbeError> {
+    loop {
+        let pattern = pattern.to_owned();
+        match lent.work(looks, move |search| search.look(&pattern)).await? {
+            Sought::Found => return Ok(()),
+            // Each round ends on this thread, so that others get their turn.
+            Sought::More => {}
+            Sought::Nothing => news.notified().await,
+        }
+    }
+}
