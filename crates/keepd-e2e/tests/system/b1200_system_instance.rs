@@ -174,7 +174,7 @@ fn a_broken_service_is_quarantined_until_an_apply() {
     let manager = user.api().get("/v1/version").unwrap().json()["pid"].clone();
     keepd_testkit::kill(u32::try_from(manager.as_u64().unwrap()).unwrap());
     user.wait_for_state("db", "failed");
-    assert_eq!(user.notes(), [note.clone()]);
+    assert_eq!(user.notes(), std::slice::from_ref(&note));
 
     // An apply with an error changes nothing.
     user.configure("conf.d/more.toml", &service("more"));
