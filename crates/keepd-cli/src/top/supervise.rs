@@ -10,7 +10,7 @@ use keepd_manager::instance::write_atomically;
 use keepd_model::{Exit, ExitCode, Pid, Signal};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::signals::{self, SignalReader};
-use keepd_os::spawn::{Report, Spawned};
+use keepd_os::spawn::{Report, Session, Spawned};
 use keepd_os::{process, reap, terminal};
 
 use super::leftovers::{Adoption, end_leftovers, wait_until_empty};
@@ -37,8 +37,18 @@ const REPORT: u64 = 1;
 pub(crate) enum Input {
     /// Nothing.
     Null,
-    /// What this process would read (`keepd run`).
+    /// What this process would read (`keepd run -- CMD`). A terminal is theirs meanwhile.
     Own,
+}
+
+impl Input {
+    /// Reports whether services get the terminal: it must be ours to give.
+    fn is_terminal(self) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Own => terminal::is_foreground(std::io::stdin()),
+        }
+    }
 }
 
 /// Starts the proxy of a prepared instance and stays until it ends. Returns the status of the
@@ -54,19 +64,24 @@ pub(crate) fn supervise(options: &Options, input: Input) -> Result<ExitCode, Cli
     process::become_subreaper().map_err(|errno| failed("become a subreaper", errno))?;
     let has_terminal = terminal::is_terminal(std::io::stdin());
     let adoption = Adoption::begin();
-    let mut proxy = start_proxy(options, input)?;
+    let lends_terminal = input.is_terminal();
+    let mut proxy = start_proxy(options, input, lends_terminal)?;
     // The file is for people and scripts; nothing of keepd's own depends on it.
     let pid = format!("{}\n", proxy.pid());
     let _ = write_atomically(&options.instance.proxy_pid_file(), pid.as_bytes());
-    let end = follow(&reader, &mut proxy, has_terminal)?;
-    finish(options, &adoption, end)
+    let end = follow(&reader, &mut proxy, has_terminal);
+    if lends_terminal {
+        // It may be gone by now, and then nobody misses it.
+        let _ = terminal::take_foreground(std::io::stdin());
+    }
+    finish(options, &adoption, end?)
 }
 
 fn failed(what: &str, errno: keepd_model::Errno) -> CliError {
     system(format!("cannot {what}: {errno}"))
 }
 
-fn start_proxy(options: &Options, input: Input) -> Result<Spawned, CliError> {
+fn start_proxy(options: &Options, input: Input, lends_terminal: bool) -> Result<Spawned, CliError> {
     let instance = &options.instance;
     let mut arguments = vec![OsString::from("proxy")];
     let mut add = |option: &str, value: &OsStr| {
@@ -80,6 +95,14 @@ fn start_proxy(options: &Options, input: Input) -> Result<Spawned, CliError> {
     if let Some(group) = &options.group {
         add("--group", group.as_os_str());
     }
+    // Only this process stays in the terminal's foreground group: keys reach the stack through it.
+    // Who gets the terminal itself must be in its session, and so must the parent.
+    let session = if lends_terminal {
+        arguments.push(OsString::from("--terminal"));
+        Session::ProcessGroup
+    } else {
+        Session::New
+    };
     let null = File::open("/dev/null").map_err(|error| {
         CliError::because(ErrorKind::System, "cannot open \"/dev/null\"", error)
     })?;
@@ -88,8 +111,7 @@ fn start_proxy(options: &Options, input: Input) -> Result<Spawned, CliError> {
         Input::Null => null.as_fd(),
         Input::Own => own.as_fd(),
     };
-    // Only this process stays in the terminal's foreground group: keys reach the stack through it.
-    spawn_self(arguments, [input, out.as_fd(), err.as_fd()], &[])
+    spawn_self(arguments, [input, out.as_fd(), err.as_fd()], &[], session)
 }
 
 /// Passes signals down until the proxy ends; returns how it ended.
