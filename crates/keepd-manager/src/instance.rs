@@ -244,9 +244,9 @@ impl Instance {
     /// to be done differently, in sentences.
     ///
     /// State and logs of a standing instance move to its run folder where their own folders cannot
-    /// be made or written: the run folder is the only one that it cannot do without. Where `.keepd` cannot be made beside the configuration file, state and logs move to the
-    /// user's state folder; `self` says so afterwards, and [`Instance::locate`] finds them
-    /// there from then on.
+    /// be made or written: the run folder is the only one that it cannot do without. Where `.keepd`
+    /// cannot be made beside the configuration file, state and logs of a project move to the user's
+    /// state folder. `self` says so afterwards, and readers find them there from then on.
     ///
     /// # Errors
     /// A folder cannot be made, is not a folder, or can be written by somebody else.
