@@ -55,8 +55,8 @@ impl Start {
             return Ok(Self { accepted, loaded, errors });
         }
         match fall_back(whole.roots, last_good_file, &errors, time) {
-            Some((accepted, loaded)) => Ok(Self { accepted, loaded, errors }),
-            None => Err(errors),
+            Ok((accepted, loaded)) => Ok(Self { accepted, loaded, errors }),
+            Err(none) => Err(errors.into_iter().chain(none).collect()),
         }
     }
 }
@@ -114,16 +114,23 @@ pub fn quarantine_note(plan: &Plan) -> Option<String> {
     ))
 }
 
+/// Returns the last good revision. Where there is one that cannot be used, it says why.
 fn fall_back(
     roots: Vec<Root>,
     file: &Path,
     errors: &[Diagnostic],
     time: &str,
-) -> Option<(Accepted, Loaded)> {
-    let mut accepted = Accepted::read(file).ok()?;
+) -> Result<(Accepted, Loaded), Option<Diagnostic>> {
+    let mut accepted =
+        Accepted::read(file).map_err(|error| file.exists().then(|| unreadable(&error)))?;
     // What may be put in force again later is what is looked for now.
     accepted.roots = roots;
-    let loaded = accepted.load().ok()?;
+    let loaded = accepted.load().map_err(|refused| {
+        let first = refused.into_iter().next();
+        let why = first.map(|error| format!(": {}", error.message)).unwrap_or_default();
+        let message = format!("cannot use the last good configuration{why}");
+        Some(Diagnostic { origin: None, message, hint: None })
+    })?;
     let because = match errors {
         [] => "the files cannot be used".to_owned(),
         [first, rest @ ..] => {
@@ -140,7 +147,7 @@ fn fall_back(
         "the last good configuration is in force since {time}, because {because}; \
          \"keepd apply\" takes the corrected files"
     )];
-    Some((accepted, loaded))
+    Ok((accepted, loaded))
 }
 
 #[cfg(test)]
@@ -200,7 +207,12 @@ mod tests {
         let good = Accepted::new(false, Vec::new(), found(GOOD).sources);
         for broken in ["[keepd]\nlog_level = 7\n", "[services.web\n"] {
             let _ = std::fs::remove_file(&file);
-            assert!(!choose(broken, &file).unwrap_err().is_empty());
+            let alone = choose(broken, &file).unwrap_err();
+            assert!(!alone.is_empty());
+            std::fs::write(&file, "{}").unwrap();
+            let beside = choose(broken, &file).unwrap_err();
+            assert_eq!(beside[..alone.len()], alone);
+            assert!(beside[alone.len()].message.contains("last-good.json"), "{beside:?}");
             good.write(&file).unwrap();
             let start = choose(broken, &file).unwrap();
             assert_eq!(start.accepted.sources, good.sources);

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use keepd_model::Signal;
-use keepd_testkit::{Api, LONG, Project, Running, wait_until};
+use keepd_testkit::{Api, LONG, Project, Running, keepd_program, skip, wait_until};
 use serde_json::Value;
 
 const SERVICE: &str = "command = \"${TEST_SERVICE} --ready 0\"\nready.notify = true\n";
@@ -298,4 +298,34 @@ fn the_system_instance_is_what_a_verb_means_outside_of_projects() {
     assert!(project.path("state/last-good.json").exists() && project.path("log/web").is_dir());
     run.signal(Signal::TERM);
     run.wait().expect_code(0);
+}
+
+#[test]
+fn as_the_first_process_it_reaps_and_shows_the_lines_of_services() {
+    let project = Project::new("");
+    let folders = "[keepd]\nstate_dir = \"state\"\nlog_dir = \"log\"\n";
+    // The orphan of the service is reaped by keepd while the service runs.
+    let web = "[services.web]\ncommand = [\"sh\", \"-c\", \"(echo orphan) & exec sleep 600\"]\n\
+               ready.delay = \"0s\"\n";
+    project.configure(&format!("{folders}{web}"));
+    let contain = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let probe = project.command("unshare").args(contain).arg("true").output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        skip("keepd as the first process: unshare(1) cannot make a namespace of processes here");
+        return;
+    }
+    let mut unshare = project.command("unshare");
+    unshare.args(contain).arg(keepd_program()).args(["run", "--system", "-c", "keepd.toml"]);
+    let mut run = Running::start(&mut unshare);
+    let api = Api::new(project.path("../run/system/keepd.sock"));
+    wait_until("an answer of the API", LONG, || {
+        assert!(run.is_running(), "keepd run ended: {}", run.stderr().text());
+        api.get("/v1/services").ok().filter(|answer| answer.status == 200).map(drop)
+    });
+    project.keepd(["wait", "web", "--system"]).expect_code(0);
+    wait_until("the line of the service", LONG, || {
+        run.stdout().text().contains(" web | orphan\n").then_some(())
+    });
+    project.keepd(["shutdown", "--system"]).expect_code(0);
+    run.wait_for(LONG).expect_code(0);
 }
