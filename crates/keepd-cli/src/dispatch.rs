@@ -10,8 +10,8 @@ use keepd_model::ExitCode;
 use crate::arguments::{CommandLine, Globals, Verb};
 use crate::commands::{
     apply, check, completions, demo, diff, down, events, history, is, logs, manager, proxy,
-    reference, reload, restart, run as run_verb, show, shutdown, signal, start, status, stop, top, up,
-    wait, why,
+    reference, reload, restart, run as run_verb, show, shutdown, signal, start, status, stop, top,
+    up, wait, why,
 };
 use crate::error::{CliError, ErrorKind};
 use crate::usage;

@@ -15,3 +15,5 @@ mod b0600_whole_groups;
 mod b0700_log_files;
 mod b0800_bad_starts;
 mod b0900_protocol;
+mod b1300_asking_verbs;
+mod b1310_attach;

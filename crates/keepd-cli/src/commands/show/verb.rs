@@ -115,8 +115,7 @@ fn find<'p>(plan: &'p Plan, name: &str) -> Result<&'p ServiceSpec, CliError> {
 
 /// Returns the plan that is in force; if nothing runs, that of the files.
 fn plan(globals: &Globals, place: &Place) -> Result<Plan, CliError> {
-    let answer: Result<ConfigObject, CliError> =
-        block_on(Client::new(place).get("/v1/config"));
+    let answer: Result<ConfigObject, CliError> = block_on(Client::new(place).get("/v1/config"));
     let (sources, project) = match answer {
         Ok(config) => (config.sources.into_iter().map(accepted).collect(), is_project(place)),
         Err(error) if error.kind() == ErrorKind::NoManager && place.instance.is_some() => {
