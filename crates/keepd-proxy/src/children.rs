@@ -13,10 +13,11 @@ use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, spawn};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::environment::{Base, Facts};
+use crate::environment::{Base, Facts, Process};
 use crate::groups::Groups;
 use crate::notify::NotifySockets;
 use crate::pump::{Moment, Pump, Start, Writers};
+use crate::ready::ReadyPipes;
 use crate::token::Token;
 
 /// What daemonproxy's services inherit from it.
@@ -31,6 +32,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pump: &'a mut Pump,
     pub(crate) groups: &'a mut Groups,
     pub(crate) notify: &'a mut NotifySockets,
+    pub(crate) ready: &'a mut ReadyPipes,
 }
 
 /// Descriptors that services can have as their standard ones.
@@ -96,8 +98,18 @@ impl Children {
         let environment = self.base.for_service(service, notify_socket.as_deref());
         let standard = self.standard(&service.log, writers.as_ref());
         let has_group = service.extended && attributes.place == Place::Service;
+        let ready = match attributes.ready_fd.filter(|_| has_group) {
+            // Where there is no process in the end, the pipe ends with this side.
+            Some(number) => {
+                let (name, generation) = (&service.name, service.generation);
+                let writer = around.ready.prepare(around.epoll, name, generation, uid);
+                Some((writer.map_err(prepare_failure)?, number))
+            }
+            None => None,
+        };
+        let extra = ready.as_ref().map(|(writer, number)| (writer.as_fd(), number.cast_signed()));
         if has_group {
-            around.groups.make(&owner, service.invocation)?;
+            around.groups.make(around.epoll, &owner, service.invocation)?;
         }
         let cgroup = match (service.extended, attributes.place) {
             (true, Place::Service) => around.groups.directory(&owner),
@@ -107,6 +119,7 @@ impl Children {
         let request = SpawnRequest {
             arguments: &service.arguments,
             standard,
+            extra: extra.as_slice(),
             cgroup,
             session: if service.extended { Session::New } else { Session::Inherit },
             umask: if service.extended { attributes.umask } else { PLAIN_UMASK },
@@ -126,10 +139,14 @@ impl Children {
         let invocation = random::seed().map_err(prepare_failure)?;
         let environment = self.base.with_facts(
             &job.environment,
-            &Facts { name: &job.name, generation: None, invocation, notify_socket: None },
+            &Facts {
+                name: &job.name,
+                invocation,
+                process: Process::Job { main_pid: job.main_pid },
+            },
         );
-        let (output, writer) = job_pipe().map_err(prepare_failure)?;
-        around.groups.make(&owner, invocation)?;
+        let (output, writer) = reading_pipe().map_err(prepare_failure)?;
+        around.groups.make(around.epoll, &owner, invocation)?;
         let null = self.inheritance.null.as_fd();
         let request = SpawnRequest {
             arguments: &job.arguments,
@@ -266,8 +283,9 @@ impl Children {
 /// The most that a pipe holds without privileges.
 const PIPE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Only our side is non-blocking: a program that meets EAGAIN on its standard output is surprised.
-fn job_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+/// Makes a pipe that we read and a child writes. Only our side is non-blocking: a program that
+/// meets EAGAIN on its standard output is surprised.
+pub(crate) fn reading_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let errno = |error: rustix::io::Errno| Errno(error.raw_os_error());
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(errno)?;
     rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK).map_err(errno)?;

@@ -5,16 +5,19 @@ use std::os::unix::ffi::OsStringExt;
 
 use keepd_engine::proxy::ServiceSpawn;
 use keepd_model::protocol::{Environment, EnvironmentChange, Place};
-use keepd_model::{Generation, ServiceName};
+use keepd_model::{Generation, Pid, ServiceName};
 
 /// Variables that were meant for keepd itself and would mislead a service.
-const OWN_NAMES: [&[u8]; 4] =
-    [b"NOTIFY_SOCKET", b"WATCHDOG_PID", b"WATCHDOG_USEC", b"INVOCATION_ID"];
+const OWN_NAMES: [&[u8]; 5] =
+    [b"NOTIFY_SOCKET", b"WATCHDOG_PID", b"WATCHDOG_USEC", b"INVOCATION_ID", MAINPID];
 /// The same, by how they begin.
 const OWN_PREFIXES: [&[u8]; 2] = [b"LISTEN_", b"KEEPD_"];
 
 /// The variable that marks every process of an instance.
 const PROJECT: &[u8] = b"KEEPD_PROJECT";
+
+/// The variable with the main process of a service, for jobs.
+const MAINPID: &[u8] = b"MAINPID";
 
 /// What the environment of every service is made from, read once at the start.
 pub(crate) struct Base {
@@ -30,12 +33,29 @@ pub(crate) struct Base {
 pub(crate) struct Facts<'a> {
     /// The service.
     pub(crate) name: &'a ServiceName,
-    /// The start; a job has none.
-    pub(crate) generation: Option<Generation>,
     /// INVOCATION_ID.
     pub(crate) invocation: u128,
-    /// The path of the notify socket.
-    pub(crate) notify_socket: Option<&'a [u8]>,
+    /// What is started.
+    pub(crate) process: Process<'a>,
+}
+
+/// What is started, with what only this kind is told.
+#[derive(Clone, Copy)]
+pub(crate) enum Process<'a> {
+    /// A generation of the service.
+    Main {
+        /// Its number.
+        generation: Generation,
+        /// The path of the notify socket.
+        notify_socket: Option<&'a [u8]>,
+        /// The number of the descriptor for a line feed.
+        ready_fd: Option<u32>,
+    },
+    /// A command beside it.
+    Job {
+        /// The main process, if there is one.
+        main_pid: Option<Pid>,
+    },
 }
 
 impl Base {
@@ -77,9 +97,12 @@ impl Base {
                 &spawn.environment,
                 &Facts {
                     name: &spawn.name,
-                    generation: Some(spawn.generation),
                     invocation: spawn.invocation,
-                    notify_socket,
+                    process: Process::Main {
+                        generation: spawn.generation,
+                        notify_socket,
+                        ready_fd: spawn.attributes.ready_fd,
+                    },
                 },
             ),
         }
@@ -94,13 +117,23 @@ impl Base {
         if let Some(instance) = facts.name.instance() {
             variables.set(b"KEEPD_INSTANCE", instance.as_bytes());
         }
-        if let Some(generation) = facts.generation {
-            variables.set(b"KEEPD_GENERATION", generation.to_string().as_bytes());
-        }
         let invocation = format!("{:032x}", facts.invocation);
         variables.set(b"INVOCATION_ID", invocation.as_bytes());
-        if let Some(path) = facts.notify_socket {
-            variables.set(b"NOTIFY_SOCKET", path);
+        match facts.process {
+            Process::Main { generation, notify_socket, ready_fd } => {
+                variables.set(b"KEEPD_GENERATION", generation.to_string().as_bytes());
+                if let Some(path) = notify_socket {
+                    variables.set(b"NOTIFY_SOCKET", path);
+                }
+                if let Some(number) = ready_fd {
+                    variables.set(b"KEEPD_READY_FD", number.to_string().as_bytes());
+                }
+            }
+            Process::Job { main_pid: Some(pid) } => {
+                variables.set(MAINPID, pid.to_string().as_bytes());
+            }
+            // Not even one that the configuration made up.
+            Process::Job { main_pid: None } => variables.remove(MAINPID),
         }
         self.mark(&mut variables);
         variables.into_entries()
@@ -137,12 +170,14 @@ impl Variables {
         for change in &differences.changes {
             match change {
                 EnvironmentChange::Set(key, value) => self.set(key, value),
-                EnvironmentChange::Remove(key) => {
-                    if let Some(position) = self.positions.remove(key) {
-                        self.entries[position] = None;
-                    }
-                }
+                EnvironmentChange::Remove(key) => self.remove(key),
             }
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some(position) = self.positions.remove(key) {
+            self.entries[position] = None;
         }
     }
 
@@ -186,9 +221,12 @@ mod tests {
     fn facts(name: &ServiceName) -> Facts<'_> {
         Facts {
             name,
-            generation: Some(Generation::new(3)),
             invocation: 0xab,
-            notify_socket: Some(b"/n/web"),
+            process: Process::Main {
+                generation: Generation::new(3),
+                notify_socket: Some(b"/n/web"),
+                ready_fd: Some(7),
+            },
         }
     }
 
@@ -215,12 +253,30 @@ mod tests {
                 "B=x=y",
                 "KEEPD_SERVICE=web@blue",
                 "KEEPD_INSTANCE=blue",
-                "KEEPD_GENERATION=3",
                 "INVOCATION_ID=000000000000000000000000000000ab",
+                "KEEPD_GENERATION=3",
                 "NOTIFY_SOCKET=/n/web",
+                "KEEPD_READY_FD=7",
                 "KEEPD_PROJECT=demo-1",
             ]
         );
+    }
+
+    #[test]
+    fn a_job_is_told_the_main_process_or_nothing() {
+        // (behaviour 4.8)
+        let name = ServiceName::new("web").unwrap();
+        let made_up = EnvironmentChange::Set(MAINPID.to_vec(), b"1".to_vec());
+        let differences = Environment { clear: false, changes: vec![made_up] };
+        let told = |main_pid| {
+            let process = Process::Job { main_pid };
+            let facts = Facts { name: &name, invocation: 1, process };
+            let mut entries = text(base().with_facts(&differences, &facts));
+            entries.retain(|entry| entry.starts_with("MAINPID=") || entry.contains("READY"));
+            entries
+        };
+        assert_eq!(told(Pid::new(42)), ["MAINPID=42"]);
+        assert_eq!(told(None), [""; 0]);
     }
 
     #[test]

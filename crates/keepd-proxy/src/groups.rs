@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keepd_engine::proxy::Owner;
-use keepd_model::{Errno, Instant, Pid, Signal, SpawnFailure, SpawnStep, protocol};
+use keepd_model::{Errno, Instant, Pid, ServiceName, Signal, SpawnFailure, SpawnStep, protocol};
 use keepd_os::cgroup::{Group, read_populated};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::sweep::{self, Leader, Mark};
@@ -24,8 +24,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const EMPTY_LOOKS: u32 = 2;
 /// Leaves that could not be removed and are tried again later.
 const UNREMOVED_MAX: usize = 1024;
+/// How often processes are moved that fork while they are moved.
+const MOVES_MAX: usize = 100;
 /// File exists.
 const EEXIST: Errno = Errno(17);
+/// Device or resource busy: the group has processes.
+const EBUSY: Errno = Errno(16);
 
 /// Every group of this proxy.
 pub(crate) struct Groups {
@@ -38,6 +42,16 @@ pub(crate) struct Groups {
     empty: Vec<Owner>,
     look_at: Option<Instant>,
     unremoved: Vec<Group>,
+    /// What runs that are over left behind (`kill_mode=main`), by the number in the epoll set.
+    left: HashMap<u64, Left>,
+}
+
+/// A leaf whose processes nobody ends and nobody waits for.
+struct Left {
+    owner: Owner,
+    group: Group,
+    /// Tells when it is empty.
+    events: OwnedFd,
 }
 
 struct Entry {
@@ -103,6 +117,7 @@ impl Groups {
             empty: Vec::new(),
             look_at: None,
             unremoved: Vec::new(),
+            left: HashMap::new(),
         }
     }
 
@@ -112,9 +127,21 @@ impl Groups {
     }
 
     /// Makes the group of a start.
-    pub(crate) fn make(&mut self, owner: &Owner, invocation: u128) -> Result<(), SpawnFailure> {
+    pub(crate) fn make(
+        &mut self,
+        epoll: &Epoll,
+        owner: &Owner,
+        invocation: u128,
+    ) -> Result<(), SpawnFailure> {
         let kind = match &self.root {
-            Some((root, _)) => Kind::Leaf(make_leaf(root, &leaf_name(owner))?),
+            Some((root, _)) => {
+                let made = match make_leaf(root, &leaf_name(owner)) {
+                    Err(EBUSY) => self.make_beside_left(epoll, owner),
+                    result => result,
+                };
+                let failure = |errno| SpawnFailure { step: SpawnStep::Cgroup, errno };
+                Kind::Leaf(made.map_err(failure)?)
+            }
             None => Kind::Marked {
                 entry: format!("INVOCATION_ID={invocation:032x}").into_bytes(),
                 leader: None,
@@ -195,7 +222,7 @@ impl Groups {
                 Ok(events) => {
                     entry.watch = Watch::Events(token, events);
                     self.watchers.insert(token, owner.clone());
-                    self.on_ready(token);
+                    self.on_ready(epoll, token);
                     return Ok(());
                 }
                 Err(error) => result = Err(error),
@@ -207,7 +234,13 @@ impl Groups {
     }
 
     /// A cgroup changed. The reading rearms its descriptor.
-    pub(crate) fn on_ready(&mut self, token: u64) {
+    pub(crate) fn on_ready(&mut self, epoll: &Epoll, token: u64) {
+        if let Some(left) = self.left.get(&token) {
+            if !read_populated(left.events.as_fd()).unwrap_or(false) {
+                self.remove_left(epoll, token);
+            }
+            return;
+        }
         let Some(owner) = self.watchers.get(&token) else {
             return;
         };
@@ -315,9 +348,95 @@ impl Groups {
                 Kind::Marked { .. } => {}
             }
         }
+        self.remove_unremoved();
+    }
+
+    fn remove_unremoved(&mut self) {
         // A process that is just ending can keep its leaf busy for a moment.
         self.unremoved.retain(|group| group.remove().is_err());
         self.unremoved.truncate(UNREMOVED_MAX);
+    }
+
+    /// Leaves a group to itself: its leaf is removed when it is empty, which is told to nobody.
+    ///
+    /// Marked processes are known to the kernel only, and found by their mark when the instance
+    /// ends. Where a leaf cannot be watched, it is tried to be removed from time to time; the error
+    /// says why.
+    pub(crate) fn leave(&mut self, epoll: &Epoll, owner: &Owner) -> Result<(), Errno> {
+        match self.entries.remove(owner).map(|entry| entry.kind) {
+            // Mostly nobody is left.
+            Some(Kind::Leaf(group)) if group.remove().is_err() => {
+                self.watch_left(epoll, owner.clone(), group)
+            }
+            Some(Kind::Leaf(_) | Kind::Marked { .. }) | None => Ok(()),
+        }
+    }
+
+    fn watch_left(&mut self, epoll: &Epoll, owner: Owner, group: Group) -> Result<(), Errno> {
+        self.token_next += 1;
+        let token = self.token_next;
+        let events = group.events().and_then(|events| {
+            epoll.add(&events, Token::Group(token).into(), Interest::PRIORITY)?;
+            Ok(events)
+        });
+        match events {
+            Ok(events) => {
+                self.left.insert(token, Left { owner, group, events });
+                self.on_ready(epoll, token);
+                Ok(())
+            }
+            Err(error) => {
+                self.unremoved.push(group);
+                Err(error)
+            }
+        }
+    }
+
+    fn remove_left(&mut self, epoll: &Epoll, token: u64) {
+        if let Some(Left { group, events, .. }) = self.left.remove(&token) {
+            let _ = epoll.remove(&events);
+            self.unremoved.push(group);
+            self.remove_unremoved();
+        }
+    }
+
+    /// Makes the leaf of a start whose name belongs to one that was left: the service was deleted
+    /// and made again, and counts its generations from 1 again. What was left moves to a leaf with
+    /// a number behind its name.
+    fn make_beside_left(&mut self, epoll: &Epoll, owner: &Owner) -> Result<Group, Errno> {
+        let found = self.left.iter().find(|(_, left)| left.owner == *owner);
+        let (Some(token), Some((root, _))) = (found.map(|(token, _)| *token), &self.root) else {
+            return Err(EBUSY);
+        };
+        let name = leaf_name(owner);
+        let aside = Group::create(root, &format!("{name}+{token}"))?;
+        let Some(Left { group, events, .. }) = self.left.remove(&token) else {
+            return Err(EBUSY);
+        };
+        let _ = epoll.remove(&events);
+        for _ in 0..MOVES_MAX {
+            for pid in group.pids().unwrap_or_default() {
+                // Who has ended meanwhile needs no move.
+                let _ = aside.add(pid);
+            }
+            if group.remove().is_ok() {
+                break;
+            }
+        }
+        let made = Group::create(root, &name);
+        self.unremoved.push(group);
+        self.watch_left(epoll, owner.clone(), aside)?;
+        made
+    }
+
+    /// Reports whether a process lives in a leaf that an earlier run of this service left.
+    pub(crate) fn is_left_behind(&self, name: &ServiceName, pid: Pid) -> bool {
+        let of_service = |left: &&Left| match &left.owner {
+            Owner::Service(other, _) => other == name,
+            Owner::Job(_) => false,
+        };
+        let is_in = |left: &Left| left.group.pids().is_ok_and(|pids| pids.contains(&pid));
+        self.left.values().filter(of_service).any(is_in)
     }
 }
 
@@ -343,12 +462,11 @@ fn make_fresh(root: &Group, name: &str) {
 /// A leaf of the same name can only be left from an earlier proxy. Without processes it is made
 /// anew; with them the start is refused (EBUSY), because two starts in one leaf could never be told
 /// apart.
-fn make_leaf(root: &Group, name: &str) -> Result<Group, SpawnFailure> {
-    let made = match Group::create(root, name) {
+fn make_leaf(root: &Group, name: &str) -> Result<Group, Errno> {
+    match Group::create(root, name) {
         Err(EEXIST) => {
             root.child(name).and_then(|old| old.remove()).and_then(|()| Group::create(root, name))
         }
         result => result,
-    };
-    made.map_err(|errno| SpawnFailure { step: SpawnStep::Cgroup, errno })
+    }
 }

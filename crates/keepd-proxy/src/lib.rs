@@ -15,6 +15,7 @@ mod log;
 mod notify;
 mod options;
 mod pump;
+mod ready;
 mod run;
 mod start;
 mod token;

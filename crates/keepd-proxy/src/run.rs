@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use keepd_engine::proxy::{ConnectionId, Input, JobId, Output, Owner, Proxy};
 use keepd_model::protocol::{Message, Reply, Request};
-use keepd_model::{Errno, Pid, Signal, SpawnFailure};
+use keepd_model::{Errno, Pid, ServiceName, Signal, SpawnFailure};
 use keepd_os::epoll::{Epoll, Interest, Ready};
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::{clock, reap};
@@ -23,6 +23,7 @@ use crate::log::{Level, Log};
 use crate::notify::NotifySockets;
 use crate::options::Options;
 use crate::pump::{Moment, News, Pump};
+use crate::ready::ReadyPipes;
 use crate::token::Token;
 
 /// Commands of one connection in one turn, so that a client that floods does not starve the others.
@@ -66,6 +67,7 @@ pub(crate) struct Shell {
     pub(crate) pump: Pump,
     pub(crate) groups: Groups,
     pub(crate) notify: NotifySockets,
+    pub(crate) ready: ReadyPipes,
     pub(crate) children: Children,
     /// A storm of deaths goes on in the next turn.
     pub(crate) has_ended_children: bool,
@@ -81,6 +83,7 @@ struct Heard {
     reports: Vec<Pid>,
     groups: Vec<u64>,
     notify: Vec<u64>,
+    ready: Vec<u64>,
     streams: Vec<u64>,
     jobs: Vec<JobId>,
     has_signals: bool,
@@ -104,6 +107,7 @@ impl Heard {
                 Some(Token::Group(token)) => heard.groups.push(token),
                 Some(Token::Stream(token)) => heard.streams.push(token),
                 Some(Token::Notify(token)) => heard.notify.push(token),
+                Some(Token::Ready(token)) => heard.ready.push(token),
                 Some(Token::JobOutput(job)) => heard.jobs.push(JobId(job)),
                 None => {}
             }
@@ -140,7 +144,7 @@ impl Shell {
         let signals = self.take_signals(heard.has_signals);
         self.reap();
         for token in &heard.groups {
-            self.groups.on_ready(*token);
+            self.groups.on_ready(&self.epoll, *token);
         }
         self.groups.look(self.now.monotonic);
         self.tell_empty_groups();
@@ -223,10 +227,16 @@ impl Shell {
                     self.log.say(Level::Error, format_args!("cannot watch a cgroup: {error}"));
                 }
             }
+            Output::LeaveGroup { owner } => {
+                if let Err(error) = self.groups.leave(&self.epoll, &owner) {
+                    self.log.say(Level::Error, format_args!("cannot watch a cgroup: {error}"));
+                }
+            }
             Output::Forget { name } => {
                 self.pump.drain(&self.epoll, self.now, &name);
                 self.pump.forget(&self.epoll, &name);
                 self.notify.forget(&self.epoll, &name);
+                self.ready.close(&self.epoll, &name);
             }
             Output::WatchOutput { on } => self.watches_output = on,
             Output::Terminate { code } => self.ending = Some(code),
@@ -246,6 +256,7 @@ impl Shell {
                 pump: &mut self.pump,
                 groups: &mut self.groups,
                 notify: &mut self.notify,
+                ready: &mut self.ready,
             },
         );
         // The answer belongs before everything else that the machine hears; what it makes the
@@ -313,6 +324,9 @@ impl Shell {
                 self.tell(news);
             }
             self.children.forget(&self.epoll, pid);
+            if let Some(name) = self.machine.run_ends_with(pid).cloned() {
+                self.tell_last_words(&name);
+            }
             self.tell(Input::Reaped { pid, exit });
             if let Err(error) = reap::consume(pid) {
                 self.log.say(Level::Error, format_args!("cannot reap process {pid}: {error}"));
@@ -326,14 +340,20 @@ impl Shell {
     fn tell_empty_groups(&mut self) {
         while let Some(owner) = self.groups.take_empty(&self.epoll) {
             match &owner {
-                Owner::Service(name, _) => {
-                    self.pump.drain(&self.epoll, self.now, name);
-                    self.tell_written();
-                    self.tell_notifications(name);
-                }
+                Owner::Service(name, _) => self.tell_last_words(name),
                 Owner::Job(job) => self.tell_job_output(*job, true),
             }
             self.tell(Input::GroupEmpty { owner });
+        }
+    }
+
+    /// Tells what a service has written and said before the end of its run.
+    fn tell_last_words(&mut self, name: &ServiceName) {
+        self.pump.drain(&self.epoll, self.now, name);
+        self.tell_written();
+        self.tell_notifications(name);
+        if let Some(news) = self.ready.take_last(&self.epoll, name) {
+            self.tell(news);
         }
     }
 
@@ -341,6 +361,11 @@ impl Shell {
         for token in &heard.notify {
             if let Some(name) = self.notify.owner(*token) {
                 self.tell_notifications(&name);
+            }
+        }
+        for token in &heard.ready {
+            if let Some(news) = self.ready.receive(&self.epoll, *token) {
+                self.tell(news);
             }
         }
         for job in &heard.jobs {
@@ -365,8 +390,12 @@ impl Shell {
         }
     }
 
-    fn tell_notifications(&mut self, name: &keepd_model::ServiceName) {
+    fn tell_notifications(&mut self, name: &ServiceName) {
         for (pid, text) in self.notify.receive(name) {
+            if self.groups.is_left_behind(name, pid) {
+                // It would be taken for a word of the present generation.
+                continue;
+            }
             let name = name.clone();
             self.tell(Input::Notify { name, pid, text });
         }

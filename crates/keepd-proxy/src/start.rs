@@ -24,6 +24,7 @@ use crate::log::{Level, Log};
 use crate::notify::NotifySockets;
 use crate::options::Options;
 use crate::pump::{Moment, Pump};
+use crate::ready::ReadyPipes;
 use crate::run::Shell;
 use crate::token::Token;
 
@@ -142,6 +143,7 @@ impl Parts {
             pump: Pump::new(),
             groups: self.groups,
             notify: self.notify,
+            ready: ReadyPipes::default(),
             children: self.children,
             has_ended_children: false,
             watches_output: false,

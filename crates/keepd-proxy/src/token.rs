@@ -23,6 +23,8 @@ pub(crate) enum Token {
     Notify(u64),
     /// The output pipe of a job.
     JobOutput(u64),
+    /// The pipe of a `ready_fd`.
+    Ready(u64),
 }
 
 /// The kind is in the highest byte.
@@ -41,6 +43,7 @@ impl From<Token> for u64 {
             Token::Stream(number) => (7, number),
             Token::Notify(number) => (8, number),
             Token::JobOutput(number) => (9, number),
+            Token::Ready(number) => (10, number),
         };
         kind << KIND_SHIFT | (number & NUMBER_MASK)
     }
@@ -60,6 +63,7 @@ impl Token {
             7 => Self::Stream(number),
             8 => Self::Notify(number),
             9 => Self::JobOutput(number),
+            10 => Self::Ready(number),
             _ => return None,
         })
     }
@@ -82,6 +86,7 @@ mod tests {
             Token::Stream(number),
             Token::Notify(number),
             Token::JobOutput(number),
+            Token::Ready(number),
         ] {
             assert_eq!(Token::from_bits(token.into()), Some(token));
         }

@@ -571,7 +571,8 @@ fn was_ready(truth: &Truth, today: &ServiceSpec, now: Instant) -> bool {
     let answers = |spec: &ServiceSpec| {
         spec.ready.probes.is_empty() || truth.ready_at.is_some_and(|ready_at| ready_at <= now)
     };
-    let said = |spec: &ServiceSpec| truth.said_ready || !spec.ready.notify;
+    let said =
+        |spec: &ServiceSpec| truth.said_ready || !(spec.ready.notify || spec.ready.fd.is_some());
     any(&is_settled) && any(&held) && any(&answers) && any(&said)
 }
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keepd_engine::proxy::{JobSpawn, Owner, ServiceSpawn, SpawnOutcome};
-use keepd_model::protocol::RunEnd;
+use keepd_model::protocol::{Attributes, RunEnd};
 use keepd_model::{
-    Errno, Exit, Generation, Instant, Kind, Pid, ServiceName, ServiceSpec, Signal, SpawnFailure,
-    SpawnStep,
+    Errno, Exit, Generation, Instant, KillMode, Kind, Pid, ServiceName, ServiceSpec, Signal,
+    SpawnFailure, SpawnStep,
 };
 
 use crate::sabotage::Sabotage;
@@ -55,6 +55,8 @@ pub(crate) struct Kernel {
     pub(crate) truths: BTreeMap<(ServiceName, Generation), Truth>,
     /// The last generation of each service.
     pub(crate) generations: BTreeMap<ServiceName, Generation>,
+    /// What the proxy was told last.
+    pub(crate) attributes: BTreeMap<ServiceName, Attributes>,
     watched: BTreeSet<Owner>,
     next_pid: u32,
     serials: u64,
@@ -274,7 +276,8 @@ impl World {
             truth.executed = Some(self.now);
             truth.ready_at = ready_at;
         }
-        if !never && spec.is_some_and(|spec| spec.ready.notify) {
+        let says = spec.is_some_and(|spec| spec.ready.notify || spec.ready.fd.is_some());
+        if !never && says {
             self.after(ready_in, Due::SaysReady(pid, serial));
         }
         let fails = self.random.chance(temper.ends);
@@ -361,9 +364,20 @@ impl World {
         if let Some(truth) = self.kernel.truths.get_mut(&(name.clone(), generation)) {
             truth.said_ready = true;
         }
+        if self.says_by_descriptor(&name) {
+            self.proxy.ready_fds.push((name, generation));
+            self.wake_proxy();
+            return;
+        }
         let text = b"STATUS=serving\nREADY=1".to_vec();
         self.proxy.notifications.push((name, pid, text));
         self.wake_proxy();
+    }
+
+    /// Reports whether a service says that it is ready on its `ready_fd`, not by a notification.
+    fn says_by_descriptor(&self, name: &ServiceName) -> bool {
+        let attributes = self.kernel.attributes.get(name);
+        attributes.is_some_and(|attributes| attributes.ready_fd.is_some())
     }
 
     /// A process becomes a zombie; it is in its group no more.
@@ -397,6 +411,26 @@ impl World {
         self.look_at_group(&owner);
         self.wake_proxy();
         self.manager_process_died(serial);
+    }
+
+    /// The proxy leaves a group to itself. From here on it belongs to no generation: who is in it
+    /// may live as long as it likes, and nobody may signal it.
+    pub(crate) fn leave_group(&mut self, owner: &Owner) -> Step {
+        let is_main_only = match owner {
+            Owner::Service(name, _) => {
+                let attributes = self.kernel.attributes.get(name);
+                attributes.is_some_and(|attributes| attributes.kill_mode == KillMode::Main)
+            }
+            Owner::Job(_) => false,
+        };
+        let main = self.kernel.group(owner).find(|pid| self.kernel.processes[pid].is_main);
+        if !is_main_only || main.is_some() {
+            return broken("S6", format!("{owner:?} is left, and {main:?} lives"));
+        }
+        if self.kernel.groups.remove(owner).is_some() {
+            self.faults.count("left behind");
+        }
+        Ok(())
     }
 
     pub(crate) fn watch(&mut self, owner: &Owner) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use keepd_engine::proxy::{ConnectionId, Input, Output, Owner, Proxy, Settings, SpawnOutcome};
 use keepd_model::protocol::{Command, Event, Message, Reply, Request, RequestId, RunState};
-use keepd_model::{Exit, Instant, Pid, ServiceName, Signal, SpawnFailure};
+use keepd_model::{Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure};
 use keepd_wire::{FEATURES, Line, LineReader, Mode, decode_request, encode_message};
 
 use crate::manager::readable;
@@ -61,6 +61,8 @@ pub(crate) struct ProxyShell {
     pub(crate) deaths: Vec<Pid>,
     pub(crate) empties: Vec<Owner>,
     pub(crate) notifications: Vec<(ServiceName, Pid, Vec<u8>)>,
+    /// Generations that wrote a line feed to their `ready_fd`.
+    pub(crate) ready_fds: Vec<(ServiceName, Generation)>,
     pub(crate) signals: Vec<Signal>,
     pub(crate) arrivals: VecDeque<Arrival>,
     pub(crate) turn_is_due: bool,
@@ -86,6 +88,7 @@ impl ProxyShell {
             deaths: Vec::new(),
             empties: Vec::new(),
             notifications: Vec::new(),
+            ready_fds: Vec::new(),
             signals: Vec::new(),
             arrivals: VecDeque::new(),
             turn_is_due: false,
@@ -147,6 +150,7 @@ impl World {
         }
         for pid in std::mem::take(&mut self.proxy.deaths) {
             if let Some(exit) = self.kernel.reap(pid) {
+                self.give_last_line(pid)?;
                 self.give_proxy(Input::Reaped { pid, exit })?;
             }
         }
@@ -155,6 +159,9 @@ impl World {
         }
         for (name, pid, text) in std::mem::take(&mut self.proxy.notifications) {
             self.give_proxy(Input::Notify { name, pid, text })?;
+        }
+        for (name, generation) in std::mem::take(&mut self.proxy.ready_fds) {
+            self.give_proxy(Input::ReadyFd { name, generation })?;
         }
         for signal in std::mem::take(&mut self.proxy.signals) {
             self.give_proxy(Input::Signal { signal, count: 1 })?;
@@ -168,6 +175,21 @@ impl World {
             .machine
             .check_invariants()
             .or_else(|sentence| broken("S10", format!("proxy: {sentence}")))
+    }
+
+    /// Gives the line feed of a run that is over with this process.
+    fn give_last_line(&mut self, pid: Pid) -> Step {
+        let Some(name) = self.proxy.machine.run_ends_with(pid).cloned() else {
+            return Ok(());
+        };
+        let lines = std::mem::take(&mut self.proxy.ready_fds);
+        let (last, others) = lines.into_iter().partition(|(other, _)| *other == name);
+        self.proxy.ready_fds = others;
+        let last: Vec<(ServiceName, Generation)> = last;
+        for (name, generation) in last {
+            self.give_proxy(Input::ReadyFd { name, generation })?;
+        }
+        Ok(())
     }
 
     /// Does what is due, if anything is.
@@ -254,6 +276,9 @@ impl World {
         {
             return Ok(());
         }
+        if let Request::Extended(_, Command::ServiceSet { name, attributes }) = &request {
+            self.kernel.attributes.insert(name.clone(), attributes.clone());
+        }
         if let Request::Extended(number, _) = &request
             && let Some(connection) = self.proxy.connections.get_mut(&id)
             && connection.hears
@@ -318,6 +343,7 @@ impl World {
             }
             Output::SignalGroup { owner, signal } => self.signal_group(&owner, signal)?,
             Output::WatchGroup { owner } => self.watch(&owner),
+            Output::LeaveGroup { owner } => self.leave_group(&owner)?,
             Output::Forget { name } => self.forget_service(&name)?,
             Output::WatchOutput { .. } => {}
             Output::Terminate { code } => {

@@ -100,7 +100,8 @@ fn service(random: &mut Random, number: u64, earlier: &Plan) -> ServiceSpec {
     }
     spec.stop.signal = random.pick(&[Signal::TERM, Signal::INT]);
     spec.stop.timeout = random.pick(&[0, 100, 500, 3_000].map(Duration::from_millis));
-    spec.stop.kill_mode = random.pick(&[KillMode::Mixed, KillMode::Mixed, KillMode::All]);
+    spec.stop.kill_mode =
+        random.weighted(&[(6, KillMode::Mixed), (3, KillMode::All), (2, KillMode::Main)]);
     if random.chance(30) {
         spec.reload = Some(Reload::Signal(Signal::HUP));
     }

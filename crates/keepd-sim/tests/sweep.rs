@@ -12,7 +12,7 @@ const SEEDS: u64 = 300;
 const PARTS: u64 = 3;
 
 /// What must happen often enough in a sweep for it to mean anything.
-const FAULTS: [&str; 26] = [
+const FAULTS: [&str; 27] = [
     "asked again",
     "asked too early",
     "clone fails",
@@ -25,6 +25,7 @@ const FAULTS: [&str; 26] = [
     "ignores its stop signal",
     "job cannot be cloned",
     "job hangs",
+    "left behind",
     "killed from outside",
     "manager dies within a turn",
     "manager killed",

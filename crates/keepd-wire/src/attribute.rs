@@ -17,6 +17,9 @@ const GROUPS_MAX: usize = 65_536;
 const RESPAWN_MAX: usize = 64;
 /// The longest path (the kernel's PATH_MAX without the zero byte).
 const PATH_BYTES_MAX: usize = 4095;
+/// The descriptors that can be `ready_fd`: none of the standard ones, and none that a process with
+/// the usual limit of 1,024 cannot have.
+const READY_FD: std::ops::RangeInclusive<u32> = 3..=1_023;
 /// The largest user or group id: -1 means "leave it" to setresuid(2), so it would keep root.
 const ID_MAX: u32 = u32::MAX - 1;
 
@@ -33,6 +36,7 @@ pub(crate) fn decode_attributes(mut fields: Fields<'_>) -> Result<Attributes, Pr
             "gid" => attributes.gid = Some(decimal_u32(value, key, ID_MAX)?),
             "groups" => attributes.groups = Some(groups(value)?),
             "notify" => attributes.notify = yes_or_no(value, key)?,
+            "ready_fd" => attributes.ready_fd = Some(ready_fd(value)?),
             "kill_mode" => attributes.kill_mode = kill_mode(value)?,
             "stop_signal" => attributes.stop_signal = signal(value)?,
             "stop_timeout_ms" => attributes.stop_timeout = duration(value, key)?,
@@ -302,7 +306,13 @@ fn kill_mode(value: &[u8]) -> Result<KillMode, Problem> {
     str::from_utf8(value)
         .ok()
         .and_then(KillMode::from_word)
-        .ok_or_else(|| wrong_value("kill_mode", "\"mixed\" or \"all\"", value))
+        .ok_or_else(|| wrong_value("kill_mode", "\"mixed\", \"all\" or \"main\"", value))
+}
+
+fn ready_fd(value: &[u8]) -> Result<u32, Problem> {
+    let number = decimal_u32(value, "ready_fd", *READY_FD.end())?;
+    let is_free = READY_FD.contains(&number);
+    is_free.then_some(number).ok_or_else(|| wrong_value("ready_fd", "3 or more", value))
 }
 
 fn place(value: &[u8]) -> Result<Place, Problem> {

@@ -12,7 +12,18 @@ use crate::Mode;
 
 /// Words of version 1 for the answer to `proto`: what this proxy can do, so that a client need not
 /// guess from a version. Never reused.
-pub const FEATURES: [&str; 7] = ["attributes", "env", "exec", "log", "note", "notify", "stop"];
+pub const FEATURES: [&str; 10] = [
+    "attributes",
+    "env",
+    "exec",
+    "kill_main",
+    "log",
+    "mainpid",
+    "note",
+    "notify",
+    "ready_fd",
+    "stop",
+];
 
 /// A line from the proxy with a known name that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

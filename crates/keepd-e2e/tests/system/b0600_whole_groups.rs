@@ -90,7 +90,7 @@ fn without_a_cgroup() {
 
 /// Returns `keepd` in a mount namespace of its own from which the cgroups of version 2 were taken
 /// away. `None` where that cannot be done.
-fn without_cgroups(project: &Project) -> Option<Command> {
+pub(crate) fn without_cgroups(project: &Project) -> Option<Command> {
     let script = "umount -l \"$@\" && shift $# && true";
     let unshare = find_program("unshare")?;
     let mounts = cgroup_mounts();

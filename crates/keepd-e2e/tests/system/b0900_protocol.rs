@@ -45,26 +45,26 @@ fn steps() -> Vec<Step> {
 }
 
 /// A connection to a proxy.
-struct Connection {
+pub(crate) struct Connection {
     lines: BufReader<UnixStream>,
     /// Process ids by service, from what was heard.
-    pids: BTreeMap<String, u32>,
+    pub(crate) pids: BTreeMap<String, u32>,
 }
 
 impl Connection {
-    fn new(socket: &Path) -> Self {
+    pub(crate) fn new(socket: &Path) -> Self {
         let stream =
             wait_until("the socket of the proxy", LONG, || UnixStream::connect(socket).ok());
         stream.set_read_timeout(Some(LONG)).unwrap();
         Self { lines: BufReader::new(stream), pids: BTreeMap::new() }
     }
 
-    fn say(&mut self, line: &str) {
+    pub(crate) fn say(&mut self, line: &str) {
         let line = format!("{line}\n");
         self.lines.get_mut().write_all(line.as_bytes()).unwrap();
     }
 
-    fn hear(&mut self) -> String {
+    pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap_or_else(|error| panic!("nothing is said: {error}"));
         let line = line.strip_suffix('\n').expect("the proxy goes on").to_owned();
@@ -73,6 +73,38 @@ impl Connection {
             self.pids.insert(name.to_owned(), pid.parse().unwrap());
         }
         line
+    }
+
+    /// Connects, and speaks the extended language.
+    pub(crate) fn extended(socket: &Path) -> Self {
+        let mut connection = Self::new(socket);
+        connection.say("proto\tkeepd\t1");
+        connection.hear_until("proto\t");
+        connection
+    }
+
+    /// Says each command with the next of the numbers from 1, and hears that it was accepted.
+    pub(crate) fn accepted(&mut self, commands: &[&str]) {
+        for (command, number) in commands.iter().zip(1..) {
+            self.say(&format!("@{number}\t{command}"));
+            let answer = loop {
+                let line = self.hear();
+                if line.starts_with("ok\t") || line.starts_with("fail\t") {
+                    break line;
+                }
+            };
+            assert_eq!(answer, format!("ok\t{number}"), "{command}");
+        }
+    }
+
+    /// Hears lines up to the first that begins so, and returns that.
+    pub(crate) fn hear_until(&mut self, start: &str) -> String {
+        loop {
+            let line = self.hear();
+            if line.starts_with(start) {
+                return line;
+            }
+        }
     }
 }
 
@@ -100,7 +132,7 @@ fn shape(line: &str) -> String {
     fields.join("\t")
 }
 
-fn start_proxy(project: &Project) -> Running {
+pub(crate) fn start_proxy(project: &Project) -> Running {
     let program = keepd_program();
     let folder = program.parent().unwrap().to_str().unwrap();
     let mut command = project.command(&program);

@@ -17,3 +17,5 @@ mod b0800_bad_starts;
 mod b0900_protocol;
 mod b1300_asking_verbs;
 mod b1310_attach;
+mod b1100_stop_modes;
+mod b1110_ready_fd;

@@ -78,7 +78,9 @@ pub enum Input {
         /// What it reports.
         outcome: SpawnOutcome,
     },
-    /// A child of ours was reaped. Strangers (adopted orphans) are reported too and ignored.
+    /// A child of ours was reaped. Strangers (adopted orphans) are reported too and ignored. If a
+    /// run is over with this process ([`Proxy::run_ends_with`](super::Proxy::run_ends_with)), what
+    /// it wrote and said comes before.
     Reaped {
         /// The process.
         pid: Pid,
@@ -99,6 +101,13 @@ pub enum Input {
         pid: Pid,
         /// The text, bounded by the shell.
         text: Vec<u8>,
+    },
+    /// A line feed came on the `ready_fd` of a generation. Said once at most.
+    ReadyFd {
+        /// The service.
+        name: ServiceName,
+        /// Its generation, which the pipe was made for.
+        generation: Generation,
     },
     /// Output of a service was written up to this offset.
     Output {
@@ -193,6 +202,12 @@ pub enum Output {
         /// Whose.
         owner: Owner,
     },
+    /// The run of this group is over, and others than its main process may live on in it
+    /// (`kill_mode=main`): leave them alone, and remove what the group is made of once it is empty.
+    LeaveGroup {
+        /// Whose.
+        owner: Owner,
+    },
     /// The service is forgotten: close its pipes, log files and notify socket.
     Forget {
         /// Which.
@@ -246,4 +261,6 @@ pub struct JobSpawn {
     pub environment: Environment,
     /// Of the service.
     pub attributes: Attributes,
+    /// The main process of the service that was not reaped yet; for MAINPID.
+    pub main_pid: Option<Pid>,
 }

@@ -79,6 +79,7 @@ impl Proxy {
     ) -> Result<(), Fail> {
         let service = self.service_mut("run a command for", name)?;
         let (environment, attributes) = (service.environment.clone(), service.attributes.clone());
+        let main_pid = service.run().main().map(|main| main.pid);
         let refused = |kind, why: &str| {
             let text = format!("cannot run a command for service \"{name}\": {why}");
             Err(fail(kind, text))
@@ -111,6 +112,7 @@ impl Proxy {
             arguments,
             environment,
             attributes,
+            main_pid,
         })));
         Ok(())
     }

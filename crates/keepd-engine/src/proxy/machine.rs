@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use keepd_model::protocol::{Event, NOTIFY_BYTES_MAX, RunState, Stream};
+use keepd_model::protocol::{Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
 use keepd_model::{Errno, Exit, Generation, Instant, Pid, ServiceName, Signal, Wanted};
 
 use super::connections::{Audience, Connection, Mode};
 use super::jobs::Job;
-use super::service::{NOTIFICATIONS_MAX, Notification, Run, Service, Timer};
+use super::service::{NOTIFICATIONS_MAX, Notification, Service, Timer};
 use super::{ConnectionId, Input, JobId, Output, Owner};
 
 /// What a proxy machine is made with.
@@ -115,6 +115,7 @@ impl Proxy {
                 Owner::Job(id) => self.on_job_group_empty(id),
             },
             Input::Notify { name, pid, text } => self.on_notify(&name, pid, text),
+            Input::ReadyFd { name, generation } => self.on_ready_fd(&name, generation),
             Input::Output { name, stream, offset } => self.on_output(name, stream, offset),
             Input::OutputBlocked { name, errno } => self.on_output_blocked(&name, errno),
             Input::JobOutput { job, bytes } => self.on_job_output(job, &bytes),
@@ -175,6 +176,17 @@ impl Proxy {
         })
     }
 
+    /// Returns the service whose run is over when this process is reaped, because nothing else of
+    /// it is waited for.
+    pub fn run_ends_with(&self, pid: Pid) -> Option<&ServiceName> {
+        let Owner::Service(name, _) = self.processes.get(&pid)? else {
+            return None;
+        };
+        let service = self.services.get(name)?;
+        let main = service.run().main().copied()?;
+        (!service.waits_for_group(&main)).then_some(name)
+    }
+
     /// Returns the jobs of which something is left, answered or not.
     pub fn jobs(&self) -> impl Iterator<Item = JobId> {
         self.jobs.keys().copied()
@@ -206,14 +218,9 @@ impl Proxy {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        match service.run() {
-            Run::Forked { .. }
-            | Run::Up { .. }
-            | Run::Stopping { .. }
-            | Run::Emptying { .. }
-            | Run::Stuck { .. } => {}
-            // Whoever sent this is not of a generation that runs.
-            Run::Down { .. } | Run::Pending { .. } | Run::Spawning { .. } => return,
+        // Otherwise whoever sent this is not of a generation that runs.
+        if service.run().first_pid().is_none() {
+            return;
         }
         text.truncate(NOTIFY_BYTES_MAX);
         if service.notifications.len() >= NOTIFICATIONS_MAX {
@@ -222,6 +229,20 @@ impl Proxy {
         service.notifications.push_back(Notification { pid, text: text.clone() });
         let event = Event::Notify { name: name.clone(), generation: service.generation, pid, text };
         self.broadcast(&event, Audience::Everyone);
+    }
+
+    /// A line feed is told like a notification of the main process, whoever of the group wrote it.
+    fn on_ready_fd(&mut self, name: &ServiceName, generation: Generation) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let Some(pid) = service.run().first_pid() else {
+            return;
+        };
+        if service.generation == generation && !service.ready_fd_said {
+            service.ready_fd_said = true;
+            self.on_notify(name, pid, READY_FD_TEXT.into());
+        }
     }
 
     fn on_output(&mut self, name: ServiceName, stream: Stream, offset: u64) {

@@ -22,7 +22,8 @@
 //! A generation begins when its number is given out (`Spawning`), and it ends when nothing of it is
 //! left (`Down`), not when its main process ends: between the two is `Emptying`. A service without
 //! a group of its own (made by a plain connection, or one of keepd's own processes) is its main
-//! process, and goes from the reaping straight to `Down`.
+//! process, and goes from the reaping straight to `Down`; so does one with `kill_mode=main`, whose
+//! others are left alone.
 //!
 //! # What interrupts what
 //!

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keepd_model::protocol::{
     Attributes, Environment, Event, LogTarget, RunEnd, RunReport, RunState,
 };
-use keepd_model::{Errno, Generation, Instant, Pid, ServiceName, SpawnFailure, Wanted};
+use keepd_model::{Errno, Generation, Instant, KillMode, Pid, ServiceName, SpawnFailure, Wanted};
 
 use super::connections::Audience;
 use super::stop::StopOrder;
@@ -44,6 +44,8 @@ pub(super) struct Service {
     pub(super) respawn_count: usize,
     /// The last notifications of the present generation.
     pub(super) notifications: VecDeque<Notification>,
+    /// A line feed came on the `ready_fd` of the present generation.
+    pub(super) ready_fd_said: bool,
     /// Why output cannot be written, while it cannot.
     pub(super) output_blocked: Option<Errno>,
     /// What it is doing. Only [`Proxy::transition`] writes it.
@@ -194,6 +196,21 @@ impl Run {
         }
     }
 
+    /// Returns the process that the generation began with, while a process of it may exist; it may
+    /// be reaped.
+    pub(super) fn first_pid(&self) -> Option<Pid> {
+        match self {
+            Self::Down { .. } | Self::Pending { .. } | Self::Spawning { .. } => None,
+            Self::Forked { main }
+            | Self::Up { main, .. }
+            | Self::Stopping { main, .. }
+            | Self::Stuck { remains: Remains::Main(main), .. } => Some(main.pid),
+            Self::Emptying { ended, .. } | Self::Stuck { remains: Remains::Group(ended), .. } => {
+                ended.pid
+            }
+        }
+    }
+
     /// Returns the same run with a failure of its main process noted, where there is one.
     pub(super) fn with_failure(mut self, failure: SpawnFailure) -> Self {
         match &mut self {
@@ -258,6 +275,7 @@ impl Service {
             wanted: Wanted::Down,
             respawn_count: 0,
             notifications: VecDeque::new(),
+            ready_fd_said: false,
             output_blocked: None,
             run: Run::Down { since: now, ended: None },
         }
@@ -284,6 +302,14 @@ impl Service {
             ended: ended.map(|ended| ended.end),
             started: cloned.map(|(_, started)| started),
             ended_at: ended.map(|ended| ended.at),
+        }
+    }
+
+    /// Reports whether the run goes on after the end of its main process, until its group is empty.
+    pub(super) fn waits_for_group(&self, main: &Main) -> bool {
+        match self.attributes.kill_mode {
+            KillMode::Mixed | KillMode::All => main.leaf,
+            KillMode::Main => false,
         }
     }
 

@@ -67,6 +67,7 @@ impl Proxy {
         service.generation = service.generation.next();
         service.wanted = Wanted::Up;
         service.notifications.clear();
+        service.ready_fd_said = false;
         service.invocation =
             invocation_id(self.settings.seed, name, service.generation, self.starts);
         let spawn = ServiceSpawn {

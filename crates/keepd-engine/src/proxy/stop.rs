@@ -149,9 +149,17 @@ impl Proxy {
         self.send_signal(name, Signal::CONT, scope);
     }
 
-    /// Sends KILL to everything of the service.
+    /// Sends KILL to everything of the service; with `kill_mode=main` to its main process only.
     fn kill(&mut self, name: &ServiceName) {
-        self.send_signal(name, Signal::KILL, Scope::All);
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let scope = match (service.attributes.kill_mode, service.run().main()) {
+            (KillMode::Main, Some(_)) => Scope::Main,
+            // A group that was being emptied when the mode became `main` is emptied.
+            (KillMode::Main, None) | (KillMode::Mixed | KillMode::All, _) => Scope::All,
+        };
+        self.send_signal(name, Signal::KILL, scope);
     }
 
     /// Asks the shell for a signal. Without a group of its own a service is its main process: the
@@ -241,14 +249,18 @@ impl Proxy {
             pid: Some(main.pid),
             started: main.started,
         };
-        if !main.leaf {
+        let owner = Owner::Service(name.clone(), service.generation);
+        if !service.waits_for_group(&main) {
+            if main.leaf {
+                self.outputs.push_back(Output::LeaveGroup { owner });
+            }
             self.come_down(now, name, ended);
             return;
         }
-        let owner = Owner::Service(name.clone(), service.generation);
         let attributes = &service.attributes;
         let order = StopOrder::new(now, attributes.stop_signal, attributes.stop_timeout);
         let phase = match (attributes.kill_mode, driven) {
+            // With `main` nobody waits for a group.
             (KillMode::Mixed | KillMode::Main, _) | (KillMode::All, Some(Phase::Killed { .. })) => {
                 killed(now)
             }

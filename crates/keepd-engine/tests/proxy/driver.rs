@@ -302,6 +302,7 @@ pub(crate) fn text(output: &Output) -> String {
             format!("{signal} to group of {}", owner_text(owner))
         }
         Output::WatchGroup { owner } => format!("watch {}", owner_text(owner)),
+        Output::LeaveGroup { owner } => format!("leave {}", owner_text(owner)),
         Output::Forget { name } => format!("forget {name}"),
         Output::WatchOutput { on } => format!("watch output {on}"),
         Output::Terminate { code } => format!("terminate {code}"),

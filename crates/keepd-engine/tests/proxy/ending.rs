@@ -10,6 +10,10 @@ fn all() -> Attributes {
     Attributes { kill_mode: KillMode::All, stop_signal: Signal::INT, ..Attributes::default() }
 }
 
+fn main_only() -> Attributes {
+    Attributes { kill_mode: KillMode::Main, ..Attributes::default() }
+}
+
 fn respawning(delays: &[u64]) -> Attributes {
     Attributes {
         respawn: delays.iter().copied().map(ms).collect(),
@@ -175,6 +179,80 @@ fn a_child_that_did_not_execute_yet_is_stopped_at_once() {
     assert_eq!(driver.ask(stop("web", 1))[2], "TERM to main 100 of web.1");
     assert_eq!(driver.executed(service("web", 1)), [""; 0], "still stopping");
     assert_eq!(driver.state("web"), Some(RunState::Stopping));
+}
+
+#[test]
+fn a_stop_of_main_leaves_the_rest_of_the_group_alone() {
+    // (behaviour 3.23)
+    let mut driver = Driver::with_service_up(main_only());
+    assert_eq!(
+        driver.ask(stop("web", 1))[1..],
+        ["1> web 1 stopping pid 100", "TERM to main 100 of web.1", "CONT to main 100 of web.1"]
+    );
+    assert_eq!(driver.proxy.run_ends_with(pid(100)), Some(&name("web")));
+    assert_eq!(
+        driver.reaped(100, killed_by(Signal::TERM)),
+        ["leave web.1", "1> web 1 down pid 100 signal TERM"]
+    );
+    assert_eq!(driver.proxy.poll_timeout(), None);
+    let lines = driver.ask(start("web", 1));
+    assert_eq!(lines[2], "spawn web.2", "it waits for nobody: {lines:?}");
+    driver.spawned(service("web", 2), 101);
+    assert_eq!(driver.empty(service("web", 1)), [""; 0], "an old group is no news");
+    assert_eq!(driver.state("web"), Some(RunState::Forked));
+}
+
+#[test]
+fn kill_of_main_goes_to_the_main_process_only() {
+    // (behaviour 3.23)
+    let mut driver = Driver::with_service_up(main_only());
+    driver.ask(stop("web", 1));
+    assert_eq!(driver.pass(ms(10_000)), ["KILL to main 100 of web.1"]);
+    assert_eq!(driver.pass(ms(5_000)), ["1> web 1 stuck pid 100", "KILL to main 100 of web.1"]);
+    assert_eq!(
+        driver.reaped(100, killed_by(Signal::KILL)),
+        ["leave web.1", "1> web 1 down pid 100 signal KILL"]
+    );
+
+    let mut driver = Driver::with_service_up(main_only());
+    let lines = driver.ask(stop_with("web", 1, Signal::TERM, ms(0)));
+    assert_eq!(lines[2..], ["KILL to main 100 of web.1"]);
+}
+
+#[test]
+fn an_end_by_itself_with_main_is_answered_at_once() {
+    // (behaviour 3.17, 3.23)
+    let attributes = Attributes { respawn: vec![ms(0)], ..main_only() };
+    let mut driver = Driver::with_service_up(attributes);
+    assert_eq!(
+        driver.reaped(100, Exit::Code(1)),
+        [
+            "leave web.1",
+            "1> web 1 down pid 100 exit 1",
+            "1> web 1 start pid 100 exit 1",
+            "1> web 2 invocation",
+            "spawn web.2"
+        ]
+    );
+}
+
+#[test]
+fn emptying_goes_on_as_it_began_when_the_mode_becomes_main() {
+    // (behaviour 1.4, 3.23)
+    let mut driver = Driver::with_service_up(all());
+    driver.reaped(100, Exit::Code(0));
+    driver.ask(set("web", main_only()));
+    assert_eq!(driver.pass(ms(10_000)), ["KILL to group of web.1"]);
+    assert_eq!(driver.empty(service("web", 1)), ["1> web 1 down pid 100 exit 0"]);
+}
+
+#[test]
+fn a_run_ends_with_its_main_process_where_no_group_is_waited_for() {
+    let driver = Driver::with_service_up(Attributes::default());
+    assert_eq!(driver.proxy.run_ends_with(pid(100)), None);
+    assert_eq!(driver.proxy.run_ends_with(pid(7)), None, "a stranger");
+    let driver = Driver::with_service_up(respawning(&[0]));
+    assert_eq!(driver.proxy.run_ends_with(pid(100)), Some(&name("web")));
 }
 
 #[test]

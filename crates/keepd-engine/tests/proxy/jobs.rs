@@ -1,7 +1,7 @@
 //! Behaviour 4: jobs.
 
-use keepd_engine::proxy::{Input, JobId, SpawnOutcome};
-use keepd_model::protocol::Command;
+use keepd_engine::proxy::{Input, JobId, Output, SpawnOutcome};
+use keepd_model::protocol::{Attributes, Command, Request, RequestId};
 use keepd_model::{Exit, Signal};
 
 use crate::driver::*;
@@ -38,6 +38,28 @@ fn a_job_is_answered_when_its_group_is_empty() {
     assert_eq!(driver.empty(job(1)), ["1> ok 2 exit 3 \"hello\""]);
     assert_eq!(driver.proxy.poll_timeout(), None);
     assert_eq!(driver.proxy.jobs().count(), 0);
+}
+
+#[test]
+fn a_job_is_told_the_main_process_only_while_there_is_one() {
+    // (behaviour 4.8)
+    let main_pid = |driver: &mut Driver| {
+        let request = Request::Extended(RequestId(1_000), exec("web", 1_000));
+        let outputs = driver.drive(Input::Request { connection: BOSS, request });
+        let spawn = outputs.iter().find_map(|output| match output {
+            Output::SpawnJob(spawn) => Some(spawn.main_pid),
+            _ => None,
+        });
+        spawn.expect("a job is started")
+    };
+    let mut driver = Driver::with_service_up(Attributes::default());
+    assert_eq!(main_pid(&mut driver), Some(pid(100)));
+    driver.reaped(100, Exit::Code(0));
+    assert_eq!(main_pid(&mut driver), None, "emptying");
+    driver.empty(service("web", 1));
+    assert_eq!(main_pid(&mut driver), None, "down");
+    driver.ask(start("web", 1));
+    assert_eq!(main_pid(&mut driver), None, "not cloned yet");
 }
 
 #[test]

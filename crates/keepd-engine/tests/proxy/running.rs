@@ -79,6 +79,38 @@ fn notifications_are_told_and_the_last_16_are_kept() {
     assert!(!dump.iter().any(|line| line.contains("notify")));
 }
 
+fn ready_fd(generation: u64) -> Input {
+    Input::ReadyFd { name: name("web"), generation: Generation::new(generation) }
+}
+
+#[test]
+fn a_line_feed_on_the_ready_fd_is_told_once_and_kept() {
+    // (behaviour 2.13)
+    let mut driver = Driver::with_service_up(Attributes::default());
+    let told = "1> web 1 notify 100 READY_FD=1";
+    assert_eq!(driver.give(ready_fd(1)), [told]);
+    assert_eq!(driver.give(ready_fd(1)), [""; 0], "once");
+    assert_eq!(driver.give(ready_fd(2)), [""; 0], "not of this generation");
+    let dump = driver.ask(Command::StateDump);
+    assert_eq!(dump.iter().filter(|line| *line == told).count(), 1, "{dump:?}");
+
+    driver.reaped(100, Exit::Code(0));
+    driver.empty(service("web", 1));
+    assert_eq!(driver.give(ready_fd(1)), [""; 0], "nothing runs");
+    driver.ask(start("web", 1));
+    driver.spawned(service("web", 2), 101);
+    assert_eq!(driver.give(ready_fd(1)), [""; 0], "of the last generation");
+    assert_eq!(driver.give(ready_fd(2)), ["1> web 2 notify 101 READY_FD=1"]);
+}
+
+#[test]
+fn a_line_feed_that_is_read_after_the_death_still_counts() {
+    // (behaviour 2.4, 2.13)
+    let mut driver = Driver::with_service_up(Attributes::default());
+    driver.reaped(100, Exit::Code(0));
+    assert_eq!(driver.give(ready_fd(1)), ["1> web 1 notify 100 READY_FD=1"]);
+}
+
 #[test]
 fn long_notifications_are_cut() {
     let mut driver = Driver::with_service_up(Attributes::default());

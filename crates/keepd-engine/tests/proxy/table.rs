@@ -57,9 +57,6 @@ fn steps(mode: KillMode) -> Vec<(RunState, Vec<Step>)> {
         (RunState::Stopping, vec![fork, ask_stop]),
         (RunState::Stopping, vec![fork, execute, ask_stop, wait]),
         (RunState::Stuck, vec![fork, execute, ask_stop, wait, wait_stuck]),
-        (RunState::Emptying, vec![fork, execute, reap]),
-        (RunState::Emptying, vec![fork, fail, reap]),
-        (RunState::Emptying, vec![fork, execute, ask_stop, reap]),
         (RunState::Down, vec![fork, execute, reap, empty]),
         (RunState::Pending, vec![fork, want_always, reap, empty]),
     ];
@@ -68,7 +65,17 @@ fn steps(mode: KillMode) -> Vec<(RunState, Vec<Step>)> {
         KillMode::Main => {}
         KillMode::Mixed => states.push((RunState::Stuck, vec![fork, reap, wait_stuck])),
         KillMode::All => states.push((RunState::Stuck, vec![fork, reap, wait, wait_stuck])),
+        KillMode::Main => {}
     }
+    let after_reaping = match mode {
+        KillMode::Mixed | KillMode::All => RunState::Emptying,
+        KillMode::Main => RunState::Down,
+    };
+    states.extend([
+        (after_reaping, vec![fork, execute, reap]),
+        (after_reaping, vec![fork, fail, reap]),
+        (after_reaping, vec![fork, execute, ask_stop, reap]),
+    ]);
     states
 }
 
@@ -121,6 +128,7 @@ fn inputs() -> Vec<Input> {
         Input::Full { connection: BOSS },
         Input::Drained { connection: BOSS },
         Input::Notify { name: name("web"), pid: pid(100), text: b"READY=1".to_vec() },
+        Input::ReadyFd { name: name("web"), generation: Generation::new(1) },
         Input::Output { name: name("web"), stream: Stream::Out, offset: 1 },
         Input::OutputBlocked { name: name("web"), errno: Some(Errno::EIO) },
         Input::JobOutput { job: keepd_engine::proxy::JobId(1), bytes: b"x".to_vec() },
@@ -150,7 +158,7 @@ fn inputs() -> Vec<Input> {
 #[test]
 fn every_state_takes_every_input() {
     let mut cells = 0;
-    for mode in [KillMode::Mixed, KillMode::All] {
+    for mode in KillMode::ALL.iter().copied() {
         for (state, path) in steps(mode) {
             for input in inputs() {
                 let mut driver = Driver::with_boss();

@@ -155,6 +155,11 @@ impl World {
                 assert!(self.processes.values().all(|process| process.owner != owner));
                 self.watched.insert(owner);
             }
+            Output::LeaveGroup { owner } => {
+                assert!(self.processes.values().all(|process| process.owner != owner));
+                assert!(self.leftovers.remove(&owner).is_some(), "only groups are left");
+                self.seen.insert("left");
+            }
             Output::Forget { .. } | Output::WatchOutput { .. } => {}
             Output::Terminate { .. } => panic!("nobody asked for it"),
         }
@@ -224,7 +229,7 @@ impl World {
             1 => Command::ServiceSet {
                 name,
                 attributes: Attributes {
-                    kill_mode: KillMode::ALL[self.random.below(2) as usize],
+                    kill_mode: KillMode::ALL[self.random.below(3) as usize],
                     stop_timeout: ms(self.random.below(3_000)),
                     respawn: vec![ms(20); self.random.below(2) as usize],
                     place: [Place::Own, Place::Service][self.random.below(2) as usize],
@@ -480,6 +485,7 @@ fn a_long_walk_keeps_every_promise() {
     let world = walk(1, STEPS);
     let mut all: BTreeSet<_> = RunState::ALL.map(RunState::word).into();
     all.insert("full");
+    all.insert("left");
     assert_eq!(world.seen, all, "the walk went everywhere");
 }
 

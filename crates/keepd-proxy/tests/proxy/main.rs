@@ -5,5 +5,7 @@ mod connections;
 mod idle;
 mod jobs;
 mod lives;
+mod modes;
 mod output;
+mod ready;
 mod support;

@@ -141,6 +141,7 @@ impl Generator {
             gid: self.optional(id),
             groups: self.optional(|it| (0..it.below(4)).map(|_| id(it)).collect()),
             notify: self.coin(),
+            ready_fd: self.optional(|it| 3 + it.below(1_021) as u32),
             kill_mode: self.pick(KillMode::ALL),
             stop_signal: self.signal(),
             stop_timeout: self.milliseconds(),
