@@ -83,6 +83,14 @@ pub(crate) struct Globals {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
 
+    /// Use the system instance: the keepd that runs the whole machine, or container
+    #[arg(long, global = true, conflicts_with_all = ["project", "user"])]
+    pub(crate) system: bool,
+
+    /// Use the user instance: the keepd of this user that belongs to no project
+    #[arg(long, global = true, conflicts_with = "project")]
+    pub(crate) user: bool,
+
     /// Choose how results are printed
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,

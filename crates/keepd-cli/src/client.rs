@@ -40,6 +40,7 @@ pub(crate) struct Client {
     socket: PathBuf,
     proxy_socket: PathBuf,
     shown: String,
+    start: &'static str,
 }
 
 /// An answer that goes on and on.
@@ -70,6 +71,7 @@ impl Client {
             socket: place.socket.clone(),
             proxy_socket: place.socket.with_file_name("proxy.sock"),
             shown: place.shown.clone(),
+            start: place.start,
         }
     }
 
@@ -253,7 +255,7 @@ impl Client {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 CliError::new(ErrorKind::NoManager, format!("{message}: nothing runs there"))
-                    .with_hint("keepd up -d")
+                    .with_hint(self.start)
             }
             _ => CliError::because(ErrorKind::NoManager, message, error),
         }

@@ -7,19 +7,16 @@ pub(crate) const VERBS: [&str; 15] = [
 ];
 
 /// Options of later versions, of whichever verb.
-pub(crate) const OPTIONS: [&str; 12] = [
+pub(crate) const OPTIONS: [&str; 9] = [
     "--err",
     "--grep",
-    "--no-start",
     "--one-by-one",
     "--order",
     "--out",
     "--previous",
     "--raw",
-    "--system",
     "--until",
     "--usage",
-    "--user",
 ];
 
 #[cfg(test)]

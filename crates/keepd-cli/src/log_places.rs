@@ -42,14 +42,17 @@ impl LogPlaces {
     pub(crate) fn accepted(place: &Place) -> Option<Self> {
         let instance = place.instance.as_ref()?;
         let accepted = Accepted::read(&instance.accepted_file()).ok()?;
-        let plan = configuration::load(&accepted.sources, accepted.project).ok()?.plan;
+        let plan = accepted.load().ok()?.plan;
         let instance = instance.clone();
         Some(Self { plan, instance }.with_own_folders())
     }
 
     fn of_files(globals: &Globals, instance: &Instance) -> Result<Self, CliError> {
-        let sources = configuration::read(&place::config_files(globals)?)?;
-        let loaded = configuration::load(&sources, true).map_err(|diagnostics| {
+        let (roots, project) = match instance.standing() {
+            Some(standing) => (place::standing_files(globals, standing)?, false),
+            None => (place::config_files(globals)?, true),
+        };
+        let (_, loaded) = configuration::read(roots)?.load(project).map_err(|diagnostics| {
             CliError::configuration(
                 "cannot find the logs: the configuration has errors",
                 &diagnostics,
@@ -59,8 +62,12 @@ impl LogPlaces {
         Ok(Self { plan: loaded.plan, instance }.with_own_folders())
     }
 
-    /// Takes the folders that the plan itself names.
+    /// Takes the folders that the plan itself names. Those of a standing instance are known: they
+    /// may have moved to its run folder.
     fn with_own_folders(mut self) -> Self {
+        if self.instance.standing().is_some() {
+            return self;
+        }
         if let Some(state_dir) = &self.plan.manager.state_dir {
             self.instance.state_dir = PathBuf::from(state_dir);
             self.instance.log_dir = self.instance.state_dir.join("log");

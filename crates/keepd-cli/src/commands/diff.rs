@@ -8,7 +8,7 @@ use keepd_model::ExitCode;
 
 use crate::arguments::Globals;
 use crate::client::{Client, block_on};
-use crate::configuration::{self, ConfigFile};
+use crate::configuration;
 use crate::error::CliError;
 use crate::output::{Screen, print_json};
 use crate::place;
@@ -49,13 +49,19 @@ pub(crate) fn run(globals: &Globals, options: &DiffOptions) -> Result<ExitCode, 
     Ok(if diff.steps.is_empty() { ExitCode::Done } else { ExitCode::No })
 }
 
-/// Reads the files that were named, if any.
+/// Reads the files that were named, if any, and what they include.
 fn sources(files: &[PathBuf]) -> Result<Option<Vec<SourceObject>>, CliError> {
     if files.is_empty() {
         return Ok(None);
     }
-    let files = files.iter().map(|file| ConfigFile::new(file)).collect::<Result<Vec<_>, _>>()?;
-    let sources = configuration::read(&files)?.into_iter().map(|source| SourceObject {
+    let roots = files.iter().map(|file| configuration::named(file)).collect::<Result<_, _>>()?;
+    let found = configuration::read(roots)?.found;
+    if !found.errors.is_empty() {
+        let count = configuration::errors(found.errors.len());
+        let message = format!("cannot compare the configuration: it has {count}");
+        return Err(CliError::configuration(message, &found.errors));
+    }
+    let sources = found.sources.into_iter().map(|source| SourceObject {
         file: source.file,
         directory: source.directory,
         text: source.text,

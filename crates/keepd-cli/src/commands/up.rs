@@ -2,7 +2,7 @@
 
 use clap::Args;
 use keepd_manager::Instance;
-use keepd_manager::accepted::{Accepted, AcceptedSource};
+use keepd_manager::accepted::Accepted;
 use keepd_model::{ExitCode, Plan};
 
 use crate::arguments::Globals;
@@ -59,6 +59,7 @@ pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, Cl
         foreground: !options.detach,
         color: globals.color,
         only,
+        no_start: false,
         log_level: globals.verbose.then(|| "debug".to_owned()),
     };
     let prepared = project.prepare(wishes)?;
@@ -80,8 +81,9 @@ impl Project {
     /// Reads and checks the configuration; prints warnings.
     fn read(globals: &Globals) -> Result<Self, CliError> {
         let files = place::config_files(globals)?;
-        let sources: Vec<AcceptedSource> = configuration::read(&files)?;
-        let loaded = configuration::load(&sources, true).map_err(|diagnostics| {
+        let first = files.first().map(place::place_in).unwrap_or_default();
+        let loaded = configuration::read(files)?.load(true);
+        let (accepted, loaded) = loaded.map_err(|diagnostics| {
             let count = configuration::errors(diagnostics.len());
             let message = format!("cannot start the project: the configuration has {count}");
             CliError::configuration(message, &diagnostics)
@@ -90,8 +92,8 @@ impl Project {
             eprintln!("{}", diagnostic_text(&diagnostic_object(warning), "warning: "));
         }
         let plan = loaded.plan;
-        let instance = Instance::locate(&files[0].path, &plan.manager, &place::surroundings())?;
-        Ok(Self { plan, accepted: Accepted::new(true, sources), instance })
+        let instance = Instance::locate(&first, &plan.manager, &place::surroundings())?;
+        Ok(Self { plan, accepted, instance })
     }
 
     fn prepare(self, wishes: Wishes) -> Result<Prepared, CliError> {

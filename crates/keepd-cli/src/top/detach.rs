@@ -36,11 +36,7 @@ const LOG_LINES: usize = 10;
 pub(crate) fn detach(globals: &Globals, prepared: &Prepared) -> Result<ExitCode, CliError> {
     let instance = &prepared.options.instance;
     let top = start_top(prepared)?;
-    let place = Place {
-        shown: format!("for project \"{}\"", instance.config_dir.display()),
-        socket: instance.control_socket(),
-        instance: Some(instance.clone()),
-    };
+    let place = Place::of(instance.clone());
     let client = Client::new(&place);
     block_on(async {
         let asked_at = Instant::now();

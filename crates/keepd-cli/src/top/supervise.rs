@@ -20,6 +20,8 @@ use crate::error::{CliError, ErrorKind};
 /// The signals that are passed down.
 const PASSED: [Signal; 6] =
     [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::USR2];
+/// The power is failing. Only the first process of a machine is told.
+const PWR: u8 = 30;
 /// Stop from the keyboard: a stopped top process would leave the stack without its lid.
 const TSTP: u8 = 20;
 /// After the proxy ended in order, how long its manager may take to write its last line.
@@ -42,7 +44,9 @@ pub(crate) enum Input {
 /// Starts the proxy of a prepared instance and stays until it ends. Returns the status of the
 /// instance.
 pub(crate) fn supervise(options: &Options, input: Input) -> Result<ExitCode, CliError> {
-    let watched: Vec<Signal> = PASSED.into_iter().chain([Signal::CHLD]).collect();
+    // As PID 1 every signal of these is handled: the kernel gives it no default action.
+    let watched: Vec<Signal> =
+        PASSED.into_iter().chain([Signal::CHLD]).chain(Signal::new(PWR)).collect();
     let reader = SignalReader::new(&watched).map_err(|errno| failed("read signals", errno))?;
     if let Some(stop) = Signal::new(TSTP) {
         signals::ignore(stop).map_err(|errno| failed("ignore signal TSTP", errno))?;
@@ -72,7 +76,7 @@ fn start_proxy(options: &Options, input: Input) -> Result<Spawned, CliError> {
     add("--socket", instance.proxy_socket().as_os_str());
     add("--config", instance.boot_file().as_os_str());
     add("--run-dir", instance.run_dir.as_os_str());
-    add("--instance", OsStr::new(&instance.name));
+    add("--instance", OsStr::new(&instance.mark()));
     if let Some(group) = &options.group {
         add("--group", group.as_os_str());
     }
@@ -123,14 +127,13 @@ fn follow(
     }
 }
 
-/// A hang-up whose terminal is gone means the end; otherwise it means "apply". Who was started
-/// without a terminal cannot lose it.
+/// A hang-up whose terminal is gone means the end, and so does a loss of power; otherwise a hang-up
+/// means "apply". Who was started without a terminal cannot lose it.
 fn passed_on(signal: Signal, has_terminal: bool) -> Signal {
-    if signal == Signal::HUP && has_terminal && terminal::foreground_lost(std::io::stdin()) {
-        Signal::TERM
-    } else {
-        signal
-    }
+    let power_fails = Signal::new(PWR) == Some(signal);
+    let hung_up =
+        signal == Signal::HUP && has_terminal && terminal::foreground_lost(std::io::stdin());
+    if power_fails || hung_up { Signal::TERM } else { signal }
 }
 
 /// Reaps everything that ended, orphans too; returns how the proxy ended, if it did.
@@ -166,10 +169,9 @@ fn finish(options: &Options, adoption: &Adoption, end: Exit) -> Result<ExitCode,
         Exit::Code(0) => Ok(ExitCode::Done),
         Exit::Code(code) => Ok(ExitCode::Service(code)),
         Exit::Signal { .. } | Exit::Unknown => {
-            let name = &instance.name;
             let message = format!(
-                "cannot go on with project \"{name}\": its proxy was lost ({end}); \
-                 every process of the project was killed"
+                "cannot go on with {}: its proxy was lost ({end}); every process of it was killed",
+                instance.shown()
             );
             Err(system(message))
         }

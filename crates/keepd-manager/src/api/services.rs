@@ -35,9 +35,10 @@ pub(super) async fn list(
     Ok(Json(ServicesObject { services: objects(&api, statuses).await, notes: notes(&api) }))
 }
 
-/// Returns what is weaker on this machine than people may expect.
+/// Returns what is in force other than what the files say, and what is weaker on this machine than
+/// people may expect.
 fn notes(api: &Api) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes = api.configuration.notes();
     if api.group.is_none() {
         notes.push(
             "no cgroup v2 can be written here: what a service leaves behind is found only by its \

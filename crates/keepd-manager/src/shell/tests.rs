@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::stand_in::StandIn;
 use crate::accepted::{Accepted, AcceptedSource};
 use crate::console::{ColorChoice, Outputs};
+use crate::discovery::Root;
 use crate::run::{StartError, manage};
 use crate::{Instance, Options};
 use keepd_testkit::Scratch;
@@ -86,7 +87,12 @@ impl Stage {
             directory: scratch.path().to_str().unwrap().to_owned(),
             text: config.to_owned(),
         };
-        Accepted::new(true, vec![source]).write(&instance.accepted_file()).unwrap();
+        let root = Root {
+            shown: "keepd.toml".into(),
+            path: file.to_str().unwrap().to_owned(),
+            required: true,
+        };
+        Accepted::new(true, vec![root], vec![source]).write(&instance.accepted_file()).unwrap();
         let proxy = StandIn::listen(&instance.proxy_socket());
         let client = Client(instance.control_socket());
         let shown = Shown::default();
@@ -101,6 +107,7 @@ impl Stage {
             foreground: true,
             color: ColorChoice::Never,
             only: Vec::new(),
+            no_start: false,
             log_level: None,
             group: None,
         };

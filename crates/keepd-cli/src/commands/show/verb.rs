@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use clap::Args;
+use keepd_manager::Instance;
 use keepd_manager::accepted::{Accepted, AcceptedSource};
-use keepd_manager::api::types::{ConfigObject, LaunchObject, ServiceObject};
+use keepd_manager::api::types::{ConfigObject, LaunchObject, ServiceObject, SourceObject};
 use keepd_model::{ExitCode, Plan, ServiceSpec};
 use keepd_plan::{RenderOptions, render, render_plan};
 use serde::Serialize;
@@ -116,29 +117,38 @@ fn find<'p>(plan: &'p Plan, name: &str) -> Result<&'p ServiceSpec, CliError> {
 /// Returns the plan that is in force; if nothing runs, that of the files.
 fn plan(globals: &Globals, place: &Place) -> Result<Plan, CliError> {
     let answer: Result<ConfigObject, CliError> = block_on(Client::new(place).get("/v1/config"));
-    let (sources, project) = match answer {
-        Ok(config) => (config.sources.into_iter().map(accepted).collect(), is_project(place)),
-        Err(error) if error.kind() == ErrorKind::NoManager && place.instance.is_some() => {
-            (configuration::read(&place::config_files(globals)?)?, true)
+    let loaded = match (answer, &place.instance) {
+        (Ok(config), instance) => in_force(config, instance.as_ref()).load(),
+        (Err(error), Some(instance)) if error.kind() == ErrorKind::NoManager => {
+            let standing = instance.standing();
+            let roots = match standing {
+                Some(standing) => place::standing_files(globals, standing)?,
+                None => place::config_files(globals)?,
+            };
+            let loaded = configuration::read(roots)?.load(standing.is_none());
+            loaded.map(|(_, loaded)| loaded)
         }
-        Err(error) => return Err(error),
+        (Err(error), _) => return Err(error),
     };
-    configuration::load(&sources, project).map(|loaded| loaded.plan).map_err(|diagnostics| {
+    loaded.map(|loaded| loaded.plan).map_err(|diagnostics| {
         let count = configuration::errors(diagnostics.len());
         let message = format!("cannot show the configuration: it has {count}");
         CliError::configuration(message, &diagnostics)
     })
 }
 
-fn accepted(source: keepd_manager::api::types::SourceObject) -> AcceptedSource {
-    let keepd_manager::api::types::SourceObject { file, directory, text } = source;
-    AcceptedSource { file, path: None, directory, text }
-}
-
-/// Reports whether services run in the folder of their file, as in a project.
-fn is_project(place: &Place) -> bool {
-    let accepted = place.instance.as_ref().map(|instance| instance.accepted_file());
-    accepted.and_then(|file| Accepted::read(&file).ok()).is_none_or(|accepted| accepted.project)
+/// Returns the texts that the manager holds, to be read as they were when they were accepted.
+fn in_force(config: ConfigObject, instance: Option<&Instance>) -> Accepted {
+    let beside = instance.and_then(|found| Accepted::read(&found.accepted_file()).ok());
+    let sources = config.sources.into_iter().map(|source| {
+        let SourceObject { file, directory, text } = source;
+        AcceptedSource { file, path: None, directory, text }
+    });
+    let sources = sources.collect();
+    match beside {
+        Some(accepted) => Accepted { sources, ..accepted },
+        None => Accepted::new(true, Vec::new(), sources),
+    }
 }
 
 /// Looks at the main process of a service.
