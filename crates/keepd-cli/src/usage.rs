@@ -145,8 +145,8 @@ mod tests {
                 "cannot use option \"--one-by-one\": it is not supported by this version",
             ),
             (
-                &["--user", "status"],
-                "cannot use option \"--user\": it is not supported by this version",
+                &["status", "--usage"],
+                "cannot use option \"--usage\": it is not supported by this version",
             ),
             (
                 &["status", "--colour=never"],

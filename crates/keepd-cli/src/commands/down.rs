@@ -44,9 +44,8 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
         })?;
         return end_leftovers(globals, &instance);
     }
-    if let Some(standing) = instance.as_ref().and_then(Instance::standing) {
-        let word = standing.word();
-        let message = format!("cannot take the {word} instance down: down ends projects");
+    if let Some(standing) = instance.as_ref().filter(|found| found.standing().is_some()) {
+        let message = format!("cannot take {} down: down ends projects", standing.shown());
         return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd shutdown"));
     }
     end(globals, instance)
@@ -62,7 +61,7 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
         && UnixStream::connect(instance.control_socket()).is_err()
     {
         if !globals.quiet && !globals.is_json() {
-            println!("Nothing runs for \"{}\".", instance.name);
+            println!("Nothing runs for {}.", instance.shown());
         }
         return Ok(ExitCode::Done);
     }
