@@ -34,7 +34,7 @@ impl LogPlaces {
         };
         match Self::accepted(&place) {
             Some(found) => Ok(found),
-            None => Self::of_files(globals, instance),
+            None => Self::of_files(globals, &place, instance),
         }
     }
 
@@ -47,11 +47,8 @@ impl LogPlaces {
         Some(Self { plan, instance }.with_own_folders())
     }
 
-    fn of_files(globals: &Globals, instance: &Instance) -> Result<Self, CliError> {
-        let (roots, project) = match instance.standing() {
-            Some(standing) => (place::standing_files(globals, standing)?, false),
-            None => (place::config_files(globals)?, true),
-        };
+    fn of_files(globals: &Globals, place: &Place, instance: &Instance) -> Result<Self, CliError> {
+        let (roots, project) = place::files_of(globals, place)?;
         let (_, loaded) = configuration::read(roots)?.load(project).map_err(|diagnostics| {
             CliError::configuration(
                 "cannot find the logs: the configuration has errors",

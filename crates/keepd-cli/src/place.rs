@@ -109,6 +109,17 @@ pub(crate) fn standing_files(globals: &Globals, standing: Standing) -> Result<Ve
     Ok(path)
 }
 
+/// Returns the files of an instance that does not run, and whether it is a project's.
+///
+/// # Errors
+/// There is none, or a path cannot be used.
+pub(crate) fn files_of(globals: &Globals, place: &Place) -> Result<(Vec<Root>, bool), CliError> {
+    match place.instance.as_ref().and_then(Instance::standing) {
+        Some(standing) => Ok((standing_files(globals, standing)?, false)),
+        None => Ok((config_files(globals)?, true)),
+    }
+}
+
 fn current_folder() -> Result<PathBuf, CliError> {
     env::current_dir().map_err(|error| {
         CliError::because(ErrorKind::System, "cannot find the current folder", &error)
@@ -226,7 +237,7 @@ fn of_files(globals: &Globals) -> Result<Place, CliError> {
         None => Err(CliError::new(
             ErrorKind::NoManager,
             format!(
-                "cannot find a keepd: there is no {PROJECT_FILE} in \"{}\" or above, and \
+                "cannot find a running keepd: there is no {PROJECT_FILE} in \"{}\" or above, and \
                  nothing listens at {}",
                 current.display(),
                 sockets.join(" or ")

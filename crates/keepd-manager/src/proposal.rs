@@ -21,7 +21,7 @@ pub(crate) async fn propose(
     let candidate = match texts {
         None => reread(in_force).await?,
         Some(sources) => {
-            let accepted = Accepted { sources, ..in_force.clone() };
+            let accepted = Accepted::new(in_force.project, in_force.roots.clone(), sources);
             blocking(move || load(accepted)).await?
         }
     };

@@ -8,7 +8,7 @@ use keepd_model::{ExitCode, Plan};
 use crate::arguments::Globals;
 use crate::attach;
 use crate::configuration;
-use crate::error::{CliError, diagnostic_object, diagnostic_text};
+use crate::error::{CliError, ErrorKind, diagnostic_object, diagnostic_text};
 use crate::place;
 use crate::selector;
 use crate::top::{self, Input, Prepared, Wishes};
@@ -45,6 +45,11 @@ pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, Cl
     if place.instance.as_ref().is_some_and(top::is_locked) {
         let attach = if options.detach { attach::start_missing } else { attach::look_on };
         return attach(globals, &place, &options.select);
+    }
+    if let Some(standing) = place.instance.as_ref().and_then(Instance::standing) {
+        let word = standing.word();
+        let message = format!("cannot start the {word} instance as a project");
+        return Err(CliError::new(ErrorKind::Usage, message).with_hint(place.start));
     }
     let project = Project::read(globals)?;
     // A name that means nothing is said now, not by a stack that never gets there.

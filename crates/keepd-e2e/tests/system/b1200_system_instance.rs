@@ -1,5 +1,5 @@
 //! `keepd run`: an instance of no project, started with what is good in its files.
-//! (behaviour 14.1 to 14.10)
+//! (behaviour 15.1, 15.2, 15.3, 15.4, 15.5, 15.6, 15.7, 15.8, 15.9, 15.10, 15.11)
 //!
 //! It is the user instance here, with the home of the test: the system instance is the same program
 //! with other folders, and a machine has only one of them.
@@ -174,7 +174,7 @@ fn a_broken_service_is_quarantined_until_an_apply() {
     let manager = user.api().get("/v1/version").unwrap().json()["pid"].clone();
     keepd_testkit::kill(u32::try_from(manager.as_u64().unwrap()).unwrap());
     user.wait_for_state("db", "failed");
-    assert_eq!(user.notes(), [note.clone()]);
+    assert_eq!(user.notes(), std::slice::from_ref(&note));
 
     // An apply with an error changes nothing.
     user.configure("conf.d/more.toml", &service("more"));
@@ -267,4 +267,35 @@ fn the_verbs_find_the_instance_that_runs() {
         assert!(status.stderr.contains("run/user/keepd.sock"), "{}", status.stderr);
     }
     user.end(run);
+}
+
+#[test]
+fn the_system_instance_is_what_a_verb_means_outside_of_projects() {
+    let project = Project::new("");
+    std::fs::remove_file(project.path("keepd.toml")).unwrap();
+    let folders = "[keepd]\nstate_dir = \"../state\"\nlog_dir = \"../log\"\n";
+    project.write("etc/10-keepd.toml", folders);
+    project.write("etc/20-web.toml", service("web"));
+    let mut run = project.start_keepd(["run", "--system", "-c", "etc"]);
+    let api = Api::new(project.path("../run/system/keepd.sock"));
+    wait_until("an answer of the API", LONG, || {
+        assert!(run.is_running(), "keepd run ended: {}", run.stderr().text());
+        api.get("/v1/services").ok().filter(|answer| answer.status == 200).map(drop)
+    });
+    project.keepd(["wait", "web"]).expect_code(0);
+    for words in [&[][..], &["--system"], &["-c", "etc"]] {
+        let words = ["status", "-v", "web"].iter().chain(words);
+        let status = project.keepd(words).expect_code(0);
+        let expected = "keepd: using keepd of the system instance at ";
+        assert!(status.stderr.starts_with(expected), "{}", status.stderr);
+    }
+    // A file of a project is the project's, whatever else runs.
+    project.configure(&service("other"));
+    let status = project.keepd(["status"]).expect_code(111);
+    assert!(status.stderr.contains("for project "), "{}", status.stderr);
+    let logs = project.keepd(["logs", "web", "--system"]).expect_code(0);
+    assert_eq!(logs.stderr, "");
+    assert!(project.path("state/last-good.json").exists() && project.path("log/web").is_dir());
+    run.signal(Signal::TERM);
+    run.wait().expect_code(0);
 }

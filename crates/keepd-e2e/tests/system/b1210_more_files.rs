@@ -1,5 +1,5 @@
 //! More files than one: includes, folders of drop-ins, and `apply`, which finds what came and went.
-//! (behaviour 13.1 to 13.7)
+//! (behaviour 14.1, 14.2, 14.3, 14.4, 14.5, 14.7)
 
 use keepd_testkit::{LONG, Project};
 

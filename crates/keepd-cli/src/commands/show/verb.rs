@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use clap::Args;
-use keepd_manager::Instance;
 use keepd_manager::accepted::{Accepted, AcceptedSource};
 use keepd_manager::api::types::{ConfigObject, LaunchObject, ServiceObject, SourceObject};
 use keepd_model::{ExitCode, Plan, ServiceSpec};
@@ -117,18 +116,13 @@ fn find<'p>(plan: &'p Plan, name: &str) -> Result<&'p ServiceSpec, CliError> {
 /// Returns the plan that is in force; if nothing runs, that of the files.
 fn plan(globals: &Globals, place: &Place) -> Result<Plan, CliError> {
     let answer: Result<ConfigObject, CliError> = block_on(Client::new(place).get("/v1/config"));
-    let loaded = match (answer, &place.instance) {
-        (Ok(config), instance) => in_force(config, instance.as_ref()).load(),
-        (Err(error), Some(instance)) if error.kind() == ErrorKind::NoManager => {
-            let standing = instance.standing();
-            let roots = match standing {
-                Some(standing) => place::standing_files(globals, standing)?,
-                None => place::config_files(globals)?,
-            };
-            let loaded = configuration::read(roots)?.load(standing.is_none());
-            loaded.map(|(_, loaded)| loaded)
+    let loaded = match answer {
+        Ok(config) => in_force(place, config).load(),
+        Err(error) if error.kind() == ErrorKind::NoManager && place.instance.is_some() => {
+            let (roots, project) = place::files_of(globals, place)?;
+            configuration::read(roots)?.load(project).map(|(_, loaded)| loaded)
         }
-        (Err(error), _) => return Err(error),
+        Err(error) => return Err(error),
     };
     loaded.map(|loaded| loaded.plan).map_err(|diagnostics| {
         let count = configuration::errors(diagnostics.len());
@@ -137,18 +131,18 @@ fn plan(globals: &Globals, place: &Place) -> Result<Plan, CliError> {
     })
 }
 
-/// Returns the texts that the manager holds, to be read as they were when they were accepted.
-fn in_force(config: ConfigObject, instance: Option<&Instance>) -> Accepted {
-    let beside = instance.and_then(|found| Accepted::read(&found.accepted_file()).ok());
-    let sources = config.sources.into_iter().map(|source| {
-        let SourceObject { file, directory, text } = source;
-        AcceptedSource { file, path: None, directory, text }
-    });
-    let sources = sources.collect();
-    match beside {
-        Some(accepted) => Accepted { sources, ..accepted },
-        None => Accepted::new(true, Vec::new(), sources),
-    }
+/// Returns the configuration that the manager told, with what its instance knows besides: whether
+/// services run in the folder of their file, and whether some are quarantined.
+fn in_force(place: &Place, config: ConfigObject) -> Accepted {
+    let file = place.instance.as_ref().map(|instance| instance.accepted_file());
+    let known = file.and_then(|file| Accepted::read(&file).ok());
+    let known = known.unwrap_or_else(|| Accepted::new(true, Vec::new(), Vec::new()));
+    Accepted { sources: config.sources.into_iter().map(accepted).collect(), ..known }
+}
+
+fn accepted(source: SourceObject) -> AcceptedSource {
+    let SourceObject { file, directory, text } = source;
+    AcceptedSource { file, path: None, directory, text }
 }
 
 /// Looks at the main process of a service.
