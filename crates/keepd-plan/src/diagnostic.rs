@@ -9,7 +9,7 @@ use keepd_model::Origin;
 const DIAGNOSTICS_MAX: usize = 1_000;
 
 /// The most errors that are kept for one service when the others are to be salvaged.
-const DIAGNOSTICS_OF_SERVICE_MAX: usize = 20;
+const DIAGNOSTICS_OF_SERVICE_MAX: usize = 10;
 
 /// From this many errors on, hints that cost a search through all services are left out.
 const CROWD: usize = 50;

@@ -74,6 +74,11 @@ fn read(field: &mut Field<'_, '_>) -> Vec<Include> {
 }
 
 fn read_item(field: &mut Field<'_, '_>, item: &Value<'_>, text: &str) -> Option<Include> {
+    if text == "~" || text.starts_with("~/") {
+        let hint = Some("write the whole path".to_owned());
+        field.refuse_part(item, None, "\"~\" means something to a shell only", hint);
+        return None;
+    }
     let path = field.path_of(item, text)?;
     let Some(path) = path.as_literal() else {
         field.refuse_part(item, None, "no variable is filled in here", None);

@@ -2,9 +2,10 @@
 //! error at once and the place of each.
 //!
 //! It contains the keys and what each may hold, the splitting of commands into words, the merging
-//! of `[defaults]`, and the order of services. It contains no search for files, no environment, no
-//! clock and no look at the system: texts come in as [`Source`]s, and variables stay unfilled in
-//! the plan. Whether a user or a program exists is asked elsewhere.
+//! of `[defaults]` and of tables that override others, the order of services, and the way back from
+//! a plan to text. It contains no search for files, no environment, no clock and no look at the
+//! system: texts come in as [`Source`]s, and variables stay unfilled in the plan. Whether a user or
+//! a program exists is asked elsewhere.
 //!
 //! Start from [`load`] and [`Diagnostic`].
 
@@ -35,6 +36,6 @@ pub use include::{Include, includes};
 pub use load::{Context, Loaded, Salvaged, Source, load, load_salvaging};
 pub use nearest::nearest;
 pub use order::start_order;
-pub use pattern::{PatternError, line_pattern};
+pub use pattern::{LinePattern, PatternError, line_pattern};
 pub use render::{RenderOptions, render, render_plan};
 pub use schema::{KeyDoc, Section, keys};

@@ -4,6 +4,9 @@ use std::fmt;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+/// A compiled regular expression for lines, which are bytes.
+pub type LinePattern = Regex;
+
 /// The most bytes of a pattern.
 const PATTERN_BYTES_MAX: usize = 1_024;
 
@@ -42,7 +45,7 @@ impl PatternError {
 ///
 /// Fails on a text that is empty, longer than 1 KiB or no regular expression, and on one that would
 /// need more than 1 MiB.
-pub fn line_pattern(text: &str) -> Result<Regex, PatternError> {
+pub fn line_pattern(text: &str) -> Result<LinePattern, PatternError> {
     if text.is_empty() {
         let message = "a pattern must not be empty, or every line would do";
         return Err(PatternError::whole(message.to_owned()));

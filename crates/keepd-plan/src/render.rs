@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use keepd_model::backoff::Backoff;
 use keepd_model::{
     CommandLine, Edge, EnvFile, EnvInherit, ExpectedEnd, Kind, LogMode, LogSpec, ManagerSpec,
-    Origin, Plan, Probe, Reload, ServiceName, ServiceSpec, Signal, Template,
+    Origin, Plan, Probe, ReadySpec, Reload, RestartLimit, ServiceName, ServiceSpec, Signal,
+    StopSpec, Template,
 };
 
 use crate::duration::format_duration;
@@ -95,7 +97,8 @@ fn group(lines: &mut Lines<'_>, spec: &ServiceSpec) {
 }
 
 fn service(lines: &mut Lines<'_>, spec: &ServiceSpec) {
-    // Every field is named, so that a new one cannot be forgotten here.
+    // Every field is named, so that a new one cannot be forgotten; what is ignored here is added by
+    // the functions below.
     let ServiceSpec {
         name: _,
         description,
@@ -115,13 +118,13 @@ fn service(lines: &mut Lines<'_>, spec: &ServiceSpec) {
         depends_on,
         after,
         before,
-        stop,
-        reload,
-        restart,
-        exit_ok,
-        backoff,
-        restart_limit,
-        shutdown_on,
+        stop: _,
+        reload: _,
+        restart: _,
+        exit_ok: _,
+        backoff: _,
+        restart_limit: _,
+        shutdown_on: _,
         ready: _,
         log,
         origins: _,
@@ -143,32 +146,40 @@ fn service(lines: &mut Lines<'_>, spec: &ServiceSpec) {
     edges(lines, depends_on);
     lines.set("after", strings(after.iter().map(ServiceName::as_str)));
     lines.set("before", strings(before.iter().map(ServiceName::as_str)));
-    lines.set("stop_signal", signal(stop.signal));
-    lines.set("stop_timeout", duration(stop.timeout));
-    lines.set("kill_mode", string(stop.kill_mode.word()));
-    let (reload_signal, reload_command) = match reload {
+    ends(lines, spec);
+    readiness(lines, spec);
+    destination(lines, log);
+}
+
+/// Adds how it is stopped and reloaded, and what follows its end.
+fn ends(lines: &mut Lines<'_>, spec: &ServiceSpec) {
+    let StopSpec { signal: stop_signal, timeout, kill_mode } = spec.stop;
+    lines.set("stop_signal", signal(stop_signal));
+    lines.set("stop_timeout", duration(timeout));
+    lines.set("kill_mode", string(kill_mode.word()));
+    let (reload_signal, reload_command) = match &spec.reload {
         Some(Reload::Signal(found)) => (Some(signal(*found)), None),
         Some(Reload::Command(command)) => (None, Some(command_line(command))),
         None => (None, None),
     };
     lines.set_or("reload_signal", reload_signal, "none");
     lines.set_or("reload_command", reload_command, "none");
-    lines.set("restart", string(restart.word()));
-    lines.set("exit_ok", list(exit_ok.iter().map(|end| expected_end(*end))));
-    lines.set("backoff_initial", duration(backoff.initial));
-    lines.set("backoff_max", duration(backoff.max));
-    lines.set("backoff_factor", format!("{:?}", backoff.factor));
-    lines.set("backoff_jitter", format!("{:?}", backoff.jitter));
-    lines.set("backoff_reset", duration(backoff.reset));
-    lines.set("restart_limit", restart_limit.count.to_string());
-    lines.set("restart_window", duration(restart_limit.window));
-    lines.set("shutdown_on", string(shutdown_on.word()));
-    readiness(lines, spec);
-    destination(lines, log);
+    lines.set("restart", string(spec.restart.word()));
+    lines.set("exit_ok", list(spec.exit_ok.iter().map(|end| expected_end(*end))));
+    let Backoff { initial, max, factor, jitter, reset } = spec.backoff;
+    lines.set("backoff_initial", duration(initial));
+    lines.set("backoff_max", duration(max));
+    lines.set("backoff_factor", format!("{factor:?}"));
+    lines.set("backoff_jitter", format!("{jitter:?}"));
+    lines.set("backoff_reset", duration(reset));
+    let RestartLimit { count, window } = spec.restart_limit;
+    lines.set("restart_limit", count.to_string());
+    lines.set("restart_window", duration(window));
+    lines.set("shutdown_on", string(spec.shutdown_on.word()));
 }
 
 fn readiness(lines: &mut Lines<'_>, spec: &ServiceSpec) {
-    let keepd_model::ReadySpec { notify, fd, probes, delay, timeout, interval } = &spec.ready;
+    let ReadySpec { notify, fd, probes, delay, timeout, interval } = &spec.ready;
     lines.set("ready.notify", notify.to_string());
     lines.set_or("ready.fd", fd.map(|fd| fd.to_string()), "none");
     for key in Probe::KEYS {
@@ -197,7 +208,7 @@ fn destination(lines: &mut Lines<'_>, log: &LogSpec) {
 
 fn variables(lines: &mut Lines<'_>, env: &BTreeMap<String, Option<Template>>) {
     if env.is_empty() {
-        lines.set("env", "{}".to_owned());
+        lines.set("env", "{}");
     }
     for (name, value) in env {
         let shown = match value {
@@ -211,7 +222,7 @@ fn variables(lines: &mut Lines<'_>, env: &BTreeMap<String, Option<Template>>) {
 
 fn edges(lines: &mut Lines<'_>, edges: &BTreeMap<ServiceName, Edge>) {
     if edges.is_empty() {
-        lines.set("depends_on", "{}".to_owned());
+        lines.set("depends_on", "{}");
     }
     for (name, Edge { until, required, on_stop }) in edges {
         let value = format!(
@@ -239,8 +250,8 @@ impl Lines<'_> {
     }
 
     /// Adds a key that is called in origins what it is called here.
-    fn set(&mut self, key: &str, value: String) {
-        self.set_at(key, key, &value);
+    fn set(&mut self, key: &str, value: impl AsRef<str>) {
+        self.set_at(key, key, value.as_ref());
     }
 
     fn set_at(&mut self, key: &str, origin_key: &str, value: &str) {
@@ -355,8 +366,8 @@ fn inherit(inherit: &EnvInherit) -> String {
 fn expected_end(end: ExpectedEnd) -> String {
     match end {
         ExpectedEnd::Code(code) => code.to_string(),
-        // A bare number would be an exit code.
-        ExpectedEnd::Signal(found) => string(&format!("SIG{found}")),
+        // In quotes always: a bare number would be an exit code.
+        ExpectedEnd::Signal(found) => string(&found.to_string()),
     }
 }
 

@@ -51,7 +51,7 @@ const TOP: &[KeyDoc] = &[
         "include",
         "array of globs",
         "[]",
-        "more files, read after this one; a file that is named must exist, a pattern may match none",
+        "more files, read after this one; a named file must exist, a pattern may match none",
     ),
     top(
         "defaults",

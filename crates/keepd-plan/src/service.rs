@@ -265,7 +265,7 @@ impl<'d> ServiceReader<'_, 'd> {
                  counted",
                 self.place
             );
-            let hint = "\"0\" for restart_limit means no limit".to_owned();
+            let hint = "0 for restart_limit means no limit".to_owned();
             self.collector.error(Some(given.value_origin()), message, Some(hint));
         }
     }
@@ -368,7 +368,7 @@ impl<'d> ServiceReader<'_, 'd> {
             return;
         };
         // Two defaults that exclude each other are noted once, where they stand.
-        let entries = [Some(pattern), self.entries.get("log.mode").copied()];
+        let entries = [self.entries.get("log.mode").copied(), Some(pattern)];
         let given = entries.into_iter().flatten().max_by_key(|entry| entry.rank);
         if let Some(given) = given.filter(|entry| !entry.is_inherited()) {
             let message = format!(

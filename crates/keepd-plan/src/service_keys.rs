@@ -164,7 +164,7 @@ pub(crate) static ROWS: &[Row<Draft>] = &[
         ("reload_command", "command", "none"),
         "the same by a command, run in the service's context with MAINPID; at most one of the two",
         Apply::Live,
-        |draft, field| draft.reload_command = field.command(),
+        |draft, field| draft.reload_command = reload_command(field),
     ),
     row(
         ("restart", "always, on-failure, never", "\"always\", \"never\" for a oneshot"),
@@ -430,6 +430,21 @@ fn extra_groups(field: &mut Field<'_, '_>) -> Option<Vec<String>> {
         }
     }
     Some(groups)
+}
+
+/// Reads `reload_command`, in which people write `$MAINPID` as they do for systemd.
+fn reload_command(field: &mut Field<'_, '_>) -> Option<CommandLine> {
+    let command = field.command()?;
+    let is_literal = |word: &Template| word.as_literal() == Some("$MAINPID");
+    match &command {
+        CommandLine::Words(words) if words.iter().any(is_literal) => {
+            let hint = "write [\"/bin/sh\", \"-c\", \"kill -HUP $MAINPID\"], or use reload_signal";
+            let reason = "\"$MAINPID\" means something to a shell only";
+            field.refuse(reason, Some(hint.to_owned()));
+            None
+        }
+        CommandLine::Words(_) | CommandLine::Shell(_) => Some(command),
+    }
 }
 
 fn umask(field: &mut Field<'_, '_>) -> Option<u32> {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use keepd_model::{
-    CommandLine, Echo, EnvFile, EnvInherit, ExitWhen, ExpectedEnd, HttpProbe, KillMode, LogMode,
-    ManagerSpec, Probe, Reload, RestartPolicy, ServiceSpec, ShutdownOn, Signal, StderrMode,
-    TcpProbe, Template, Until,
+    CommandLine, Echo, Edge, EnvFile, EnvInherit, ExitWhen, ExpectedEnd, HttpProbe, KillMode,
+    LogMode, ManagerSpec, OnStop, Probe, Reload, RestartLimit, RestartPolicy, ServiceSpec,
+    ShutdownOn, Signal, StderrMode, TcpProbe, Template, Until,
 };
 use keepd_plan::{Section, keys};
 
@@ -244,6 +244,105 @@ fn logs_go_where_the_mode_says() {
     assert_eq!(append.stderr, StderrMode::Merge);
     assert_eq!(log("log.mode = 'null'").mode, LogMode::Null);
     assert_eq!(log("log.mode = 'inherit'").mode, LogMode::Inherit);
+}
+
+#[test]
+fn groups_of_users() {
+    let spec = web("group = 'www'\nextra_groups = ['video', 44]");
+    assert_eq!(spec.group.as_deref(), Some("www"));
+    assert_eq!(spec.extra_groups, Some(vec!["video".into(), "44".into()]));
+    assert_eq!(web("extra_groups = []").extra_groups, Some(vec![]));
+    let text = "[defaults]\ngroup = 'www'\n[services.web]\ncommand = 'x'\ngroup = ''";
+    assert_eq!(service(text, "web").group, None);
+}
+
+#[test]
+fn limits_of_restarts() {
+    let limit = web("restart_limit = 5\nrestart_window = '1h'").restart_limit;
+    assert_eq!(limit, RestartLimit { count: 5, window: Duration::from_secs(3_600) });
+    let limit = web("restart_limit = 1").restart_limit;
+    assert_eq!(limit, RestartLimit { count: 1, window: Duration::from_secs(600) });
+    assert_eq!(web("restart_limit = 0\nrestart_window = '0s'").restart_limit.count, 0);
+    let text = "[defaults]\nrestart_limit = 3\n[services.web]\ncommand = 'x'";
+    assert_eq!(service(text, "web").restart_limit.count, 3);
+}
+
+#[test]
+fn a_reload_is_a_signal_or_a_command() {
+    let words = vec![literal("nginx"), literal("-s"), literal("reload")];
+    let command = Some(Reload::Command(CommandLine::Words(words)));
+    assert_eq!(web("reload_command = 'nginx -s reload'").reload, command);
+    assert_eq!(web("").reload, None);
+    let text = |own: &str| {
+        format!(
+            "[defaults]\nreload_command = 'nginx -s reload'\n[services.web]\ncommand = 'x'\n{own}"
+        )
+    };
+    assert_eq!(service(&text(""), "web").reload, command);
+    let signal = Some(Reload::Signal(Signal::HUP));
+    assert_eq!(service(&text("reload_signal = 'HUP'"), "web").reload, signal);
+}
+
+#[test]
+fn other_ways_to_say_ready() {
+    let ready = |lines: &str| web(lines).ready.clone();
+    let fd = ready("ready.fd = 3");
+    assert_eq!((fd.fd, fd.delay), (Some(3), Duration::ZERO));
+    let socket = Probe::Socket(literal("/srv/app/run/x.sock"));
+    assert_eq!(ready("ready.socket = 'run/x.sock'").probes, [socket]);
+    let file = Probe::File(parsed("/run/${keepd.service}.ready"));
+    assert_eq!(ready("ready.file = '/run/${keepd.service}.ready'").probes, [file]);
+    let log = ready(r"ready.log = 'on \d+$'");
+    assert_eq!(log.probes, [Probe::Log(r"on \d+$".into())]);
+    assert_eq!(log.delay, Duration::ZERO);
+    assert_eq!(web("kill_mode = 'main'").stop.kill_mode, KillMode::Main);
+}
+
+#[test]
+fn a_group_is_its_members_and_nothing_of_the_defaults_for_processes() {
+    let text = "[defaults]
+        user = 'app'
+        restart_limit = 3
+        tags = ['t']
+        [services.site]
+        kind = 'group'
+        description = 'all of it'
+        enabled = false
+        depends_on = ['web']
+        after = ['db']
+        before = ['log']
+        [services]
+        web.command = 'x'
+        db.command = 'x'
+        log.command = 'x'";
+    let mut expected = ServiceSpec::group(name("site"));
+    expected.description = "all of it".into();
+    expected.enabled = false;
+    expected.tags = vec!["t".into()];
+    expected.depends_on.insert(name("web"), Edge::until(Until::Ready));
+    expected.after.insert(name("db"));
+    expected.before.insert(name("log"));
+    let mut found = (*service(text, "site")).clone();
+    found.origins.clear();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_edge_may_do_without_the_other_and_react_to_it() {
+    let text = "[services.db]
+        command = 'x'
+        [services.group]
+        kind = 'group'
+        depends_on = ['db']
+        [services.web]
+        command = 'x'
+        depends_on.db = { required = false, on_stop = 'restart' }
+        depends_on.group = { on_stop = 'stop' }";
+    let web = service(text, "web");
+    let edge = Edge { until: Until::Ready, required: false, on_stop: OnStop::Restart };
+    assert_eq!(web.depends_on[&name("db")], edge);
+    let edge = Edge { until: Until::Ready, required: true, on_stop: OnStop::Stop };
+    assert_eq!(web.depends_on[&name("group")], edge);
 }
 
 #[test]

@@ -120,6 +120,18 @@ fn services_start_after_what_they_need_and_else_by_name() {
 }
 
 #[test]
+fn services_start_in_the_order_of_all_three_relations() {
+    let text = "[services]
+        a = { command = 'x', after = ['z'] }
+        b = { command = 'x' }
+        c = { command = 'x', depends_on = ['b'], before = ['a', 'z'] }
+        z = { command = 'x', after = ['b'], depends_on = ['b'] }";
+    let order: Vec<String> =
+        start_order(&loaded(text).plan).iter().map(ToString::to_string).collect();
+    assert_eq!(order, ["b", "c", "z", "a"]);
+}
+
+#[test]
 fn defaults_stand_behind_a_services_own_keys_and_tables_merge() {
     let text = "[defaults]
         env = { A = '1', B = '2' }

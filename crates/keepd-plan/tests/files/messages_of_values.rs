@@ -1,6 +1,6 @@
 //! What is said about values that do not fit.
 
-use crate::errors;
+use crate::{errors, loaded};
 
 /// Asserts what is said about one line of a service, without file and line.
 #[track_caller]
@@ -349,5 +349,169 @@ fn a_users_text_cannot_write_to_the_terminal_or_flood_it() {
             "8: cannot use \"{shown}\"... for \"kind\" in service \"web\": it takes one of \
              \"daemon\", \"oneshot\", \"group\""
         ),
+    );
+}
+
+#[test]
+fn other_ways_to_say_ready() {
+    let takes = "it takes a descriptor from 3 to 1023";
+    for bad in ["2", "1024", "-1", "3.0"] {
+        refused(
+            &format!("ready.fd = {bad}"),
+            &format!("12: cannot use {bad} for \"ready.fd\" in service \"web\": {takes}"),
+        );
+    }
+    refused(
+        "ready.fd = '3'",
+        &format!(
+            "12: cannot use \"3\" for \"ready.fd\" in service \"web\": {takes}\n  hint: write 3 \
+             without quotes"
+        ),
+    );
+    let long = "s".repeat(99);
+    let shown = "s".repeat(80);
+    refused(
+        &format!("ready.socket = '{long}'"),
+        &format!(
+            "16: cannot use \"{shown}\"... for \"ready.socket\" in service \"web\": as an absolute \
+             path it has 108 bytes, and that of a unix socket has at most 107"
+        ),
+    );
+    for bad in ["/run/", "..", "a/."] {
+        refused(
+            &format!("ready.file = '{bad}'"),
+            &format!(
+                "14: cannot use \"{bad}\" for \"ready.file\" in service \"web\": it names a folder"
+            ),
+        );
+    }
+    refused(
+        "ready.log = 'listening (on'",
+        "24: cannot use \"listening (on\" for \"ready.log\" in service \"web\": it is no regular \
+         expression: unclosed group",
+    );
+    refused(
+        "ready.log = ''",
+        "13: cannot use \"\" for \"ready.log\" in service \"web\": a pattern must not be empty, or \
+         every line would do",
+    );
+    refused(
+        "ready.log = '(\\w{200}){200}'",
+        "13: cannot use \"(\\\\w{200}){200}\" for \"ready.log\" in service \"web\": it needs more \
+         than 1 MiB of memory",
+    );
+}
+
+#[test]
+fn a_log_that_keepd_does_not_write_cannot_be_looked_at() {
+    let why = "keepd can read only what it writes itself\n  hint: leave out log.mode, or write \
+               log.mode = \"file\"";
+    assert_eq!(
+        errors("[services.web]\ncommand = 'x'\nlog.mode = 'inherit'\nready.log = 'x'"),
+        [format!(
+            "keepd.toml:4:7: cannot use \"ready.log\" in service \"web\" with log.mode = \
+             \"inherit\": {why}"
+        )]
+    );
+    // The key that is not of the defaults is the one to change.
+    assert_eq!(
+        errors("[defaults]\nready.log = 'x'\n[services.web]\ncommand = 'x'\nlog.mode = 'null'"),
+        [format!(
+            "keepd.toml:5:5: cannot use \"ready.log\" in service \"web\" with log.mode = \"null\": \
+             {why}"
+        )]
+    );
+    assert_eq!(
+        errors("[defaults]\nready.log = 'x'\nlog.mode = 'null'\n[services.web]\ncommand = 'x'"),
+        [format!(
+            "keepd.toml:2:7: cannot use \"ready.log\" in table \"defaults\" with log.mode = \
+             \"null\": {why}"
+        )]
+    );
+}
+
+#[test]
+fn groups_of_a_process() {
+    refused(
+        "group = -1",
+        "9: cannot use -1 for \"group\" in service \"web\": it is no group number",
+    );
+    refused(
+        "extra_groups = 'video'",
+        "16: cannot use \"video\" for \"extra_groups\" in service \"web\": it takes an array of \
+         names and numbers\n  hint: write [\"video\"]",
+    );
+    refused(
+        "extra_groups = ['video', '']",
+        "26: cannot use \"\" for \"extra_groups\" in service \"web\": it is no name of a group",
+    );
+    refused(
+        "extra_groups = [true]",
+        "17: cannot use true for \"extra_groups\" in service \"web\": it takes an array of names \
+         and numbers",
+    );
+    let many: String = (0..1_001).map(|number| format!("{number},")).collect();
+    refused(
+        &format!("extra_groups = [{many}]"),
+        "16: cannot use an array for \"extra_groups\" in service \"web\": it takes 1000 groups at \
+         most",
+    );
+}
+
+#[test]
+fn limits_of_restarts() {
+    for bad in ["-1", "1001", "0.5", "true"] {
+        refused(
+            &format!("restart_limit = {bad}"),
+            &format!(
+                "17: cannot use {bad} for \"restart_limit\" in service \"web\": it takes a whole \
+                 number from 0 to 1000"
+            ),
+        );
+    }
+    let text = "[services.web]\ncommand = 'x'\nrestart_limit = 5\nrestart_window = '0s'";
+    assert_eq!(
+        errors(text),
+        ["keepd.toml:4:18: cannot limit restarts in service \"web\": \"restart_window\" is \
+             \"0s\", in which nothing can be counted\n  hint: 0 for restart_limit means no limit"]
+    );
+    let text =
+        "[defaults]\nrestart_window = '0s'\n[services.web]\ncommand = 'x'\nrestart_limit = 5";
+    assert!(errors(text)[0].starts_with("keepd.toml:5:17: cannot limit restarts"));
+    let warnings = loaded("[services.web]\ncommand = 'x'\nrestart_window = '1m'").warnings;
+    let said: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        ["keepd.toml:3:1: key \"restart_window\" has no effect in service \"web\": nothing is \
+             limited\n  hint: add restart_limit = COUNT"]
+    );
+    let text = "[defaults]\nrestart_window = '1m'\n[services.web]\ncommand = 'x'";
+    assert!(loaded(text).warnings.is_empty());
+    assert_eq!(
+        errors("[keepd]\nhistory = 1001"),
+        ["keepd.toml:2:11: cannot use 1001 for \"history\" in table \"keepd\": it takes a whole \
+             number from 0 to 1000"]
+    );
+}
+
+#[test]
+fn a_reload_is_a_signal_or_a_command() {
+    refused(
+        "reload_command = 'kill -HUP $MAINPID'",
+        "18: cannot use \"kill -HUP $MAINPID\" for \"reload_command\" in service \"web\": \
+         \"$MAINPID\" means something to a shell only\n  hint: write [\"/bin/sh\", \"-c\", \
+         \"kill -HUP $MAINPID\"], or use reload_signal",
+    );
+    refused(
+        "reload_command = 'kill -HUP 1 && true'",
+        "31: cannot use \"kill -HUP 1 && true\" for \"reload_command\" in service \"web\": \"&&\" \
+         means something to a shell only\n  hint: write [\"/bin/sh\", \"-c\", \"...\"]",
+    );
+    let text = "[services.web]\ncommand = 'x'\nreload_signal = 'HUP'\nreload_command = 'x'";
+    assert_eq!(
+        errors(text),
+        ["keepd.toml:4:1: cannot use both \"reload_signal\" and \"reload_command\" in service \
+             \"web\": a reload is one of them\n  hint: leave out one of them; reload_signal stands \
+             at keepd.toml:3:1"]
     );
 }
