@@ -220,8 +220,9 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| lost(&error))?;
         // It ends with the sender; what goes wrong on it is heard by whoever waits for the answer.
         tokio::spawn(async move { drop(connection.await) });
         let request = Request::builder()
@@ -234,7 +235,7 @@ impl Client {
                 let message = format!("cannot ask keepd for \"{path}\"");
                 Failure::Fatal(CliError::because(ErrorKind::System, message, &error))
             })?;
-        sender.send_request(request).await.map_err(lost)
+        sender.send_request(request).await.map_err(|error| lost(&error))
     }
 
     fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CliError> {
@@ -282,7 +283,7 @@ impl Client {
     }
 }
 
-fn lost(error: hyper::Error) -> Failure {
+fn lost(error: &hyper::Error) -> Failure {
     Failure::Lost(error.to_string())
 }
 

@@ -5,8 +5,9 @@
 
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
-use jiff::Timestamp;
 use keepd_manager::api::types::EventObject;
+use keepd_manager::time::timestamp;
+use keepd_os::clock::wall_now_ns;
 use tokio::time::{Duration, sleep};
 
 use crate::client::{Client, Opened, url_encoded};
@@ -165,7 +166,7 @@ fn path(wanted: &Wanted, known: Option<i32>, manager: Option<i32>, last: u64) ->
 fn lost(sequence: u64, text: String) -> EventObject {
     EventObject {
         sequence,
-        time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
+        time: timestamp(wall_now_ns()),
         event: "lost".to_owned(),
         service: None,
         from: None,

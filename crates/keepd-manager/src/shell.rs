@@ -16,7 +16,9 @@ use keepd_engine::manager::{
     Ask, AskId, Happening, Input, Manager, Output, Preparation, Question, Refusal, Ticket, Verb,
 };
 use keepd_model::protocol::{Command, Event, LogTarget, Message, READY_FD_TEXT, RequestId};
-use keepd_model::{ChangeId, ExitCode, Generation, Instant, Plan, ServiceName, ServiceSpec, State};
+use keepd_model::{
+    ChangeId, ExitCode, Generation, Instant, ManagerSpec, Plan, ServiceName, ServiceSpec, State,
+};
 use keepd_os::clock::monotonic_now;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -71,8 +73,8 @@ enum Reply {
     Act(oneshot::Sender<Result<ChangeId, ActError>>),
     Apply {
         reply: oneshot::Sender<Result<ChangeId, Refusal>>,
-        /// What the new plan says about keepd's own messages.
-        log_level: String,
+        /// What the new plan says about keepd itself.
+        keys: Box<ManagerSpec>,
     },
 }
 
@@ -236,14 +238,26 @@ impl Shell {
         // Who asked may have gone meanwhile; the change goes on.
         match self.replies.remove(&ask) {
             Some(Reply::Act(reply)) => drop(reply.send(answer.map_err(ActError::Refused))),
-            Some(Reply::Apply { reply, log_level }) => {
-                if answer.is_ok() && !self.wires.level.fixed {
-                    self.wires.level.handle.set(&log_level);
+            Some(Reply::Apply { reply, keys }) => {
+                if answer.is_ok() {
+                    self.set_keys(&keys);
                 }
                 drop(reply.send(answer));
             }
             None => {}
         }
+    }
+
+    /// Lets changed keys of `[keepd]` take effect, as far as they are the shell's.
+    fn set_keys(&mut self, keys: &ManagerSpec) {
+        if !self.wires.level.fixed {
+            self.wires.level.handle.set(&keys.log_level);
+        }
+        let (machine, prober) = (&self.machine, &self.prober);
+        self.console.set_keys(keys, || {
+            let statuses = machine.statuses();
+            statuses.iter().filter_map(|status| prober.log(&status.spec.name)).collect()
+        });
     }
 
     fn send_pulse(&self) {
@@ -320,7 +334,7 @@ impl Shell {
                 }
                 let ask = self.expect_answer(Reply::Apply {
                     reply: answer,
-                    log_level: plan.manager.log_level.clone(),
+                    keys: Box::new(plan.manager.clone()),
                 });
                 let request = Ask::Apply { plan: *plan, restart };
                 self.feed(Input::Ask { ask, who, token, request });

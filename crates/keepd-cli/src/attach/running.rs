@@ -38,7 +38,7 @@ pub(super) async fn hint_at_changes(client: &Client) {
     match client.post::<DiffObject>("/v1/config/diff", &request).await {
         Ok(diff) if diff.steps.is_empty() => {}
         Ok(_) => {
-            eprintln!("hint: the configuration has changes that are not in force: keepd apply")
+            eprintln!("hint: the configuration has changes that are not in force: keepd apply");
         }
         Err(error) if error.kind() == ErrorKind::Config => {
             eprintln!("hint: the configuration has errors, and what runs is older: keepd check");

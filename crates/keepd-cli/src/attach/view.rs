@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 
-use jiff::Timestamp;
 use keepd_manager::api::types::EventObject;
 use keepd_manager::console::{append_json_line, append_text_line, paint_dim};
 use keepd_manager::logs::{Follower, LogLine, StartFrom};
+use keepd_manager::time::timestamp;
 use keepd_model::{Reason, ServiceName, State};
+use keepd_os::clock::wall_now_ns;
 use serde::Serialize;
 
 use crate::arguments::Globals;
@@ -46,7 +47,7 @@ impl<'p> View<'p> {
             screen: Screen::stdout(),
             follower: Follower::new(),
             names: BTreeSet::new(),
-            began_ns: keepd_os::clock::wall_now_ns(),
+            began_ns: wall_now_ns(),
             colored: globals.is_colored(io::stdout().is_terminal()),
             json: globals.is_json(),
             reported: BTreeSet::new(),
@@ -111,7 +112,7 @@ impl<'p> View<'p> {
 
     /// Shows a sentence of keepd's own.
     pub(super) fn say(&mut self, text: &str) -> Result<(), CliError> {
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+        let now = timestamp(wall_now_ns());
         self.say_at(&now, text)
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn run(globals: &Globals, options: &DiffOptions) -> Result<ExitCode, 
     Ok(if diff.steps.is_empty() { ExitCode::Done } else { ExitCode::No })
 }
 
-/// Reads the files that were named, if any.
+/// Reads the files that were named, if any, and what they include.
 fn sources(files: &[PathBuf]) -> Result<Option<Vec<SourceObject>>, CliError> {
     if files.is_empty() {
         return Ok(None);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 use keepd_manager::Instance;
-use keepd_manager::accepted::Accepted;
 use keepd_manager::api::types::{ActionOptions, ActionWord};
 use keepd_model::ExitCode;
 
@@ -24,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Stop every service of this project, and keepd itself
 ///
 /// Services are stopped in the reverse order of their dependencies, each with its own stop signal
-/// and timeout.
+/// and timeout. The system and the user instance are ended by shutdown.
 #[derive(Args, Debug)]
 pub(crate) struct DownOptions {
     /// End processes of this project that a lost keepd left behind
@@ -45,18 +44,11 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
         })?;
         return end_leftovers(globals, &instance);
     }
-    if let Some(instance) = &instance
-        && is_system(instance)
-    {
-        let message = "cannot end the system instance as a project: it runs the whole machine";
+    if let Some(standing) = instance.as_ref().filter(|found| found.standing().is_some()) {
+        let message = format!("cannot take {} down: down ends projects", standing.shown());
         return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd shutdown"));
     }
     end(globals, instance)
-}
-
-/// Reports whether the instance that runs here is no project's.
-fn is_system(instance: &Instance) -> bool {
-    Accepted::read(&instance.accepted_file()).is_ok_and(|accepted| !accepted.project)
 }
 
 /// Stops every service of an instance and keepd itself, and waits until nothing is left.
@@ -69,7 +61,7 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
         && UnixStream::connect(instance.control_socket()).is_err()
     {
         if !globals.quiet && !globals.is_json() {
-            println!("Nothing runs for \"{}\".", instance.name);
+            println!("Nothing runs for {}.", instance.shown());
         }
         return Ok(ExitCode::Done);
     }

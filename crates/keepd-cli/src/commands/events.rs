@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use clap::Args;
 use keepd_manager::api::types::EventObject;
 use keepd_manager::console::{paint_dim, paint_name};
+use keepd_manager::time::timestamp;
 use keepd_model::ExitCode;
 
 use crate::arguments::Globals;
@@ -12,8 +13,8 @@ use crate::client::{Client, block_on};
 use crate::error::CliError;
 use crate::event_stream::{EventStream, Wanted};
 use crate::interrupts::Interrupts;
-use crate::moment::Moment;
-use crate::output::{Clock, Screen, print_json};
+use crate::moment::{Moment, MomentClock, TimeOfDay};
+use crate::output::{Screen, print_json};
 use crate::place;
 
 /// Print what happened: state changes, commands and applies
@@ -30,7 +31,7 @@ pub(crate) struct EventsOptions {
     #[arg(short, long)]
     follow: bool,
 
-    /// Begin at this time: RFC 3339, HH:MM, or 10m for ten minutes ago
+    /// Begin at this time: 10m for ten minutes ago, 14:30, 2026-11-21, or RFC 3339
     #[arg(long, value_name = "TIME")]
     since: Option<Moment>,
 }
@@ -41,8 +42,11 @@ pub(crate) struct EventsOptions {
 /// There is no manager or no such service.
 pub(crate) fn run(globals: &Globals, options: &EventsOptions) -> Result<ExitCode, CliError> {
     let client = Client::new(&place::find(globals)?);
-    let since = match options.since {
-        Some(since) => Some(since.resolve(&Clock::read(globals)).to_string()),
+    let since = match &options.since {
+        Some(since) => {
+            let clock = MomentClock::read(globals);
+            Some(timestamp(clock.wall_ns(since, TimeOfDay::Last)))
+        }
         // Everything that is remembered.
         None => (!options.follow).then(|| "0".to_owned()),
     };

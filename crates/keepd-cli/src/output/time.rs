@@ -1,8 +1,7 @@
 //! Points in time for people.
 
-use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, Zoned};
+use jiff::{Timestamp, Zoned};
 
 use crate::arguments::Globals;
 
@@ -23,23 +22,6 @@ impl Clock {
     /// Returns a clock that shows this time.
     pub(crate) fn new(now: Timestamp, zone: TimeZone) -> Self {
         Self { now, zone }
-    }
-
-    /// Returns the time at the beginning of the answer.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.now
-    }
-
-    /// Returns the last time that a clock on the wall showed this: today, or yesterday if it is
-    /// still to come.
-    pub(crate) fn last(&self, time: Time) -> Timestamp {
-        let today = self.now.to_zoned(self.zone.clone()).date();
-        let on = |date: Date| {
-            let zoned = date.to_datetime(time).to_zoned(self.zone.clone());
-            zoned.map_or(Timestamp::MIN, |zoned| zoned.timestamp())
-        };
-        let found = on(today);
-        if found <= self.now { found } else { on(today.saturating_sub(Span::new().days(1))) }
     }
 
     /// Returns how long ago a time is; negative for a time to come.

@@ -52,8 +52,8 @@ impl Since {
             Failure::usage(format!("cannot use event number or time \"{text}\""))
                 .with_hint("give a number, or a time such as 2026-11-21T07:02:55Z")
         })?;
-        // Nothing happened before 1970.
-        let wall_ns = u64::try_from(time.as_nanosecond()).unwrap_or(0);
+        // Nothing happened before 1970, and nothing has happened later than numbers reach.
+        let wall_ns = u64::try_from(time.as_nanosecond().max(0)).unwrap_or(u64::MAX);
         Ok(Self::Time(timestamp(wall_ns)))
     }
 }

@@ -10,19 +10,11 @@ use super::lent::{Lent, Looks};
 use super::network::ProbeError;
 use crate::logs::{RunReader, ServiceLog, Sought};
 
-/// Where the lines of a run are.
-#[derive(Clone, Debug)]
-pub(super) enum Place {
-    /// In files with an index.
-    Files(ServiceLog),
-    /// Nowhere that keepd could look.
-    NotKept,
-}
-
 /// What was looked at already.
 #[derive(Debug)]
 pub(super) struct LogSearch {
-    place: Place,
+    /// Where its lines are; `None`: nowhere that keepd could look.
+    log: Option<ServiceLog>,
     generation: Generation,
     /// The pattern that the present reader looks for.
     going: Option<Going>,
@@ -36,13 +28,13 @@ struct Going {
 }
 
 impl LogSearch {
-    pub(super) fn new(place: Place, generation: Generation) -> Self {
-        Self { place, generation, going: None }
+    pub(super) fn new(log: Option<ServiceLog>, generation: Generation) -> Self {
+        Self { log, generation, going: None }
     }
 
     /// Looks on for a line that matches.
     fn look(&mut self, pattern: &str) -> Result<Sought, ProbeError> {
-        let Place::Files(log) = &self.place else {
+        let Some(log) = &self.log else {
             return Err(ProbeError::Unfit("log.mode does not keep its lines in files"));
         };
         // A changed pattern takes effect at once, and on every line of the run.

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::lent::{Lent, Looks};
-use super::log::{LogSearch, Place, search};
+use super::log::{LogSearch, search};
 use super::network::{self, ProbeError};
 use crate::Instance;
 use crate::logs::ServiceLog;
@@ -138,7 +138,7 @@ impl Prober {
             return Some(look.clone());
         }
         let look = if is_log {
-            let search = Lent::new(LogSearch::new(self.place(name), generation));
+            let search = Lent::new(LogSearch::new(self.log(name), generation));
             Look::Log(Arc::new(Watch { search, news: Notify::new() }))
         } else {
             Look::Path(Lent::new(()))
@@ -148,15 +148,14 @@ impl Prober {
         Some(look)
     }
 
-    fn place(&self, name: &ServiceName) -> Place {
+    /// Returns the log of a service; `None` if its output is kept in no files of keepd's own.
+    pub(crate) fn log(&self, name: &ServiceName) -> Option<ServiceLog> {
         let dir = match self.places.get(name) {
             None => self.instance.service_log_dir(name),
             Some(LogTarget::File { dir, .. }) => path(dir),
-            Some(LogTarget::Append { .. } | LogTarget::Null | LogTarget::Inherit) => {
-                return Place::NotKept;
-            }
+            Some(LogTarget::Append { .. } | LogTarget::Null | LogTarget::Inherit) => return None,
         };
-        Place::Files(ServiceLog { name: name.clone(), dir })
+        Some(ServiceLog { name: name.clone(), dir })
     }
 }
 

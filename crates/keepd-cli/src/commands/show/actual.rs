@@ -104,10 +104,17 @@ pub(super) fn facts(pid: u32, expectation: Expectation<'_>) -> io::Result<Vec<Fa
     let umask = field(&status, "Umask:").unwrap_or_default();
     let expected = expectation.spec.map(|spec| format!("{:04o}", spec.umask));
     facts.push(Fact::new("umask", umask.to_owned(), expected));
-    facts.push(Fact::new("cgroup", text(&read("cgroup")?).trim_end().replace('\n', ", "), None));
+    facts.push(Fact::new("cgroup", group(&text(&read("cgroup")?)), None));
     facts.extend(limits(&text(&read("limits")?)));
     facts.extend(variables(&split(&read("environ")?), expectation));
     Ok(facts)
+}
+
+/// Returns the group of the unified hierarchy, of which there is one (cgroups(7)); the groups of
+/// each controller where there is none.
+fn group(text: &str) -> String {
+    let unified = text.lines().find_map(|line| line.strip_prefix("0::"));
+    unified.map_or_else(|| text.trim_end().replace('\n', ", "), str::to_owned)
 }
 
 /// Returns who the process is, by the effective ids.
@@ -306,6 +313,12 @@ Max open files            1024                 524288               files
         let facts = facts(std::process::id(), expectation).unwrap();
         assert!(facts.iter().any(|fact| fact.key == "directory"));
         assert!(!facts.iter().any(Fact::differs), "{facts:?}");
+    }
+
+    #[test]
+    fn the_group_is_that_of_the_unified_hierarchy() {
+        assert_eq!(group("8:pids:/\n0::/keepd.x/s.web.1\n"), "/keepd.x/s.web.1");
+        assert_eq!(group("8:pids:/\n1:cpu:/a\n"), "8:pids:/, 1:cpu:/a");
     }
 
     #[test]

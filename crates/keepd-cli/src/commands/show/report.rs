@@ -9,7 +9,7 @@ use crate::arguments::Globals;
 use crate::error::CliError;
 use crate::output::{Paint, Screen, print_json};
 
-/// What stands for a variable that there is not.
+/// What stands for a value that there is not.
 const ABSENT: &str = "-";
 
 #[derive(Serialize)]
@@ -54,7 +54,7 @@ pub(super) fn print(globals: &Globals, name: &str, facts: &[Fact]) -> Result<(),
 /// Returns `! env.PORT  8080  (a start would give it 8081)`.
 fn line(fact: &Fact, width: usize) -> String {
     let key = &fact.key;
-    let actual = fact.actual.as_deref().unwrap_or(ABSENT);
+    let actual = fact.actual.as_deref().filter(|text| !text.is_empty()).unwrap_or(ABSENT);
     let line = format!("  {key:width$}  {actual}");
     if !fact.differs() {
         return line;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use clap::Args;
 use keepd_manager::accepted::{Accepted, AcceptedSource};
-use keepd_manager::api::types::{ConfigObject, LaunchObject, ServiceObject};
+use keepd_manager::api::types::{ConfigObject, LaunchObject, ServiceObject, SourceObject};
 use keepd_model::{ExitCode, Plan, ServiceSpec};
 use keepd_plan::{RenderOptions, render, render_plan};
 use serde::Serialize;
@@ -140,8 +140,8 @@ fn in_force(place: &Place, config: ConfigObject) -> Accepted {
     Accepted { sources: config.sources.into_iter().map(accepted).collect(), ..known }
 }
 
-fn accepted(source: keepd_manager::api::types::SourceObject) -> AcceptedSource {
-    let keepd_manager::api::types::SourceObject { file, directory, text } = source;
+fn accepted(source: SourceObject) -> AcceptedSource {
+    let SourceObject { file, directory, text } = source;
     AcceptedSource { file, path: None, directory, text }
 }
 
