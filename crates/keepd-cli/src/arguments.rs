@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use keepd_manager::console::{ColorChoice, ColorEnvironment};
 
 use crate::commands::{
-    apply, check, demo, down, logs, reference, reload, restart, run, start, status, stop, up, why,
+    apply, check, completions, demo, diff, down, events, history, is, logs, reference, reload,
+    restart, run, show, shutdown, signal, start, status, stop, up, wait, why,
 };
 
 /// The environment variable that names configuration files, separated by colons.
@@ -34,6 +35,7 @@ Quick start:
   keepd status             what runs, and for how long
   keepd why web            why it is as it is
   keepd logs -f web        what it prints
+  keepd diff               what would `keepd apply` do with my changes?
 
 SELECTOR is a name, a glob ('web*'), tag:WORD, state:STATE, or all; several are united.
 
@@ -80,6 +82,14 @@ pub(crate) struct Globals {
     /// Use the project in this folder
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
+
+    /// Use the system instance: the keepd that runs the whole machine, or container
+    #[arg(long, global = true, conflicts_with_all = ["project", "user"])]
+    pub(crate) system: bool,
+
+    /// Use the user instance: the keepd of this user that belongs to no project
+    #[arg(long, global = true, conflicts_with = "project")]
+    pub(crate) user: bool,
 
     /// Choose how results are printed
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
@@ -176,10 +186,19 @@ pub(crate) enum Verb {
     Stop(stop::StopOptions),
     Restart(restart::RestartOptions),
     Reload(reload::ReloadOptions),
+    Signal(signal::SignalOptions),
+    Wait(wait::WaitOptions),
+    Is(is::IsOptions),
     Logs(logs::LogsOptions),
+    Events(events::EventsOptions),
     Why(why::WhyOptions),
+    History(history::HistoryOptions),
     Check(check::CheckOptions),
+    Diff(diff::DiffOptions),
     Apply(apply::ApplyOptions),
+    Show(show::ShowOptions),
+    Shutdown(shutdown::ShutdownOptions),
+    Completions(completions::CompletionsOptions),
     #[command(subcommand)]
     Demo(demo::Demo),
     Proxy(ProxyOptions),

@@ -20,6 +20,9 @@ use crate::place;
 /// this is how late a line about the first of several services may be.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The goal of a signal. That it was sent is what was asked for, and no news.
+const SIGNALLED: &str = "signalled";
+
 /// Asks for an action on the selected services and waits for its end.
 ///
 /// # Errors
@@ -140,7 +143,7 @@ impl<'s> Report<'s> {
             }
             if !reached {
                 missed(goal).print(false);
-            } else if !self.quiet {
+            } else if !self.quiet && goal.target != SIGNALLED {
                 screen.line(&self.sentence(goal, &change.goals))?;
             }
         }
@@ -188,6 +191,7 @@ fn missed(goal: &GoalObject) -> CliError {
         "gone" => "remove",
         "reloaded" => "reload",
         "restarted" => "restart",
+        SIGNALLED => "signal",
         _ => "start",
     };
     let name = &goal.name;
@@ -270,5 +274,6 @@ mod tests {
         assert_eq!(text("restarted", "why"), "cannot restart service \"web\": why");
         assert_eq!(text("down", "why"), "cannot stop service \"web\": why");
         assert_eq!(text("gone", "why"), "cannot remove service \"web\": why");
+        assert_eq!(text("signalled", "why"), "cannot signal service \"web\": why");
     }
 }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use keepd_manager::api::types::{Problem, ProblemCode};
 use serde::Serialize;
@@ -40,6 +40,16 @@ pub(crate) struct Client {
     socket: PathBuf,
     proxy_socket: PathBuf,
     shown: String,
+    start: &'static str,
+}
+
+/// An answer that goes on and on.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// What comes.
+    pub(crate) body: Incoming,
+    /// The process that listens: another manager has another one.
+    pub(crate) manager: Option<i32>,
 }
 
 /// Why there is no answer.
@@ -48,6 +58,8 @@ enum Failure {
     Absent(io::Error),
     /// The connection ended before the answer did.
     Lost(String),
+    /// The manager says why not.
+    Refused(Problem),
     /// It makes no sense to try again.
     Fatal(CliError),
 }
@@ -59,6 +71,7 @@ impl Client {
             socket: place.socket.clone(),
             proxy_socket: place.socket.with_file_name("proxy.sock"),
             shown: place.shown.clone(),
+            start: place.start,
         }
     }
 
@@ -98,6 +111,36 @@ impl Client {
         self.request(Method::POST, path, body.into(), ANSWER_LIMIT).await
     }
 
+    /// Opens a stream. `path` says what to ask for, once it is known which process answers.
+    ///
+    /// # Errors
+    /// There is no manager, or it says why not.
+    pub(crate) async fn open(
+        &self,
+        path: impl Fn(Option<i32>) -> String,
+    ) -> Result<Opened, CliError> {
+        let mut failing = None;
+        loop {
+            let began = Instant::now();
+            let opening = timeout(ANSWER_LIMIT, self.open_once(&path)).await;
+            match opening.map_err(|_| self.no_answer(ANSWER_LIMIT))? {
+                Ok(opened) => return Ok(opened),
+                Err(failure) => self.endure(&mut failing, began, failure).await?,
+            }
+        }
+    }
+
+    async fn open_once(&self, path: impl Fn(Option<i32>) -> String) -> Result<Opened, Failure> {
+        let stream = self.connect().await?;
+        let manager = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let answer = self.send(stream, Method::GET, &path(manager), Bytes::new()).await?;
+        if answer.status().is_success() {
+            return Ok(Opened { body: answer.into_body(), manager });
+        }
+        let bytes = collect(answer).await?;
+        Err(Failure::Refused(self.read(&bytes).map_err(Failure::Fatal)?))
+    }
+
     async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -105,37 +148,46 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<T, CliError> {
-        let give_up = Instant::now() + RECONNECT;
+        let mut failing = None;
         loop {
-            let exchange = self.exchange(method.clone(), path, body.clone());
-            let answer = match timeout(limit, exchange).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(self.no_answer(limit)),
-            };
-            let late = Instant::now() >= give_up;
-            match answer {
+            let began = Instant::now();
+            let exchange = timeout(limit, self.exchange(method.clone(), path, body.clone())).await;
+            let failure = match exchange.map_err(|_| self.no_answer(limit))? {
                 Ok((status, bytes)) if status.is_success() => return self.read(&bytes),
-                Ok((_, bytes)) => {
-                    let problem: Problem = self.read(&bytes)?;
-                    // A manager that has just begun knows within a moment what runs.
-                    if late || problem.code != ProblemCode::NotSynchronised {
-                        return Err(problem.into());
-                    }
-                }
-                Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::Absent(error)) => {
-                    if late || !self.is_replaced().await {
-                        return Err(self.absent(&error));
-                    }
-                }
-                Err(Failure::Lost(reason)) => {
-                    if late {
-                        return Err(self.lost(&reason));
-                    }
-                }
-            }
-            sleep(PAUSE).await;
+                Ok((_, bytes)) => Failure::Refused(self.read(&bytes)?),
+                Err(failure) => failure,
+            };
+            self.endure(&mut failing, began, failure).await?;
         }
+    }
+
+    /// Pauses before the next attempt, or says why there shall be none. `failing` is since when
+    /// there was no answer.
+    async fn endure(
+        &self,
+        failing: &mut Option<Instant>,
+        began: Instant,
+        failure: Failure,
+    ) -> Result<(), CliError> {
+        // Who has answered for so long was not away: it is being replaced only now.
+        if began.elapsed() > RECONNECT {
+            *failing = None;
+        }
+        let late = failing.get_or_insert_with(Instant::now).elapsed() >= RECONNECT;
+        match failure {
+            Failure::Fatal(error) => return Err(error),
+            // A manager that has just begun knows within a moment what runs.
+            Failure::Refused(problem) if late || problem.code != ProblemCode::NotSynchronised => {
+                return Err(problem.into());
+            }
+            Failure::Absent(error) if late || !self.is_replaced().await => {
+                return Err(self.absent(&error));
+            }
+            Failure::Lost(reason) if late => return Err(self.lost(&reason)),
+            Failure::Refused(_) | Failure::Absent(_) | Failure::Lost(_) => {}
+        }
+        sleep(PAUSE).await;
+        Ok(())
     }
 
     async fn exchange(
@@ -144,19 +196,33 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-                // Reset: it ended before it took the connection. Would block: too many wait for it.
-                io::ErrorKind::NotFound
-                | io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::WouldBlock => Failure::Absent(error),
-                io::ErrorKind::PermissionDenied => Failure::Fatal(self.not_allowed(&error)),
-                _ => Failure::Fatal(self.absent(&error)),
-            })?;
-        let lost = |error: hyper::Error| Failure::Lost(error.to_string());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let stream = self.connect().await?;
+        let answer = self.send(stream, method, path, body).await?;
+        Ok((answer.status(), collect(answer).await?))
+    }
+
+    async fn connect(&self) -> Result<UnixStream, Failure> {
+        UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            // Reset: it ended before it took the connection. Would block: too many wait for it.
+            io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::WouldBlock => Failure::Absent(error),
+            io::ErrorKind::PermissionDenied => Failure::Fatal(self.not_allowed(&error)),
+            _ => Failure::Fatal(self.absent(&error)),
+        })
+    }
+
+    async fn send(
+        &self,
+        stream: UnixStream,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| lost(&error))?;
         // It ends with the sender; what goes wrong on it is heard by whoever waits for the answer.
         tokio::spawn(async move { drop(connection.await) });
         let request = Request::builder()
@@ -169,11 +235,7 @@ impl Client {
                 let message = format!("cannot ask keepd for \"{path}\"");
                 Failure::Fatal(CliError::because(ErrorKind::System, message, &error))
             })?;
-        let answer = sender.send_request(request).await.map_err(lost)?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| Failure::Lost(error.to_string()))?;
-        Ok((status, body.to_bytes()))
+        sender.send_request(request).await.map_err(|error| lost(&error))
     }
 
     fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CliError> {
@@ -194,7 +256,7 @@ impl Client {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 CliError::new(ErrorKind::NoManager, format!("{message}: nothing runs there"))
-                    .with_hint("keepd up -d")
+                    .with_hint(self.start)
             }
             _ => CliError::because(ErrorKind::NoManager, message, error),
         }
@@ -219,6 +281,15 @@ impl Client {
         );
         CliError::new(ErrorKind::System, message)
     }
+}
+
+fn lost(error: &hyper::Error) -> Failure {
+    Failure::Lost(error.to_string())
+}
+
+async fn collect(answer: Response<Incoming>) -> Result<Bytes, Failure> {
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+    Ok(body.map_err(|error| Failure::Lost(error.to_string()))?.to_bytes())
 }
 
 /// Runs a verb's conversation with the manager on this thread.

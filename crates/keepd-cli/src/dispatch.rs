@@ -9,8 +9,9 @@ use keepd_model::ExitCode;
 
 use crate::arguments::{CommandLine, Globals, Verb};
 use crate::commands::{
-    apply, check, demo, down, logs, manager, proxy, reference, reload, restart, run as run_verb,
-    start, status, stop, top, up, why,
+    apply, check, completions, demo, diff, down, events, history, is, logs, manager, proxy,
+    reference, reload, restart, run as run_verb, show, shutdown, signal, start, status, stop, top,
+    up, wait, why,
 };
 use crate::error::{CliError, ErrorKind};
 use crate::usage;
@@ -69,10 +70,19 @@ fn run_verb_of(globals: &Globals, verb: &Verb) -> Result<ExitCode, CliError> {
         Verb::Stop(options) => stop::run(globals, options),
         Verb::Restart(options) => restart::run(globals, options),
         Verb::Reload(options) => reload::run(globals, options),
+        Verb::Signal(options) => signal::run(globals, options),
+        Verb::Wait(options) => wait::run(globals, options),
+        Verb::Is(options) => is::run(globals, options),
         Verb::Logs(options) => logs::run(globals, options),
+        Verb::Events(options) => events::run(globals, options),
         Verb::Why(options) => why::run(globals, options),
+        Verb::History(options) => history::run(globals, options),
         Verb::Check(options) => check::run(globals, options),
+        Verb::Diff(options) => diff::run(globals, options),
         Verb::Apply(options) => apply::run(globals, options),
+        Verb::Show(options) => show::run(globals, options),
+        Verb::Shutdown(options) => shutdown::run(globals, options),
+        Verb::Completions(options) => completions::run(options),
         Verb::Demo(demo) => demo::run(demo),
         Verb::Proxy(_) => Err(CliError::new(
             ErrorKind::Usage,

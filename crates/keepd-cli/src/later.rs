@@ -1,50 +1,22 @@
 //! What is documented but not built yet. It is refused by name, never ignored.
 
 /// Verbs of later versions.
-pub(crate) const VERBS: [&str; 24] = [
-    "analyze",
-    "completions",
-    "diff",
-    "disable",
-    "doctor",
-    "enable",
-    "events",
-    "exec",
-    "export",
-    "graph",
-    "history",
-    "import",
-    "is",
-    "jobs",
-    "new",
-    "notify",
-    "scale",
-    "show",
-    "shutdown",
-    "signal",
-    "submit",
-    "top",
-    "upgrade",
-    "wait",
+pub(crate) const VERBS: [&str; 15] = [
+    "analyze", "disable", "doctor", "enable", "exec", "export", "graph", "import", "jobs", "new",
+    "notify", "scale", "submit", "top", "upgrade",
 ];
 
 /// Options of later versions, of whichever verb.
-pub(crate) const OPTIONS: [&str; 15] = [
+pub(crate) const OPTIONS: [&str; 9] = [
     "--err",
     "--grep",
-    "--keep-going",
-    "--no-start",
     "--one-by-one",
     "--order",
     "--out",
-    "--plan",
     "--previous",
     "--raw",
-    "--since",
-    "--system",
     "--until",
     "--usage",
-    "--user",
 ];
 
 #[cfg(test)]

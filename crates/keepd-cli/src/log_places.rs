@@ -44,7 +44,7 @@ impl LogPlaces {
         };
         match Self::accepted(&place) {
             Some(found) => Ok(found),
-            None => Self::of_files(globals, instance),
+            None => Self::of_files(globals, &place, instance),
         }
     }
 
@@ -52,14 +52,14 @@ impl LogPlaces {
     pub(crate) fn accepted(place: &Place) -> Option<Self> {
         let instance = place.instance.as_ref()?;
         let accepted = Accepted::read(&instance.accepted_file()).ok()?;
-        let plan = configuration::load(&accepted.sources, accepted.project).ok()?.plan;
+        let plan = accepted.load().ok()?.plan;
         let instance = instance.clone();
         Some(Self { plan, instance }.with_own_folders())
     }
 
-    fn of_files(globals: &Globals, instance: &Instance) -> Result<Self, CliError> {
-        let sources = configuration::read(&place::config_files(globals)?)?;
-        let loaded = configuration::load(&sources, true).map_err(|diagnostics| {
+    fn of_files(globals: &Globals, place: &Place, instance: &Instance) -> Result<Self, CliError> {
+        let (roots, project) = place::files_of(globals, place)?;
+        let (_, loaded) = configuration::read(roots)?.load(project).map_err(|diagnostics| {
             CliError::configuration(
                 "cannot find the logs: the configuration has errors",
                 &diagnostics,
@@ -69,8 +69,12 @@ impl LogPlaces {
         Ok(Self { plan: loaded.plan, instance }.with_own_folders())
     }
 
-    /// Takes the folders that the plan itself names.
+    /// Takes the folders that the plan itself names. Those of a standing instance are known: they
+    /// may have moved to its run folder.
     fn with_own_folders(mut self) -> Self {
+        if self.instance.standing().is_some() {
+            return self;
+        }
         if let Some(state_dir) = &self.plan.manager.state_dir {
             self.instance.state_dir = PathBuf::from(state_dir);
             self.instance.log_dir = self.instance.state_dir.join("log");

@@ -8,18 +8,24 @@
 //!
 //! Start from [`arguments::Verb`] (what can be typed) and [`error::CliError`] (what can go wrong).
 
+mod aim;
 mod arguments;
+mod attach;
 mod change;
 mod client;
 mod commands;
 mod configuration;
 mod dispatch;
 mod error;
+mod event_stream;
+mod interrupts;
 mod later;
 mod log_places;
+mod moment;
 mod output;
 mod place;
 mod selector;
+mod steps;
 mod top;
 mod usage;
 

@@ -136,17 +136,17 @@ mod tests {
     fn mistakes_are_said_in_our_words() {
         for (words, expected) in [
             (
-                &["signal", "HUP", "web"][..],
-                "cannot run \"signal\": it is not supported by this version",
+                &["scale", "web", "3"][..],
+                "cannot run \"scale\": it is not supported by this version",
             ),
             (&["strat", "web"], "cannot run \"strat\": there is no such verb"),
             (
-                &["apply", "--plan", "7"],
-                "cannot use option \"--plan\": it is not supported by this version",
+                &["restart", "--one-by-one", "web"],
+                "cannot use option \"--one-by-one\": it is not supported by this version",
             ),
             (
-                &["--user", "status"],
-                "cannot use option \"--user\": it is not supported by this version",
+                &["status", "--usage"],
+                "cannot use option \"--usage\": it is not supported by this version",
             ),
             (
                 &["status", "--colour=never"],

@@ -8,12 +8,16 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
+use keepd_plan::{Context, Diagnostic, Loaded, Salvaged, Source};
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::{Root, discover};
 use crate::instance::write_atomically;
 
 /// The version of the file's format. A reader refuses another one.
-pub const FORMAT: u32 = 1;
+///
+/// 1: sources only. 2: roots, and what is weaker than the files say.
+pub const FORMAT: u32 = 2;
 
 /// The longest file that is read: larger than any configuration that can be loaded.
 const ACCEPTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -27,10 +31,16 @@ pub const SOURCE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub struct Accepted {
     /// [`FORMAT`].
     pub format: u32,
-    /// It was loaded for a project (`keepd up`), not for the system.
+    /// It was loaded for a project (`keepd up`), not for the system or user instance.
     pub project: bool,
+    /// Where the files are looked for again; empty where there are none (`run -- CMD`).
+    pub roots: Vec<Root>,
     /// The files in the order of reading.
     pub sources: Vec<AcceptedSource>,
+    /// Services whose tables cannot be used are quarantined, instead of everything being refused.
+    pub salvaged: bool,
+    /// What is in force other than what the files say, and why: sentences for `keepd status`.
+    pub notes: Vec<String>,
 }
 
 /// One accepted file.
@@ -72,15 +82,36 @@ impl AcceptedError {
         format!("{}: {}", self.text, self.source)
     }
 
-    fn new(verb: &str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn new(verb: &str, path: &Path, source: io::Error) -> Self {
         Self { text: format!("cannot {verb} \"{}\"", path.display()), source }
     }
 }
 
 impl Accepted {
-    /// Returns an accepted configuration with these files.
-    pub fn new(project: bool, sources: Vec<AcceptedSource>) -> Self {
-        Self { format: FORMAT, project, sources }
+    /// Returns an accepted configuration with these files and without an error.
+    pub fn new(project: bool, roots: Vec<Root>, sources: Vec<AcceptedSource>) -> Self {
+        Self { format: FORMAT, project, roots, sources, salvaged: false, notes: Vec::new() }
+    }
+
+    /// Returns what it means.
+    ///
+    /// # Errors
+    /// Every error in the files, if it was not accepted by this version of keepd.
+    pub fn load(&self) -> Result<Loaded, Vec<Diagnostic>> {
+        let context = Context { project: self.project };
+        let sources: Vec<Source> = self.sources.iter().map(AcceptedSource::to_source).collect();
+        if self.salvaged {
+            let Salvaged { plan, warnings, quarantined: _ } =
+                keepd_plan::load_salvaging(&sources, &context)?;
+            Ok(Loaded { plan, warnings })
+        } else {
+            keepd_plan::load(&sources, &context)
+        }
+    }
+
+    /// Reports whether it is what the files said, all of it.
+    pub fn is_whole(&self) -> bool {
+        !self.salvaged && self.notes.is_empty()
     }
 
     /// Reads the file.
@@ -90,13 +121,13 @@ impl Accepted {
     pub fn read(path: &Path) -> Result<Self, AcceptedError> {
         let failed = |source| AcceptedError::new("read", path, source);
         let text = read_bounded(path, ACCEPTED_BYTES_MAX).map_err(failed)?;
-        let accepted: Self =
+        let found: Format =
             serde_json::from_str(&text).map_err(|error| failed(io::Error::other(error)))?;
-        if accepted.format != FORMAT {
-            let text = format!("its format is {}, not {FORMAT}", accepted.format);
+        if found.format != FORMAT {
+            let text = format!("its format is {}, this keepd reads {FORMAT}", found.format);
             return Err(failed(io::Error::other(text)));
         }
-        Ok(accepted)
+        serde_json::from_str(&text).map_err(|error| failed(io::Error::other(error)))
     }
 
     /// Writes the file, as a whole or not at all.
@@ -109,31 +140,40 @@ impl Accepted {
         write_atomically(path, &text).map_err(failed)
     }
 
-    /// Reads the original files again. A source without a file keeps its text.
+    /// Looks for the files again and reads them. Without roots the sources stay as they are.
+    ///
+    /// Returns what is wrong with the way to the files besides: includes that lead nowhere.
     ///
     /// # Errors
-    /// A file cannot be read, is too large, or is not UTF-8.
-    pub fn reread(&self) -> Result<Self, AcceptedError> {
-        let mut fresh = self.clone();
-        for source in &mut fresh.sources {
-            if let Some(path) = &source.path {
-                source.text = read_source(Path::new(path), &source.file)?;
-            }
+    /// A file that was named by the user cannot be read.
+    pub fn reread(&self) -> Result<(Self, Vec<Diagnostic>), AcceptedError> {
+        if self.roots.is_empty() {
+            return Ok((Self::new(self.project, Vec::new(), self.sources.clone()), Vec::new()));
         }
-        Ok(fresh)
+        let found = discover(&self.roots)?;
+        Ok((Self::new(self.project, self.roots.clone(), found.sources), found.errors))
     }
 }
 
-/// Reads a configuration file; `shown` is its name for messages.
-///
-/// # Errors
-/// It cannot be read, has more than [`SOURCE_BYTES_MAX`] bytes, or is not UTF-8.
-pub fn read_source(path: &Path, shown: &str) -> Result<String, AcceptedError> {
-    read_bounded(path, SOURCE_BYTES_MAX)
-        .map_err(|source| AcceptedError::new("read", Path::new(shown), source))
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
-fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
+impl AcceptedSource {
+    /// Returns the text as the plan takes it.
+    pub(crate) fn to_source(&self) -> Source {
+        Source {
+            file: self.file.as_str().into(),
+            directory: self.directory.clone(),
+            text: self.text.clone(),
+        }
+    }
+}
+
+/// Reads a text of at most this many bytes.
+pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
     if u64::try_from(text.len()).is_ok_and(|length| length <= bytes_max) {
@@ -148,21 +188,27 @@ mod tests {
     use super::*;
     use keepd_testkit::Scratch;
 
-    fn accepted(path: Option<&Path>) -> Accepted {
+    fn accepted(roots: Vec<Root>) -> Accepted {
         let source = AcceptedSource {
             file: "keepd.toml".into(),
-            path: path.map(|path| path.to_str().unwrap().to_owned()),
+            path: None,
             directory: "/srv/shop".into(),
             text: "version = 1\n# \"quotes\" \u{e9}\n".into(),
         };
-        Accepted::new(true, vec![source])
+        Accepted::new(true, roots, vec![source])
+    }
+
+    fn root(path: &Path) -> Root {
+        Root { shown: "keepd.toml".into(), path: path.to_str().unwrap().into(), required: true }
     }
 
     #[test]
     fn what_is_written_is_read_again() {
         let scratch = Scratch::new();
         let path = scratch.path().join("accepted.json");
-        let accepted = accepted(None);
+        let mut accepted = accepted(vec![root(Path::new("/srv/shop/keepd.toml"))]);
+        accepted.salvaged = true;
+        accepted.notes.push("something is weaker".into());
         accepted.write(&path).unwrap();
         assert_eq!(Accepted::read(&path).unwrap(), accepted);
     }
@@ -170,20 +216,29 @@ mod tests {
     #[test]
     fn another_format_is_refused() {
         let scratch = Scratch::new();
-        let path = scratch.write("accepted.json", r#"{"format":2,"project":true,"sources":[]}"#);
-        let error = Accepted::read(&path).unwrap_err();
-        assert!(error.to_string().starts_with("cannot read \""), "{error}");
-        assert_eq!(error.source.to_string(), "its format is 2, not 1");
+        for format in [1, 3] {
+            let text = format!("{{\"format\":{format},\"project\":true,\"sources\":[]}}");
+            let path = scratch.write("accepted.json", &text);
+            let error = Accepted::read(&path).unwrap_err().chain();
+            let end = format!(": its format is {format}, this keepd reads 2");
+            assert!(error.ends_with(&end), "{error}");
+        }
+        let path = scratch.write("accepted.json", "{}");
+        assert!(Accepted::read(&path).is_err());
     }
 
     #[test]
     fn files_are_read_again_and_the_rest_stays() {
         let scratch = Scratch::new();
-        let file = scratch.write("keepd.toml", "new");
-        assert_eq!(accepted(Some(&file)).reread().unwrap().sources[0].text, "new");
-        let without_file = accepted(None);
-        assert_eq!(without_file.reread().unwrap(), without_file);
-        let gone = accepted(Some(&scratch.path().join("gone")));
+        let file = scratch.write("keepd.toml", "# new\n");
+        let mut old = accepted(vec![root(&file)]);
+        old.notes.push("a fallback".into());
+        let (fresh, errors) = old.reread().unwrap();
+        assert_eq!((fresh.sources[0].text.as_str(), errors.len()), ("# new\n", 0));
+        assert!(fresh.is_whole());
+        let without_file = accepted(Vec::new());
+        assert_eq!(without_file.reread().unwrap().0, without_file);
+        let gone = accepted(vec![root(&scratch.path().join("gone"))]);
         let error = gone.reread().unwrap_err();
         assert_eq!(error.to_string(), "cannot read \"keepd.toml\"");
     }

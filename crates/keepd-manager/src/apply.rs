@@ -6,7 +6,8 @@ use keepd_plan::Diagnostic;
 
 use crate::accepted::AcceptedError;
 use crate::calls::{Caller, Gone};
-use crate::config::{Configuration, LoadError, reread};
+use crate::config::{Configuration, LoadError};
+use crate::proposal::propose;
 
 /// What an apply opened.
 pub(crate) struct Applied {
@@ -25,6 +26,8 @@ pub(crate) enum ApplyError {
     Load(LoadError),
     /// The accepted configuration cannot be written down.
     Write(AcceptedError),
+    /// What would be done is another change than the asker means; the word for it.
+    PlanChanged(String),
     /// The machine refused.
     Refused(Refusal),
     /// The manager is ending.
@@ -59,14 +62,25 @@ impl Before {
     }
 }
 
+/// What is asked of an apply.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Application {
+    /// The asker's word.
+    pub(crate) token: Option<String>,
+    /// Restart what must be restarted.
+    pub(crate) restart: bool,
+    /// Only if it is still this change ([`propose`]).
+    pub(crate) plan_id: Option<String>,
+}
+
 /// Reads the files again and puts them in force. With any error in them nothing is changed.
 pub(crate) async fn apply(
     configuration: &Configuration,
     caller: &Caller,
     who: Who,
-    token: Option<String>,
-    restart: bool,
+    application: Application,
 ) -> Result<Applied, ApplyError> {
+    let Application { token, restart, plan_id } = application;
     let mut accepted = configuration.lock().await;
     // What is not going to be applied must not replace what was accepted.
     let asked = token.clone();
@@ -78,7 +92,11 @@ pub(crate) async fn apply(
         Before::Refused(refusal) => return Err(ApplyError::Refused(refusal)),
         Before::Open => {}
     }
-    let candidate = reread(&accepted).await.map_err(ApplyError::Load)?;
+    let proposal = propose(&accepted, None).await.map_err(ApplyError::Load)?;
+    if plan_id.is_some_and(|meant| meant != proposal.plan_id) {
+        return Err(ApplyError::PlanChanged(proposal.plan_id));
+    }
+    let candidate = proposal.candidate;
     // Written before the machine acts: a successor of this process must know what was begun.
     configuration.write(&candidate.accepted).await.map_err(ApplyError::Write)?;
     let (steps, answer) = caller.apply(who, token, candidate.plan, restart).await?;

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Mutex as Latch, PoisonError};
 
 use keepd_model::Plan;
-use keepd_plan::{Context, Diagnostic, Source};
+use keepd_plan::Diagnostic;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::accepted::{Accepted, AcceptedError};
+use crate::revision::check;
 
 /// A configuration without errors that may be put in force.
 pub(crate) struct Candidate {
@@ -43,17 +44,12 @@ impl fmt::Display for LoadError {
 
 /// Returns the plan of an accepted configuration.
 pub(crate) fn load(accepted: Accepted) -> Result<Candidate, LoadError> {
-    let sources: Vec<Source> = accepted
-        .sources
-        .iter()
-        .map(|source| Source {
-            file: Arc::from(source.file.as_str()),
-            directory: source.directory.clone(),
-            text: source.text.clone(),
-        })
-        .collect();
-    let context = Context { project: accepted.project };
-    let loaded = keepd_plan::load(&sources, &context).map_err(LoadError::Invalid)?;
+    load_found(accepted, Vec::new())
+}
+
+/// Returns the plan of a configuration that was found with these errors.
+fn load_found(accepted: Accepted, found: Vec<Diagnostic>) -> Result<Candidate, LoadError> {
+    let loaded = check(&accepted, found).map_err(LoadError::Invalid)?;
     let mut plan = loaded.plan;
     let mut warnings = loaded.warnings;
     let variable = std::env::var("KEEPD_SHUTDOWN_TIMEOUT").ok();
@@ -81,15 +77,21 @@ fn override_shutdown_timeout(plan: &mut Plan, variable: Option<&str>) -> Option<
 /// The configuration in force, on disk and in memory.
 pub(crate) struct Configuration {
     file: PathBuf,
+    /// Where a configuration that is good as a whole is kept for later starts.
+    last_good: Option<PathBuf>,
     /// Held from the reading of files until the machine has the plan, so that two applies never
     /// mix.
     accepted: Mutex<Accepted>,
+    /// What is in force other than what the files say. Beside the rest, so that nobody who asks
+    /// waits for an apply that reads from a slow disk.
+    notes: Latch<Vec<String>>,
 }
 
 impl Configuration {
     /// Returns the configuration that was read from this file.
-    pub(crate) fn new(file: PathBuf, accepted: Accepted) -> Self {
-        Self { file, accepted: Mutex::new(accepted) }
+    pub(crate) fn new(file: PathBuf, last_good: Option<PathBuf>, accepted: Accepted) -> Self {
+        let notes = Latch::new(accepted.notes.clone());
+        Self { file, last_good, accepted: Mutex::new(accepted), notes }
     }
 
     /// Waits until no other apply is under way.
@@ -97,17 +99,41 @@ impl Configuration {
         self.accepted.lock().await
     }
 
+    /// Returns what is in force other than what the files say, and why, in sentences.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes another configuration down, for a successor of this process.
     pub(crate) async fn write(&self, accepted: &Accepted) -> Result<(), AcceptedError> {
-        let (accepted, file) = (accepted.clone(), self.file.clone());
-        blocking(move || accepted.write(&file)).await
+        let (content, file) = (accepted.clone(), self.file.clone());
+        blocking(move || content.write(&file)).await?;
+        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = accepted.notes.clone();
+        self.keep(accepted).await;
+        Ok(())
+    }
+
+    /// Keeps a configuration that is good as a whole for later starts. That it cannot be kept
+    /// is no reason to refuse it.
+    pub(crate) async fn keep(&self, accepted: &Accepted) {
+        let Some(file) = self.last_good.clone().filter(|_| accepted.is_whole()) else {
+            return;
+        };
+        let content = accepted.clone();
+        if let Err(error) = blocking(move || content.write(&file)).await {
+            tracing::warn!("{}; a later start has no such revision to fall back to", error.chain());
+        }
     }
 }
 
-/// Reads the files of a configuration again.
+/// Looks for the files of a configuration again, and reads them.
 pub(crate) async fn reread(accepted: &Accepted) -> Result<Candidate, LoadError> {
     let accepted = accepted.clone();
-    blocking(move || load(accepted.reread().map_err(LoadError::Read)?)).await
+    blocking(move || {
+        let (fresh, errors) = accepted.reread().map_err(LoadError::Read)?;
+        load_found(fresh, errors)
+    })
+    .await
 }
 
 /// Runs what may block on another thread.
@@ -131,7 +157,7 @@ mod tests {
             directory: "/srv/shop".into(),
             text: text.into(),
         };
-        Accepted::new(true, vec![source])
+        Accepted::new(true, Vec::new(), vec![source])
     }
 
     #[test]

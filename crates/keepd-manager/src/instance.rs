@@ -1,8 +1,8 @@
 //! Which instance this is, and where its files are.
 //!
-//! An instance is a folder with a configuration file. Two programs that name the same folder
-//! compute the same [`Instance`], so that a verb of the command line finds the manager without
-//! asking anybody.
+//! An instance is a folder with a configuration file, or one of the two that stand on their own
+//! ([`Standing`]). Two programs that name the same folder compute the same [`Instance`], so that a
+//! verb of the command line finds the manager without asking anybody.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use keepd_model::{ManagerSpec, ServiceName};
 
+use crate::standing::{Folders, Standing};
+
 /// The longest path of a Unix socket, without the byte that ends it (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -23,7 +25,8 @@ const LABEL_BYTES_MAX: usize = 40;
 /// An instance and its paths. All of them are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// The identity: label of the folder, `-`, and 8 hexadecimal digits of its path.
+    /// The identity: label of the folder, `-`, and 8 hexadecimal digits of its path; or `system`,
+    /// or `user`.
     pub name: String,
     /// Sockets and what lives no longer than the instance.
     pub run_dir: PathBuf,
@@ -44,6 +47,8 @@ pub struct Surroundings {
     pub keepd_run_dir: Option<PathBuf>,
     /// XDG_RUNTIME_DIR.
     pub xdg_runtime_dir: Option<PathBuf>,
+    /// XDG_CONFIG_HOME.
+    pub xdg_config_home: Option<PathBuf>,
     /// XDG_STATE_HOME.
     pub xdg_state_home: Option<PathBuf>,
     /// HOME.
@@ -65,6 +70,14 @@ impl InstanceError {
 
     fn refused(text: String, hint: &str) -> Self {
         Self { text, hint: Some(hint.to_owned()), source: None }
+    }
+
+    /// Returns the sentence with what the system said.
+    fn chain(&self) -> String {
+        match &self.source {
+            Some(source) => format!("{}: {source}", self.text),
+            None => self.text.clone(),
+        }
     }
 
     /// Returns what to do.
@@ -99,6 +112,7 @@ impl Surroundings {
             uid,
             keepd_run_dir: path("KEEPD_RUN_DIR"),
             xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
+            xdg_config_home: path("XDG_CONFIG_HOME"),
             xdg_state_home: path("XDG_STATE_HOME"),
             home: path("HOME"),
         }
@@ -119,14 +133,30 @@ impl Surroundings {
         }
     }
 
+    /// Returns the folder in which the run folder of a standing instance is. That of the system is
+    /// everywhere where root would put it, so that everybody looks for it in the same place.
+    pub(crate) fn standing_run_parent(&self, standing: Standing, manager: &ManagerSpec) -> PathBuf {
+        match standing {
+            Standing::System => Self { uid: 0, ..self.clone() }.run_parent(manager),
+            Standing::User => self.run_parent(manager),
+        }
+    }
+
+    /// Returns `$XDG_CONFIG_HOME/keepd`.
+    pub(crate) fn user_config_dir(&self) -> Option<PathBuf> {
+        let home = self.home.as_ref().map(|home| home.join(".config"));
+        Some(self.xdg_config_home.clone().or(home)?.join("keepd"))
+    }
+
+    /// Returns `$XDG_STATE_HOME/keepd`.
+    pub(crate) fn user_state_dir(&self) -> Option<PathBuf> {
+        let home = self.home.as_ref().map(|home| home.join(".local/state"));
+        Some(self.xdg_state_home.clone().or(home)?.join("keepd"))
+    }
+
     /// Returns the state folder for a project whose own folder cannot be written.
     fn state_elsewhere(&self, name: &str) -> Option<PathBuf> {
-        let parent = match (&self.xdg_state_home, &self.home) {
-            (Some(state), _) => state.clone(),
-            (None, Some(home)) => home.join(".local/state"),
-            (None, None) => return None,
-        };
-        Some(parent.join("keepd").join(name))
+        Some(self.user_state_dir()?.join(name))
     }
 }
 
@@ -185,11 +215,38 @@ impl Instance {
         })
     }
 
-    /// Makes the folders, and checks that the run folder belongs to nobody else.
+    /// Returns which standing instance this is, if it is one.
+    pub fn standing(&self) -> Option<Standing> {
+        Standing::from_word(&self.name)
+    }
+
+    /// Returns how messages call it: `project "shop-00c0ffee"`, `the system instance`.
+    pub fn shown(&self) -> String {
+        match self.standing() {
+            Some(standing) => format!("the {} instance", standing.word()),
+            None => format!("project \"{}\"", self.name),
+        }
+    }
+
+    /// Returns the word that marks its processes and its cgroup. Two users may each have a user
+    /// instance, and only the folder tells them apart.
+    pub fn mark(&self) -> String {
+        match self.standing() {
+            Some(standing) => {
+                let hash = fnv_1a_32(self.run_dir.as_os_str().as_bytes());
+                format!("{}-{hash:08x}", standing.word())
+            }
+            None => self.name.clone(),
+        }
+    }
+
+    /// Makes the folders, and checks that the run folder belongs to nobody else. Returns what had
+    /// to be done differently, in sentences.
     ///
-    /// Where `.keepd` cannot be made beside the configuration file, state and logs move to the
-    /// user's state folder; `self` says so afterwards, and [`Instance::locate`] finds them
-    /// there from then on.
+    /// State and logs of a standing instance move to its run folder where their own folders cannot
+    /// be made or written: the run folder is the only one that it cannot do without. Where `.keepd`
+    /// cannot be made beside the configuration file, state and logs of a project move to the user's
+    /// state folder. `self` says so afterwards, and readers find them there from then on.
     ///
     /// # Errors
     /// A folder cannot be made, is not a folder, or can be written by somebody else.
@@ -197,9 +254,13 @@ impl Instance {
         &mut self,
         manager: &ManagerSpec,
         surroundings: &Surroundings,
-    ) -> Result<(), InstanceError> {
+    ) -> Result<Vec<String>, InstanceError> {
         self.check_socket_path(&self.control_socket())?;
         self.create_run_dir(surroundings)?;
+        if let Some(standing) = self.standing() {
+            let folders = Folders::of(standing, manager, surroundings, &self.run_dir);
+            return self.create_standing(folders);
+        }
         if let Err(error) = create_state_dir(&self.state_dir) {
             let elsewhere = surroundings.state_elsewhere(&self.name);
             match elsewhere {
@@ -213,7 +274,35 @@ impl Instance {
                 Some(_) | None => return Err(error),
             }
         }
-        make_dirs(&self.log_dir, 0o755)
+        make_dirs(&self.log_dir, 0o755)?;
+        Ok(Vec::new())
+    }
+
+    /// Removes state and logs that an earlier start had to keep in the run folder and that this one
+    /// does not. Only for who holds the lock.
+    pub fn remove_moved(&self) {
+        let moved = [Folders::STATE, Folders::LOG].map(|name| self.run_dir.join(name));
+        for folder in moved.iter().filter(|path| ![&self.state_dir, &self.log_dir].contains(path)) {
+            // What stays is in the way of nobody but a reader of old logs.
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+
+    fn create_standing(&mut self, folders: Folders) -> Result<Vec<String>, InstanceError> {
+        let mut warnings = Vec::new();
+        let mut make = |what: &str, wanted: PathBuf, fallback: PathBuf| {
+            let Err(error) = create_writable(&wanted) else {
+                return Ok(wanted);
+            };
+            make_dirs(&fallback, 0o755)?;
+            let (folder, why) = (fallback.display(), error.chain());
+            warnings.push(format!("{what} in \"{folder}\", and lost with it: {why}"));
+            Ok(fallback)
+        };
+        self.state_dir =
+            make("state is kept", folders.state_dir, self.run_dir.join(Folders::STATE))?;
+        self.log_dir = make("logs are kept", folders.log_dir, self.run_dir.join(Folders::LOG))?;
+        Ok(warnings)
     }
 
     fn create_run_dir(&self, surroundings: &Surroundings) -> Result<(), InstanceError> {
@@ -288,6 +377,11 @@ impl Instance {
         self.run_dir.join("proxy.pid")
     }
 
+    /// Returns the file of the last configuration that was good as a whole.
+    pub fn last_good_file(&self) -> PathBuf {
+        self.state_dir.join("last-good.json")
+    }
+
     /// Returns where keepd's own output goes when it runs in the background.
     pub fn own_log_file(&self) -> PathBuf {
         self.state_dir.join("keepd.log")
@@ -348,6 +442,17 @@ fn create_state_dir(dir: &Path) -> Result<(), InstanceError> {
     fs::write(&ignore, "*\n").map_err(|source| {
         InstanceError::new(format!("cannot write \"{}\"", ignore.display()), source)
     })
+}
+
+/// Makes a folder, and finds out whether files can be made in it.
+fn create_writable(dir: &Path) -> Result<(), InstanceError> {
+    make_dirs(dir, 0o755)?;
+    let probe = dir.join(".writable");
+    let failed = |source| {
+        InstanceError::new(format!("cannot write in folder \"{}\"", dir.display()), source)
+    };
+    fs::write(&probe, "").map_err(failed)?;
+    fs::remove_file(&probe).map_err(failed)
 }
 
 fn make_dirs(dir: &Path, mode: u32) -> Result<(), InstanceError> {
@@ -412,6 +517,7 @@ mod tests {
             uid: fs::metadata(scratch.path()).unwrap().uid(),
             keepd_run_dir: Some(scratch.path().join("run")),
             xdg_runtime_dir: None,
+            xdg_config_home: None,
             xdg_state_home: Some(scratch.path().join("state")),
             home: None,
         }

@@ -21,6 +21,8 @@ pub struct Options {
     /// Only what these selectors match is wanted up at the start; empty: everything that is
     /// enabled.
     pub only: Vec<String>,
+    /// Nothing is wanted up at the start (`run --no-start`).
+    pub no_start: bool,
     /// `--log-level`: stronger than KEEPD_LOG and the configuration.
     pub log_level: Option<String>,
     /// The cgroup of the instance, where there is one.
@@ -79,6 +81,9 @@ impl Options {
         for selector in &self.only {
             add("--only", OsStr::new(selector));
         }
+        if self.no_start {
+            arguments.push(OsString::from("--no-start"));
+        }
         if self.foreground {
             arguments.push(OsString::from("--foreground"));
         }
@@ -108,6 +113,7 @@ struct Found {
     log_dir: Option<PathBuf>,
     config_dir: Option<PathBuf>,
     foreground: bool,
+    no_start: bool,
     color: ColorChoice,
     only: Vec<String>,
     log_level: Option<String>,
@@ -137,6 +143,7 @@ impl Found {
                 self.color = ColorChoice::from_word(&word)
                     .ok_or_else(|| OptionsError::Value("--color", word.into()))?;
             }
+            Some("--no-start") => self.no_start = true,
             Some("--foreground") => self.foreground = true,
             Some(_) | None => return Err(OptionsError::Unknown(argument.to_owned())),
         }
@@ -155,6 +162,7 @@ impl Found {
             foreground: self.foreground,
             color: self.color,
             only: self.only,
+            no_start: self.no_start,
             log_level: self.log_level,
             group: self.group,
         })
@@ -181,6 +189,7 @@ mod tests {
             foreground: true,
             color: ColorChoice::Never,
             only: vec!["web*".into(), "--odd".into()],
+            no_start: true,
             log_level: Some("debug".into()),
             group: Some("/sys/fs/cgroup/keepd.shop-00c0ffee".into()),
         }
@@ -192,6 +201,7 @@ mod tests {
         assert_eq!(Options::parse(options.to_arguments()), Ok(options.clone()));
         options.foreground = false;
         options.only.clear();
+        options.no_start = false;
         options.log_level = None;
         options.group = None;
         assert_eq!(Options::parse(options.to_arguments()), Ok(options));

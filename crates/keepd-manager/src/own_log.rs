@@ -11,7 +11,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
-use crate::console::{Queue, Style};
+use crate::console::{Queue, SharedStyle};
 
 /// Changes how much is said.
 pub(crate) struct LevelHandle(reload::Handle<LevelFilter, Registry>);
@@ -25,7 +25,7 @@ impl LevelHandle {
 }
 
 /// Begins to write messages of this process that are at least this important.
-pub(crate) fn start(queue: Arc<Queue>, style: Style, word: &str) -> LevelHandle {
+pub(crate) fn start(queue: Arc<Queue>, style: SharedStyle, word: &str) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(level(word));
     let subscriber = Registry::default().with(filter).with(OwnLog { queue, style });
     // A second manager in one process (in tests) keeps the first one's.
@@ -39,7 +39,7 @@ fn level(word: &str) -> LevelFilter {
 
 struct OwnLog {
     queue: Arc<Queue>,
-    style: Style,
+    style: SharedStyle,
 }
 
 impl<S: Subscriber> Layer<S> for OwnLog {
@@ -53,7 +53,7 @@ impl<S: Subscriber> Layer<S> for OwnLog {
         let mut text = Text::default();
         event.record(&mut text);
         let now_ns = keepd_os::clock::wall_now_ns();
-        self.queue.push_err(self.style.own_line(now_ns, level, &text.whole()));
+        self.queue.push_err(self.style.get().own_line(now_ns, level, &text.whole()));
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn messages_and_fields_go_through_the_queue() {
         let queue = Arc::new(Queue::new());
-        let log = OwnLog { queue: Arc::clone(&queue), style: Style::default() };
+        let log = OwnLog { queue: Arc::clone(&queue), style: SharedStyle::default() };
         let subscriber = Registry::default().with(LevelFilter::WARN).with(log);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("not said");

@@ -104,21 +104,31 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
     let level = start_own_log(&options, &plan, &console);
     let machine = Manager::new(Settings {
         seed: keepd_os::random::seed().map_err(StartError::Random)? as u64,
-        idle_by_default: options.foreground,
+        // Who stands for a machine or a user has more to do later.
+        idle_by_default: options.foreground && accepted.project,
         only: only(&options, &plan),
     });
 
     let instance = Arc::new(options.instance);
     let history = Arc::new(History::new());
-    let configuration = Arc::new(Configuration::new(accepted_file, accepted));
+    let last_good = instance.standing().map(|_| instance.last_good_file());
+    for note in &accepted.notes {
+        tracing::warn!("{note}");
+    }
+    let configuration = Arc::new(Configuration::new(accepted_file, last_good, accepted.clone()));
+    let keeper = Arc::clone(&configuration);
+    // Beside everything else: a slow state folder must not keep services from starting.
+    tokio::spawn(async move { keeper.keep(&accepted).await });
     let (calls, call_receiver) = mpsc::channel(CALLS_MAX);
     let (pulse, pulse_receiver) = watch::channel(Pulse::default());
     let (results, result_receiver) = mpsc::channel(RESULTS_MAX);
     let (stop, stop_receiver) = watch::channel(false);
     let caller = Caller::new(calls, pulse_receiver);
+    let pool = Pool::new(Arc::clone(&instance), inherited());
     let api = Api {
         caller: caller.clone(),
         configuration: Arc::clone(&configuration),
+        pool: pool.clone(),
         history: Arc::clone(&history),
         group: options.group.map(Arc::new),
         instance: Arc::from(instance.name.as_str()),
@@ -126,7 +136,7 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
     let server = tokio::spawn(serve(listener, api, stop_receiver));
     let wires = Wires {
         proxy_socket: instance.proxy_socket(),
-        pool: Pool::new(instance, inherited()),
+        pool,
         results,
         pulse,
         history,
@@ -166,6 +176,9 @@ fn start_own_log(options: &Options, plan: &Plan, console: &Console) -> LogLevel 
 
 /// Returns the services that are wanted up at the start, if not all that are enabled.
 fn only(options: &Options, plan: &Plan) -> Option<Vec<ServiceName>> {
+    if options.no_start {
+        return Some(Vec::new());
+    }
     if options.only.is_empty() {
         return None;
     }

@@ -12,9 +12,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_engine::manager::{Ask, AskId, Input, Manager, Output, Question, Refusal, Ticket, Verb};
-use keepd_model::protocol::{Command, Event, Message, READY_FD_TEXT, RequestId};
-use keepd_model::{ChangeId, ExitCode, Generation, Instant, Plan, ServiceName, ServiceSpec};
+use keepd_engine::manager::{
+    Ask, AskId, Happening, Input, Manager, Output, Preparation, Question, Refusal, Ticket, Verb,
+};
+use keepd_model::protocol::{Command, Event, LogTarget, Message, READY_FD_TEXT, RequestId};
+use keepd_model::{
+    ChangeId, ExitCode, Generation, Instant, ManagerSpec, Plan, ServiceName, ServiceSpec, State,
+};
 use keepd_os::clock::monotonic_now;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -26,7 +30,7 @@ use crate::config::Configuration;
 use crate::console::Console;
 use crate::own_log::LevelHandle;
 use crate::prepare::Pool;
-use crate::probes;
+use crate::probes::Prober;
 use crate::time::WallClock;
 
 /// How long the end waits for clients to read their last answers.
@@ -69,8 +73,8 @@ enum Reply {
     Act(oneshot::Sender<Result<ChangeId, ActError>>),
     Apply {
         reply: oneshot::Sender<Result<ChangeId, Refusal>>,
-        /// What the new plan says about keepd's own messages.
-        log_level: String,
+        /// What the new plan says about keepd itself.
+        keys: Box<ManagerSpec>,
     },
 }
 
@@ -80,6 +84,7 @@ pub(crate) struct Shell {
     console: Console,
     wires: Wires,
     connection: Connection,
+    prober: Prober,
     replies: BTreeMap<AskId, Reply>,
     ask_next: u64,
     request_next: u64,
@@ -90,11 +95,13 @@ impl Shell {
     /// Returns a shell that begins to connect to the proxy.
     pub(crate) fn new(machine: Manager, console: Console, wires: Wires) -> Self {
         let connection = Connection::begin(&wires.proxy_socket);
+        let prober = Prober::new(wires.pool.instance());
         Self {
             machine,
             console,
             wires,
             connection,
+            prober,
             replies: BTreeMap::new(),
             ask_next: 0,
             request_next: OWN_REQUESTS_FROM,
@@ -161,14 +168,16 @@ impl Shell {
         match output {
             Output::Command { id, command } => {
                 if let Command::ServiceLog { name, log } = &command {
-                    self.console.note_log(name, log);
+                    self.note_log(name, log);
                 }
                 self.connection.push(id, command);
                 if self.connection.is_full() {
                     self.connection.flush().await;
                 }
             }
-            Output::Prepare { ticket, spec, preparation: _ } => self.prepare(ticket, spec),
+            Output::Prepare { ticket, spec, preparation } => {
+                self.prepare(ticket, spec, preparation);
+            }
             Output::Probe { name, generation, index, question, timeout } => {
                 self.probe(name, generation, index, question, timeout);
             }
@@ -182,6 +191,11 @@ impl Shell {
             }
             Output::Announce(news) => {
                 self.announced += 1;
+                if let Happening::State { name, to, .. } = &news.what
+                    && *to != State::Starting
+                {
+                    self.prober.forget(name);
+                }
                 self.wires.history.add(&news, &WallClock::read());
                 self.console.announce(&news);
             }
@@ -190,17 +204,22 @@ impl Shell {
         None
     }
 
-    fn prepare(&self, ticket: Ticket, spec: Arc<ServiceSpec>) {
+    fn prepare(&self, ticket: Ticket, spec: Arc<ServiceSpec>, preparation: Preparation) {
         let (pool, results) = (self.wires.pool.clone(), self.wires.results.clone());
         tokio::spawn(async move {
-            let outcome = pool.prepare(spec).await;
+            let outcome = pool.prepare(spec, preparation).await;
             // The receiver is gone only when the manager ends.
             let _ = results.send(Input::Prepared { ticket, outcome }).await;
         });
     }
 
+    fn note_log(&mut self, name: &ServiceName, log: &LogTarget) {
+        self.console.note_log(name, log);
+        self.prober.note_log(name, log);
+    }
+
     fn probe(
-        &self,
+        &mut self,
         name: ServiceName,
         generation: Generation,
         index: usize,
@@ -208,8 +227,9 @@ impl Shell {
         timeout: Duration,
     ) {
         let results = self.wires.results.clone();
+        let answer = self.prober.ask(&name, generation, index, question, timeout);
         tokio::spawn(async move {
-            let outcome = probes::ask(&question, timeout).await;
+            let outcome = answer.await;
             let _ = results.send(Input::Probed { name, generation, index, outcome }).await;
         });
     }
@@ -218,14 +238,26 @@ impl Shell {
         // Who asked may have gone meanwhile; the change goes on.
         match self.replies.remove(&ask) {
             Some(Reply::Act(reply)) => drop(reply.send(answer.map_err(ActError::Refused))),
-            Some(Reply::Apply { reply, log_level }) => {
-                if answer.is_ok() && !self.wires.level.fixed {
-                    self.wires.level.handle.set(&log_level);
+            Some(Reply::Apply { reply, keys }) => {
+                if answer.is_ok() {
+                    self.set_keys(&keys);
                 }
                 drop(reply.send(answer));
             }
             None => {}
         }
+    }
+
+    /// Lets changed keys of `[keepd]` take effect, as far as they are the shell's.
+    fn set_keys(&mut self, keys: &ManagerSpec) {
+        if !self.wires.level.fixed {
+            self.wires.level.handle.set(&keys.log_level);
+        }
+        let (machine, prober) = (&self.machine, &self.prober);
+        self.console.set_keys(keys, || {
+            let statuses = machine.statuses();
+            statuses.iter().filter_map(|status| prober.log(&status.spec.name)).collect()
+        });
     }
 
     fn send_pulse(&self) {
@@ -256,6 +288,7 @@ impl Shell {
             // Of no interest to the machine, and frequent.
             Message::Event(Event::Output { name, .. }) => {
                 self.console.note_output(&name);
+                self.prober.note_output(&name);
                 return;
             }
             Message::Event(Event::Notify { name, generation, text, .. }) => {
@@ -266,7 +299,7 @@ impl Shell {
                 return;
             }
             Message::Event(Event::Log(name, log)) => {
-                self.console.note_log(&name, &log);
+                self.note_log(&name, &log);
                 Message::Event(Event::Log(name, log))
             }
             Message::Event(Event::Signal { signal, at, count }) => {
@@ -301,7 +334,7 @@ impl Shell {
                 }
                 let ask = self.expect_answer(Reply::Apply {
                     reply: answer,
-                    log_level: plan.manager.log_level.clone(),
+                    keys: Box::new(plan.manager.clone()),
                 });
                 let request = Ask::Apply { plan: *plan, restart };
                 self.feed(Input::Ask { ask, who, token, request });

@@ -28,6 +28,19 @@ pub fn foreground_lost(descriptor: impl AsFd) -> bool {
     }
 }
 
+/// `tcgetpgrp(fd)`: reports whether the descriptor is the terminal of our session, and our process
+/// group the foreground one. See tcgetpgrp(3).
+pub fn is_foreground(descriptor: impl AsFd) -> bool {
+    rustix::termios::tcgetpgrp(descriptor).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// `tcsetpgrp(fd, getpgrp())`: makes our own process group the foreground one. See
+/// [`set_foreground`].
+pub fn take_foreground(descriptor: impl AsFd) -> Result<(), Errno> {
+    let _blocked = AllBlocked::new();
+    rustix::termios::tcsetpgrp(descriptor, rustix::process::getpgrp()).map_err(errno::from_rustix)
+}
+
 /// `tcsetpgrp(fd, group)`: makes a process group of our session the foreground one.
 ///
 /// SIGTTOU, which would stop a caller in the background, is blocked meanwhile. See tcsetpgrp(3).

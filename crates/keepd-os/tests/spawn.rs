@@ -156,8 +156,16 @@ fn a_session_of_its_own_a_group_of_its_own_or_neither() {
             Session::Inherit => {
                 assert_eq!((group, sid), (own_group.as_str(), own_session.as_str()))
             }
+            Session::Foreground => unreachable!("it is not in the list: it needs a terminal"),
         }
     }
+}
+
+#[test]
+fn the_foreground_needs_a_terminal() {
+    let mut start = Start::new(&["true"]);
+    start.session = Session::Foreground;
+    assert_eq!(start.run().0, failed(SpawnStep::Session, Errno(25)));
 }
 
 #[test]

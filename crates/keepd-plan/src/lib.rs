@@ -34,6 +34,7 @@ pub use diagnostic::Diagnostic;
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use include::{Include, includes};
 pub use load::{Context, Loaded, Salvaged, Source, load, load_salvaging};
+pub use nearest::nearest;
 pub use order::start_order;
 pub use pattern::{LinePattern, PatternError, line_pattern};
 pub use render::{RenderOptions, render, render_plan};

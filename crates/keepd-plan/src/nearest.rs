@@ -6,10 +6,7 @@ const WORD_CHARS_MAX: usize = 64;
 /// Returns the candidate with the fewest edits (insert, delete, change, swap of neighbours) from
 /// `word`, if they are few enough for a typing error: one for every three characters. Of several
 /// the first in the alphabet, so that the answer never depends on the order of candidates.
-pub(crate) fn nearest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word: Vec<char> = word.chars().take(WORD_CHARS_MAX + 1).collect();
     if word.len() > WORD_CHARS_MAX {
         return None;

@@ -51,21 +51,26 @@ pub(crate) struct Inheritance {
 pub(crate) struct Children {
     base: Base,
     inheritance: Inheritance,
+    /// Services that read our input get the terminal there.
+    terminal: bool,
     descriptor_limit: Option<DescriptorLimit>,
     reports: BTreeMap<Pid, (Owner, Spawned)>,
     job_outputs: HashMap<JobId, OwnedFd>,
 }
 
 impl Children {
-    /// Makes the table. `descriptor_limit` is what children get back, if the proxy raised its own.
+    /// Makes the table. With `terminal`, services that read the proxy's own input get the terminal
+    /// there. `descriptor_limit` is what children get back, if the proxy raised its own.
     pub(crate) fn new(
         base: Base,
         inheritance: Inheritance,
+        terminal: bool,
         descriptor_limit: Option<DescriptorLimit>,
     ) -> Self {
         Self {
             base,
             inheritance,
+            terminal,
             descriptor_limit,
             reports: BTreeMap::new(),
             job_outputs: HashMap::new(),
@@ -121,7 +126,7 @@ impl Children {
             standard,
             extra: extra.as_slice(),
             cgroup,
-            session: if service.extended { Session::New } else { Session::Inherit },
+            session: self.session(service),
             umask: if service.extended { attributes.umask } else { PLAIN_UMASK },
             ..self.request(attributes, &environment)
         };
@@ -182,6 +187,19 @@ impl Children {
             cgroup: None,
             session: Session::New,
             descriptor_limit: self.descriptor_limit,
+        }
+    }
+
+    /// Returns which session a service gets.
+    fn session(&self, service: &ServiceSpawn) -> Session {
+        let reads_ours = match service.log {
+            LogTarget::Inherit => service.attributes.place == Place::Service,
+            LogTarget::Null | LogTarget::File { .. } | LogTarget::Append { .. } => false,
+        };
+        match service.extended {
+            true if self.terminal && reads_ours => Session::Foreground,
+            true => Session::New,
+            false => Session::Inherit,
         }
     }
 

@@ -20,6 +20,9 @@ pub struct Options {
     pub group: Option<PathBuf>,
     /// Leave the caller's session, setsid(2).
     pub own_session: bool,
+    /// Services that read the proxy's own input get the terminal there: their group is made the
+    /// foreground group. The proxy is in the session of the terminal, in the background.
+    pub terminal: bool,
 }
 
 /// Why the options are not ones to start with.
@@ -105,6 +108,7 @@ Supervise services as controllers command; at least one of -i, -c and -S is need
       --instance NAME      mark services with KEEPD_PROJECT=NAME
       --group DIR          give each start a leaf of the cgroup at DIR
       --own-session        leave the caller's session
+      --terminal           give the terminal at standard input to services that read it
   -h, --help               show this
       --version            show the version";
 
@@ -118,6 +122,7 @@ enum Known {
     Instance,
     Group,
     OwnSession,
+    Terminal,
     Help,
     Version,
     Unsupported,
@@ -125,7 +130,7 @@ enum Known {
 
 /// Every option: short letter, long name. Those of daemonproxy that are not there yet are refused
 /// by name.
-const KNOWN: [(Option<char>, &str, Known); 17] = [
+const KNOWN: [(Option<char>, &str, Known); 18] = [
     (Some('i'), "--interactive", Known::Interactive),
     (Some('c'), "--config", Known::Config),
     (Some('S'), "--socket", Known::Socket),
@@ -133,6 +138,7 @@ const KNOWN: [(Option<char>, &str, Known); 17] = [
     (None, "--instance", Known::Instance),
     (None, "--group", Known::Group),
     (None, "--own-session", Known::OwnSession),
+    (None, "--terminal", Known::Terminal),
     (Some('h'), "--help", Known::Help),
     (None, "--version", Known::Version),
     (Some('D'), "--daemonize", Known::Unsupported),
@@ -197,6 +203,7 @@ impl Options {
         match known {
             Known::Interactive => self.interactive = true,
             Known::OwnSession => self.own_session = true,
+            Known::Terminal => self.terminal = true,
             Known::Config => self.config = Some(argument()?.into()),
             Known::Socket => self.socket = Some(argument()?.into()),
             Known::RunDir => self.run_dir = Some(argument()?.into()),

@@ -40,6 +40,9 @@ const HEARD: [Signal; 7] = [
     Signal::USR1,
     Signal::USR2,
 ];
+/// What the terminal sends to those in its background who read, or who write if it is set so.
+const TTIN: u8 = 21;
+const TTOU: u8 = 22;
 /// PIPE and ALRM: no news for anybody, and not to end the proxy.
 const IGNORED_NUMBERS: [u8; 2] = [13, 14];
 
@@ -124,6 +127,7 @@ impl Parts {
             children: Children::new(
                 Base::of_this_process(options.instance.clone()),
                 inheritance,
+                options.terminal,
                 descriptor_limit,
             ),
             groups,
@@ -171,6 +175,14 @@ fn take_place(options: &Options, log: &mut Log) -> Option<process::DescriptorLim
         && let Err(error) = process::new_session()
     {
         warn("leave the session", error);
+    }
+    if options.terminal {
+        // In the background of a terminal what we say would stop us, if the terminal is set so.
+        for number in [TTIN, TTOU] {
+            if let Some(Err(error)) = Signal::new(number).map(signals::ignore) {
+                warn("ignore a signal of the terminal", error);
+            }
+        }
     }
     let limit = process::raise_descriptor_limit()
         .inspect_err(|error| warn("raise the limit of descriptors", *error))

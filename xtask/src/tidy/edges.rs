@@ -34,6 +34,7 @@ const ROWS: [Row; 11] = [
         inner: &["model", "plan", "engine", "wire", "os"],
         third_party: &[
             "axum",
+            "glob",
             "http-body-util",
             "hyper",
             "hyper-util",

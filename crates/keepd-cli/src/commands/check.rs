@@ -10,7 +10,7 @@ use keepd_plan::Diagnostic;
 use serde::Serialize;
 
 use crate::arguments::Globals;
-use crate::configuration::{self, ConfigFile};
+use crate::configuration;
 use crate::error::{CliError, diagnostic_object, diagnostic_text};
 use crate::output::print_json;
 use crate::place;
@@ -35,13 +35,16 @@ pub(crate) struct CheckOptions {
 /// # Errors
 /// There is no configuration, or a file cannot be read.
 pub(crate) fn run(globals: &Globals, options: &CheckOptions) -> Result<ExitCode, CliError> {
-    let files = match options.files.as_slice() {
-        [] => place::config_files(globals)?,
-        files => files.iter().map(|file| ConfigFile::new(file)).collect::<Result<_, _>>()?,
+    let (roots, project) = match (options.files.as_slice(), place::named_standing(globals)) {
+        ([], Some(standing)) => (place::standing_files(globals, standing)?, false),
+        ([], None) => (place::config_files(globals)?, true),
+        (files, standing) => {
+            let files = files.iter().map(|file| configuration::named(file));
+            (files.collect::<Result<_, _>>()?, standing.is_none())
+        }
     };
-    let sources = configuration::read(&files)?;
-    let (errors, mut warnings) = match configuration::load(&sources, true) {
-        Ok(loaded) => {
+    let (errors, mut warnings) = match configuration::read(roots)?.load(project) {
+        Ok((_, loaded)) => {
             let mut warnings = loaded.warnings;
             warnings.extend(unknown_users(&loaded.plan));
             (Vec::new(), warnings)

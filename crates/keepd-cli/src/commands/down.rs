@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Stop every service of this project, and keepd itself
 ///
 /// Services are stopped in the reverse order of their dependencies, each with its own stop signal
-/// and timeout.
+/// and timeout. The system and the user instance are ended by shutdown.
 #[derive(Args, Debug)]
 pub(crate) struct DownOptions {
     /// End processes of this project that a lost keepd left behind
@@ -44,12 +44,24 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
         })?;
         return end_leftovers(globals, &instance);
     }
+    if let Some(standing) = instance.as_ref().filter(|found| found.standing().is_some()) {
+        let message = format!("cannot take {} down: down ends projects", standing.shown());
+        return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd shutdown"));
+    }
+    end(globals, instance)
+}
+
+/// Stops every service of an instance and keepd itself, and waits until nothing is left.
+///
+/// # Errors
+/// keepd does not answer, `--timeout` is over, or a signal came.
+pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitCode, CliError> {
     let has_top = instance.as_ref().is_some_and(top::is_locked);
     if let Some(instance) = instance.as_ref().filter(|_| !has_top)
         && UnixStream::connect(instance.control_socket()).is_err()
     {
-        if !globals.quiet {
-            println!("Nothing runs for project \"{}\".", instance.name);
+        if !globals.quiet && !globals.is_json() {
+            println!("Nothing runs for {}.", instance.shown());
         }
         return Ok(ExitCode::Done);
     }

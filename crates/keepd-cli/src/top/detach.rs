@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use keepd_model::{Exit, ExitCode, Pid};
 use keepd_os::reap;
+use keepd_os::spawn::Session;
 use tokio::time::Instant;
 
 use super::{Prepared, spawn_self, system};
@@ -36,11 +37,7 @@ const LOG_LINES: usize = 10;
 pub(crate) fn detach(globals: &Globals, prepared: &Prepared) -> Result<ExitCode, CliError> {
     let instance = &prepared.options.instance;
     let top = start_top(prepared)?;
-    let place = Place {
-        shown: format!("for project \"{}\"", instance.config_dir.display()),
-        socket: instance.control_socket(),
-        instance: Some(instance.clone()),
-    };
+    let place = Place::of(instance.clone());
     let client = Client::new(&place);
     block_on(async {
         let asked_at = Instant::now();
@@ -69,7 +66,8 @@ fn start_top(prepared: &Prepared) -> Result<Pid, CliError> {
         .map_err(|error| CliError::because(ErrorKind::System, "cannot open the log", error))?;
     let arguments = [OsString::from(VERB)].into_iter().chain(prepared.options.to_arguments());
     let lock = [(prepared.lock(), LOCK_DESCRIPTOR)];
-    let spawned = spawn_self(arguments, [null.as_fd(), log.as_fd(), log.as_fd()], &lock)?;
+    let spawned =
+        spawn_self(arguments, [null.as_fd(), log.as_fd(), log.as_fd()], &lock, Session::New)?;
     Ok(spawned.pid())
 }
 

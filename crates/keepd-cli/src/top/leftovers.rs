@@ -25,7 +25,7 @@ pub(crate) struct Leftover {
 
 /// Returns the name of the instance's group below the group of whoever starts it.
 pub(super) fn group_name(instance: &Instance) -> String {
-    format!("keepd.{}", instance.name)
+    format!("keepd.{}", instance.mark())
 }
 
 /// Opens the group of an instance, if there is one below ours.
@@ -34,7 +34,7 @@ pub(super) fn open_group(instance: &Instance) -> Option<Group> {
 }
 
 fn mark(instance: &Instance) -> Vec<u8> {
-    format!("KEEPD_PROJECT={}", instance.name).into_bytes()
+    format!("KEEPD_PROJECT={}", instance.mark()).into_bytes()
 }
 
 /// The children that a top process had before it started anything: a shell's that it was executed
@@ -75,7 +75,7 @@ pub(crate) fn find_leftovers(
 ) -> Result<Vec<Leftover>, CliError> {
     let grouped = open_group(instance).and_then(|group| group.pids().ok()).unwrap_or_default();
     let marked = sweep::processes_marked(&mark(instance)).map_err(|errno| {
-        system(format!("cannot look for processes of \"{}\": {errno}", instance.name))
+        system(format!("cannot look for processes of {}: {errno}", instance.shown()))
     })?;
     let mut pids: Vec<Pid> =
         grouped.into_iter().chain(marked.iter().map(|process| process.pid)).collect();

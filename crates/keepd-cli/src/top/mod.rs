@@ -30,12 +30,13 @@ fn system(message: String) -> CliError {
     CliError::new(ErrorKind::System, message)
 }
 
-/// Starts this program once more, in a session of its own: with these arguments behind its name,
+/// Starts this program once more, in this session or group: with these arguments behind its name,
 /// the environment as it is, these standard descriptors and these further ones.
 fn spawn_self(
     arguments: impl IntoIterator<Item = OsString>,
     standard: [BorrowedFd<'_>; 3],
     extra: &[(BorrowedFd<'_>, RawFd)],
+    session: Session,
 ) -> Result<Spawned, CliError> {
     let program = process::own_executable()
         .map_err(|errno| system(format!("cannot find the keepd program: {errno}")))?;
@@ -57,7 +58,7 @@ fn spawn_self(
         standard,
         extra,
         cgroup: None,
-        session: Session::New,
+        session,
         descriptor_limit: None,
     };
     let name = arguments.get(1).map_or_else(Default::default, |word| String::from_utf8_lossy(word));

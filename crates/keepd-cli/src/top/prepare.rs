@@ -35,6 +35,8 @@ pub(crate) struct Wishes {
     pub(crate) color: keepd_manager::console::ColorChoice,
     /// Selectors of what is wanted up at the start; empty: everything that is enabled.
     pub(crate) only: Vec<String>,
+    /// Nothing is wanted up at the start.
+    pub(crate) no_start: bool,
     /// `--log-level`.
     pub(crate) log_level: Option<String>,
 }
@@ -55,13 +57,17 @@ impl Prepared {
         surroundings: &Surroundings,
         wishes: Wishes,
     ) -> Result<Self, CliError> {
-        instance.create(manager, surroundings)?;
+        let warnings = instance.create(manager, surroundings)?;
         let lock = lock(&instance)?;
+        instance.remove_moved();
+        for warning in warnings {
+            eprintln!("keepd: warning: {warning}");
+        }
         refuse_leftovers(&instance)?;
         let group = make_group(&instance);
-        let Wishes { foreground, color, only, log_level } = wishes;
+        let Wishes { foreground, color, only, no_start, log_level } = wishes;
         let group = group.as_ref().map(|group| group.path().to_owned());
-        let options = Options { instance, foreground, color, only, log_level, group };
+        let options = Options { instance, foreground, color, only, no_start, log_level, group };
         let accepted_file = options.instance.accepted_file();
         accepted.write(&accepted_file).map_err(|error| {
             let message = "cannot write down the accepted configuration";
@@ -92,10 +98,9 @@ fn lock(instance: &Instance) -> Result<File, CliError> {
             .open(&path)
             .map_err(|error| failed(&error))?;
         if !file::lock_exclusive(&lock).map_err(|errno| failed(&errno))? {
-            let name = &instance.name;
-            let message = format!("cannot start project \"{name}\": keepd runs it already");
-            return Err(system(message)
-                .with_hint("look at it with \"keepd status\", end it with \"keepd down\""));
+            let shown = instance.shown();
+            let message = format!("cannot start {shown}: keepd runs it already");
+            return Err(system(message).with_hint(running_hint(instance)));
         }
         // The keepd that had the lock before may have removed the file with its folder: then we
         // hold the lock of a file that nobody else will ever open.
@@ -105,6 +110,17 @@ fn lock(instance: &Instance) -> Result<File, CliError> {
         }
         let run_dir = &instance.run_dir;
         fs::create_dir_all(run_dir).map_err(|error| failed(&error))?;
+    }
+}
+
+/// Returns what to do about an instance that runs.
+fn running_hint(instance: &Instance) -> String {
+    match instance.standing() {
+        Some(standing) => {
+            let word = standing.word();
+            format!("look at it with \"keepd status --{word}\"")
+        }
+        None => "look at it with \"keepd status\", end it with \"keepd down\"".to_owned(),
     }
 }
 
@@ -127,11 +143,11 @@ fn refuse_leftovers(instance: &Instance) -> Result<(), CliError> {
     if left.len() > NAMED_MAX {
         named.push(format!("and {} more", left.len() - NAMED_MAX));
     }
-    let name = &instance.name;
-    let named = named.join(", ");
-    let message =
-        format!("cannot start project \"{name}\": a lost keepd left processes behind: {named}");
-    Err(system(message).with_hint("keepd down --leftovers"))
+    let (shown, named) = (instance.shown(), named.join(", "));
+    let message = format!("cannot start {shown}: a lost keepd left processes behind: {named}");
+    let option = instance.standing().map(|standing| format!(" --{}", standing.word()));
+    let hint = format!("keepd down --leftovers{}", option.unwrap_or_default());
+    Err(system(message).with_hint(hint))
 }
 
 /// Makes the cgroup of the instance, where that is possible. Where it is not, the weaker way to

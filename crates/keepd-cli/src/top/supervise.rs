@@ -10,7 +10,7 @@ use keepd_manager::instance::write_atomically;
 use keepd_model::{Exit, ExitCode, Pid, Signal};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::signals::{self, SignalReader};
-use keepd_os::spawn::{Report, Spawned};
+use keepd_os::spawn::{Report, Session, Spawned};
 use keepd_os::{process, reap, terminal};
 
 use super::leftovers::{Adoption, end_leftovers, wait_until_empty};
@@ -20,6 +20,8 @@ use crate::error::{CliError, ErrorKind};
 /// The signals that are passed down.
 const PASSED: [Signal; 6] =
     [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::USR2];
+/// The power is failing. Only the first process of a machine is told.
+const PWR: u8 = 30;
 /// Stop from the keyboard: a stopped top process would leave the stack without its lid.
 const TSTP: u8 = 20;
 /// After the proxy ended in order, how long its manager may take to write its last line.
@@ -35,14 +37,26 @@ const REPORT: u64 = 1;
 pub(crate) enum Input {
     /// Nothing.
     Null,
-    /// What this process would read (`keepd run`).
+    /// What this process would read (`keepd run -- CMD`). A terminal is theirs meanwhile.
     Own,
+}
+
+impl Input {
+    /// Reports whether services get the terminal: it must be ours to give.
+    fn is_terminal(self) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Own => terminal::is_foreground(std::io::stdin()),
+        }
+    }
 }
 
 /// Starts the proxy of a prepared instance and stays until it ends. Returns the status of the
 /// instance.
 pub(crate) fn supervise(options: &Options, input: Input) -> Result<ExitCode, CliError> {
-    let watched: Vec<Signal> = PASSED.into_iter().chain([Signal::CHLD]).collect();
+    // As PID 1 every signal of these is handled: the kernel gives it no default action.
+    let watched: Vec<Signal> =
+        PASSED.into_iter().chain([Signal::CHLD]).chain(Signal::new(PWR)).collect();
     let reader = SignalReader::new(&watched).map_err(|errno| failed("read signals", errno))?;
     if let Some(stop) = Signal::new(TSTP) {
         signals::ignore(stop).map_err(|errno| failed("ignore signal TSTP", errno))?;
@@ -50,19 +64,24 @@ pub(crate) fn supervise(options: &Options, input: Input) -> Result<ExitCode, Cli
     process::become_subreaper().map_err(|errno| failed("become a subreaper", errno))?;
     let has_terminal = terminal::is_terminal(std::io::stdin());
     let adoption = Adoption::begin();
-    let mut proxy = start_proxy(options, input)?;
+    let lends_terminal = input.is_terminal();
+    let mut proxy = start_proxy(options, input, lends_terminal)?;
     // The file is for people and scripts; nothing of keepd's own depends on it.
     let pid = format!("{}\n", proxy.pid());
     let _ = write_atomically(&options.instance.proxy_pid_file(), pid.as_bytes());
-    let end = follow(&reader, &mut proxy, has_terminal)?;
-    finish(options, &adoption, end)
+    let end = follow(&reader, &mut proxy, has_terminal);
+    if lends_terminal {
+        // It may be gone by now, and then nobody misses it.
+        let _ = terminal::take_foreground(std::io::stdin());
+    }
+    finish(options, &adoption, end?)
 }
 
 fn failed(what: &str, errno: keepd_model::Errno) -> CliError {
     system(format!("cannot {what}: {errno}"))
 }
 
-fn start_proxy(options: &Options, input: Input) -> Result<Spawned, CliError> {
+fn start_proxy(options: &Options, input: Input, lends_terminal: bool) -> Result<Spawned, CliError> {
     let instance = &options.instance;
     let mut arguments = vec![OsString::from("proxy")];
     let mut add = |option: &str, value: &OsStr| {
@@ -72,10 +91,18 @@ fn start_proxy(options: &Options, input: Input) -> Result<Spawned, CliError> {
     add("--socket", instance.proxy_socket().as_os_str());
     add("--config", instance.boot_file().as_os_str());
     add("--run-dir", instance.run_dir.as_os_str());
-    add("--instance", OsStr::new(&instance.name));
+    add("--instance", OsStr::new(&instance.mark()));
     if let Some(group) = &options.group {
         add("--group", group.as_os_str());
     }
+    // Only this process stays in the terminal's foreground group: keys reach the stack through it.
+    // Who gets the terminal itself must be in its session, and so must the parent.
+    let session = if lends_terminal {
+        arguments.push(OsString::from("--terminal"));
+        Session::ProcessGroup
+    } else {
+        Session::New
+    };
     let null = File::open("/dev/null").map_err(|error| {
         CliError::because(ErrorKind::System, "cannot open \"/dev/null\"", error)
     })?;
@@ -84,8 +111,7 @@ fn start_proxy(options: &Options, input: Input) -> Result<Spawned, CliError> {
         Input::Null => null.as_fd(),
         Input::Own => own.as_fd(),
     };
-    // Only this process stays in the terminal's foreground group: keys reach the stack through it.
-    spawn_self(arguments, [input, out.as_fd(), err.as_fd()], &[])
+    spawn_self(arguments, [input, out.as_fd(), err.as_fd()], &[], session)
 }
 
 /// Passes signals down until the proxy ends; returns how it ended.
@@ -123,14 +149,13 @@ fn follow(
     }
 }
 
-/// A hang-up whose terminal is gone means the end; otherwise it means "apply". Who was started
-/// without a terminal cannot lose it.
+/// A hang-up whose terminal is gone means the end, and so does a loss of power; otherwise a hang-up
+/// means "apply". Who was started without a terminal cannot lose it.
 fn passed_on(signal: Signal, has_terminal: bool) -> Signal {
-    if signal == Signal::HUP && has_terminal && terminal::foreground_lost(std::io::stdin()) {
-        Signal::TERM
-    } else {
-        signal
-    }
+    let power_fails = Signal::new(PWR) == Some(signal);
+    let hung_up =
+        signal == Signal::HUP && has_terminal && terminal::foreground_lost(std::io::stdin());
+    if power_fails || hung_up { Signal::TERM } else { signal }
 }
 
 /// Reaps everything that ended, orphans too; returns how the proxy ended, if it did.
@@ -166,10 +191,9 @@ fn finish(options: &Options, adoption: &Adoption, end: Exit) -> Result<ExitCode,
         Exit::Code(0) => Ok(ExitCode::Done),
         Exit::Code(code) => Ok(ExitCode::Service(code)),
         Exit::Signal { .. } | Exit::Unknown => {
-            let name = &instance.name;
             let message = format!(
-                "cannot go on with project \"{name}\": its proxy was lost ({end}); \
-                 every process of the project was killed"
+                "cannot go on with {}: its proxy was lost ({end}); every process of it was killed",
+                instance.shown()
             );
             Err(system(message))
         }

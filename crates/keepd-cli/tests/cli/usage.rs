@@ -6,8 +6,8 @@ use crate::fixture::Fixture;
 fn mistakes_end_with_100_and_say_what_to_do() {
     let fixture = Fixture::new();
     fixture
-        .run(&["signal", "HUP", "web"])
-        .refused(100, "keepd: cannot run \"signal\": it is not supported by this version\n");
+        .run(&["scale", "web", "3"])
+        .refused(100, "keepd: cannot run \"scale\": it is not supported by this version\n");
     fixture.run(&["statsu"]).refused(
         100,
         "keepd: cannot run \"statsu\": there is no such verb\n\
@@ -27,9 +27,9 @@ fn mistakes_end_with_100_and_say_what_to_do() {
         "keepd: cannot go on without <SELECTOR>...\n\
          hint: --help after the verb says what it takes\n",
     );
-    fixture.run(&["logs", "--since", "10m"]).refused(
+    fixture.run(&["restart", "web", "--one-by-one"]).refused(
         100,
-        "keepd: cannot use option \"--since\": it is not supported by this version\n",
+        "keepd: cannot use option \"--one-by-one\": it is not supported by this version\n",
     );
 }
 
@@ -64,8 +64,21 @@ fn without_a_project_verbs_say_where_they_looked() {
         "keepd: cannot find a project: there is no keepd.toml in \"{folder}\" or above\n\
          hint: change to the project's folder, or use -c FILE\n"
     );
-    for words in [&["status"][..], &["logs"], &["check"], &["start", "web"]] {
+    for words in [&["check"][..], &["up"]] {
         fixture.run(words).refused(100, &expected);
+    }
+    // Tests run as root, for whom it is the system instance, and as others.
+    let root = keepd_os::process::effective_uid() == 0;
+    let user = format!("\"{folder}/run/user/keepd.sock\" or ");
+    let expected = format!(
+        "keepd: cannot find a running keepd: there is no keepd.toml in \"{folder}\" or above, and \
+         nothing listens at {}\"{folder}/run/system/keepd.sock\"\n\
+         hint: change to the project's folder, or use -c FILE; keepd run starts a keepd without a \
+         project\n",
+        if root { "" } else { &user }
+    );
+    for words in [&["status"][..], &["logs"], &["start", "web"]] {
+        fixture.run(words).refused(111, &expected);
     }
 }
 

@@ -1,5 +1,5 @@
 //! `run -- CMD`: one command, watched; its end is ours.
-//! (behaviour 12.5, 12.6)
+//! (behaviour 12.5, 12.6, 15.12)
 
 use keepd_model::Signal;
 use keepd_testkit::{LONG, Project, Running, keepd_program};
@@ -61,4 +61,28 @@ fn a_command_that_is_not_there_is_said() {
     let run = project.keepd(["run", "--", "/nowhere/webd"]);
     assert_ne!(run.code(), 0);
     assert!(run.stderr.contains("executable \"/nowhere/webd\" not found"), "{}", run.stderr);
+}
+
+#[test]
+fn on_a_terminal_the_command_has_it_and_gives_it_back() {
+    let project = Project::new("");
+    // In /proc/PID/stat the fifth field is the group, the sixth the session, and the eighth the
+    // foreground group of the terminal.
+    let stat =
+        |word: &str, fields: &str| format!("awk '{{print \"{word}\", {fields}}}' /proc/self/stat");
+    let inside = stat("inside", "$5 == $8, $5 != $6").replace('\'', "'\\''");
+    let script = format!(
+        "\"$KEEPD\" run -- sh -c '{inside}; read line; echo got $line'; {}",
+        stat("after", "$5 == $8, $5 == $6")
+    );
+    let mut terminal = project.command("script");
+    terminal.args(["-qec", &script, "/dev/null"]).env("KEEPD", keepd_program());
+    let typed = std::fs::File::open(project.write("typed", "typed\n")).unwrap();
+    terminal.env("SHELL", "/bin/sh").stdin(typed);
+    let ended = Running::start(&mut terminal).wait_for(LONG).expect_code(0);
+    let lines: Vec<&str> = ended.stdout.lines().map(str::trim_end).collect();
+    assert!(lines.contains(&"inside 1 1"), "{lines:?}");
+    assert!(lines.contains(&"got typed"), "{lines:?}");
+    assert!(lines.contains(&"after 1 1"), "{lines:?}");
+    project.assert_nothing_left();
 }

@@ -18,4 +18,8 @@ mod b0900_protocol;
 mod b1000_web_stack;
 mod b1100_stop_modes;
 mod b1110_ready_fd;
+mod b1200_system_instance;
+mod b1210_more_files;
+mod b1300_asking_verbs;
+mod b1310_attach;
 mod b1500_bad_days;

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::StatusCode;
-use keepd_engine::manager::Ask;
+use keepd_engine::manager::{Ask, Refusal};
 use keepd_model::protocol::Scope;
 use keepd_model::{ServiceName, Signal};
 
@@ -13,7 +13,7 @@ use super::listener::Peer;
 use super::problem::Failure;
 use super::query::Parameters;
 use super::types::{ActionAccepted, ActionOptions, ActionRequest, ActionWord};
-use crate::calls::MakeAsk;
+use crate::calls::{ActError, MakeAsk};
 
 /// Handles `POST /v1/actions`.
 pub(super) async fn act(
@@ -28,8 +28,22 @@ pub(super) async fn act(
     check_select(action, &select)?;
     let ask = make_ask(action, &options)?;
     api.synchronised().await?;
-    let change = api.caller.act(peer.who(), token, select, ask).await??;
+    let answer = api.caller.act(peer.who(), token, select, ask).await?;
+    let change = answer.map_err(|error| refused(action, error))?;
     Ok((StatusCode::ACCEPTED, Json(ActionAccepted { change: change.to_string() })))
+}
+
+/// Returns the problem of a refusal, with the verb that was refused.
+fn refused(action: ActionWord, error: ActError) -> Failure {
+    match (action, error) {
+        (ActionWord::Signal, ActError::Refused(Refusal::NotRunning(name))) => {
+            Failure::not_running("signal", name.as_str())
+        }
+        (ActionWord::Reload, ActError::Refused(Refusal::NotRunning(name))) => {
+            Failure::not_running("reload", name.as_str())
+        }
+        (_, error) => error.into(),
+    }
 }
 
 fn make_ask(action: ActionWord, options: &ActionOptions) -> Result<MakeAsk, Failure> {
@@ -117,6 +131,17 @@ mod tests {
         assert_eq!(check_options(ActionWord::Stop, &kill), Ok(()));
         let failure = check_options(ActionWord::Start, &kill).unwrap_err();
         assert_eq!(failure.problem().detail, "cannot use option \"kill\" with \"start\"");
+    }
+
+    #[test]
+    fn a_refusal_names_what_was_asked_for() {
+        let refusal = || {
+            let name = ServiceName::new("web").unwrap();
+            ActError::Refused(Refusal::NotRunning(name))
+        };
+        let text = |action| refused(action, refusal()).problem().detail.clone();
+        assert_eq!(text(ActionWord::Signal), "cannot signal service \"web\": it is not running");
+        assert_eq!(text(ActionWord::Reload), "cannot reload service \"web\": it is not running");
     }
 
     #[test]

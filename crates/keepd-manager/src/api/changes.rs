@@ -1,7 +1,5 @@
 //! `GET /v1/changes`, `/v1/changes/{id}`, `/v1/changes/{id}/wait`.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use keepd_engine::manager::{Change, Goal, Outcome, Target, Verb};
@@ -13,12 +11,6 @@ use super::problem::Failure;
 use super::query::Parameters;
 use super::types::{ChangeObject, ChangesObject, GoalObject, ProblemCode};
 use crate::time::{WallClock, seconds};
-
-/// How long a waiter waits if it does not say.
-const WAIT_DEFAULT: Duration = Duration::from_secs(30);
-
-/// The longest wait; who wants more asks again.
-const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 /// Handles `GET /v1/changes`.
 pub(super) async fn list(
@@ -54,24 +46,24 @@ pub(super) async fn wait(
     RawQuery(query): RawQuery,
 ) -> Result<Json<ChangeObject>, Failure> {
     let parameters = Parameters::parse(query.as_deref(), &["timeout"])?;
-    let limit = match parameters.last("timeout") {
-        Some(text) => keepd_plan::parse_duration(text)
-            .map_err(|error| Failure::usage(format!("cannot use timeout \"{text}\": {error}")))?,
-        None => WAIT_DEFAULT,
-    };
-    let deadline = Instant::now() + limit.min(WAIT_MAX);
+    let deadline = Instant::now() + parameters.wait_limit()?;
     api.synchronised().await?;
+    let id = find(&api, &text).await?.id;
     let mut pulse = api.caller.pulse();
     loop {
         // What happens after this line is a change of the pulse, so nothing is missed.
         pulse.mark_unchanged();
-        let change = find(&api, &text).await?;
-        let over = change.is_closed()
+        let is_closed = api.caller.look(move |machine, _| {
+            // Only a look: a change of a thousand goals has news a thousand times.
+            machine.change(id).is_none_or(Change::is_closed)
+        });
+        let over = is_closed.await?
             || match timeout_at(deadline, pulse.changed()).await {
                 Ok(Ok(())) => false,
                 Ok(Err(_)) | Err(_) => true,
             };
         if over {
+            let change = find(&api, &text).await?;
             if change.verb == Verb::Shutdown && change.is_closed() {
                 api.caller.note_farewell();
             }
@@ -132,6 +124,8 @@ fn goal_object(goal: &Goal) -> GoalObject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::api::samples::at;
     use keepd_engine::manager::Who;
     use keepd_model::{Generation, ServiceName};

@@ -11,10 +11,12 @@ use super::listener::Peer;
 use super::problem::Failure;
 use super::query::Parameters;
 use super::types::{
-    ApplyAccepted, ApplyRequest, ConfigObject, DiffObject, ProblemCode, SourceObject, StepObject,
+    ApplyAccepted, ApplyRequest, ConfigObject, DiffObject, DiffRequest, ProblemCode, SourceObject,
+    StepObject,
 };
-use crate::apply::{ApplyError, apply};
-use crate::config::reread;
+use crate::accepted::AcceptedSource;
+use crate::apply::{Application, ApplyError, apply};
+use crate::proposal::{Proposal, propose};
 
 /// Handles `GET /v1/config`.
 pub(super) async fn get(
@@ -31,19 +33,30 @@ pub(super) async fn get(
     Ok(Json(ConfigObject { sources: sources.collect() }))
 }
 
-/// Handles `POST /v1/config/diff`: what an apply of the files as they are now would do.
+/// Handles `POST /v1/config/diff`: what an apply of the files as they are now would do, or of other
+/// texts.
 pub(super) async fn diff(
     State(api): State<Api>,
     RawQuery(query): RawQuery,
+    body: Body,
 ) -> Result<Json<DiffObject>, Failure> {
     Parameters::parse(query.as_deref(), &[])?;
+    let DiffRequest { sources } = parse_or_default(body)?;
+    let texts = sources.map(|sources| sources.into_iter().map(Into::into).collect());
     api.synchronised().await?;
-    let accepted = api.configuration.lock().await.clone();
-    let candidate = reread(&accepted).await?;
+    let in_force = api.configuration.lock().await.clone();
+    let Proposal { candidate, plan_id } = propose(&in_force, texts).await?;
     let plan = candidate.plan;
     let steps = api.caller.look(move |machine, _| machine.preview(&plan)).await?;
     let warnings = candidate.warnings.into_iter().map(Into::into).collect();
-    Ok(Json(DiffObject { plan: String::new(), steps: step_objects(steps), warnings }))
+    Ok(Json(DiffObject { plan: plan_id, steps: step_objects(steps), warnings }))
+}
+
+impl From<SourceObject> for AcceptedSource {
+    fn from(source: SourceObject) -> Self {
+        let SourceObject { file, directory, text } = source;
+        Self { file, path: None, directory, text }
+    }
 }
 
 /// Handles `POST /v1/config/apply`.
@@ -54,13 +67,14 @@ pub(super) async fn put_in_force(
     body: Body,
 ) -> Result<(StatusCode, Json<ApplyAccepted>), Failure> {
     Parameters::parse(query.as_deref(), &[])?;
-    let ApplyRequest { restart, keep_going, plan: _, token } = parse_or_default(body)?;
+    let ApplyRequest { restart, keep_going, plan, token } = parse_or_default(body)?;
     if keep_going {
         return Err(Failure::usage("cannot use \"keep_going\": this version has no such thing")
             .with_hint("correct the files: an apply without errors changes everything at once"));
     }
     api.synchronised().await?;
-    let applied = apply(&api.configuration, &api.caller, peer.who(), token, restart).await?;
+    let application = Application { token, restart, plan_id: plan };
+    let applied = apply(&api.configuration, &api.caller, peer.who(), application).await?;
     let object = ApplyAccepted {
         change: applied.change.to_string(),
         steps: step_objects(applied.steps),
@@ -95,6 +109,14 @@ impl From<ApplyError> for Failure {
         match error {
             ApplyError::Load(error) => error.into(),
             ApplyError::Write(error) => Self::new(ProblemCode::Internal, error.chain()),
+            ApplyError::PlanChanged(plan_id) => {
+                let detail = format!(
+                    "cannot apply that plan: the files or what is in force changed, and the plan \
+                     is \"{plan_id}\" now"
+                );
+                Self::new(ProblemCode::PlanChanged, detail)
+                    .with_hint("look at the difference again")
+            }
             ApplyError::Refused(refusal) => refusal.into(),
             ApplyError::Gone => crate::calls::Gone.into(),
         }

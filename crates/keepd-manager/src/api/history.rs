@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use keepd_engine::manager::{Announcement, Happening, sentence};
 use keepd_model::ChangeId;
 use tokio::sync::broadcast;
 
+use super::problem::Failure;
 use super::types::EventObject;
-use crate::time::{WallClock, seconds};
+use crate::time::{WallClock, seconds, timestamp};
 
 /// How many events are kept for those who ask later.
 const KEPT_MAX: usize = 1_000;
@@ -26,6 +28,34 @@ struct State {
     last: u64,
     /// `None`: no more will come.
     readers: Option<broadcast::Sender<Arc<EventObject>>>,
+}
+
+/// From where on a reader wants events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// After the event with this number.
+    Sequence(u64),
+    /// From this time on, written like the times of events, so that the order of texts is that of
+    /// times.
+    Time(String),
+}
+
+impl Since {
+    /// Reads a number or a time in RFC 3339.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        if text.bytes().all(|byte| byte.is_ascii_digit())
+            && let Ok(number) = text.parse()
+        {
+            return Ok(Self::Sequence(number));
+        }
+        let time: Timestamp = text.parse().map_err(|_| {
+            Failure::usage(format!("cannot use event number or time \"{text}\""))
+                .with_hint("give a number, or a time such as 2026-11-21T07:02:55Z")
+        })?;
+        // Nothing happened before 1970, and nothing has happened later than numbers reach.
+        let wall_ns = u64::try_from(time.as_nanosecond().max(0)).unwrap_or(u64::MAX);
+        Ok(Self::Time(timestamp(wall_ns)))
+    }
 }
 
 /// Hears new events.
@@ -65,16 +95,15 @@ impl History {
     /// is kept is new to the reader.
     pub(crate) fn subscribe(
         &self,
-        since: Option<u64>,
+        since: Option<&Since>,
     ) -> (Vec<Arc<EventObject>>, Option<Receiver>) {
         let state = self.lock();
-        let since = since.map(|since| if since > state.last { 0 } else { since });
-        let kept = match since {
-            Some(since) => {
-                state.kept.iter().filter(|event| event.sequence > since).cloned().collect()
-            }
-            None => Vec::new(),
+        let is_new = |event: &&Arc<EventObject>| match since {
+            Some(Since::Sequence(since)) => *since > state.last || event.sequence > *since,
+            Some(Since::Time(since)) => event.time >= *since,
+            None => false,
         };
+        let kept = state.kept.iter().filter(is_new).cloned().collect();
         (kept, state.readers.as_ref().map(broadcast::Sender::subscribe))
     }
 
@@ -169,7 +198,7 @@ mod tests {
         let history = History::new();
         add(&history, 1);
         add(&history, 2);
-        let (kept, receiver) = history.subscribe(Some(1));
+        let (kept, receiver) = history.subscribe(Some(&Since::Sequence(1)));
         assert_eq!(kept.iter().map(|event| event.sequence).collect::<Vec<_>>(), [2]);
         let mut receiver = receiver.unwrap();
         add(&history, 3);
@@ -177,7 +206,28 @@ mod tests {
         assert_eq!(receiver.try_recv().unwrap().change.as_deref(), Some("3"));
         assert!(matches!(receiver.try_recv(), Err(broadcast::error::TryRecvError::Closed)));
         assert!(history.subscribe(None).1.is_none());
-        assert_eq!(history.subscribe(Some(99)).0.len(), 3, "the number of another manager");
+        assert_eq!(
+            history.subscribe(Some(&Since::Sequence(99))).0.len(),
+            3,
+            "the number of another manager"
+        );
+    }
+
+    #[test]
+    fn events_are_found_by_their_time() {
+        let history = History::new();
+        for second in 0..4 {
+            let what = Happening::ChangeOpened(ChangeId(second));
+            let at = Instant::from_nanos(second * 1_000_000_000);
+            history.add(&Announcement { at, what }, &WallClock::new(Instant::ZERO, 0));
+        }
+        let since = Since::parse("1970-01-01T02:00:02+02:00").unwrap();
+        let (kept, _) = history.subscribe(Some(&since));
+        assert_eq!(kept.iter().map(|event| event.sequence).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(Since::parse("17"), Ok(Since::Sequence(17)));
+        for text in ["", "-1", "yesterday", "2026-11-21", "99999999999999999999"] {
+            assert!(Since::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -186,7 +236,7 @@ mod tests {
         for id in 0..1_001 {
             add(&history, id);
         }
-        let (kept, _) = history.subscribe(Some(0));
+        let (kept, _) = history.subscribe(Some(&Since::Sequence(0)));
         assert_eq!((kept.len(), kept[0].sequence), (KEPT_MAX, 2));
     }
 }

@@ -10,14 +10,17 @@ mod config;
 mod events;
 mod health;
 mod history;
+mod launch;
 mod listener;
 mod problem;
 mod query;
+mod runs;
 #[cfg(test)]
 pub(crate) mod samples;
 mod server;
 mod services;
 pub mod types;
+mod wait;
 
 pub(crate) use history::History;
 pub(crate) use server::{Api, serve};

@@ -78,6 +78,12 @@ impl Failure {
         Self::new(code, format!("cannot find service \"{selector}\"")).with_service(selector)
     }
 
+    /// Returns the problem of a service without a process; `verb` is what was asked for.
+    pub(crate) fn not_running(verb: &str, name: &str) -> Self {
+        let text = format!("cannot {verb} service \"{name}\": it is not running");
+        Self::new(ProblemCode::NotRunning, text).with_service(name)
+    }
+
     /// Returns the problem of a request that cannot be read.
     pub(crate) fn usage(detail: impl Into<String>) -> Self {
         Self::new(ProblemCode::Usage, detail)
@@ -114,19 +120,23 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::NoSuchService(name) => Self::no_match(name.as_str()),
             Refusal::Quarantined(name, why) => {
-                let text = format!("cannot use service \"{name}\": {why}");
-                Self::new(ProblemCode::Config, text).with_service(name.as_str())
+                let text = format!(
+                    "cannot start service \"{name}\": its table in the file cannot be used: {why}"
+                );
+                // The request is good and the service is there; its state is what stands against it.
+                Self::with_status(ProblemCode::Config, StatusCode::CONFLICT, text)
+                    .with_service(name.as_str())
+                    .with_hint("keepd check shows every error; correct the file, then keepd apply")
             }
             Refusal::CannotReload(name) => {
-                let text = format!("cannot reload service \"{name}\": it has no reload_signal");
+                let text = format!(
+                    "cannot reload service \"{name}\": it has neither reload_signal nor reload_command"
+                );
                 Self::new(ProblemCode::CannotReload, text)
                     .with_service(name.as_str())
-                    .with_hint("set reload_signal, or use restart")
+                    .with_hint("set reload_signal or reload_command, or use restart")
             }
-            Refusal::NotRunning(name) => {
-                let text = format!("cannot reload service \"{name}\": it is not running");
-                Self::new(ProblemCode::NotRunning, text).with_service(name.as_str())
-            }
+            Refusal::NotRunning(name) => Self::not_running("reach", name.as_str()),
             Refusal::ShuttingDown => {
                 Self::new(ProblemCode::ShuttingDown, "cannot do it: everything is being stopped")
             }
@@ -181,12 +191,28 @@ mod tests {
             serde_json::to_string(failure.problem()).unwrap(),
             "{\"type\":\"about:blank\",\"title\":\"Conflict\",\"status\":409,\
              \"code\":\"cannot-reload\",\
-             \"detail\":\"cannot reload service \\\"web\\\": it has no reload_signal\",\
-             \"hint\":\"set reload_signal, or use restart\",\"service\":\"web\"}"
+             \"detail\":\"cannot reload service \\\"web\\\": \
+             it has neither reload_signal nor reload_command\",\
+             \"hint\":\"set reload_signal or reload_command, or use restart\",\"service\":\"web\"}"
         );
         let response = failure.into_response();
         assert_eq!(response.status(), StatusCode::CONFLICT);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    }
+
+    #[test]
+    fn a_quarantined_service_says_why() {
+        let name = ServiceName::new("web").unwrap();
+        let why = "keepd.toml:3:1: cannot use key \"comand\"".to_owned();
+        let failure = Failure::from(Refusal::Quarantined(name, why));
+        let problem = failure.problem();
+        assert_eq!((problem.status, problem.code), (409, ProblemCode::Config));
+        assert_eq!(
+            problem.detail,
+            "cannot start service \"web\": its table in the file cannot be used: \
+             keepd.toml:3:1: cannot use key \"comand\""
+        );
+        assert!(problem.hint.as_deref().is_some_and(|hint| hint.starts_with("keepd check ")));
     }
 
     #[test]
@@ -199,6 +225,7 @@ mod tests {
             ProblemCode::NotRunning,
             ProblemCode::ShuttingDown,
             ProblemCode::NotSynchronised,
+            ProblemCode::PlanChanged,
             ProblemCode::Config,
             ProblemCode::Usage,
             ProblemCode::NotAllowed,

@@ -1,6 +1,14 @@
 //! The part of a URL after the question mark.
 
+use std::time::Duration;
+
 use super::problem::Failure;
+
+/// How long a waiter waits if it does not say.
+const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The longest wait; who wants more asks again.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 /// The parameters of a request. Unknown ones are refused, so that a typing error is never ignored.
 #[derive(Debug)]
@@ -28,6 +36,29 @@ impl Parameters {
     /// Returns the last value of a parameter.
     pub(crate) fn last(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns how long to wait at most (`timeout`).
+    pub(crate) fn wait_limit(&self) -> Result<Duration, Failure> {
+        let Some(text) = self.last("timeout") else {
+            return Ok(WAIT_DEFAULT);
+        };
+        let limit = keepd_plan::parse_duration(text)
+            .map_err(|error| Failure::usage(format!("cannot use timeout \"{text}\": {error}")))?;
+        Ok(limit.min(WAIT_MAX))
+    }
+
+    /// Returns a parameter that is `true` or `false`.
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, Failure> {
+        match self.last(name) {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(other) => {
+                let detail = format!("cannot use {name} \"{other}\": it is true or false");
+                Err(Failure::usage(detail))
+            }
+        }
     }
 
     /// Returns every value of a parameter.
@@ -67,6 +98,18 @@ mod tests {
         assert_eq!(found.every("select"), ["web*", "tag:a b"]);
         assert_eq!(found.last("timeout"), Some("2s"));
         assert_eq!(found.last("gone"), None);
+    }
+
+    #[test]
+    fn limits_and_flags_are_read() {
+        let parse = |query| Parameters::parse(Some(query), &["timeout", "follow"]).unwrap();
+        assert_eq!(parse("").wait_limit(), Ok(Duration::from_secs(30)));
+        assert_eq!(parse("timeout=5s").wait_limit(), Ok(Duration::from_secs(5)));
+        assert_eq!(parse("timeout=7d").wait_limit(), Ok(WAIT_MAX));
+        assert!(parse("timeout=5").wait_limit().is_err());
+        assert_eq!(parse("").flag("follow", true), Ok(true));
+        assert_eq!(parse("follow=false").flag("follow", true), Ok(false));
+        assert!(parse("follow=no").flag("follow", true).is_err());
     }
 
     #[test]

@@ -17,9 +17,10 @@ use super::history::History;
 use super::listener::{Limited, Peer};
 use super::problem::Failure;
 use super::types::ProblemCode;
-use super::{actions, changes, config, events, health, services};
+use super::{actions, changes, config, events, health, launch, runs, services, wait};
 use crate::calls::Caller;
 use crate::config::Configuration;
+use crate::prepare::Pool;
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub(crate) struct Api {
     pub(crate) caller: Caller,
     /// The configuration in force.
     pub(crate) configuration: Arc<Configuration>,
+    /// Finds out what a start would be given.
+    pub(crate) pool: Pool,
     /// What happened.
     pub(crate) history: Arc<History>,
     /// The cgroup of the instance, where there is one.
@@ -62,6 +65,9 @@ fn router(api: Api) -> Router {
         .route("/v1/services", get(services::list))
         .route("/v1/services/{name}", get(services::one))
         .route("/v1/services/{name}/why", get(services::why))
+        .route("/v1/services/{name}/history", get(runs::history))
+        .route("/v1/services/{name}/launch", get(launch::launch))
+        .route("/v1/wait", get(wait::wait))
         .route("/v1/actions", post(actions::act))
         .route("/v1/changes", get(changes::list))
         .route("/v1/changes/{id}", get(changes::one))

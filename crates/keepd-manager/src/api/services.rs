@@ -35,9 +35,10 @@ pub(super) async fn list(
     Ok(Json(ServicesObject { services: objects(&api, statuses).await, notes: notes(&api) }))
 }
 
-/// Returns what is weaker on this machine than people may expect.
+/// Returns what is in force other than what the files say, and what is weaker on this machine than
+/// people may expect.
 fn notes(api: &Api) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes = api.configuration.notes();
     if api.group.is_none() {
         notes.push(
             "no cgroup v2 can be written here: what a service leaves behind is found only by its \
@@ -172,7 +173,7 @@ fn service_object(
     }
 }
 
-fn last_exit_object(end: &LastEnd, clock: &WallClock) -> LastExitObject {
+pub(super) fn last_exit_object(end: &LastEnd, clock: &WallClock) -> LastExitObject {
     let (code, signal, core) = match end.exit {
         Some(Exit::Code(code)) => (Some(code), None, false),
         Some(Exit::Signal { signal, core }) => (None, Some(signal.to_string()), core),
@@ -216,7 +217,7 @@ mod tests {
             r#""memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"#,
             r#""depends_on":["db","migrate"],"tags":[],"enabled":true,"config_changed":false,"#,
             r#""description":"","user":null,"waits_for":[],"status_text":null,"#,
-            r#""output_blocked":null}"#,
+            r#""output_blocked":null,"hopeless":null}"#,
         );
         assert_eq!(serde_json::to_string(&object).unwrap(), expected);
         let read: ServiceObject = serde_json::from_str(expected).unwrap();

@@ -12,35 +12,60 @@ const TERMINAL_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two looks where every look that finds something new adds a line.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many services one line names where nothing else bounds it.
-const NAMED_MAX: usize = 12;
+/// How many services one line names.
+const NAMED_MAX: usize = 6;
 
-/// A service that is waited for, and what is missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Awaited {
-    name: ServiceName,
-    missing: String,
+/// How much of what one service waits for is named.
+const MISSING_MAX: usize = 3;
+
+/// What open changes still wait for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    names: BTreeSet<ServiceName>,
+    /// What is missing to the first few of them.
+    missing: Vec<String>,
 }
 
-/// Returns the services that open changes still wait for, by name.
-pub(crate) fn awaited(machine: &Manager) -> Vec<Awaited> {
-    let open = machine.changes().filter(|change| !change.is_closed());
-    let names: BTreeSet<&ServiceName> = open
-        .flat_map(|change| &change.goals)
-        .filter(|goal| goal.outcome.is_none())
-        .map(|goal| &goal.name)
-        .collect();
-    names.into_iter().filter_map(|name| machine.status(name).as_ref().map(describe)).collect()
+impl Waiting {
+    /// Returns what is waited for now.
+    pub(crate) fn of(machine: &Manager) -> Self {
+        let open = machine.changes().filter(|change| !change.is_closed());
+        let goals = open.flat_map(|change| &change.goals);
+        let names: BTreeSet<ServiceName> =
+            goals.filter(|goal| goal.outcome.is_none()).map(|goal| goal.name.clone()).collect();
+        let statuses = names.iter().take(NAMED_MAX).map(|name| machine.status(name));
+        let missing = statuses.map(|status| status.as_ref().map_or_else(String::new, missing));
+        Self { missing: missing.collect(), names }
+    }
+
+    /// Returns `waiting: db (ready.port 127.0.0.1:5432: connection refused), web (after db)`.
+    fn sentence(&self) -> Option<String> {
+        if self.names.is_empty() {
+            return None;
+        }
+        let named = self.names.iter().zip(&self.missing);
+        let parts = named.map(|(name, missing)| format!("{name} ({missing})"));
+        Some(format!("waiting: {}", listed(parts, self.names.len(), self.missing.len())))
+    }
 }
 
-fn describe(status: &ServiceStatus) -> Awaited {
-    let list = status.waits_for.join(", ");
-    let missing = match status.state {
+/// Joins the first of `count` parts, and counts the others.
+fn listed(parts: impl Iterator<Item = String>, count: usize, named_max: usize) -> String {
+    let mut parts: Vec<String> = parts.take(named_max).collect();
+    if count > parts.len() {
+        parts.push(format!("and {} more", count - parts.len()));
+    }
+    parts.join(", ")
+}
+
+fn missing(status: &ServiceStatus) -> String {
+    let waits_for = &status.waits_for;
+    let list = listed(waits_for.iter().cloned(), waits_for.len(), MISSING_MAX);
+    match status.state {
         State::Waiting if !list.is_empty() => format!("after {list}"),
         State::Starting if !list.is_empty() => list,
         state => state.word().to_owned(),
-    };
-    Awaited { name: status.spec.name.clone(), missing }
+    }
 }
 
 /// What a look found worth showing.
@@ -80,43 +105,38 @@ impl Progress {
     }
 
     /// Takes what is waited for now; returns what to show if that is new.
-    pub(crate) fn look(&mut self, now: Instant, awaited: &[Awaited]) -> Option<Show> {
+    pub(crate) fn look(&mut self, now: Instant, waiting: &Waiting) -> Option<Show> {
         self.stale = false;
         self.looked = now;
+        let sentence = waiting.sentence();
         if self.terminal {
-            let live = (!awaited.is_empty()).then(|| sentence(awaited, usize::MAX));
-            if live == self.live {
+            if sentence == self.live {
                 return None;
             }
-            self.live.clone_from(&live);
-            return Some(Show::Live(live));
+            self.live.clone_from(&sentence);
+            return Some(Show::Live(sentence));
         }
-        let names: BTreeSet<_> = awaited.iter().map(|one| one.name.clone()).collect();
-        if names == self.names {
+        if waiting.names == self.names {
             return None;
         }
-        self.names = names;
-        (!awaited.is_empty()).then(|| Show::Line(sentence(awaited, NAMED_MAX)))
+        self.names.clone_from(&waiting.names);
+        sentence.map(Show::Line)
     }
-}
-
-/// Returns `waiting: db (ready.port 127.0.0.1:5432: connection refused), web (after db)`.
-fn sentence(awaited: &[Awaited], named_max: usize) -> String {
-    let named = awaited.iter().take(named_max);
-    let mut parts: Vec<String> =
-        named.map(|one| format!("{} ({})", one.name, one.missing)).collect();
-    if let Some(more) = awaited.len().checked_sub(named_max).filter(|more| *more > 0) {
-        parts.push(format!("and {more} more"));
-    }
-    format!("waiting: {}", parts.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn one(name: &str, missing: &str) -> Awaited {
-        Awaited { name: ServiceName::new(name).unwrap(), missing: missing.to_owned() }
+    fn waiting(services: &[(&str, &str)]) -> Waiting {
+        Waiting {
+            names: services.iter().map(|(name, _)| ServiceName::new(name).unwrap()).collect(),
+            missing: services
+                .iter()
+                .take(NAMED_MAX)
+                .map(|(_, missing)| (*missing).to_owned())
+                .collect(),
+        }
     }
 
     fn at(milliseconds: u64) -> Instant {
@@ -130,13 +150,13 @@ mod tests {
         progress.note_change();
         assert_eq!(progress.due(), Some(at(250)));
         let missing = "ready.port 127.0.0.1:5432: connection refused";
-        let awaited = [one("db", missing), one("web", "after db")];
+        let awaited = waiting(&[("db", missing), ("web", "after db")]);
         let text = format!("waiting: db ({missing}), web (after db)");
         assert_eq!(progress.look(at(250), &awaited), Some(Show::Live(Some(text))));
         assert_eq!(progress.due(), None);
         assert_eq!(progress.look(at(600), &awaited), None);
-        assert_eq!(progress.look(at(900), &[]), Some(Show::Live(None)));
-        assert_eq!(progress.look(at(901), &[]), None);
+        assert_eq!(progress.look(at(900), &waiting(&[])), Some(Show::Live(None)));
+        assert_eq!(progress.look(at(901), &waiting(&[])), None);
     }
 
     #[test]
@@ -145,17 +165,30 @@ mod tests {
         progress.note_change();
         assert_eq!(progress.due(), Some(at(1_000)));
         let line = |text: &str| Some(Show::Line(text.to_owned()));
-        assert_eq!(progress.look(at(1), &[one("db", "x")]), line("waiting: db (x)"));
-        assert_eq!(progress.look(at(2), &[one("db", "y")]), None);
-        let both = [one("db", "y"), one("web", "z")];
+        assert_eq!(progress.look(at(1), &waiting(&[("db", "x")])), line("waiting: db (x)"));
+        assert_eq!(progress.look(at(2), &waiting(&[("db", "y")])), None);
+        let both = waiting(&[("db", "y"), ("web", "z")]);
         assert_eq!(progress.look(at(3), &both), line("waiting: db (y), web (z)"));
-        assert_eq!(progress.look(at(4), &[]), None);
-        assert_eq!(progress.look(at(5), &[one("db", "x")]), line("waiting: db (x)"));
+        assert_eq!(progress.look(at(4), &waiting(&[])), None);
+        assert_eq!(progress.look(at(5), &waiting(&[("db", "x")])), line("waiting: db (x)"));
     }
 
     #[test]
-    fn a_long_list_is_counted() {
-        let many: Vec<Awaited> = (0..15).map(|number| one(&format!("s{number}"), "x")).collect();
-        assert!(sentence(&many, 12).ends_with("s11 (x), and 3 more"));
+    fn a_thousand_services_are_a_short_line() {
+        let names: Vec<String> = (0..1_000).map(|number| format!("s{number:03}")).collect();
+        let services: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+        let sentence = waiting(&services).sentence().unwrap();
+        assert!(sentence.ends_with(", s005 (x), and 994 more"), "{sentence}");
+    }
+
+    #[test]
+    fn what_one_service_waits_for_is_counted_too() {
+        let mut status = crate::api::samples::status();
+        status.state = State::Waiting;
+        status.waits_for = (0..40).map(|number| format!("s{number} to be ready")).collect();
+        assert_eq!(
+            missing(&status),
+            "after s0 to be ready, s1 to be ready, s2 to be ready, and 37 more"
+        );
     }
 }

@@ -20,5 +20,5 @@ pub use line::{append_json_line, append_text_line};
 pub(crate) use queue::Queue;
 #[cfg(test)]
 pub(crate) use queue::Work;
-pub(crate) use style::Style;
+pub(crate) use style::SharedStyle;
 pub(crate) use view::{Console, Outputs};

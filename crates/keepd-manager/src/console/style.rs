@@ -1,5 +1,7 @@
 //! How lines look.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde::Serialize;
 
 use super::color::paint_dim;
@@ -16,6 +18,27 @@ pub(crate) struct Style {
     pub(crate) echo_json: bool,
     /// keepd's own lines as JSON objects.
     pub(crate) own_json: bool,
+}
+
+/// A style that may change while lines are written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedStyle(Arc<Mutex<Style>>);
+
+impl SharedStyle {
+    pub(crate) fn new(style: Style) -> Self {
+        Self(Arc::new(Mutex::new(style)))
+    }
+
+    /// Returns how lines look now.
+    pub(crate) fn get(&self) -> Style {
+        // A panic while the lock is held cannot leave the plain data in it half-changed.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the next lines look like this.
+    pub(crate) fn set(&self, style: Style) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = style;
+    }
 }
 
 /// A line of keepd's own as JSON.

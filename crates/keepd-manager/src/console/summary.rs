@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keepd_engine::manager::ServiceStatus;
+use keepd_model::Kind;
 
 use crate::time::short;
 
@@ -15,6 +16,9 @@ pub(crate) fn lines(statuses: &[ServiceStatus], total: Duration) -> Vec<String> 
 
 fn line(status: &ServiceStatus) -> String {
     let name = &status.spec.name;
+    if status.spec.kind == Kind::Group {
+        return format!("{name}: group, {}", status.state);
+    }
     let starts = match status.generation.get() {
         0 => return format!("{name}: never started"),
         1 => "1 start".to_owned(),
@@ -33,7 +37,8 @@ fn line(status: &ServiceStatus) -> String {
 mod tests {
     use super::*;
     use crate::api::samples;
-    use keepd_model::Generation;
+    use keepd_model::{Generation, ServiceSpec};
+    use std::sync::Arc;
 
     #[test]
     fn starts_state_and_end_are_told() {
@@ -41,6 +46,9 @@ mod tests {
         status.generation = Generation::NONE;
         status.last_end = None;
         assert_eq!(line(&status), "web: never started");
+        let mut group = samples::status();
+        group.spec = Arc::new(ServiceSpec::group(group.spec.name.clone()));
+        assert_eq!(line(&group), "web: group, backoff");
         let status = samples::status();
         let lines = lines(&[status], Duration::from_millis(192_400));
         assert_eq!(lines, ["web: 5 starts, backoff (signal KILL)", "ended after 3m 12s"]);

@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 use tracing::Level;
 
 use super::color::{ColorChoice, ColorEnvironment};
-use super::live::{Progress, Show, awaited};
+use super::live::{Progress, Show, Waiting};
 use super::queue::Queue;
-use super::style::Style;
+use super::style::{SharedStyle, Style};
 use super::summary;
 use super::writer::Writer;
 use crate::logs::ServiceLog;
@@ -28,7 +28,9 @@ const FINISH_LIMIT: Duration = Duration::from_secs(1);
 /// What a person sees of the manager.
 pub(crate) struct Console {
     queue: Arc<Queue>,
-    style: Style,
+    style: SharedStyle,
+    /// It belongs to a foreground `up`.
+    foreground: bool,
     echo: bool,
     progress: Progress,
     /// Where the output of each service is that is shown.
@@ -73,13 +75,10 @@ impl Console {
         spec: &ManagerSpec,
     ) -> io::Result<Self> {
         let Outputs { out, error, terminal, columns } = outputs;
-        let style = Style {
-            colored: color.is_colored(&ColorEnvironment::read(), terminal),
-            echo_json: spec.echo == Echo::Json,
-            own_json: spec.log_json,
-        };
+        let colored = color.is_colored(&ColorEnvironment::read(), terminal);
+        let style = SharedStyle::new(with_keys(Style { colored, ..Style::default() }, spec));
         let queue = Arc::new(Queue::new());
-        let writer = Writer::new(Arc::clone(&queue), out, error, style, columns);
+        let writer = Writer::new(Arc::clone(&queue), out, error, style.clone(), columns);
         let (done, finished) = oneshot::channel();
         thread::Builder::new().name("console".to_owned()).spawn(move || {
             writer.run();
@@ -90,11 +89,8 @@ impl Console {
         Ok(Self {
             queue,
             style,
-            echo: match spec.echo {
-                Echo::Auto => foreground,
-                Echo::Off => false,
-                Echo::Text | Echo::Json => true,
-            },
+            foreground,
+            echo: shows_services(spec.echo, foreground),
             progress: Progress::new(terminal && foreground, started),
             followed: BTreeMap::new(),
             started,
@@ -103,8 +99,21 @@ impl Console {
     }
 
     /// Returns where keepd's own messages go, and how they look.
-    pub(crate) fn own_lines(&self) -> (Arc<Queue>, Style) {
-        (Arc::clone(&self.queue), self.style)
+    pub(crate) fn own_lines(&self) -> (Arc<Queue>, SharedStyle) {
+        (Arc::clone(&self.queue), self.style.clone())
+    }
+
+    /// Lets changed keys of `[keepd]` take effect. `logs` returns where the output of every service
+    /// is, should it be shown from now on.
+    pub(crate) fn set_keys(&mut self, spec: &ManagerSpec, logs: impl FnOnce() -> Vec<ServiceLog>) {
+        self.style.set(with_keys(self.style.get(), spec));
+        let echo = shows_services(spec.echo, self.foreground);
+        if echo && !self.echo {
+            logs().into_iter().for_each(|log| self.follow(log));
+        } else if !echo {
+            self.followed.clear();
+        }
+        self.echo = echo;
     }
 
     /// Notes where the output of a service goes from now on.
@@ -120,11 +129,14 @@ impl Console {
                 return;
             }
         };
-        if self.followed.get(name) == Some(&dir) {
-            return;
+        if self.followed.get(name) != Some(&dir) {
+            self.follow(ServiceLog { name: name.clone(), dir });
         }
-        self.followed.insert(name.clone(), dir.clone());
-        let log = ServiceLog { name: name.clone(), dir };
+    }
+
+    /// Shows what a service writes from now on.
+    fn follow(&mut self, log: ServiceLog) {
+        self.followed.insert(log.name.clone(), log.dir.clone());
         self.queue.push_follow(log, keepd_os::clock::wall_now_ns());
     }
 
@@ -160,7 +172,7 @@ impl Console {
     /// asked for.
     fn say_at(&self, wall_ns: u64, level: Level, text: &str) {
         if self.echo {
-            let line = self.style.own_line(wall_ns, Level::INFO, text);
+            let line = self.style.get().own_line(wall_ns, Level::INFO, text);
             self.queue.push_out(line);
         } else if level == Level::ERROR {
             tracing::error!("{text}");
@@ -183,7 +195,7 @@ impl Console {
 
     /// Shows what is waited for now.
     pub(crate) fn show_progress(&mut self, now: Instant, machine: &Manager) {
-        match self.progress.look(now, &awaited(machine)) {
+        match self.progress.look(now, &Waiting::of(machine)) {
             Some(Show::Live(line)) => self.queue.set_live(line),
             Some(Show::Line(line)) => self.say(&line),
             None => {}
@@ -209,6 +221,19 @@ impl Console {
         self.queue.close();
         // A terminal that is stopped does not keep the services' end from being reported.
         let _ = tokio::time::timeout(FINISH_LIMIT, finished).await;
+    }
+}
+
+fn with_keys(style: Style, spec: &ManagerSpec) -> Style {
+    Style { echo_json: spec.echo == Echo::Json, own_json: spec.log_json, ..style }
+}
+
+/// Reports whether lines of services are shown.
+fn shows_services(echo: Echo, foreground: bool) -> bool {
+    match echo {
+        Echo::Auto => foreground,
+        Echo::Off => false,
+        Echo::Text | Echo::Json => true,
     }
 }
 

@@ -9,7 +9,7 @@ use keepd_model::ServiceName;
 
 use super::queue::{Queue, Work};
 use super::screen::Screen;
-use super::style::Style;
+use super::style::SharedStyle;
 use crate::logs::{Follower, LogLine, ServiceLog};
 
 /// The most output of one service that is shown in one go. A service that writes faster than the
@@ -27,7 +27,7 @@ pub(crate) struct Writer<O, E> {
     queue: Arc<Queue>,
     screen: Screen<O>,
     error: E,
-    style: Style,
+    style: SharedStyle,
     columns: fn() -> Option<u16>,
     /// One for each service, so that the backlog of one is not that of another.
     followers: BTreeMap<ServiceName, Follower>,
@@ -41,7 +41,7 @@ impl<O: Write, E: Write> Writer<O, E> {
         queue: Arc<Queue>,
         out: O,
         error: E,
-        style: Style,
+        style: SharedStyle,
         columns: fn() -> Option<u16>,
     ) -> Self {
         Self {
@@ -89,12 +89,12 @@ impl<O: Write, E: Write> Writer<O, E> {
 
     fn say(&mut self, text: &str) {
         let now_ns = keepd_os::clock::wall_now_ns();
-        let line = self.style.own_line(now_ns, tracing::Level::WARN, text);
+        let line = self.style.get().own_line(now_ns, tracing::Level::WARN, text);
         self.screen.write(|out| out.extend_from_slice(&line));
     }
 
     fn show(&mut self, line: &LogLine) {
-        let style = self.style;
+        let style = self.style.get();
         self.screen.write(|out| style.append_service_line(line, out));
     }
 
@@ -208,7 +208,7 @@ mod tests {
         let queue = Arc::new(Queue::new());
         let mut out = Vec::new();
         let mut writer =
-            Writer::new(Arc::clone(&queue), &mut out, Vec::new(), Style::default(), || None);
+            Writer::new(Arc::clone(&queue), &mut out, Vec::new(), SharedStyle::default(), || None);
         writer.handle(Work::Follow(log, 0));
         // 1024 bytes a line, three times what is shown in one go.
         write_stream(&dir, Stream::Out, &format!("{}\n", "x".repeat(1023)).repeat(LINES));

@@ -12,12 +12,14 @@ mod follow;
 mod index;
 mod line;
 mod merge;
+mod run;
 mod service;
 mod stream;
 mod tail;
 #[cfg(test)]
-mod written;
+pub(crate) mod written;
 
 pub use follow::{Follower, StartFrom};
 pub use line::{LINE_BYTES_MAX, LogLine, ServiceLog, Stamp, Unread};
+pub(crate) use run::{RunReader, Sought};
 pub use tail::{Tail, tail};

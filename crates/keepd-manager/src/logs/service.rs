@@ -198,7 +198,7 @@ fn start_of_last_lines(path: &Path, count: usize) -> io::Result<u64> {
 }
 
 /// Returns the length of a file, 0 if it is not there.
-fn length_of(path: &Path) -> io::Result<u64> {
+pub(super) fn length_of(path: &Path) -> io::Result<u64> {
     match fs::metadata(path) {
         Ok(found) => Ok(found.len()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),

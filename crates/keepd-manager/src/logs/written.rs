@@ -28,6 +28,11 @@ impl Written {
         Self { name: ServiceName::new(name).unwrap(), dir, generation: Generation::NONE }
     }
 
+    /// Goes on in the same folder as a new keepd would: its runs are counted anew.
+    pub(crate) fn again(&self) -> Self {
+        Self { name: self.name.clone(), dir: self.dir.clone(), generation: Generation::NONE }
+    }
+
     pub(crate) fn name(&self) -> &ServiceName {
         &self.name
     }

@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use keepd_engine::manager::{Launch, PrepareFailure, Question};
+use keepd_engine::manager::{Launch, Preparation, PrepareFailure, Question};
 use keepd_model::protocol::LogTarget;
 use keepd_model::{
     CommandLine, Errno, LogMode, Probe, Reload, ServiceSpec, SpawnStep, StderrMode, Template,
 };
-use keepd_os::users::{self, User};
 
 use super::environment::{ServiceEnvironment, Variables};
+use super::identity::{Identity, find_user};
 use super::{executable, failure};
 use crate::Instance;
 use crate::instance::SOCKET_PATH_BYTES_MAX;
@@ -19,11 +20,20 @@ use crate::instance::SOCKET_PATH_BYTES_MAX;
 /// The shell of `shell = true`.
 const SHELL: &str = "/bin/sh";
 
+/// Not a directory (errno(3)).
+const ENOTDIR: Errno = Errno(20);
+
+/// Is a directory (errno(3)).
+const EISDIR: Errno = Errno(21);
+
 /// Finds out what this start needs. Blocks as long as the user database and file systems do.
+///
+/// Only for [`Preparation::Start`] is anything changed: a log folder that is missing is made.
 pub(crate) fn prepare(
     spec: &ServiceSpec,
     instance: &Instance,
     base: &Variables,
+    preparation: Preparation,
 ) -> Result<Box<Launch>, PrepareFailure> {
     let user = spec.user.as_deref().map(find_user).transpose()?;
     let environment = ServiceEnvironment::build(base, spec, user.as_ref(), instance)?;
@@ -35,10 +45,10 @@ pub(crate) fn prepare(
     };
     let program = arguments.first().map_or("", String::as_str);
     executable::check(program, environment.get("PATH"), &directory)?;
-    let log = log_target(spec, instance, &environment)?;
+    let log = log_target(spec, instance, &environment, preparation)?;
     check_notify_socket(spec, instance)?;
     let questions = questions(spec, &environment)?;
-    let identity = Identity::of(user.as_ref())?;
+    let identity = Identity::of(spec, user.as_ref())?;
     Ok(Box::new(Launch {
         arguments: bytes(arguments),
         environment: environment.differences(),
@@ -52,58 +62,13 @@ pub(crate) fn prepare(
     }))
 }
 
-fn find_user(name: &str) -> Result<User, PrepareFailure> {
-    match users::user(name) {
-        Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(failure(SpawnStep::Uid, None, format!("user \"{name}\" not found"))),
-        Err(errno) => {
-            let text = format!("cannot look up user \"{name}\": {errno}");
-            Err(failure(SpawnStep::Uid, Some(errno), text))
-        }
-    }
-}
-
-/// Who the process is, where that differs from keepd.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Identity {
-    uid: Option<u32>,
-    gid: Option<u32>,
-    groups: Option<Vec<u32>>,
-}
-
-impl Identity {
-    fn of(user: Option<&User>) -> Result<Self, PrepareFailure> {
-        let own = keepd_os::process::effective_uid();
-        let user = match user {
-            Some(user) if user.uid != own => user,
-            Some(_) | None => return Ok(Self::default()),
-        };
-        let name = user.name.clone().unwrap_or_else(|| user.uid.to_string());
-        if own != 0 {
-            let text = format!("cannot run as user \"{name}\": keepd is not root");
-            return Err(failure(SpawnStep::Uid, Some(Errno(1)), text));
-        }
-        let groups = users::groups_of(user).map_err(|errno| {
-            let text = format!("cannot look up the groups of user \"{name}\": {errno}");
-            failure(SpawnStep::Groups, Some(errno), text)
-        })?;
-        Ok(Self {
-            uid: Some(user.uid),
-            // A number without an entry has no group; keepd's own group, that of root, must not be
-            // it.
-            gid: Some(user.gid.unwrap_or(user.uid)),
-            groups: Some(groups),
-        })
-    }
-}
-
 fn check_directory(directory: &Path) -> Result<(), PrepareFailure> {
     let refused = |errno: Option<Errno>, text: String| failure(SpawnStep::Directory, errno, text);
     match fs::metadata(directory) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => {
             let text = format!("working_dir \"{}\" is not a directory", directory.display());
-            Err(refused(Some(Errno(20)), text))
+            Err(refused(Some(ENOTDIR), text))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = format!("working_dir \"{}\" not found", directory.display());
@@ -138,6 +103,7 @@ fn log_target(
     spec: &ServiceSpec,
     instance: &Instance,
     environment: &ServiceEnvironment<'_>,
+    preparation: Preparation,
 ) -> Result<LogTarget, PrepareFailure> {
     match &spec.log.mode {
         LogMode::File { dir } => {
@@ -145,7 +111,11 @@ fn log_target(
                 Some(dir) => PathBuf::from(environment.expand("log.dir", dir)?),
                 None => instance.service_log_dir(&spec.name),
             };
-            fs::create_dir_all(&dir).map_err(|error| {
+            let usable = match preparation {
+                Preparation::Start => fs::create_dir_all(&dir),
+                Preparation::Check => can_be_folder(&dir),
+            };
+            usable.map_err(|error| {
                 let text = format!("cannot make log folder \"{}\"", dir.display());
                 failure(SpawnStep::Prepare, errno_of(&error), with_reason(&text, &error))
             })?;
@@ -169,6 +139,19 @@ fn log_target(
         LogMode::Null => Ok(LogTarget::Null),
         LogMode::Inherit => Ok(LogTarget::Inherit),
     }
+}
+
+/// Looks whether a folder is there, or could be made below one that is.
+fn can_be_folder(dir: &Path) -> io::Result<()> {
+    for folder in dir.ancestors() {
+        match fs::metadata(folder) {
+            Ok(found) if found.is_dir() => return Ok(()),
+            Ok(_) => return Err(io::Error::from_raw_os_error(ENOTDIR.0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn check_notify_socket(spec: &ServiceSpec, instance: &Instance) -> Result<(), PrepareFailure> {
@@ -212,6 +195,48 @@ fn reload(
     }
 }
 
+/// Removes what an earlier run left where these questions look for a file, which would make the next
+/// run look ready before it is. A folder is nobody's sign of being ready, and is left alone.
+pub(super) fn remove_stale(questions: &[Question]) -> Result<(), PrepareFailure> {
+    for question in questions {
+        match question {
+            Question::File(path) => remove_stale_file(Path::new(path))?,
+            Question::Tcp(_)
+            | Question::Http(_)
+            | Question::Exec(_)
+            | Question::Socket(_)
+            | Question::Log(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn remove_stale_file(path: &Path) -> Result<(), PrepareFailure> {
+    let refused = |errno: Option<Errno>, why: &str| {
+        let text = format!("cannot remove the old ready.file \"{}\": {why}", path.display());
+        Err(failure(SpawnStep::Prepare, errno, text))
+    };
+    let kind = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) => match error.kind() {
+            // Below a file there is nothing either.
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => return Ok(()),
+            _ => return refused(errno_of(&error), &reason(&error)),
+        },
+    };
+    if kind.is_dir() {
+        return refused(Some(EISDIR), "it is a folder");
+    }
+    if kind.is_block_device() || kind.is_char_device() {
+        return refused(None, "it is a device");
+    }
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => refused(errno_of(&error), &reason(&error)),
+    }
+}
+
 fn bytes(words: Vec<String>) -> Vec<Vec<u8>> {
     words.into_iter().map(String::into_bytes).collect()
 }
@@ -221,10 +246,11 @@ fn errno_of(error: &io::Error) -> Option<Errno> {
 }
 
 fn with_reason(text: &str, error: &io::Error) -> String {
-    match errno_of(error) {
-        Some(errno) => format!("{text}: {errno}"),
-        None => format!("{text}: {error}"),
-    }
+    format!("{text}: {}", reason(error))
+}
+
+fn reason(error: &io::Error) -> String {
+    errno_of(error).map_or_else(|| error.to_string(), |errno| errno.to_string())
 }
 
 #[cfg(test)]
@@ -257,8 +283,12 @@ mod tests {
         Variables::from([(b"PATH".to_vec(), b"/usr/bin:/bin".to_vec())])
     }
 
+    fn start(spec: &ServiceSpec, instance: &Instance) -> Result<Box<Launch>, PrepareFailure> {
+        prepare(spec, instance, &base(), Preparation::Start)
+    }
+
     fn refused(spec: &ServiceSpec, scratch: &Scratch) -> (SpawnStep, String) {
-        let failure = prepare(spec, &instance(scratch), &base()).unwrap_err();
+        let failure = start(spec, &instance(scratch)).unwrap_err();
         (failure.step, failure.text)
     }
 
@@ -274,7 +304,7 @@ mod tests {
             Probe::Http(HttpProbe { url: template("http://localhost:${PORT}/ok") }),
             Probe::Exec(CommandLine::Shell("test ${PORT}".into())),
         ];
-        let launch = prepare(&spec, &instance(&scratch), &base()).unwrap();
+        let launch = start(&spec, &instance(&scratch)).unwrap();
         let log_dir = scratch.path().join("log/web");
         let words = |words: &[&str]| bytes(words.iter().map(|word| word.to_string()).collect());
         let expected = Launch {
@@ -307,7 +337,7 @@ mod tests {
         let scratch = Scratch::new();
         let mut spec = spec(&[]);
         spec.command = Some(CommandLine::Shell("echo ${HOME:-x} $$".into()));
-        let launch = prepare(&spec, &instance(&scratch), &base()).unwrap();
+        let launch = start(&spec, &instance(&scratch)).unwrap();
         assert_eq!(launch.arguments[2], b"echo ${HOME:-x} $$");
     }
 
@@ -365,17 +395,55 @@ mod tests {
         let mut instance = instance(&scratch);
         instance.run_dir = scratch.path().join("x".repeat(100));
         let mut spec = spec(&["sh"]);
-        assert!(prepare(&spec, &instance, &base()).is_ok());
+        assert!(start(&spec, &instance).is_ok());
         spec.ready.notify = true;
-        let failure = prepare(&spec, &instance, &base()).unwrap_err();
+        let failure = start(&spec, &instance).unwrap_err();
         assert!(failure.text.ends_with("has more than 107 bytes"), "{}", failure.text);
     }
 
     #[test]
-    fn ones_own_user_needs_no_rights() {
-        let own = keepd_os::process::effective_uid();
-        let user = users::user(&own.to_string()).unwrap().unwrap();
-        assert_eq!(Identity::of(Some(&user)), Ok(Identity::default()));
-        assert_eq!(Identity::of(None), Ok(Identity::default()));
+    fn a_check_changes_nothing() {
+        let scratch = Scratch::new();
+        let check =
+            |spec: &ServiceSpec| prepare(spec, &instance(&scratch), &base(), Preparation::Check);
+        let mut spec = spec(&["sh"]);
+        assert!(check(&spec).is_ok());
+        assert!(!scratch.path().join("log").exists());
+        let file = scratch.write("file", "");
+        let below = file.join("log");
+        spec.log.mode = LogMode::File { dir: Some(Template::literal(below.to_str().unwrap())) };
+        let text = format!("cannot make log folder \"{}\": not a directory", below.display());
+        assert_eq!(check(&spec).unwrap_err().text, text);
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_is_removed() {
+        let scratch = Scratch::new();
+        let ask = |path: &Path| remove_stale(&[Question::File(path.to_str().unwrap().to_owned())]);
+        let file = scratch.write("ready", "old");
+        assert_eq!(ask(&file), Ok(()));
+        assert!(!file.exists());
+        assert_eq!(ask(&file), Ok(()), "nothing is left of an earlier run");
+        let kept = scratch.write("kept", "");
+        assert_eq!(ask(&kept.join("ready")), Ok(()), "nothing can be below a file");
+        let link = scratch.path().join("link");
+        std::os::unix::fs::symlink(&kept, &link).unwrap();
+        assert_eq!(ask(&link), Ok(()));
+        assert!(fs::symlink_metadata(&link).is_err() && kept.exists());
+        let socket = scratch.path().join("socket");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert_eq!(ask(&socket), Ok(()));
+        assert!(!socket.exists());
+    }
+
+    #[test]
+    fn a_folder_in_its_place_is_said_and_left() {
+        let scratch = Scratch::new();
+        let path = scratch.path().to_str().unwrap().to_owned();
+        let refused = remove_stale(&[Question::File(path.clone())]).unwrap_err();
+        let text = format!("cannot remove the old ready.file \"{path}\": it is a folder");
+        assert_eq!((refused.errno, refused.text), (Some(EISDIR), text));
+        let device = remove_stale(&[Question::File("/dev/null".to_owned())]).unwrap_err();
+        assert_eq!(device.text, "cannot remove the old ready.file \"/dev/null\": it is a device");
     }
 }

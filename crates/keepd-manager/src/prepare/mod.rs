@@ -6,6 +6,7 @@
 mod env_file;
 mod environment;
 mod executable;
+mod identity;
 mod launch;
 mod pool;
 

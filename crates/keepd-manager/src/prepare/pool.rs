@@ -1,12 +1,15 @@
 //! Preparations on blocking threads: not too many at once, and none for longer than its limit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use keepd_engine::manager::{Launch, PrepareFailure};
+use keepd_engine::manager::{Launch, Preparation, PrepareFailure};
+use keepd_model::protocol::{Environment, EnvironmentChange};
 use keepd_model::{ServiceSpec, SpawnStep};
 use tokio::sync::Semaphore;
 
+use super::launch::remove_stale;
 use super::{Variables, failure, prepare};
 use crate::Instance;
 
@@ -31,16 +34,50 @@ impl Pool {
         Self { instance, base: Arc::new(base), permits }
     }
 
+    /// Returns whose services are prepared.
+    pub(crate) fn instance(&self) -> Arc<Instance> {
+        Arc::clone(&self.instance)
+    }
+
+    /// Returns the whole environment that these differences make of the inherited one. What the
+    /// proxy adds at each start (INVOCATION_ID and the like) is not in it.
+    pub(crate) fn environment(&self, differences: &Environment) -> Variables {
+        let mut variables =
+            if differences.clear { Variables::new() } else { Variables::clone(&self.base) };
+        for change in &differences.changes {
+            match change {
+                EnvironmentChange::Set(name, value) => {
+                    variables.insert(name.clone(), value.clone());
+                }
+                EnvironmentChange::Remove(name) => {
+                    variables.remove(name);
+                }
+            }
+        }
+        variables
+    }
+
     /// Prepares one start. A thread that hangs is left behind; its permit is not, so that the
     /// others go on.
     pub(crate) async fn prepare(
         &self,
         spec: Arc<ServiceSpec>,
+        preparation: Preparation,
     ) -> Result<Box<Launch>, PrepareFailure> {
         let permit = self.permits.acquire().await;
         let (instance, base) = (Arc::clone(&self.instance), Arc::clone(&self.base));
-        let work = tokio::task::spawn_blocking(move || prepare(&spec, &instance, &base));
+        let given_up = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&given_up);
+        let work = tokio::task::spawn_blocking(move || {
+            let launch = prepare(&spec, &instance, &base, preparation)?;
+            // A thread that hung until now must not take away the file of a later run.
+            if preparation == Preparation::Start && !seen.load(Ordering::Acquire) {
+                remove_stale(&launch.questions)?;
+            }
+            Ok(launch)
+        });
         let outcome = tokio::time::timeout(PREPARE_LIMIT, work).await;
+        given_up.store(true, Ordering::Release);
         drop(permit);
         match outcome {
             Ok(Ok(outcome)) => outcome,

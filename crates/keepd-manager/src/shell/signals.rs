@@ -5,7 +5,7 @@ use keepd_model::Signal;
 use keepd_model::protocol::Command;
 
 use super::Shell;
-use crate::apply::{Applied, ApplyError, apply};
+use crate::apply::{Application, Applied, ApplyError, apply};
 use crate::calls::Caller;
 use crate::config::{Configuration, LoadError};
 
@@ -34,7 +34,8 @@ async fn apply_by_signal(configuration: &Configuration, caller: &Caller) {
         tracing::error!("cannot apply the configuration: the proxy does not answer");
         return;
     }
-    match apply(configuration, caller, who, None, true).await {
+    let application = Application { restart: true, ..Application::default() };
+    match apply(configuration, caller, who, application).await {
         Ok(Applied { change, steps, warnings }) => {
             for warning in warnings {
                 tracing::warn!("{warning}");
@@ -55,6 +56,9 @@ async fn apply_by_signal(configuration: &Configuration, caller: &Caller) {
         }
         Err(ApplyError::Write(error)) => {
             tracing::error!("{}; nothing was changed", error.chain());
+        }
+        Err(ApplyError::PlanChanged(_)) => {
+            tracing::error!("configuration not applied: the files changed meanwhile");
         }
         Err(ApplyError::Refused(refusal)) => {
             let why = match refusal {

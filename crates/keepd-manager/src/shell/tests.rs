@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::stand_in::StandIn;
 use crate::accepted::{Accepted, AcceptedSource};
 use crate::console::{ColorChoice, Outputs};
+use crate::discovery::Root;
 use crate::run::{StartError, manage};
 use crate::{Instance, Options};
 use keepd_testkit::Scratch;
@@ -86,7 +87,12 @@ impl Stage {
             directory: scratch.path().to_str().unwrap().to_owned(),
             text: config.to_owned(),
         };
-        Accepted::new(true, vec![source]).write(&instance.accepted_file()).unwrap();
+        let root = Root {
+            shown: "keepd.toml".into(),
+            path: file.to_str().unwrap().to_owned(),
+            required: true,
+        };
+        Accepted::new(true, vec![root], vec![source]).write(&instance.accepted_file()).unwrap();
         let proxy = StandIn::listen(&instance.proxy_socket());
         let client = Client(instance.control_socket());
         let shown = Shown::default();
@@ -101,6 +107,7 @@ impl Stage {
             foreground: true,
             color: ColorChoice::Never,
             only: Vec::new(),
+            no_start: false,
             log_level: None,
             group: None,
         };
@@ -288,6 +295,16 @@ fn what_cannot_be_done_is_a_problem() {
             ("POST", "/v1/actions", r#"{"action":"reload","select":["db"]}"#, 409, "cannot-reload"),
             ("POST", "/v1/actions", long.as_str(), 413, "usage"),
             ("POST", "/v1/config/apply", r#"{"keep_going":true}"#, 400, "usage"),
+            ("POST", "/v1/config/apply", r#"{"plan":"0123456789abcdef"}"#, 409, "plan-changed"),
+            ("POST", "/v1/config/diff", r#"{"source":[]}"#, 400, "usage"),
+            ("GET", "/v1/wait", "", 400, "usage"),
+            ("GET", "/v1/wait?select=wbe", "", 404, "no-such-service"),
+            ("GET", "/v1/wait?select=web&state=up", "", 400, "usage"),
+            ("GET", "/v1/services/wbe/history", "", 404, "no-such-service"),
+            ("GET", "/v1/services/web/history?limit=-1", "", 400, "usage"),
+            ("GET", "/v1/services/wbe/launch", "", 404, "no-such-service"),
+            ("GET", "/v1/events?since=yesterday", "", 400, "usage"),
+            ("GET", "/v1/events?select=wbe", "", 404, "no-such-service"),
         ];
         for (method, path, body, status, code) in cases {
             let (found, problem) = stage.ask(method, path, body.to_owned()).await;
@@ -339,6 +356,130 @@ fn an_apply_is_all_or_nothing() {
         let (_, config) = stage.get("/v1/config").await;
         assert_eq!(config["sources"][0]["text"], changed);
         assert_eq!(Accepted::read(&accepted).unwrap().sources[0].text, changed);
+    });
+}
+
+#[test]
+fn a_preview_is_applied_only_if_it_still_holds() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let changed = TWO_SERVICES.replace("[services.db]", "[services.db]\nenv = { A = \"1\" }");
+        let directory = stage.scratch.path().to_str().unwrap();
+        let source = json!({"file": "keepd.toml", "directory": directory, "text": changed});
+        // These texts are not in the file yet.
+        let (status, diff) = stage.post("/v1/config/diff", json!({"sources": [source]})).await;
+        assert_eq!((status, &diff["steps"][0]["name"]), (200, &json!("db")), "{diff}");
+        let apply = json!({"restart": false, "plan": diff["plan"]});
+        let (status, problem) = stage.post("/v1/config/apply", apply.clone()).await;
+        assert_eq!((status, &problem["code"]), (409, &json!("plan-changed")), "{problem}");
+
+        stage.scratch.write("keepd.toml", &changed);
+        let (_, again) = stage.post("/v1/config/diff", json!({})).await;
+        assert_eq!(again["plan"], diff["plan"], "the same texts are the same plan");
+        let (status, applied) = stage.post("/v1/config/apply", apply).await;
+        assert_eq!((status, &applied["steps"]), (202, &diff["steps"]), "{applied}");
+        let (_, after) = stage.post("/v1/config/diff", json!({})).await;
+        assert_ne!(after["plan"], diff["plan"], "another configuration is in force");
+        assert_eq!(after["steps"], json!([]));
+    });
+}
+
+#[test]
+fn states_are_waited_for() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let (status, found) = stage.get("/v1/wait?select=all").await;
+        assert_eq!((status, &found["reached"]), (200, &json!(true)), "{found}");
+        assert_eq!(
+            found["services"][1],
+            json!({
+                "name": "web", "state": "ready", "reached": true, "hopeless": null
+            })
+        );
+        let (_, late) = stage.get("/v1/wait?select=web&state=stopped&timeout=20ms").await;
+        assert_eq!((&late["reached"], &late["timed_out"]), (&json!(false), &json!(true)), "{late}");
+        let client = stage.client.clone();
+        let waiting = tokio::spawn(async move {
+            client.ask("GET", "/v1/wait?select=web&state=stopped", String::new()).await
+        });
+        stage.post("/v1/actions", json!({"action": "stop", "select": ["web"]})).await;
+        let stopped = |command: &Command| matches!(command, Command::ServiceStop { .. });
+        stage.proxy.run_until(stopped).await;
+        stage.get("/v1/wait?select=web&state=stopped&timeout=10s").await;
+        let (status, text) = waiting.await.unwrap();
+        assert!(status == 200 && text.starts_with("{\"reached\":true,"), "{text}");
+        let (_, never) = stage.get("/v1/wait?select=web&timeout=10s").await;
+        let expected = (&json!(false), &json!(false), &json!("it is stopped"));
+        let hopeless = &never["services"][0]["hopeless"];
+        assert_eq!((&never["reached"], &never["timed_out"], hopeless), expected);
+    });
+}
+
+#[test]
+fn a_service_has_runs_and_a_next_start() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let (status, history) = stage.get("/v1/services/web/history?limit=1").await;
+        assert_eq!((status, &history["name"]), (200, &json!("web")));
+        let run = &history["runs"][0];
+        assert_eq!((&run["generation"], &run["pid"]), (&json!(1), &json!(1_001)), "{run}");
+        assert_eq!(run["end"], Value::Null);
+        let (status, launch) = stage.get("/v1/services/web/launch").await;
+        assert_eq!((status, &launch["arguments"]), (200, &json!(["sleep", "1"])), "{launch}");
+        assert_eq!(launch["directory"], stage.scratch.path().to_str().unwrap());
+        assert_eq!(launch["environment"]["PATH"], std::env::var("PATH").unwrap());
+        assert_eq!(launch["uid"], Value::Null);
+    });
+}
+
+#[test]
+fn kept_events_can_be_read_without_waiting_for_more() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let (status, text) = stage.get("/v1/events?follow=false&select=db").await;
+        let text = text.as_str().unwrap();
+        assert_eq!(status, 200);
+        position(text, "\"service\":\"db\",\"from\":\"starting\",\"to\":\"ready\"");
+        assert!(!text.contains("\"service\":\"web\"") && !text.contains("change-opened"), "{text}");
+        let (_, later) = stage.get("/v1/events?follow=false&since=2999-01-01T00:00:00Z").await;
+        assert_eq!(later, "");
+        let (_, earlier) = stage.get("/v1/events?follow=false&since=2001-01-01T00:00:00Z").await;
+        position(earlier.as_str().unwrap(), "event: change-closed\n");
+    });
+}
+
+#[test]
+fn keys_of_keepd_itself_take_effect_at_once() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        stage.wait_until_shown("Z web | hello\n").await;
+        let keys = "[keepd]\necho = \"json\"\nlog_format = \"json\"\n";
+        stage.scratch.write("keepd.toml", &format!("{keys}{TWO_SERVICES}"));
+        let (status, applied) = stage.post("/v1/config/apply", json!({})).await;
+        assert_eq!(status, 202, "{applied}");
+        stage.post("/v1/actions", json!({"action": "stop", "select": ["web"]})).await;
+        stage.wait_until_shown("\"level\":\"info\",\"message\":\"web is stopped\"}\n").await;
+        let goodbye =
+            "\"service\":\"web\",\"stream\":\"out\",\"generation\":1,\"message\":\"goodbye\"";
+        position(&stage.shown.text(), goodbye);
+        stage.scratch.write("keepd.toml", &format!("[keepd]\necho = \"off\"\n{TWO_SERVICES}"));
+        stage.post("/v1/config/apply", json!({})).await;
+        stage.post("/v1/actions", json!({"action": "stop", "select": ["db"]})).await;
+        let (_, found) = stage.get("/v1/wait?select=db&state=stopped&timeout=10s").await;
+        assert_eq!(found["reached"], true, "{found}");
+        // Standard error is the same place here, so only what services write tells.
+        assert!(!stage.shown.text().contains(
+            "\"service\":\"db\",\"stream\":\"out\",\"generation\":1,\"message\":\"goodbye\""
+        ));
+        stage.scratch.write("keepd.toml", &format!("[keepd]\necho = \"text\"\n{TWO_SERVICES}"));
+        stage.post("/v1/config/apply", json!({})).await;
+        stage.post("/v1/actions", json!({"action": "start", "select": ["db"]})).await;
+        let hellos = |stage: &Stage| stage.shown.text().matches("Z db | hello\n").count();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while hellos(&stage) < 2 {
+            assert!(tokio::time::Instant::now() < deadline, "{}", stage.shown.text());
+            stage.get("/livez").await;
+        }
     });
 }
 

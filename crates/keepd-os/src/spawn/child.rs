@@ -103,7 +103,7 @@ unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
     unsafe {
         default_signals()?;
         own_descriptors(plan)?;
-        session(plan.session)?;
+        session(plan)?;
         limits(plan.descriptor_limit)?;
         identity(plan)?;
         place_descriptors(plan)
@@ -260,16 +260,29 @@ unsafe fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> Result<
 /// # Safety
 ///
 /// As for [`run`].
-unsafe fn session(session: Session) -> Result<(), Stop> {
-    // SAFETY: both calls take numbers only.
+unsafe fn session(plan: &Plan<'_>) -> Result<(), Stop> {
+    let session = plan.session;
+    // SAFETY: these calls take numbers only.
     let result = unsafe {
         match session {
             Session::New => libc::syscall(libc::SYS_setsid),
-            Session::ProcessGroup => libc::syscall(libc::SYS_setpgid, 0, 0),
+            Session::ProcessGroup | Session::Foreground => libc::syscall(libc::SYS_setpgid, 0, 0),
             Session::Inherit => 0,
         }
     };
-    check(SpawnStep::Session, result)
+    check(SpawnStep::Session, result)?;
+    if session == Session::Foreground {
+        let input = plan.placements.iter().find(|(_, then)| *then == 0);
+        let input = input.map_or(-1, |(now, _)| *now);
+        // SAFETY: getpid(2) takes nothing; ioctl_tty(2) reads one number from `group`. The signal
+        // that would stop a caller in the background is blocked, like all others.
+        let result = unsafe {
+            let group = libc::syscall(libc::SYS_getpid) as libc::pid_t;
+            libc::syscall(libc::SYS_ioctl, input, libc::TIOCSPGRP, &raw const group)
+        };
+        check(SpawnStep::Session, result)?;
+    }
+    Ok(())
 }
 
 /// Gives the inherited limit of descriptors back.

@@ -44,6 +44,10 @@ pub enum Session {
     New,
     /// A process group of its own in the caller's session: setpgid(2).
     ProcessGroup,
+    /// A process group of its own in the caller's session, made the foreground group of the
+    /// terminal at descriptor 0 before the program runs: setpgid(2), tcsetpgrp(3). What it reads
+    /// there is never refused.
+    Foreground,
     /// Those of the caller.
     Inherit,
 }

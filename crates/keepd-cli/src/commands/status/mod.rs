@@ -6,4 +6,5 @@ mod rows;
 pub(crate) mod tests;
 mod verb;
 
+pub(crate) use rows::{duration, how};
 pub(crate) use verb::{StatusOptions, run};

@@ -147,7 +147,7 @@ pub(super) fn when(end: &LastExitObject, clock: &Clock, absolute: bool) -> Optio
 }
 
 /// Returns how a run ended: `exit 3`, `signal KILL`, `OOM`, or why it never began.
-pub(super) fn how(end: &LastExitObject) -> String {
+pub(crate) fn how(end: &LastExitObject) -> String {
     let core = if end.core { " (core dumped)" } else { "" };
     match (Reason::from_word(&end.reason), end.code, &end.signal) {
         (Some(Reason::Oom), _, _) => "OOM".to_owned(),
@@ -160,6 +160,6 @@ pub(super) fn how(end: &LastExitObject) -> String {
 }
 
 /// Returns a duration; a negative one, of a clock that was set, as zero.
-pub(super) fn duration(seconds: f64) -> Duration {
+pub(crate) fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

@@ -41,6 +41,7 @@ pub(crate) fn service(name: &str, state: &str) -> ServiceObject {
         waits_for: Vec::new(),
         status_text: None,
         output_blocked: None,
+        hopeless: None,
     }
 }
 

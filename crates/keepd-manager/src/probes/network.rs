@@ -1,15 +1,14 @@
-//! Readiness questions that are asked from outside: can one connect, does it answer.
+//! Questions over a connection: can one connect, does it answer.
 
 use std::fmt;
 use std::io;
-use std::time::Duration;
 
 use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use keepd_engine::manager::Question;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::logs::Unread;
 
 /// The port of a URL that names none.
 const HTTP_PORT: u16 = 80;
@@ -19,8 +18,12 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What stood against it, in few words for people.
 #[derive(Debug)]
-enum ProbeError {
+pub(super) enum ProbeError {
     Connect(io::Error),
+    Path(io::Error),
+    Log(Unread),
+    Pattern(regex::Error),
+    Unfit(&'static str),
     Url(&'static str),
     Http(hyper::Error),
     Status(StatusCode),
@@ -33,12 +36,17 @@ impl fmt::Display for ProbeError {
                 io::ErrorKind::ConnectionRefused => write!(formatter, "connection refused"),
                 io::ErrorKind::ConnectionReset => write!(formatter, "connection reset"),
                 io::ErrorKind::TimedOut => write!(formatter, "timed out"),
-                _ => match error.raw_os_error() {
-                    Some(number) => write!(formatter, "{}", keepd_model::Errno(number)),
-                    None => write!(formatter, "{error}"),
-                },
+                _ => formatter.write_str(&reason(error)),
             },
-            Self::Url(problem) => write!(formatter, "{problem}"),
+            Self::Path(error) => formatter.write_str(&reason(error)),
+            Self::Log(unread) => {
+                let path = unread.path.display();
+                write!(formatter, "cannot read \"{path}\": {}", reason(&unread.error))
+            }
+            Self::Pattern(error) => {
+                write!(formatter, "cannot use the regular expression: {error}")
+            }
+            Self::Unfit(problem) | Self::Url(problem) => write!(formatter, "{problem}"),
             Self::Http(error) if error.is_incomplete_message() => {
                 write!(formatter, "connection closed without an answer")
             }
@@ -49,32 +57,33 @@ impl fmt::Display for ProbeError {
     }
 }
 
-/// Asks a question; no answer within the limit is an answer too.
-pub(crate) async fn ask(question: &Question, limit: Duration) -> Result<(), String> {
-    let answer = async {
-        match question {
-            Question::Tcp(address) => tcp(address).await,
-            Question::Http(url) => http(url).await,
-            Question::Socket(_) | Question::File(_) | Question::Log(_) => {
-                Err(ProbeError::Url("not built yet"))
-            }
-            Question::Exec(_) => Err(ProbeError::Url("a command is run by the proxy")),
-        }
-    };
-    match timeout(limit, answer).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("timed out".to_owned()),
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => keepd_model::Errno(number).to_string(),
+        None => error.to_string(),
     }
 }
 
-async fn tcp(address: &str) -> Result<(), ProbeError> {
+/// Connects to `host:port`.
+pub(super) async fn tcp(address: &str) -> Result<(), ProbeError> {
     let stream = TcpStream::connect(address).await.map_err(ProbeError::Connect)?;
     drop(stream);
     Ok(())
 }
 
-async fn http(url: &str) -> Result<(), ProbeError> {
+/// Connects to the unix socket at a path; `@name` is an abstract one (unix(7)).
+pub(super) async fn socket(path: &str) -> Result<(), ProbeError> {
+    let address = match path.strip_prefix('@') {
+        Some(name) => format!("\0{name}"),
+        None => path.to_owned(),
+    };
+    let stream = UnixStream::connect(address).await.map_err(ProbeError::Connect)?;
+    drop(stream);
+    Ok(())
+}
+
+/// Gets a URL.
+pub(super) async fn http(url: &str) -> Result<(), ProbeError> {
     let uri: Uri = url.parse().map_err(|_| ProbeError::Url("the URL cannot be read"))?;
     if uri.scheme_str() != Some("http") {
         return Err(ProbeError::Url("the URL does not begin with \"http://\""));
@@ -121,8 +130,6 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    const LIMIT: Duration = Duration::from_secs(10);
-
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(future)
@@ -139,10 +146,15 @@ mod tests {
         String::from_utf8(asked).unwrap()
     }
 
+    fn said(answer: Result<(), ProbeError>) -> Result<(), String> {
+        answer.map_err(|error| error.to_string())
+    }
+
     async fn http_with(answer: &'static [u8]) -> (Result<(), String>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let question = Question::Http(format!("http://{}/a?b=c", listener.local_addr().unwrap()));
-        tokio::join!(ask(&question, LIMIT), serve(listener, answer))
+        let url = format!("http://{}/a?b=c", listener.local_addr().unwrap());
+        let (answer, asked) = tokio::join!(http(&url), serve(listener, answer));
+        (said(answer), asked)
     }
 
     #[test]
@@ -150,10 +162,10 @@ mod tests {
         block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap().to_string();
-            assert_eq!(ask(&Question::Tcp(address.clone()), LIMIT).await, Ok(()));
+            assert_eq!(said(tcp(&address).await), Ok(()));
             drop(listener);
             let refused = Err("connection refused".to_owned());
-            assert_eq!(ask(&Question::Tcp(address), LIMIT).await, refused);
+            assert_eq!(said(tcp(&address).await), refused);
         });
     }
 
@@ -178,19 +190,8 @@ mod tests {
             let (outcome, _) = http_with(b"220 mail.example.org ESMTP\r\n").await;
             assert_eq!(outcome, Err("answer is no HTTP".to_owned()));
             for url in ["ftp://x/", "x", "http://", "http://a b/"] {
-                assert!(ask(&Question::Http(url.to_owned()), LIMIT).await.is_err(), "{url}");
+                assert!(http(url).await.is_err(), "{url}");
             }
-        });
-    }
-
-    #[test]
-    fn silence_ends_with_the_limit() {
-        block_on(async {
-            // It listens, so the kernel accepts, but nobody answers.
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let question = Question::Http(format!("http://{}/", listener.local_addr().unwrap()));
-            let outcome = ask(&question, Duration::from_millis(20)).await;
-            assert_eq!(outcome, Err("timed out".to_owned()));
         });
     }
 }
