@@ -196,6 +196,9 @@ impl Shell {
                 {
                     self.prober.forget(name);
                 }
+                if let Happening::ChangeClosed(_) = &news.what {
+                    self.save_memory();
+                }
                 self.wires.history.add(&news, &WallClock::read());
                 self.console.announce(&news);
             }
@@ -258,6 +261,13 @@ impl Shell {
             let statuses = machine.statuses();
             statuses.iter().filter_map(|status| prober.log(&status.spec.name)).collect()
         });
+    }
+
+    /// Gives back what a large change needed on its way, once nothing is on its way any more.
+    fn save_memory(&self) {
+        if self.machine.changes().all(|change| change.is_closed()) {
+            keepd_os::heap::give_back();
+        }
     }
 
     fn send_pulse(&self) {
