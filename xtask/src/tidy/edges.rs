@@ -34,6 +34,7 @@ const ROWS: [Row; 11] = [
             "hyper",
             "hyper-util",
             "jiff",
+            "regex",
             "serde",
             "serde_json",
             "tokio",
