@@ -80,6 +80,8 @@ pub fn run(options: Options) -> u8 {
 }
 
 fn try_run(options: Options) -> Result<u8, StartError> {
+    // Threads come and go with what may block, and would leave a heap each.
+    keepd_os::heap::share_one();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_engine::manager::{
-    Ask, AskId, Happening, Input, Manager, Output, Preparation, Question, Refusal, Ticket, Verb,
+    Announcement, Ask, AskId, Happening, Input, Manager, Output, Preparation, Question, Refusal,
+    Ticket, Verb,
 };
 use keepd_model::protocol::{Command, Event, LogTarget, Message, READY_FD_TEXT, RequestId};
 use keepd_model::{
@@ -189,19 +190,26 @@ impl Shell {
                     self.replies.remove(&ask);
                 }
             }
-            Output::Announce(news) => {
-                self.announced += 1;
-                if let Happening::State { name, to, .. } = &news.what
-                    && *to != State::Starting
-                {
-                    self.prober.forget(name);
-                }
-                self.wires.history.add(&news, &WallClock::read());
-                self.console.announce(&news);
-            }
+            Output::Announce(news) => self.announce(&news),
             Output::Finish { code } => return Some(code),
         }
         None
+    }
+
+    fn announce(&mut self, news: &Announcement) {
+        self.announced += 1;
+        match &news.what {
+            // Readiness is asked for only in this state.
+            Happening::State { name, to, .. } if *to != State::Starting => self.prober.forget(name),
+            Happening::ChangeClosed(_) => self.save_memory(),
+            Happening::State { .. }
+            | Happening::ChangeOpened(_)
+            | Happening::OutputBlocked { .. }
+            | Happening::Synchronised { .. }
+            | Happening::ShutdownBegun(_) => {}
+        }
+        self.wires.history.add(news, &WallClock::read());
+        self.console.announce(news);
     }
 
     fn prepare(&self, ticket: Ticket, spec: Arc<ServiceSpec>, preparation: Preparation) {
@@ -258,6 +266,13 @@ impl Shell {
             let statuses = machine.statuses();
             statuses.iter().filter_map(|status| prober.log(&status.spec.name)).collect()
         });
+    }
+
+    /// Gives back what a large change needed on its way, once nothing is on its way any more.
+    fn save_memory(&self) {
+        if self.machine.changes().all(|change| change.is_closed()) {
+            keepd_os::heap::give_back();
+        }
     }
 
     fn send_pulse(&self) {

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod epoll;
 mod errno;
 pub mod file;
+pub mod heap;
 pub mod notify;
 pub mod pidfd;
 pub mod pipe;

@@ -39,6 +39,7 @@ const ROWS: [Row; 11] = [
             "hyper",
             "hyper-util",
             "jiff",
+            "regex",
             "serde",
             "serde_json",
             "tokio",

@@ -123,14 +123,15 @@ impl From<Refusal> for Failure {
                 let text = format!(
                     "cannot start service \"{name}\": its table in the file cannot be used: {why}"
                 );
-                // The request is good and the service is there; its state is what stands against it.
+                // The request is good and the service is there; only its state is against it.
                 Self::with_status(ProblemCode::Config, StatusCode::CONFLICT, text)
                     .with_service(name.as_str())
                     .with_hint("keepd check shows every error; correct the file, then keepd apply")
             }
             Refusal::CannotReload(name) => {
                 let text = format!(
-                    "cannot reload service \"{name}\": it has neither reload_signal nor reload_command"
+                    "cannot reload service \"{name}\": it has neither reload_signal nor \
+                     reload_command"
                 );
                 Self::new(ProblemCode::CannotReload, text)
                     .with_service(name.as_str())

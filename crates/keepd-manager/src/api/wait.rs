@@ -13,8 +13,8 @@ use super::problem::Failure;
 use super::query::Parameters;
 use super::types::{WaitObject, WaitedObject};
 
-/// Between two looks: a thousand services that start have thousands of news, and each look is at all
-/// that are waited for.
+/// Between two looks: a thousand services that start have thousands of news, and each look is at
+/// all that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The word for a health that is no state.

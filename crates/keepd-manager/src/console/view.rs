@@ -272,7 +272,10 @@ fn text(what: &Happening) -> Option<String> {
                 | State::Stopped
                 | State::Stuck
                 | State::Unknown => true,
-                State::Stopping => matches!(cause, Cause::Ended { .. }),
+                // Nobody asked for these.
+                State::Stopping => {
+                    matches!(cause, Cause::Ended { .. } | Cause::DependencyLost { .. })
+                }
                 State::Waiting | State::Scheduled | State::Starting => false,
             };
             worth_a_line.then(|| format!("{name} {}", sentence(what)))
@@ -320,7 +323,7 @@ fn path(bytes: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keepd_model::Generation;
+    use keepd_model::{Generation, Until};
 
     fn state(to: State, cause: Cause) -> Happening {
         Happening::State {
@@ -343,6 +346,19 @@ mod tests {
         assert_eq!(text(&state(State::Stopping, Cause::Boot)), None);
         assert_eq!(text(&Happening::Synchronised { adopted: 0 }), None);
         assert_eq!(ended(&ready), None);
+        let on = ServiceName::new("db").unwrap();
+        let lost = state(State::Stopping, Cause::DependencyLost { on, until: Until::Ready });
+        assert_eq!(text(&lost).as_deref(), Some("web is stopping: \"db\" is not ready any more"));
+        let window = Duration::from_secs(600);
+        let limit = state(State::Failed, Cause::Limit { count: 5, window });
+        assert_eq!(
+            text(&limit).as_deref(),
+            Some("web failed: it would be restarted more than 5 times within 600s")
+        );
+        assert_eq!(
+            text(&state(State::Ready, Cause::Gathered)).as_deref(),
+            Some("web is ready (1.2s)")
+        );
         assert_eq!(weight(&ready), Level::INFO);
         assert_eq!(weight(&state(State::Failed, Cause::Boot)), Level::WARN);
         assert_eq!(weight(&state(State::Stuck, Cause::NotEmpty)), Level::ERROR);

@@ -195,8 +195,8 @@ fn reload(
     }
 }
 
-/// Removes what an earlier run left where these questions look for a file, which would make the next
-/// run look ready before it is. A folder is nobody's sign of being ready, and is left alone.
+/// Removes what an earlier run left where these questions look for a file, which would make the
+/// next run look ready before it is. A folder is nobody's sign of being ready, and is left alone.
 pub(super) fn remove_stale(questions: &[Question]) -> Result<(), PrepareFailure> {
     for question in questions {
         match question {

@@ -17,7 +17,7 @@ use crate::Instance;
 const PREPARE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How many preparations run at once. They rarely wait, so more would only cost stacks.
-const AT_ONCE_MAX: usize = 8;
+const AT_ONCE_MAX: usize = 4;
 
 /// Prepares starts.
 #[derive(Clone)]

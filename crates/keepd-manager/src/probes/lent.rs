@@ -6,8 +6,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::config::blocking;
 
-/// How many looks at file systems go on at once; those that hang are among them, so that threads are
-/// left for everything else.
+/// How many looks at file systems go on at once; those that hang are among them, so that threads
+/// are left for everything else.
 const LOOKS_MAX: usize = 16;
 
 /// Bounds how many threads look at something.
