@@ -294,12 +294,16 @@ mod tests {
         let marks: Vec<bool> = facts.iter().map(Fact::differs).collect();
         assert_eq!(marks, [false, true, false]);
         assert_eq!(field(status, "Umask:"), Some("0022"));
-        let text = "\
-Limit                     Soft Limit           Hard Limit           Units     
-Max cpu time              unlimited            unlimited            seconds   
-Max open files            1024                 524288               files     
-";
-        let limits = limits(text);
+        let row = |name: &str, soft: &str, hard: &str, unit: &str| {
+            format!("{name:26}{soft:21}{hard:21}{unit:10}\n")
+        };
+        let text = [
+            row("Limit", "Soft Limit", "Hard Limit", "Units"),
+            row("Max cpu time", "unlimited", "unlimited", "seconds"),
+            row("Max open files", "1024", "524288", "files"),
+        ]
+        .concat();
+        let limits = limits(&text);
         assert_eq!(limits.len(), 1);
         assert_eq!(limits[0].key, "limit open files");
         assert_eq!(limits[0].actual.as_deref(), Some("1024 (at most 524288)"));
