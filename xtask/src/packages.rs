@@ -16,14 +16,24 @@ struct Need {
     skipped: &'static str,
 }
 
-const NEEDS: [Need; 2] = [
+const NEEDS: [Need; 4] = [
     Need {
         program: "redis-server",
         package: "redis-server",
         skipped: "the stories with a real redis-server",
     },
     Need { program: "nginx", package: "nginx", skipped: "the stories with a real nginx" },
+    Need {
+        program: "postgres",
+        package: "postgresql",
+        skipped: "the stories with a real PostgreSQL",
+    },
+    Need { program: "python3", package: "python3", skipped: "examples/web-stack" },
 ];
+
+/// Where Debian keeps the programs of PostgreSQL's server: in a folder for each version, not in
+/// PATH.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
 
 /// The file by which Debian's packages ask whether they may start their daemons.
 const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
@@ -50,7 +60,16 @@ pub(crate) fn provide() -> Vec<String> {
 }
 
 fn missing() -> impl Iterator<Item = &'static Need> {
-    NEEDS.iter().filter(|need| find_program(need.program).is_none())
+    NEEDS.iter().filter(|need| !is_installed(need.program))
+}
+
+fn is_installed(program: &str) -> bool {
+    let of_postgresql = || {
+        let versions = fs::read_dir(POSTGRESQL).ok()?;
+        let found = |version: fs::DirEntry| version.path().join("bin").join(program).is_file();
+        Some(versions.flatten().any(found))
+    };
+    find_program(program).is_some() || of_postgresql().unwrap_or(false)
 }
 
 /// Reports whether our effective user is root: the folder of a process belongs to it (proc(5)).

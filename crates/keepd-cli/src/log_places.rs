@@ -5,13 +5,23 @@ use std::path::PathBuf;
 
 use keepd_manager::Instance;
 use keepd_manager::accepted::Accepted;
-use keepd_manager::logs::ServiceLog;
+use keepd_manager::logs::{LogLine, ServiceLog, tail};
 use keepd_model::{LogMode, Plan, ServiceName, ServiceSpec};
 
 use crate::arguments::Globals;
 use crate::configuration;
 use crate::error::{CliError, ErrorKind};
 use crate::place::{self, Place};
+
+/// Returns the last lines that a service of a running instance wrote. There are none where they
+/// cannot be found: that is no reason to say nothing else about the service.
+pub(crate) fn last_lines(place: &Place, name: &str, count: usize) -> Vec<LogLine> {
+    let Ok(name) = ServiceName::new(name) else {
+        return Vec::new();
+    };
+    let log = LogPlaces::accepted(place).and_then(|places| places.log(&name).ok());
+    log.map(|log| tail(&[log], count).lines).unwrap_or_default()
+}
 
 /// A plan and the instance whose logs it names.
 #[derive(Debug)]

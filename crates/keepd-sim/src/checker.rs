@@ -1,4 +1,4 @@
-//! The invariants that are checked while a world runs, S1 to S17, from what the kernel and the
+//! The invariants that are checked while a world runs, S1 to S18, from what the kernel and the
 //! channels know and from what the manager told people.
 //!
 //! | number | what always holds | where |
@@ -20,6 +20,7 @@
 //! | S15 | Only what was ready is said to be ready. | here |
 //! | S16 | An end is told as it was. | here |
 //! | S17 | A start is prepared from the configuration that is in force. | here |
+//! | S18 | No service is restarted more often than its limit allows. | here |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,8 @@ use keepd_engine::proxy::Owner;
 use keepd_model::backoff::Backoff;
 use keepd_model::protocol::{Command, RunEnd};
 use keepd_model::{
-    ChangeId, Generation, Instant, Pid, ServiceName, ServiceSpec, State, Until, Wanted,
+    ChangeId, Generation, Instant, Kind, OnStop, Pid, ServiceName, ServiceSpec, State, Until,
+    Wanted,
 };
 
 use crate::kernel::Truth;
@@ -52,6 +54,8 @@ pub(crate) struct Track {
     ready: Option<(Generation, Instant)>,
     /// A start by policy comes no earlier.
     next_start: Option<Instant>,
+    /// Automatic restarts since somebody asked for it; `None`: not known.
+    restarts: Option<Vec<Instant>>,
 }
 
 /// A service that ran quietly when the manager was lost.
@@ -142,8 +146,14 @@ impl World {
             let Some(other) = shell.machine.status(dependent) else {
                 continue;
             };
-            let is_needed = on == name && other.spec.depends_on.contains_key(name);
-            if is_needed && other.wanted == Wanted::Down && self.kernel.has_live(dependent) {
+            let is_needed = on == name
+                && (other.spec.depends_on.contains_key(name)
+                    || other.spec.after.contains(name)
+                    || status.spec.before.contains(dependent));
+            // Who follows it has not been asked to go first.
+            let follows = matches!(&other.cause, Cause::DependencyLost { on, .. } if on == name);
+            let is_going = other.wanted == Wanted::Down && !follows;
+            if is_needed && is_going && self.kernel.has_live(dependent) {
                 let sentence = format!("{name} is stopped while {dependent} still runs");
                 return broken("S14", sentence);
             }
@@ -161,6 +171,7 @@ impl World {
                     // A start that somebody asked for, or a changed file, forgets the ends so far.
                     let track = self.checker.tracks.entry(name.clone()).or_default();
                     track.count = None;
+                    track.restarts = None;
                 }
                 let Some(shell) = &self.manager else {
                     return Ok(());
@@ -173,6 +184,10 @@ impl World {
                 }
                 let spec = status.spec;
                 match to {
+                    // A group is nothing but its requirements.
+                    State::Ready if spec.kind == Kind::Group => {
+                        self.check_requirements(name, &spec)
+                    }
                     State::Ready => self.check_ready(at, name, *generation, &spec),
                     State::Starting if *cause == Cause::RestartPolicy => {
                         self.check_restart(at, name, *from, &spec)
@@ -182,6 +197,14 @@ impl World {
                     State::Stopped | State::Done | State::Failed => {
                         self.end_run(at, name, &spec.backoff);
                         Ok(())
+                    }
+                    // A restart by policy that looks at its requirements first.
+                    State::Waiting
+                        if matches!(from, State::Starting | State::Ready | State::Stopping)
+                            && spec.kind != Kind::Group =>
+                    {
+                        self.count_end(at, name, &spec);
+                        self.check_restart_limit(at, name, &spec)
                     }
                     State::Waiting
                     | State::Scheduled
@@ -224,8 +247,12 @@ impl World {
             track.count = None;
         }
         for spec in self.accepted.services.values() {
-            for on in spec.depends_on.keys() {
+            for on in spec.depends_on.keys().chain(&spec.after) {
                 let edge = (spec.name.clone(), on.clone());
+                self.checker.edges.insert(edge);
+            }
+            for later in &spec.before {
+                let edge = (later.clone(), spec.name.clone());
                 self.checker.edges.insert(edge);
             }
         }
@@ -240,9 +267,15 @@ impl World {
         let (names, up) = match &self.clients[client].want {
             Want::Start(names, _) | Want::Restart(names) => (names, true),
             Want::Stop(names, ..) => (names, false),
-            Want::Reload(_) | Want::Apply(_) | Want::Shutdown(_) => return Ok(()),
+            Want::Reload(_) | Want::Signal(_) | Want::Apply(_) | Want::Shutdown(_) => return Ok(()),
         };
-        for name in names {
+        let machine = self.manager.as_ref().map(|shell| &shell.machine);
+        let is_group = |name: &ServiceName| {
+            let status = machine.and_then(|machine| machine.status(name));
+            status.is_some_and(|status| status.spec.kind == Kind::Group)
+        };
+        // A group is restarted by way of its members.
+        for name in names.iter().filter(|name| !is_group(*name)) {
             let is_there = change.goals.iter().any(|goal| {
                 let goes_up = matches!(goal.target, Target::Up | Target::UpAfter(_));
                 goal.name == *name && goes_up == up && !goal.along
@@ -302,7 +335,7 @@ impl World {
             Some(_) | None => None,
         };
         let edges = required.map_or(&spec.depends_on, |spec| &spec.depends_on);
-        for (on, edge) in edges {
+        for (on, edge) in edges.iter().filter(|(_, edge)| edge.required) {
             let Some(status) = shell.machine.status(on) else {
                 return broken("S3", format!("{name} is started, and {on} is unknown"));
             };
@@ -315,6 +348,8 @@ impl World {
             let is_done = status.state == State::Done
                 && exit.is_some_and(|exit| status.spec.is_success(exit));
             let holds = match edge.until {
+                // A group has no process that could tell.
+                _ if status.spec.kind == Kind::Group => status.state == State::Ready,
                 Until::Started => executed,
                 Until::Ready => (status.state == State::Ready && executed) || is_done,
                 Until::Done => is_done,
@@ -338,16 +373,33 @@ impl World {
         let ready = track.ready.take().filter(|(ready, _)| *ready == generation);
         if ready.is_some_and(|(_, since)| at.saturating_since(since) >= backoff.reset) {
             track.count = Some(0);
+            track.restarts = Some(Vec::new());
         }
         ready.is_some()
     }
 
     /// Counts one more end, as the documentation says.
-    fn count_end(&mut self, at: Instant, name: &ServiceName, backoff: &Backoff) -> Option<u32> {
-        let was_ready = self.end_run(at, name, backoff);
+    fn count_end(&mut self, at: Instant, name: &ServiceName, spec: &ServiceSpec) -> Option<u32> {
+        let was_ready = self.end_run(at, name, &spec.backoff);
         let track = self.checker.tracks.entry(name.clone()).or_default();
         track.count = track.count.map(|count| Backoff::count_end(count, was_ready));
         track.count
+    }
+
+    /// S18: no more automatic restarts than the limit allows.
+    fn check_restart_limit(&mut self, at: Instant, name: &ServiceName, spec: &ServiceSpec) -> Step {
+        let limit = spec.restart_limit;
+        let track = self.checker.tracks.entry(name.clone()).or_default();
+        let Some(restarts) = &mut track.restarts else {
+            return Ok(());
+        };
+        restarts.retain(|before| limit.is_recent(at, *before));
+        restarts.push(at);
+        if limit.count == 0 || restarts.len() <= limit.count as usize {
+            return Ok(());
+        }
+        let count = restarts.len();
+        broken("S18", format!("{name} is restarted {count} times within {:?}", limit.window))
     }
 
     /// S13: the delay is one of those that the count allows.
@@ -361,7 +413,8 @@ impl World {
         let Some(next_start) = next_start else {
             return broken("S13", format!("{name} is in backoff without an end"));
         };
-        let count = self.count_end(at, name, &spec.backoff);
+        let count = self.count_end(at, name, spec);
+        self.check_restart_limit(at, name, spec)?;
         let delay = next_start.saturating_since(at);
         let (low, high) = match count {
             Some(count) => (count, count),
@@ -401,7 +454,8 @@ impl World {
                 Some(_) | None => Ok(()),
             };
         }
-        let count = self.count_end(at, name, &spec.backoff);
+        let count = self.count_end(at, name, spec);
+        self.check_restart_limit(at, name, spec)?;
         match count {
             Some(count) if count > 1 && spec.backoff.jitter < 1.0 => {
                 broken("S13", format!("{name} is restarted at once after end {count}"))
@@ -495,6 +549,8 @@ impl World {
             let is_quiet = status.state == State::Ready
                 && status.wanted == Wanted::Up
                 && !status.config_changed
+                // Whoever follows another one may do so at the takeover.
+                && status.spec.depends_on.values().all(|edge| edge.on_stop == OnStop::Ignore)
                 && !busy.contains(name)
                 && self.checker.tracks.get(name).is_some_and(|track| track.wish.is_some());
             if is_quiet

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keepd_engine::manager::{Ask, AskId, Input, Refusal, Who};
+use keepd_model::protocol::Scope;
 use keepd_model::{ChangeId, ServiceName, Signal};
 
 use crate::sabotage::Sabotage;
@@ -17,6 +18,7 @@ pub(crate) enum Want {
     Stop(Vec<ServiceName>, bool, bool),
     Restart(Vec<ServiceName>),
     Reload(Vec<ServiceName>),
+    Signal(Vec<ServiceName>),
     Apply(bool),
     Shutdown(bool),
 }
@@ -46,7 +48,7 @@ impl World {
         };
         let some = some();
         let (kind, alone, kill) = (
-            self.random.weighted(&[(30, 0), (25, 1), (15, 2), (8, 3), (14, 4)]),
+            self.random.weighted(&[(30, 0), (25, 1), (15, 2), (8, 3), (4, 4), (14, 5)]),
             self.random.chance(15),
             self.random.chance(20),
         );
@@ -55,6 +57,7 @@ impl World {
             1 => Want::Stop(some, alone, kill),
             2 => Want::Restart(some),
             3 => Want::Reload(some),
+            4 => Want::Signal(some),
             _ => {
                 self.files = scenario::edited(&mut self.random, &self.files);
                 Want::Apply(self.random.chance(80))
@@ -92,6 +95,7 @@ impl World {
             Want::Stop(names, alone, kill) => Ask::Stop { names, alone, kill },
             Want::Restart(names) => Ask::Restart { names },
             Want::Reload(names) => Ask::Reload { names },
+            Want::Signal(names) => Ask::Signal { names, signal: Signal::HUP, scope: Scope::All },
             Want::Shutdown(now) => Ask::Shutdown { now },
             Want::Apply(restart) => {
                 let plan = self.files.clone();

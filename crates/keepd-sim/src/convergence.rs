@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keepd_engine::manager::{Goal, Manager, Outcome, ServiceStatus, Target};
+use keepd_engine::manager::{Cause, Goal, Manager, Outcome, ServiceStatus, Target};
 use keepd_model::protocol::RunEnd;
 use keepd_model::{Kind, RestartPolicy, ServiceName, State, Until, Wanted};
 
@@ -116,6 +116,10 @@ impl World {
             };
         }
         match wish {
+            // It followed what it depends on.
+            Some(Wish { up: true, .. })
+                if matches!(status.cause, Cause::DependencyLost { .. })
+                    && status.wanted == Wanted::Down => {}
             Some(Wish { up: true, .. }) if status.wanted == Wanted::Down => {
                 return wrong("it was asked to be up last");
             }
@@ -124,7 +128,7 @@ impl World {
             }
             None if status.spec.enabled
                 && status.wanted == Wanted::Down
-                && status.cause == keepd_engine::manager::Cause::NotEnabled =>
+                && status.cause == Cause::NotEnabled =>
             {
                 return wrong("it is enabled, and nobody stopped it");
             }
@@ -143,6 +147,12 @@ impl World {
             }
             (_, Wanted::Down) => wrong("it is not wanted"),
             (State::Stopped, Wanted::Up) => wrong("it is wanted"),
+            (State::Ready, Wanted::Up) if status.spec.kind == Kind::Group => {
+                match self.unmet(machine, status) {
+                    Some(on) => wrong(&format!("its member {on} is not there")),
+                    None => Ok(()),
+                }
+            }
             (State::Ready, Wanted::Up) => {
                 if lives {
                     Ok(())
@@ -163,13 +173,22 @@ impl World {
         }
     }
 
-    /// Returns the first edge that does not hold.
+    /// Returns the first thing that stands in the way of a start.
     fn unmet(&self, machine: &Manager, status: &ServiceStatus) -> Option<ServiceName> {
         let edges = status.spec.depends_on.iter();
         let mut unmet = edges.filter(|(on, edge)| {
             let Some(other) = machine.status(on) else {
                 return true;
             };
+            let gave_up = other.hopeless.is_some()
+                || other.wanted == Wanted::Down
+                || matches!(other.state, State::Done | State::Failed);
+            if !edge.required && gave_up {
+                return false;
+            }
+            if other.spec.kind == Kind::Group {
+                return other.state != State::Ready;
+            }
             let done = other.state == State::Done;
             let oneshot = other.spec.kind == Kind::Oneshot;
             !match edge.until {
@@ -187,7 +206,7 @@ impl World {
                 }
             }
         });
-        unmet.next().map(|(on, _)| on.clone())
+        unmet.next().map(|(on, _)| on.clone()).or_else(|| earlier(machine, status))
     }
 
     /// Says why a service that is wanted up must not rest, if so.
@@ -293,4 +312,18 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Returns a service that is on its way and comes before this one.
+fn earlier(machine: &Manager, status: &ServiceStatus) -> Option<ServiceName> {
+    let is_on_its_way = |other: &&ServiceStatus| {
+        let is_earlier = status.spec.after.contains(&other.spec.name)
+            || other.spec.before.contains(&status.spec.name);
+        is_earlier
+            && other.wanted == Wanted::Up
+            && other.hopeless.is_none()
+            && matches!(other.state, State::Waiting | State::Starting)
+    };
+    let statuses = machine.statuses();
+    statuses.iter().find(is_on_its_way).map(|other| other.spec.name.clone())
 }

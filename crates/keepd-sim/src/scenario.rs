@@ -1,12 +1,14 @@
 //! Random plans, random edits of them, and what the processes of a service are like.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::backoff::Backoff;
 use keepd_model::{
-    CommandLine, Edge, EnvFile, ExitWhen, ExpectedEnd, HttpProbe, KillMode, Kind, Plan, Probe,
-    Reload, RestartPolicy, ServiceName, ServiceSpec, ShutdownOn, Signal, TcpProbe, Template, Until,
+    CommandLine, Edge, EnvFile, ExitWhen, ExpectedEnd, HttpProbe, KillMode, Kind, OnStop, Plan,
+    Probe, Reload, RestartLimit, RestartPolicy, ServiceName, ServiceSpec, ShutdownOn, Signal,
+    TcpProbe, Template, Until,
 };
 
 use crate::random::Random;
@@ -82,6 +84,15 @@ fn name(number: u64) -> ServiceName {
 }
 
 fn service(random: &mut Random, number: u64, earlier: &Plan) -> ServiceSpec {
+    if random.chance(8) {
+        let mut group = ServiceSpec::group(name(number));
+        group.enabled = random.chance(85);
+        edges(random, &mut group, earlier);
+        for edge in group.depends_on.values_mut() {
+            *edge = Edge::until(edge.until);
+        }
+        return group;
+    }
     let command = CommandLine::Words(vec![Template::literal("/bin/service")]);
     let mut spec = ServiceSpec::new(name(number), command);
     spec.enabled = random.chance(85);
@@ -95,7 +106,8 @@ fn service(random: &mut Random, number: u64, earlier: &Plan) -> ServiceSpec {
     } else {
         spec.restart = policy(random);
     }
-    if random.chance(20) {
+    // The same for every service of this name, whenever it comes: what is done stays done.
+    if number.is_multiple_of(5) {
         spec.exit_ok.push(ExpectedEnd::Signal(Signal::TERM));
     }
     spec.stop.signal = random.pick(&[Signal::TERM, Signal::INT]);
@@ -103,7 +115,15 @@ fn service(random: &mut Random, number: u64, earlier: &Plan) -> ServiceSpec {
     spec.stop.kill_mode =
         random.weighted(&[(6, KillMode::Mixed), (3, KillMode::All), (2, KillMode::Main)]);
     if random.chance(30) {
-        spec.reload = Some(Reload::Signal(Signal::HUP));
+        let command = CommandLine::Words(vec![Template::literal("/bin/reload")]);
+        spec.reload = Some(match random.chance(50) {
+            true => Reload::Signal(Signal::HUP),
+            false => Reload::Command(command),
+        });
+    }
+    if random.chance(25) {
+        let window = random.millis(2_000, 20_000);
+        spec.restart_limit = RestartLimit { count: random.pick(&[1, 2, 4]), window };
     }
     spec.shutdown_on = random.weighted(&[
         (96, ShutdownOn::Never),
@@ -160,19 +180,29 @@ fn readiness(random: &mut Random, spec: &mut ServiceSpec) {
 
 fn edges(random: &mut Random, spec: &mut ServiceSpec, earlier: &Plan) {
     spec.depends_on.clear();
+    spec.after.clear();
+    spec.before.clear();
     for other in earlier.services.values() {
-        if other.name >= spec.name || !random.chance(25) {
-            continue;
+        // Order, too, goes from later to earlier names.
+        match other.name.cmp(&spec.name) {
+            Ordering::Less if random.chance(8) => _ = spec.after.insert(other.name.clone()),
+            Ordering::Greater if random.chance(8) => _ = spec.before.insert(other.name.clone()),
+            Ordering::Less | Ordering::Equal | Ordering::Greater => {}
         }
-        let until = match other.kind {
-            Kind::Daemon | Kind::Group => {
-                random.weighted(&[(7, Until::Ready), (2, Until::Started)])
-            }
-            Kind::Oneshot => {
-                random.weighted(&[(7, Until::Done), (2, Until::Exited), (1, Until::Started)])
-            }
-        };
-        spec.depends_on.insert(other.name.clone(), Edge::until(until));
+        if other.name < spec.name && random.chance(25) {
+            let until = match other.kind {
+                Kind::Daemon | Kind::Group => {
+                    random.weighted(&[(7, Until::Ready), (2, Until::Started)])
+                }
+                Kind::Oneshot => {
+                    random.weighted(&[(7, Until::Done), (2, Until::Exited), (1, Until::Started)])
+                }
+            };
+            let required = random.chance(80);
+            let on_stop =
+                random.weighted(&[(7, OnStop::Ignore), (2, OnStop::Restart), (1, OnStop::Stop)]);
+            spec.depends_on.insert(other.name.clone(), Edge { until, required, on_stop });
+        }
     }
 }
 
@@ -199,15 +229,25 @@ pub(crate) fn edited(random: &mut Random, plan: &Plan) -> Plan {
 
 fn remove(plan: &mut Plan, number: u64) {
     plan.services.remove(&name(number));
+    let gone = name(number);
     for spec in plan.services.values_mut() {
-        if spec.depends_on.contains_key(&name(number)) {
-            Arc::make_mut(spec).depends_on.remove(&name(number));
+        let names = [&spec.after, &spec.before];
+        let is_named = names.into_iter().any(|names| names.contains(&gone));
+        if is_named || spec.depends_on.contains_key(&gone) {
+            let spec = Arc::make_mut(spec);
+            spec.depends_on.remove(&gone);
+            spec.after.remove(&gone);
+            spec.before.remove(&gone);
         }
     }
 }
 
 /// Changes one key: some need a restart, some take effect at once, some at the next start.
 fn edit(random: &mut Random, spec: &mut ServiceSpec, plan: &Plan) {
+    if spec.kind == Kind::Group {
+        spec.enabled = !spec.enabled;
+        return;
+    }
     match random.between(0, 9) {
         0..=2 => spec.umask ^= 0o007,
         3 => spec.enabled = !spec.enabled,

@@ -9,6 +9,7 @@
 //! [`test_service`] (what the services of most tests are).
 
 mod api;
+mod client;
 mod event_log;
 mod output;
 mod ports;
@@ -22,10 +23,11 @@ pub mod test_service;
 mod waiting;
 
 pub use api::{Api, ApiError, EventStream, Response};
+pub use client::talk;
 pub use event_log::{Entry, EventLog};
 pub use output::Output;
 pub use ports::free_port;
-pub use processes::{kill, marked, signal, wait_for_end};
+pub use processes::{cpu_ticks, kill, marked, signal, wait_for_end, working_below};
 pub use program::{find_program, keepd_program, test_service_program};
 pub use project::Project;
 pub use running::{Finished, Running};

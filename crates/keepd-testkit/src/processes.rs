@@ -1,5 +1,7 @@
 //! Processes of others, held by descriptor so that a reused number is never hit.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use keepd_model::{Pid, Signal};
@@ -15,6 +17,34 @@ pub fn marked(entry: &str) -> Vec<u32> {
     let mut pids: Vec<u32> = found.iter().map(|process| process.pid.get()).collect();
     pids.sort_unstable();
     pids
+}
+
+/// Returns the ids of all live processes whose working directory is this folder or below it. It
+/// finds those too that overwrote their environment, as PostgreSQL and nginx do to show a title.
+pub fn working_below(folder: &Path) -> Vec<u32> {
+    let numbers = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    numbers
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| {
+            // A process that has ended, and one of somebody else's, has none that can be read.
+            fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| path.starts_with(folder))
+        })
+        .collect()
+}
+
+/// Returns the CPU time of a process so far, user and system, in clock ticks (proc_pid_stat(5),
+/// fields 14 and 15). A tick is 10 ms on every Linux of today.
+///
+/// # Panics
+/// If there is no such process.
+#[track_caller]
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .unwrap_or_else(|error| panic!("cannot read the times of process {pid}: {error}"));
+    // The name of the program stands in parentheses and may hold anything.
+    let (_, fields) = text.rsplit_once(')').expect("the name ends with a parenthesis");
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.map(|field| field.parse::<u64>().expect("times are numbers")).sum()
 }
 
 /// Signals a process. Returns `false` if there is none.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub struct Project {
     root: PathBuf,
     folder: PathBuf,
     mark: String,
+    variables: Vec<(String, String)>,
 }
 
 impl Project {
@@ -50,7 +52,12 @@ impl Project {
             .canonicalize()
             .expect("there is a folder for temporary files")
             .join(&id);
-        let project = Self { folder: root.join(name), root, mark: format!("{MARK}={id}") };
+        let project = Self {
+            folder: root.join(name),
+            root,
+            mark: format!("{MARK}={id}"),
+            variables: Vec::new(),
+        };
         for folder in ["", name, "home", "run"] {
             let folder = project.root.join(folder);
             fs::create_dir_all(&folder).expect("folders can be made");
@@ -59,6 +66,23 @@ impl Project {
         }
         project.configure(configuration);
         project
+    }
+
+    /// Makes a project from a copy of a folder with a `keepd.toml`.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[track_caller]
+    pub fn copied_from(folder: &Path) -> Self {
+        let project = Self::new("");
+        copy_folder(folder, &project.folder)
+            .unwrap_or_else(|error| panic!("cannot copy {}: {error}", folder.display()));
+        project
+    }
+
+    /// Gives a variable to everything that is started from now on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Replaces `keepd.toml`.
@@ -148,6 +172,7 @@ impl Project {
             .env(key, value)
             .env(test_service::EVENTS_VARIABLE, self.events().path())
             .env("TEST_SERVICE", test_service_program())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }
@@ -317,6 +342,23 @@ impl Project {
         let own = Group::own()?;
         own.child(&format!("keepd.{}", self.instance())).ok()
     }
+}
+
+/// Copies files with their modes, and folders; what a keepd left in its own folder stays behind.
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            if entry.file_name() != ".keepd" {
+                copy_folder(&entry.path(), &target)?;
+            }
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 fn state_of(service: &Value) -> &str {

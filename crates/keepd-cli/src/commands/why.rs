@@ -1,18 +1,27 @@
 //! `keepd why`.
 
+use std::io::{self, IsTerminal};
+
 use clap::Args;
-use keepd_manager::api::types::{WhyLineObject, WhyObject};
-use keepd_model::ExitCode;
+use keepd_manager::api::types::{ServiceObject, WhyLineObject, WhyObject};
+use keepd_manager::console::append_text_line;
+use keepd_manager::logs::LogLine;
+use keepd_model::{ExitCode, State};
 
 use crate::arguments::Globals;
 use crate::client::{Client, block_on, url_encoded};
 use crate::error::CliError;
+use crate::log_places::last_lines;
 use crate::output::{Clock, Screen, parse_time, print_json};
-use crate::place;
+use crate::place::{self, Place};
+
+/// How many lines of a run that failed are shown.
+const LINES: usize = 3;
 
 /// Say why a service is in its state
 ///
 /// The chain of recorded causes, newest first: what it is, because of what, and what wanted it so.
+/// For a service that failed or is in backoff: also the last lines that its last run wrote.
 #[derive(Args, Debug)]
 pub(crate) struct WhyOptions {
     /// Explain this service
@@ -25,9 +34,10 @@ pub(crate) struct WhyOptions {
 /// # Errors
 /// There is no manager or no such service.
 pub(crate) fn run(globals: &Globals, options: &WhyOptions) -> Result<ExitCode, CliError> {
-    let client = Client::new(&place::find(globals)?);
-    let path = format!("/v1/services/{}/why", url_encoded(&options.name));
-    let why: WhyObject = block_on(client.get(&path))?;
+    let place = place::find(globals)?;
+    let client = Client::new(&place);
+    let path = format!("/v1/services/{}", url_encoded(&options.name));
+    let why: WhyObject = block_on(client.get(&format!("{path}/why")))?;
     if globals.is_json() {
         print_json(&why)?;
         return Ok(ExitCode::Done);
@@ -37,8 +47,38 @@ pub(crate) fn run(globals: &Globals, options: &WhyOptions) -> Result<ExitCode, C
     for line in &why.lines {
         screen.line(&sentence(line, &clock, globals.abs_time))?;
     }
+    let service: ServiceObject = block_on(client.get(&path))?;
+    let lines = last_words(&place, &service);
+    if !lines.is_empty() {
+        screen.line("  the last lines of that run:")?;
+    }
+    let colored = globals.is_colored(io::stdout().is_terminal());
+    let mut bytes = Vec::new();
+    for line in lines {
+        bytes.extend_from_slice(b"    ");
+        append_text_line(&line, colored, &mut bytes);
+    }
+    screen.bytes(&bytes)?;
     screen.flush()?;
     Ok(ExitCode::Done)
+}
+
+/// Returns the last lines of the run whose end put the service where it is. A start that failed
+/// before its program has none, and those of earlier runs do not explain it.
+fn last_words(place: &Place, service: &ServiceObject) -> Vec<LogLine> {
+    let at_rest_by_itself =
+        matches!(State::from_word(&service.state), Some(State::Backoff | State::Failed));
+    let Some(end) = service.last_exit.as_ref().filter(|end| end.failure.is_none()) else {
+        return Vec::new();
+    };
+    if !at_rest_by_itself {
+        return Vec::new();
+    }
+    let mut lines = last_lines(place, &service.name, LINES);
+    lines.retain(|line| {
+        line.stamp.as_ref().is_some_and(|stamp| stamp.generation.get() == end.generation)
+    });
+    lines
 }
 
 /// Returns a line with its indentation and, below the present state, when it happened.

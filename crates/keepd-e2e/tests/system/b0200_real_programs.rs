@@ -1,22 +1,10 @@
 //! A stack of programs that nobody wrote for keepd: redis and nginx from Debian's packages.
 //! (behaviour 3.15, 7.1, 8.4)
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use keepd_testkit::{LONG, Project, find_program, free_port, kill, skip, wait_for_end};
-
-/// Sends a request, and returns everything that comes back up to the end of the connection.
-fn talk(port: u16, request: &str) -> std::io::Result<String> {
-    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
-    connection.set_read_timeout(Some(LONG))?;
-    connection.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    Ok(answer)
-}
+use keepd_testkit::{LONG, Project, find_program, free_port, kill, skip, talk, wait_for_end};
 
 fn redis(port: u16, commands: &str) -> String {
     talk(port, &format!("{commands}\r\nQUIT\r\n")).unwrap()

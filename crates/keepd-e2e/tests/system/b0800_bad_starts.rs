@@ -8,13 +8,13 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("missing", "command = \"/bin/webd\"", "executable \"/bin/webd\" not found"),
     ("nowhere", "command = \"webd-nowhere\"", "executable \"webd-nowhere\" not found in PATH"),
     ("not-executable", "command = \"./plain.txt\"", "plain.txt\" is not executable"),
-    ("no-folder", "command = \"true\"\nworking_dir = \"absent\"", "working_dir"),
+    ("no-folder", "command = \"true\"\nworking_dir = \"absent\"", "absent\" not found"),
     (
         "no-user",
         "command = \"true\"\nuser = \"nobody-of-that-name\"",
-        "user \"nobody-of-that-name\"",
+        "user \"nobody-of-that-name\" not found",
     ),
-    ("no-file", "command = \"true\"\nenv_file = \"absent.env\"", "absent.env"),
+    ("no-file", "command = \"true\"\nenv_file = \"absent.env\"", "absent.env\" not found"),
     (
         "no-variable",
         "command = \"true ${ABSENT_VARIABLE:?set it}\"",

@@ -95,6 +95,11 @@ impl Changes {
         change.goals.get(index).map(|goal| (change, goal))
     }
 
+    /// Returns the services that open goals are about.
+    pub(super) fn names(&self) -> impl Iterator<Item = &ServiceName> {
+        self.goals.keys()
+    }
+
     /// Returns every open goal.
     fn open_goals(&self) -> impl Iterator<Item = (ChangeId, usize, &Goal)> {
         self.goals

@@ -181,7 +181,8 @@ impl Manager {
     pub(super) fn unmet(&self, service: &Service) -> impl Iterator<Item = Unmet> {
         let edges = service.spec.depends_on.iter().filter_map(|(on, edge)| {
             let holds = self.services.get(on).is_some_and(|other| {
-                other.satisfies(edge.until) || (!edge.required && gave_up(other))
+                let is_there = other.satisfies(edge.until) && !is_on_its_way_down(other);
+                is_there || (!edge.required && gave_up(other))
             });
             (!holds).then(|| Unmet::Edge(on.clone(), edge.until))
         });
@@ -212,6 +213,11 @@ impl Manager {
         }
         true
     }
+}
+
+/// Reports whether a service that still runs is about to be ended.
+fn is_on_its_way_down(service: &Service) -> bool {
+    service.has_process() && service.want != Want::Up
 }
 
 /// Reports whether nobody has to wait any more for a service to get somewhere.

@@ -1,9 +1,11 @@
 //! What follows from what is: one decision a service, taken from its want, its phase and its
 //! neighbours.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use keepd_model::protocol::Command;
 use keepd_model::{Instant, OnStop, ServiceName, Signal, Until};
-use std::time::Duration;
 
 use super::cause::Cause;
 use super::order::Unmet;
@@ -38,11 +40,23 @@ enum Decision {
 impl Manager {
     /// Decides and acts until nothing follows any more.
     pub(super) fn settle(&mut self, now: Instant) {
-        while let Some(name) = self.queue.pop_first() {
+        // Ends come last: whoever else is going to be ended for the same reason is known by then,
+        // so that dependents go first.
+        let mut ends = BTreeSet::new();
+        while let Some((name, is_last)) = self
+            .queue
+            .pop_first()
+            .map(|name| (name, false))
+            .or_else(|| ends.pop_first().map(|name| (name, true)))
+        {
             let Some(service) = self.services.get(&name) else {
                 continue;
             };
             match self.decide(service) {
+                Decision::Stop(_) if !is_last => {
+                    ends.insert(name);
+                    continue;
+                }
                 Decision::Nothing => self.note_held(&name),
                 Decision::Wait(unmet) => self.wait_for(now, &name, unmet),
                 Decision::Prepare => {

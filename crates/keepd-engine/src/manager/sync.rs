@@ -292,8 +292,10 @@ impl Manager {
         if first {
             self.open_boot(now);
         }
-        self.touched = self.services.keys().cloned().collect();
-        self.queue = self.touched.clone();
+        self.queue = self.services.keys().cloned().collect();
+        self.touched = self.queue.clone();
+        // Goals may be about services that are gone.
+        self.touched.extend(self.changes.names().cloned());
     }
 
     /// Returns whether a process was found running.

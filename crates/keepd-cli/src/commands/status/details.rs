@@ -4,14 +4,13 @@ use std::io::{self, IsTerminal};
 
 use keepd_manager::api::types::ServiceObject;
 use keepd_manager::console::append_text_line;
-use keepd_manager::logs::tail;
-use keepd_model::{ServiceName, State};
+use keepd_model::State;
 
 use super::rows::{cpu, duration, how, next_start, when};
 use crate::arguments::Globals;
 use crate::change::seconds;
 use crate::error::CliError;
-use crate::log_places::LogPlaces;
+use crate::log_places::last_lines;
 use crate::output::{Clock, Paint, Screen, ago, bytes, parse_time, span};
 use crate::place::Place;
 
@@ -38,7 +37,7 @@ pub(super) fn print(
     for (label, value) in facts(service, &clock, globals.abs_time) {
         screen.line(&format!("  {label:LABEL_WIDTH$}{value}"))?;
     }
-    let lines = last_lines(place, &service.name);
+    let lines = last_lines(place, &service.name, LINES);
     if !lines.is_empty() {
         screen.line("")?;
     }
@@ -134,14 +133,4 @@ fn uses(service: &ServiceObject) -> Option<String> {
         count => format!("{count} tasks"),
     }));
     (!parts.is_empty()).then(|| parts.join(", "))
-}
-
-/// Returns the last lines of the output. Not finding them is no reason to say nothing about the
-/// service.
-fn last_lines(place: &Place, name: &str) -> Vec<keepd_manager::logs::LogLine> {
-    let Ok(name) = ServiceName::new(name) else {
-        return Vec::new();
-    };
-    let log = LogPlaces::accepted(place).and_then(|places| places.log(&name).ok());
-    log.map(|log| tail(&[log], LINES).lines).unwrap_or_default()
 }

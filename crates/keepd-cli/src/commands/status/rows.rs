@@ -151,6 +151,8 @@ pub(crate) fn how(end: &LastExitObject) -> String {
     let core = if end.core { " (core dumped)" } else { "" };
     match (Reason::from_word(&end.reason), end.code, &end.signal) {
         (Some(Reason::Oom), _, _) => "OOM".to_owned(),
+        // It ended because keepd stopped it; its exit status says nothing about why.
+        (Some(Reason::ReadyTimeout), _, _) => "not ready in time".to_owned(),
         (_, Some(code), _) => format!("exit {code}"),
         (_, None, Some(signal)) => format!("signal {signal}{core}"),
         (_, None, None) => end.failure.clone().unwrap_or_else(|| end.reason.clone()),

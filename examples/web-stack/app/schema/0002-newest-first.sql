@@ -1,0 +1,1 @@
+create index note_newest_first on note (written desc);
