@@ -207,6 +207,7 @@ fn the_history_has_every_run() {
     let runs = json["runs"].as_array().unwrap();
     let generations: Vec<u64> = runs.iter().filter_map(|run| run["generation"].as_u64()).collect();
     assert_eq!(generations, [3, 2]);
+    assert_eq!(runs[0]["cause"], "its restart policy starts it again");
     assert!(runs[0]["end"].is_null() && runs[1]["end"]["signal"] == "KILL", "{json}");
     assert_eq!(project.keepd(["history", "extra", "-q"]).expect_code(0).stdout, "");
     project.keepd(["history", "wbe"]).expect_code(4);
