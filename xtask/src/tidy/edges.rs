@@ -52,6 +52,7 @@ const ROWS: [Row; 11] = [
         inner: &["model", "plan", "engine", "wire", "os", "proxy", "manager"],
         third_party: &[
             "clap",
+            "clap_complete",
             "http-body-util",
             "hyper",
             "hyper-util",

@@ -25,8 +25,9 @@ const LOOK: Duration = Duration::from_secs(30);
 /// --for ready done` waits for a service called done. Exit code 1, with the reason, as soon as one
 /// of them cannot get there by itself.
 #[derive(Args, Debug)]
+#[command(override_usage = "keepd wait [OPTIONS] <SELECTOR>... [STATE]")]
 pub(crate) struct WaitOptions {
-    /// Wait for these services; then, if it is not ready, the state to wait for
+    /// Wait for these services; the last of several words may be the state
     #[arg(value_name = "SELECTOR", required = true)]
     words: Vec<String>,
 

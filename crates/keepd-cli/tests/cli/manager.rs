@@ -173,3 +173,82 @@ fn a_configuration_with_errors_is_refused_with_all_of_them() {
          keepd: cannot apply the configuration: 1 error\n",
     );
 }
+
+#[test]
+fn a_signal_is_sent_by_its_name_and_says_nothing() {
+    let fixture = Fixture::new();
+    let signalled: Answer = Some((
+        200,
+        r#"{"id":"17","verb":"signal","uid":0,"pid":1,"opened":"2026-11-21T07:02:55.123Z",
+        "closed":true,"success":true,"goals":[{"name":"web","target":"signalled","along":false,
+        "reached":true,"after_s":0.0,"message":null}]}"#,
+    ));
+    let answers: &'static [Answer] = Box::leak(Box::new([ACCEPTED, NO_SERVICES, signalled]));
+    let manager = Manager::start(&fixture, answers);
+    fixture.run(&["-s", "keepd.sock", "signal", "SIGUSR1", "web", "--all"]).done("");
+    let asked = manager.asked();
+    assert!(asked[0].contains("\"action\":\"signal\",\"select\":[\"web\"]"), "{asked:?}");
+    assert!(asked[0].contains("\"signal\":\"USR1\",\"all\":true"), "{asked:?}");
+}
+
+#[test]
+fn a_wait_goes_on_after_a_lost_answer_and_ends_when_it_is_hopeless() {
+    let fixture = Fixture::new();
+    let answers: &[Answer] = &[
+        None,
+        Some((200, r#"{"reached":false,"timed_out":true,"services":[]}"#)),
+        Some((
+            200,
+            r#"{"reached":false,"timed_out":false,"services":[
+            {"name":"web","state":"failed","reached":false,"hopeless":"it is failed"}]}"#,
+        )),
+    ];
+    let manager = Manager::start(&fixture, answers);
+    let run = fixture.run(&["-s", "keepd.sock", "wait", "web", "healthy"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""));
+    assert_eq!(run.stderr, "keepd: cannot wait until service \"web\" is healthy: it is failed\n");
+    let asked = manager.asked();
+    assert!(
+        asked
+            .iter()
+            .all(|asked| { asked == "GET /v1/wait?select=web&state=healthy&timeout=30000ms " })
+    );
+}
+
+#[test]
+fn events_are_read_to_their_end() {
+    let fixture = Fixture::new();
+    let event: Answer = Some((
+        200,
+        "id: 3\nevent: state\ndata: {\"sequence\":3,\"time\":\"2026-11-21T07:02:55.123Z\",\
+         \"event\":\"state\",\"service\":\"web\",\"from\":\"starting\",\"to\":\"ready\",\
+         \"reason\":\"operator\",\"generation\":1,\"pid\":7,\"ran_s\":1.2,\"next_start\":null,\
+         \"change\":null,\"text\":\"web is ready (1.2s)\"}\n\n",
+    ));
+    let answers: &'static [Answer] = Box::leak(Box::new([event]));
+    let manager = Manager::start(&fixture, answers);
+    fixture
+        .run(&["-s", "keepd.sock", "events", "web"])
+        .done("2026-11-21T07:02:55.123Z web is ready (1.2s)\n");
+    assert_eq!(manager.asked(), ["GET /v1/events?follow=false&since=0&select=web "]);
+}
+
+#[test]
+fn a_diff_ends_with_its_plan_and_answers_by_its_exit_code() {
+    let fixture = Fixture::new();
+    let answers: &[Answer] = &[
+        Some((
+            200,
+            r#"{"plan":"00c0ffee00c0ffee","warnings":[],"steps":[
+            {"name":"db","action":"next-start","keys":["env_file"]},
+            {"name":"old","action":"remove","keys":[]}]}"#,
+        )),
+        Some((200, r#"{"plan":"00c0ffee00c0ffee","warnings":[],"steps":[]}"#)),
+    ];
+    let manager = Manager::start(&fixture, answers);
+    let run = fixture.run(&["-s", "keepd.sock", "diff"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(1), ""));
+    assert_eq!(run.stdout, ". db next-start (env_file)\n- old remove\nplan 00c0ffee00c0ffee\n");
+    fixture.run(&["-s", "keepd.sock", "diff", "-q"]).done("");
+    assert_eq!(manager.asked(), ["POST /v1/config/diff {}", "POST /v1/config/diff {}"]);
+}

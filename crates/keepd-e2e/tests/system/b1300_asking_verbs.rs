@@ -43,7 +43,11 @@ fn a_signal_reaches_the_main_process_or_all_of_them() {
         r#"
 [services.shell]
 shell = true
-command = "trap 'echo main got it' USR1; sh -c 'trap \"echo child got it\" USR1; while :; do sleep 1000 & wait; done' & while :; do wait; done"
+command = '''
+trap 'echo main got it' USR1
+sh -c 'trap "echo child got it" USR1; while :; do sleep 1000 & wait; done' &
+while :; do wait; done
+'''
 ready.delay = "0s"
 "#,
     );
@@ -203,6 +207,7 @@ fn the_history_has_every_run() {
     let runs = json["runs"].as_array().unwrap();
     let generations: Vec<u64> = runs.iter().filter_map(|run| run["generation"].as_u64()).collect();
     assert_eq!(generations, [3, 2]);
+    assert_eq!(runs[0]["cause"], "its restart policy starts it again");
     assert!(runs[0]["end"].is_null() && runs[1]["end"]["signal"] == "KILL", "{json}");
     assert_eq!(project.keepd(["history", "extra", "-q"]).expect_code(0).stdout, "");
     project.keepd(["history", "wbe"]).expect_code(4);
@@ -332,6 +337,30 @@ fn bash_completes_names_of_services_that_run() {
     // The options that say which keepd is meant are passed on.
     let elsewhere = ["-c", "/nowhere/keepd.toml", "start", ""];
     assert!(offered(&project, &script, &elsewhere).is_empty());
+}
+
+#[test]
+fn fish_completes_names_of_services_that_run() {
+    if find_program("fish").is_none() {
+        skip("fish completes nothing here: it is not installed");
+        return;
+    }
+    let project = Project::new(CONFIGURATION);
+    let script = project.keepd(["completions", "fish"]).expect_code(0).stdout;
+    let script = project.write("keepd.fish", script);
+    let _up = project.up_and_ready();
+    let offered = |line: &str| -> Vec<String> {
+        let folder = keepd_program().parent().unwrap().display().to_string();
+        let code =
+            format!("set -p PATH '{folder}'\nsource '{}'\ncomplete -C '{line}'", script.display());
+        let mut fish = project.command("fish");
+        let end = Running::start(fish.args(["--no-config", "-c", &code])).wait().expect_code(0);
+        let words = end.stdout.lines().map(|line| line.split('\t').next().unwrap_or_default());
+        words.map(str::to_owned).collect()
+    };
+    assert_eq!(offered("keepd start "), ["db", "extra", "migrate", "web"]);
+    assert_eq!(offered("keepd is web stopp"), ["stopped", "stopping"]);
+    assert!(offered("keepd -c /nowhere/keepd.toml start ").is_empty());
 }
 
 #[test]

@@ -339,6 +339,8 @@ pub struct ServiceStatus {
     pub state: State,
     /// Why.
     pub cause: Cause,
+    /// Why its last run was started.
+    pub start_cause: Cause,
     /// Since when.
     pub since: Instant,
     /// Whether its checks answer.

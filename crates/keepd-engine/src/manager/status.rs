@@ -24,6 +24,7 @@ impl Manager {
             wanted: service.wanted(),
             state: service.state(),
             cause: service.cause.clone(),
+            start_cause: service.start_cause.clone(),
             since: service.since,
             health: Health::None,
             pid: service.pid(),

@@ -48,7 +48,7 @@ fn present_run(status: &ServiceStatus, clock: &WallClock) -> Option<RunObject> {
     Some(RunObject {
         generation: status.generation.get(),
         pid: status.pid.map(Pid::get),
-        cause: cause_clause(&status.cause),
+        cause: cause_clause(&status.start_cause),
         started: status.started.map(|at| clock.text(at)),
         ready_after_s: status.ready_after.map(seconds),
         end: None,
@@ -109,7 +109,8 @@ mod tests {
         status.pid = Pid::new(7);
         status.started = Some(at(40));
         let object = present_run(&status, &clock).unwrap();
-        assert_eq!((object.pid, object.end), (Some(7), None));
+        assert_eq!((object.pid, &object.end), (Some(7), &None));
+        assert_eq!(object.cause, "its restart policy starts it again");
         assert_eq!(object.started.as_deref(), Some("1970-01-01T00:00:40.000Z"));
     }
 }

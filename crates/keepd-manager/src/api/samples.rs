@@ -29,6 +29,7 @@ pub(crate) fn status() -> ServiceStatus {
         wanted: Wanted::Up,
         state: State::Backoff,
         cause: Cause::Ended { generation, pid, exit, ran },
+        start_cause: Cause::RestartPolicy,
         since: at(100),
         health: Health::None,
         pid: None,

@@ -5,6 +5,7 @@ __keepd_services() {
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
             -c|--config|-s|--socket|--project) meant+=("${COMP_WORDS[i]}" "${COMP_WORDS[i+1]}") ;;
+            --system|--user) meant+=("${COMP_WORDS[i]}") ;;
         esac
     done
     "${COMP_WORDS[0]}" "${meant[@]}" status -o name 2>/dev/null

@@ -7,6 +7,8 @@ function __keepd_services
         switch $words[$i]
             case -c --config -s --socket --project
                 set -a meant $words[$i] $words[(math $i + 1)]
+            case --system --user
+                set -a meant $words[$i]
         end
     end
     keepd $meant status -o name 2>/dev/null

@@ -7,6 +7,11 @@ _keepd_offered() {
             meant+=("$option" "${opt_args[$option]}")
         fi
     done
+    for option in --system --user; do
+        if (( ${+opt_args[$option]} )); then
+            meant+=("$option")
+        fi
+    done
     offered=(${(f)"$(keepd $meant status -o name 2>/dev/null)"})
     case "$words[1]" in
 @CASES@

@@ -51,10 +51,9 @@ impl Fact {
     /// Hides values that may be secrets. That two of them differ is still seen.
     pub(super) fn redacted(mut self) -> Self {
         let differs = self.differs();
-        let Some(name) = self.key.strip_prefix("env.").filter(|name| is_secret(name)) else {
+        if !self.key.strip_prefix("env.").is_some_and(is_secret) {
             return self;
-        };
-        debug_assert!(!name.is_empty());
+        }
         self.actual = self.actual.map(|_| HIDDEN.to_owned());
         self.expected = match self.expected {
             Expected::Value(_) if differs => Expected::Value(format!("another {HIDDEN}")),
@@ -294,12 +293,16 @@ mod tests {
         let marks: Vec<bool> = facts.iter().map(Fact::differs).collect();
         assert_eq!(marks, [false, true, false]);
         assert_eq!(field(status, "Umask:"), Some("0022"));
-        let text = "\
-Limit                     Soft Limit           Hard Limit           Units     
-Max cpu time              unlimited            unlimited            seconds   
-Max open files            1024                 524288               files     
-";
-        let limits = limits(text);
+        let row = |name: &str, soft: &str, hard: &str, unit: &str| {
+            format!("{name:26}{soft:21}{hard:21}{unit:10}\n")
+        };
+        let text = [
+            row("Limit", "Soft Limit", "Hard Limit", "Units"),
+            row("Max cpu time", "unlimited", "unlimited", "seconds"),
+            row("Max open files", "1024", "524288", "files"),
+        ]
+        .concat();
+        let limits = limits(&text);
         assert_eq!(limits.len(), 1);
         assert_eq!(limits[0].key, "limit open files");
         assert_eq!(limits[0].actual.as_deref(), Some("1024 (at most 524288)"));
