@@ -82,7 +82,8 @@ impl<'a> ServiceEnvironment<'a> {
         Ok(environment)
     }
 
-    fn set(&mut self, name: &str, value: &[u8]) {
+    /// Gives a variable a value.
+    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
         self.variables.insert(name.as_bytes().to_vec(), value.to_vec());
     }
 

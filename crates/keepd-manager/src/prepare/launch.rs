@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use keepd_engine::manager::{Launch, Preparation, PrepareFailure, Question};
 use keepd_model::protocol::LogTarget;
 use keepd_model::{
-    CommandLine, Errno, LogMode, Probe, Reload, ServiceSpec, SpawnStep, StderrMode, Template,
+    CommandLine, Errno, LogMode, Pid, Probe, Reload, ServiceSpec, SpawnStep, StderrMode, Template,
 };
 
 use super::environment::{ServiceEnvironment, Variables};
@@ -36,7 +36,7 @@ pub(crate) fn prepare(
     preparation: Preparation,
 ) -> Result<Box<Launch>, PrepareFailure> {
     let user = spec.user.as_deref().map(find_user).transpose()?;
-    let environment = ServiceEnvironment::build(base, spec, user.as_ref(), instance)?;
+    let mut environment = ServiceEnvironment::build(base, spec, user.as_ref(), instance)?;
     let directory = PathBuf::from(environment.expand("working_dir", &spec.working_dir)?);
     check_directory(&directory)?;
     let arguments = match &spec.command {
@@ -49,16 +49,21 @@ pub(crate) fn prepare(
     check_notify_socket(spec, instance)?;
     let questions = questions(spec, &environment)?;
     let identity = Identity::of(spec, user.as_ref())?;
+    let differences = environment.differences();
+    let reload = match preparation {
+        Preparation::Reload(pid) => reload(spec, &mut environment, pid)?,
+        Preparation::Start | Preparation::Check => None,
+    };
     Ok(Box::new(Launch {
         arguments: bytes(arguments),
-        environment: environment.differences(),
+        environment: differences,
         directory: directory.into_os_string().into_encoded_bytes(),
         uid: identity.uid,
         gid: identity.gid,
         groups: identity.groups,
         log,
         questions,
-        reload: reload(spec, &environment)?,
+        reload,
     }))
 }
 
@@ -113,7 +118,7 @@ fn log_target(
             };
             let usable = match preparation {
                 Preparation::Start => fs::create_dir_all(&dir),
-                Preparation::Check => can_be_folder(&dir),
+                Preparation::Check | Preparation::Reload(_) => can_be_folder(&dir),
             };
             usable.map_err(|error| {
                 let text = format!("cannot make log folder \"{}\"", dir.display());
@@ -183,12 +188,15 @@ fn questions(
     spec.ready.probes.iter().map(ask).collect()
 }
 
+/// Fills the reload command in. It may name the process that it is about.
 fn reload(
     spec: &ServiceSpec,
-    environment: &ServiceEnvironment<'_>,
+    environment: &mut ServiceEnvironment<'_>,
+    pid: Pid,
 ) -> Result<Option<Vec<Vec<u8>>>, PrepareFailure> {
     match &spec.reload {
         Some(Reload::Command(command)) => {
+            environment.set("MAINPID", pid.to_string().as_bytes());
             arguments("reload_command", command, environment).map(|words| Some(bytes(words)))
         }
         Some(Reload::Signal(_)) | None => Ok(None),
