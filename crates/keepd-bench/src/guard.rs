@@ -1,14 +1,18 @@
 //! The process above the measurements: whatever becomes of them (an error, a panic, Ctrl-C), it
 //! ends every process of the run and removes every file and control group.
 
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use keepd_model::{Exit, Pid, Signal};
 use keepd_os::cgroup::Group;
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::signals::SignalReader;
+use keepd_os::spawn::{Session, SpawnRequest, spawn};
 use keepd_os::{file, process, reap, sweep};
 
 use crate::arguments::{Options, USAGE};
@@ -68,12 +72,7 @@ fn watch(arguments: &[String], id: &str) -> Result<u8, BenchError> {
     let reader = SignalReader::new(&heard).attempt(&what)?;
     let epoll = Epoll::new().attempt(&what)?;
     epoll.add(&reader, 0, Interest::READ).attempt(&what)?;
-    let program = process::own_executable().attempt(&what)?;
-    let mut worker = Command::new(program);
-    // A process group of its own: Ctrl-C comes to us alone, and we end the rest in order.
-    std::os::unix::process::CommandExt::process_group(&mut worker, 0);
-    let worker = worker.arg(WORKER_WORD).args(arguments).env(MARK, id).spawn().attempt(&what)?;
-    let worker = Pid::new(worker.id());
+    let worker = start_worker(arguments, id)?;
     let mut ready = Vec::new();
     loop {
         epoll.wait(None, &mut ready).attempt(&what)?;
@@ -85,11 +84,47 @@ fn watch(arguments: &[String], id: &str) -> Result<u8, BenchError> {
         }
         while let Some((pid, exit)) = reap::peek().attempt(&what)? {
             reap::consume(pid).attempt(&what)?;
-            if Some(pid) == worker {
+            if pid == worker {
                 return Ok(status_of(exit));
             }
         }
     }
+}
+
+/// Starts the process that measures. Nothing of our signal mask is left in it, which would be passed
+/// on to everything below.
+fn start_worker(arguments: &[String], id: &str) -> Result<Pid, BenchError> {
+    let what = "start the measurements";
+    let program = process::own_executable().attempt(what)?;
+    let words = arguments.iter().map(|word| word.clone().into_bytes());
+    let arguments: Vec<Vec<u8>> = [program.into_os_string().into_vec(), WORKER_WORD.into()]
+        .into_iter()
+        .chain(words)
+        .collect();
+    let mark = format!("{MARK}={id}").into_bytes();
+    let environment: Vec<Vec<u8>> = std::env::vars_os()
+        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
+        .chain([mark])
+        .collect();
+    let null = File::open("/dev/null").attempt(what)?;
+    let (out, err) = (std::io::stdout(), std::io::stderr());
+    let request = SpawnRequest {
+        arguments: &arguments,
+        environment: &environment,
+        directory: None,
+        umask: 0o022,
+        uid: None,
+        gid: None,
+        groups: None,
+        standard: [null.as_fd(), out.as_fd(), err.as_fd()],
+        extra: &[],
+        cgroup: None,
+        // A process group of its own: Ctrl-C comes to us alone, and we end the rest in order.
+        session: Session::ProcessGroup,
+        descriptor_limit: None,
+    };
+    // Whether it was executed is in its exit status, too.
+    spawn(&request).map(|spawned| spawned.pid()).attempt(what)
 }
 
 fn status_of(exit: Exit) -> u8 {

@@ -49,16 +49,21 @@ pub fn keepd_processes(
             found.push(OurProcess { role, pid });
         }
     }
-    found.sort_by_key(|process| (ROLES.iter().position(|role| *role == process.role), process.pid));
-    let roles: Vec<&str> = found.iter().map(|process| process.role).collect();
-    if roles == ROLES {
-        Ok(found)
+    // What the proxy has just cloned looks like the proxy until it executes its program; the oldest
+    // one is the process itself.
+    let age = |process: &&OurProcess| proc::start_ticks(process.pid).unwrap_or(u64::MAX);
+    let oldest = |role: &&str| found.iter().filter(|process| process.role == *role).min_by_key(age);
+    let processes: Vec<OurProcess> = ROLES.iter().filter_map(oldest).copied().collect();
+    if processes.len() == ROLES.len() {
+        Ok(processes)
     } else {
         let folder = folder.display();
-        Err(BenchError::new(format!("cannot find keepd's processes of \"{folder}\": {roles:?}")))
+        let error = format!("cannot find keepd's processes of \"{folder}\": {processes:?}");
+        Err(BenchError::new(error))
     }
 }
 
+/// In the order of the tables.
 const ROLES: [&str; 3] = ["top", "proxy", "manager"];
 
 /// Returns what a process of keepd is, if it belongs to the instance of this folder.

@@ -102,7 +102,11 @@ fn configuration(count: usize, services: &Services, program: &Path, records: &Pa
     let Services { defaults, argument } = services;
     let argument = argument.map(|word| format!(", '{word}'")).unwrap_or_default();
     let mut text = format!("[defaults]\n{defaults}");
-    for number in 0..count {
+    if count == 0 {
+        // keepd warns of a project without any service.
+        text += "enabled = false\n";
+    }
+    for number in 0..count.max(1) {
         writeln!(text, "\n[services.s{number:05}]\ncommand = ['{program}', '{records}'{argument}]")
             .expect("a String takes every text");
     }
