@@ -4,8 +4,12 @@
 //! at once; `once`: the floor ends with the last of its children.
 
 use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, ExitCode};
 
+use keepd_os::spawn::{Session, SpawnRequest, spawn};
 use rustix::process::{WaitOptions, wait};
 
 fn main() -> ExitCode {
@@ -21,14 +25,11 @@ fn main() -> ExitCode {
     let Some(count) = count.to_str().and_then(|word| word.parse::<usize>().ok()) else {
         return usage();
     };
-    // The standard library makes such a child by posix_spawn(3), which shares memory with its
-    // parent until the program is executed: no way to start a process is faster.
-    let mut command = Command::new(program);
-    command.args(rest);
-    match run(&mut command, count, again) {
+    let outcome = start_many(program, rest, count).and_then(|()| reap(program, rest, again));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cannot run {command:?}: {error}");
+            eprintln!("cannot run \"{}\": {error}", program.display());
             ExitCode::from(111)
         }
     }
@@ -39,12 +40,41 @@ fn usage() -> ExitCode {
     ExitCode::from(100)
 }
 
-/// Starts the children and reaps them until none is left.
-fn run(command: &mut Command, count: usize, again: bool) -> std::io::Result<()> {
+/// Starts the children by clone(2) without waiting until one is executed: with a second processor
+/// nothing is faster for many.
+fn start_many(program: &OsString, rest: &[OsString], count: usize) -> io::Result<()> {
+    let words = [program].into_iter().chain(rest);
+    let arguments: Vec<Vec<u8>> = words.map(|word| word.as_bytes().to_vec()).collect();
+    let environment: Vec<Vec<u8>> = std::env::vars_os()
+        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
+        .collect();
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let request = SpawnRequest {
+        arguments: &arguments,
+        environment: &environment,
+        directory: None,
+        umask: 0o022,
+        uid: None,
+        gid: None,
+        groups: None,
+        standard: [input.as_fd(), output.as_fd(), error.as_fd()],
+        extra: &[],
+        cgroup: None,
+        session: Session::Inherit,
+        descriptor_limit: None,
+    };
     for _ in 0..count {
-        // A child that is dropped is neither killed nor waited for; the loop below does that.
-        drop(command.spawn()?);
+        // A child that is dropped is neither killed nor waited for.
+        drop(spawn(&request).map_err(|failure| io::Error::other(failure.to_string()))?);
     }
+    Ok(())
+}
+
+/// Reaps the children until none is left. What is to run again is started by posix_spawn(3), which
+/// shares memory with its parent until the program is executed: for one, nothing is faster.
+fn reap(program: &OsString, rest: &[OsString], again: bool) -> io::Result<()> {
+    let mut command = Command::new(program);
+    command.args(rest);
     loop {
         match wait(WaitOptions::empty()) {
             Ok(_) if again => drop(command.spawn()?),
