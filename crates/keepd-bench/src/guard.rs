@@ -67,23 +67,23 @@ fn guarded(arguments: &[String]) -> Result<u8, BenchError> {
 fn watch(arguments: &[String], id: &str) -> Result<u8, BenchError> {
     let what = "watch the measurements";
     // Who loses its parent in this run comes to us, and is found by the sweep.
-    process::become_subreaper().attempt(&what)?;
+    process::become_subreaper().attempt(what)?;
     let heard = [Signal::CHLD, Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
-    let reader = SignalReader::new(&heard).attempt(&what)?;
-    let epoll = Epoll::new().attempt(&what)?;
-    epoll.add(&reader, 0, Interest::READ).attempt(&what)?;
+    let reader = SignalReader::new(&heard).attempt(what)?;
+    let epoll = Epoll::new().attempt(what)?;
+    epoll.add(&reader, 0, Interest::READ).attempt(what)?;
     let worker = start_worker(arguments, id)?;
     let mut ready = Vec::new();
     loop {
-        epoll.wait(None, &mut ready).attempt(&what)?;
-        for (signal, _) in reader.read().attempt(&what)? {
+        epoll.wait(None, &mut ready).attempt(what)?;
+        for (signal, _) in reader.read().attempt(what)? {
             if signal != Signal::CHLD {
                 eprintln!("keepd-bench: got signal {signal}: ending every process of this run");
                 return Ok(INTERRUPTED);
             }
         }
-        while let Some((pid, exit)) = reap::peek().attempt(&what)? {
-            reap::consume(pid).attempt(&what)?;
+        while let Some((pid, exit)) = reap::peek().attempt(what)? {
+            reap::consume(pid).attempt(what)?;
             if pid == worker {
                 return Ok(status_of(exit));
             }
@@ -91,8 +91,8 @@ fn watch(arguments: &[String], id: &str) -> Result<u8, BenchError> {
     }
 }
 
-/// Starts the process that measures. Nothing of our signal mask is left in it, which would be passed
-/// on to everything below.
+/// Starts the process that measures. Nothing of our signal mask is left in it, which would be
+/// passed on to everything below.
 fn start_worker(arguments: &[String], id: &str) -> Result<Pid, BenchError> {
     let what = "start the measurements";
     let program = process::own_executable().attempt(what)?;

@@ -1,4 +1,7 @@
 //! `keepd-bench`: the guard, and in a process below it the measurements.
+//!
+//! Nothing is measured here. Start from [`keepd_bench::guard::run`], which ends what a run leaves,
+//! and [`keepd_bench::bench::run`], the order of the measurements.
 
 use std::process::ExitCode;
 

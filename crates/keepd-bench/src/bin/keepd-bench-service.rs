@@ -1,6 +1,7 @@
-//! The service of the measurements: it writes down when it began, and waits for a signal, or ends.
+//! `keepd-bench-service RECORDS [EXIT_CODE]`: the service of the measurements. It writes down when
+//! it began, and waits for a signal, or ends with the code.
 //!
-//! Usage: `keepd-bench-service RECORDS [EXIT_CODE]`.
+//! It does not know who started it, and asks for nothing: what is in the times is the start alone.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use crate::probe::{self, OurProcess};
 use crate::records::Records;
 
 /// What the services of a project are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Services {
     /// Lines of `[defaults]`.
     defaults: &'static str,
