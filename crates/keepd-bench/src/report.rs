@@ -185,7 +185,8 @@ impl Report {
 fn table(rows: &[&Row]) -> String {
     let mut lines = vec![COLUMNS.map(str::to_owned)];
     lines.extend(rows.iter().map(|row| row.cells()));
-    let mut widths = [0; COLUMNS.len()];
+    // A rule of a column needs a dash and a colon.
+    let mut widths = [2; COLUMNS.len()];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
@@ -252,7 +253,7 @@ mod tests {
         let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
         assert_eq!(widths.len(), 4);
         assert!(widths.iter().all(|width| *width == widths[0]), "{text}");
-        assert!(text.contains("| 2.00 |"), "{text}");
+        assert!(text.contains("  2.00 |"), "{text}");
         assert!(text.contains("<= 1.2 x: **missed**"), "{text}");
     }
 }
