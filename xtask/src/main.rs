@@ -7,6 +7,7 @@
 //!
 //! Start from [`COMMANDS`] (what there is) and [`tidy`] (the rules of the house as programs).
 
+mod bench;
 mod check;
 mod ci;
 mod codegen;
@@ -37,7 +38,7 @@ struct Command {
 }
 
 /// Every command, in the order in which `help` lists them.
-const COMMANDS: [Command; 8] = [
+const COMMANDS: [Command; 9] = [
     Command {
         name: "check",
         arguments: "",
@@ -61,6 +62,12 @@ const COMMANDS: [Command; 8] = [
         arguments: "[--seed N] [--seeds N] [--steps N]",
         summary: "Replay one simulated run, or sweep over many",
         run: sim::run,
+    },
+    Command {
+        name: "bench",
+        arguments: "[--quick] [--only WORD] [--rounds N] [--services N] [--write] [-o json]",
+        summary: "Measure keepd beside a bare loop that only spawns and reaps",
+        run: bench::run,
     },
     Command {
         name: "codegen",

@@ -1,0 +1,86 @@
+//! The floor: a parent that starts programs, waits for their ends, and does nothing else.
+//!
+//! Usage: `keepd-bench-floor once|again COUNT PROGRAM [ARGUMENT...]`. `again`: what ends is started
+//! at once; `once`: the floor ends with the last of its children.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, ExitCode};
+
+use keepd_os::spawn::{Session, SpawnRequest, spawn};
+use rustix::process::{WaitOptions, wait};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let [mode, count, program, rest @ ..] = arguments.as_slice() else {
+        return usage();
+    };
+    let again = match mode.to_str() {
+        Some("again") => true,
+        Some("once") => false,
+        Some(_) | None => return usage(),
+    };
+    let Some(count) = count.to_str().and_then(|word| word.parse::<usize>().ok()) else {
+        return usage();
+    };
+    let outcome = start_many(program, rest, count).and_then(|()| reap(program, rest, again));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot run \"{}\": {error}", program.display());
+            ExitCode::from(111)
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: keepd-bench-floor once|again COUNT PROGRAM [ARGUMENT...]");
+    ExitCode::from(100)
+}
+
+/// Starts the children by clone(2) without waiting until one is executed: with a second processor
+/// nothing is faster for many.
+fn start_many(program: &OsString, rest: &[OsString], count: usize) -> io::Result<()> {
+    let words = [program].into_iter().chain(rest);
+    let arguments: Vec<Vec<u8>> = words.map(|word| word.as_bytes().to_vec()).collect();
+    let environment: Vec<Vec<u8>> = std::env::vars_os()
+        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
+        .collect();
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let request = SpawnRequest {
+        arguments: &arguments,
+        environment: &environment,
+        directory: None,
+        umask: 0o022,
+        uid: None,
+        gid: None,
+        groups: None,
+        standard: [input.as_fd(), output.as_fd(), error.as_fd()],
+        extra: &[],
+        cgroup: None,
+        session: Session::Inherit,
+        descriptor_limit: None,
+    };
+    for _ in 0..count {
+        // A child that is dropped is neither killed nor waited for.
+        drop(spawn(&request).map_err(|failure| io::Error::other(failure.to_string()))?);
+    }
+    Ok(())
+}
+
+/// Reaps the children until none is left. What is to run again is started by posix_spawn(3), which
+/// shares memory with its parent until the program is executed: for one, nothing is faster.
+fn reap(program: &OsString, rest: &[OsString], again: bool) -> io::Result<()> {
+    let mut command = Command::new(program);
+    command.args(rest);
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(_) if again => drop(command.spawn()?),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CHILD) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
