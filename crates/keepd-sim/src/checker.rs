@@ -276,7 +276,7 @@ impl World {
         };
         let is_group = |name: &ServiceName| self.checker.groups.contains(name);
         // A group is restarted by way of its members.
-        for name in names.iter().filter(|name| !is_group(*name)) {
+        for name in names.iter().filter(|name| !is_group(name)) {
             let is_there = change.goals.iter().any(|goal| {
                 let goes_up = matches!(goal.target, Target::Up | Target::UpAfter(_));
                 goal.name == *name && goes_up == up && !goal.along

@@ -39,7 +39,6 @@ const ROWS: [Row; 12] = [
             "hyper",
             "hyper-util",
             "jiff",
-            "regex",
             "serde",
             "serde_json",
             "tokio",

@@ -61,10 +61,9 @@ fn steps(mode: KillMode) -> Vec<(RunState, Vec<Step>)> {
         (RunState::Pending, vec![fork, want_always, reap, empty]),
     ];
     match mode {
-        // What is left of the group is nobody's concern.
-        KillMode::Main => {}
         KillMode::Mixed => states.push((RunState::Stuck, vec![fork, reap, wait_stuck])),
         KillMode::All => states.push((RunState::Stuck, vec![fork, reap, wait, wait_stuck])),
+        // What is left of the group is nobody's concern.
         KillMode::Main => {}
     }
     let after_reaping = match mode {

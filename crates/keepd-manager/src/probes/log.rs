@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use keepd_model::Generation;
-use regex::bytes::{Regex, RegexBuilder};
+use keepd_plan::{LinePattern, line_pattern};
 use tokio::sync::Notify;
 
 use super::lent::{Lent, Looks};
 use super::network::ProbeError;
 use crate::logs::{RunReader, ServiceLog, Sought};
-
-/// The most memory of a compiled pattern, and again of what it remembers while it looks at lines.
-const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 
 /// What was looked at already.
 #[derive(Debug)]
@@ -26,7 +23,7 @@ pub(super) struct LogSearch {
 #[derive(Debug)]
 struct Going {
     pattern: String,
-    regex: Regex,
+    line: LinePattern,
     reader: RunReader,
 }
 
@@ -45,20 +42,13 @@ impl LogSearch {
             Some(going) => going,
             None => Going {
                 pattern: pattern.to_owned(),
-                regex: compile(pattern).map_err(ProbeError::Pattern)?,
+                line: line_pattern(pattern).map_err(ProbeError::Pattern)?,
                 reader: RunReader::new(log.clone(), self.generation),
             },
         };
         let going = self.going.insert(going);
-        going.reader.find(|line| going.regex.is_match(line)).map_err(ProbeError::Log)
+        going.reader.find(|line| going.line.is_match(line)).map_err(ProbeError::Log)
     }
-}
-
-fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern)
-        .size_limit(PATTERN_BYTES_MAX)
-        .dfa_size_limit(PATTERN_BYTES_MAX)
-        .build()
 }
 
 /// Looks until a line matches: at what is there, and then whenever there is news.

@@ -6,6 +6,7 @@ use std::io;
 use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use keepd_plan::PatternError;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::logs::Unread;
@@ -22,7 +23,7 @@ pub(super) enum ProbeError {
     Connect(io::Error),
     Path(io::Error),
     Log(Unread),
-    Pattern(regex::Error),
+    Pattern(PatternError),
     Unfit(&'static str),
     Url(&'static str),
     Http(hyper::Error),
