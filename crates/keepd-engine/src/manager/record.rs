@@ -1,9 +1,9 @@
 //! What a successor cannot observe again, as notes in the proxy.
 //!
 //! One note `record` a service, one note `run.N` for each of its runs that is over, and notes
-//! `change.N` for each change (kept on `keepd.manager`). A note is a list of `key=value` fields with one tab between; values are percent-encoded. Unknown keys
-//! are skipped, so an older manager reads what a newer one wrote. A note that cannot be read counts
-//! as absent.
+//! `change.N` for each change (kept on `keepd.manager`). A note is a list of `key=value` fields
+//! with one tab between; values are percent-encoded. Unknown keys are skipped, so an older manager
+//! reads what a newer one wrote. A note that cannot be read counts as absent.
 //!
 //! Version history: 1 (keys below).
 

@@ -532,7 +532,8 @@ fn describe_exec(exit: Exit, output: &[u8]) -> String {
     }
 }
 
-/// Keeps all that a reload command said, on one line: some programs name the cause first, some last.
+/// Keeps all that a reload command said, on one line: some programs name the cause first, some
+/// last.
 fn with_output(exit: Exit, output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
