@@ -29,20 +29,13 @@ pub(crate) const VERBS: [&str; 24] = [
 ];
 
 /// Options of later versions, of whichever verb.
-pub(crate) const OPTIONS: [&str; 15] = [
-    "--err",
-    "--grep",
+pub(crate) const OPTIONS: [&str; 8] = [
     "--keep-going",
     "--no-start",
     "--one-by-one",
     "--order",
-    "--out",
     "--plan",
-    "--previous",
-    "--raw",
-    "--since",
     "--system",
-    "--until",
     "--usage",
     "--user",
 ];

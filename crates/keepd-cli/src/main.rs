@@ -17,6 +17,7 @@ mod dispatch;
 mod error;
 mod later;
 mod log_places;
+mod moment;
 mod output;
 mod place;
 mod selector;
