@@ -112,6 +112,9 @@ impl StreamReader {
 
     /// Takes news from the index about this stream. Bytes that a chunk covers may be read.
     pub(super) fn take_record(&mut self, number: u64, record: IndexRecord) {
+        if self.is_at_stop() {
+            return;
+        }
         let known = Known { number, record };
         match record.kind {
             IndexKind::Start => self.borders.push_back(known),
@@ -190,7 +193,7 @@ impl StreamReader {
             let waiting = &self.buffer[self.given..];
             let longest = self.longest_line();
             let end = waiting.len().min(longest);
-            let found = waiting[self.searched.min(end)..end].iter().position(|byte| *byte == b'\n');
+            let found = memchr::memchr(b'\n', &waiting[self.searched.min(end)..end]);
             if let Some(distance) = found {
                 let length = self.searched + distance;
                 return Ok(Some(self.give(length, true)));

@@ -57,6 +57,25 @@ impl LogFile {
         self.length -= self.length % size;
     }
 
+    /// Follows a truncation, and makes the file anew if somebody removed it. Returns whether it
+    /// was necessary.
+    ///
+    /// Without it, bytes would go behind a hole, or to where nobody can read them. A file that was
+    /// renamed is written on until [`LogFile::refresh`].
+    pub(super) fn follow(&mut self) -> Result<bool, Errno> {
+        let ours = fstat(&self.file).map_err(errno)?;
+        if ours.st_nlink == 0 {
+            self.refresh()?;
+            return Ok(true);
+        }
+        let length = u64::try_from(ours.st_size).unwrap_or(0);
+        let is_shorter = self.placement == Placement::Offset && length < self.length;
+        if is_shorter {
+            self.length = length;
+        }
+        Ok(is_shorter)
+    }
+
     /// Opens the file again if somebody removed or replaced it, and follows a truncation.
     pub(super) fn refresh(&mut self) -> Result<(), Errno> {
         let ours = fstat(&self.file).map_err(errno)?;
