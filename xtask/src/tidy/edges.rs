@@ -34,6 +34,8 @@ const ROWS: [Row; 11] = [
             "hyper",
             "hyper-util",
             "jiff",
+            "memchr",
+            "regex",
             "serde",
             "serde_json",
             "tokio",

@@ -27,9 +27,9 @@ fn mistakes_end_with_100_and_say_what_to_do() {
         "keepd: cannot go on without <SELECTOR>...\n\
          hint: --help after the verb says what it takes\n",
     );
-    fixture.run(&["logs", "--since", "10m"]).refused(
+    fixture.run(&["restart", "web", "--order", "start-first"]).refused(
         100,
-        "keepd: cannot use option \"--since\": it is not supported by this version\n",
+        "keepd: cannot use option \"--order\": it is not supported by this version\n",
     );
 }
 

@@ -1,4 +1,5 @@
 //! `logs`: from files, so that it works without a manager.
+//! (behaviour 13.5, 13.6, 13.7, 13.8, 13.9)
 
 use keepd_model::Signal;
 use keepd_testkit::test_service::pattern;

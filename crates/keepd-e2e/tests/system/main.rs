@@ -15,3 +15,4 @@ mod b0600_whole_groups;
 mod b0700_log_files;
 mod b0800_bad_starts;
 mod b0900_protocol;
+mod b1400_bad_output;
