@@ -89,7 +89,8 @@ impl Prepared {
 fn say_where(instance: &Instance, manager: &ManagerSpec) {
     let beside = instance.config_dir.join(".keepd");
     let is_below_run_dir = instance.state_dir.starts_with(&instance.run_dir);
-    if manager.state_dir.is_none() && instance.state_dir != beside && !is_below_run_dir {
+    let is_of_project = instance.standing().is_none() && !is_below_run_dir;
+    if manager.state_dir.is_none() && instance.state_dir != beside && is_of_project {
         eprintln!(
             "keepd: state and logs are in \"{}\", because \"{}\" cannot be written",
             instance.state_dir.display(),
