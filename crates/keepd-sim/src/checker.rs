@@ -123,7 +123,13 @@ impl World {
         if shell.machine.is_shutting_down() {
             return broken("S7", format!("{name} is started during a shutdown"));
         }
-        Ok(())
+        // A restart by policy does not look at what does not react.
+        let status = shell.machine.status(name).filter(|status| {
+            let edges = status.spec.depends_on.values();
+            status.cause != Cause::RestartPolicy
+                || edges.into_iter().any(|edge| edge.on_stop != OnStop::Ignore)
+        });
+        status.map_or(Ok(()), |status| self.check_requirements(name, &status.spec))
     }
 
     /// S8, S12, S14.
@@ -195,7 +201,6 @@ impl World {
                     State::Starting if *cause == Cause::RestartPolicy => {
                         self.check_restart(at, name, *from, &spec)
                     }
-                    State::Starting => self.check_requirements(name, &spec),
                     State::Backoff => self.check_backoff(at, name, *next_start, &spec),
                     State::Stopped | State::Done | State::Failed => {
                         self.end_run(at, name, &spec.backoff);
@@ -203,13 +208,21 @@ impl World {
                     }
                     // A restart by policy that looks at its requirements first.
                     State::Waiting
-                        if matches!(from, State::Starting | State::Ready | State::Stopping)
+                        if matches!(from, State::Ready | State::Stopping)
                             && spec.kind != Kind::Group =>
                     {
                         self.count_end(at, name, &spec);
                         self.check_restart_limit(at, name, &spec)
                     }
-                    State::Waiting
+                    // A start that failed, or one that found its requirements gone.
+                    State::Waiting if *from == State::Starting => {
+                        let track = self.checker.tracks.entry(name.clone()).or_default();
+                        track.count = None;
+                        track.restarts = None;
+                        Ok(())
+                    }
+                    State::Starting
+                    | State::Waiting
                     | State::Scheduled
                     | State::Stopping
                     | State::Stuck

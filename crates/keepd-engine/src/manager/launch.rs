@@ -61,7 +61,7 @@ impl Manager {
                     .is_some_and(|service| service.phase == Phase::Preparing { ticket });
                 // Otherwise the wish changed meanwhile: settle went on without this answer.
                 match outcome {
-                    Ok(launch) if current => self.command_start(now, &name, *launch),
+                    Ok(launch) if current => self.start_prepared(now, &name, *launch),
                     Err(failure) if current => self.on_cannot_start(now, &name, failure),
                     Ok(_) | Err(_) => {}
                 }
@@ -82,6 +82,19 @@ impl Manager {
                 };
                 self.resume_questions(now, &name, generation, questions);
             }
+        }
+    }
+
+    /// Everything is known that the start needs. Finding it out took time: what the service depends
+    /// on may have gone meanwhile.
+    fn start_prepared(&mut self, now: Instant, name: &ServiceName, launch: Launch) {
+        let unmet = self.services.get(name).and_then(|service| {
+            let looks = service.cause != Cause::RestartPolicy || service.reacts();
+            if looks { self.first_unmet(service) } else { None }
+        });
+        match unmet {
+            Some(unmet) => self.wait_for(now, name, unmet),
+            None => self.command_start(now, name, launch),
         }
     }
 

@@ -354,3 +354,20 @@ fn a_group_that_is_there_does_not_go_back_for_order() {
     world.restart(&["first"]);
     assert_eq!((world.state("first"), world.state("both")), (State::Starting, State::Ready));
 }
+
+#[test]
+fn what_goes_while_a_start_is_prepared_is_waited_for() {
+    // (behaviour 6.3)
+    let web = reacting(daemon("web"), "db", OnStop::Restart);
+    let mut world = World::boot(plan([daemon("db"), web]));
+    world.stop(&["web"]);
+    world.held_preparations.insert(name("web"));
+    world.start(&["web"]);
+    world.stubborn.insert(name("db"));
+    world.restart(&["db"]);
+    world.release_preparations("web");
+    assert_eq!(world.state("web"), State::Waiting);
+    world.exits("db", Exit::Code(0));
+    assert_eq!((world.state("db"), world.state("web")), (State::Ready, State::Ready));
+    assert_eq!(world.generation("web"), 2);
+}
