@@ -7,17 +7,7 @@ pub(crate) const VERBS: [&str; 15] = [
 ];
 
 /// Options of later versions, of whichever verb.
-pub(crate) const OPTIONS: [&str; 9] = [
-    "--err",
-    "--grep",
-    "--one-by-one",
-    "--order",
-    "--out",
-    "--previous",
-    "--raw",
-    "--until",
-    "--usage",
-];
+pub(crate) const OPTIONS: [&str; 3] = ["--one-by-one", "--order", "--usage"];
 
 #[cfg(test)]
 mod tests {

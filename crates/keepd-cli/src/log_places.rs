@@ -35,16 +35,15 @@ impl LogPlaces {
     ///
     /// # Errors
     /// Nothing runs, and the files cannot be found or have errors.
-    pub(crate) fn find(globals: &Globals) -> Result<Self, CliError> {
-        let place = place::find(globals)?;
+    pub(crate) fn find(globals: &Globals, place: &Place) -> Result<Self, CliError> {
         let Some(instance) = &place.instance else {
             let message = format!("cannot find the logs of keepd {}", place.shown);
             return Err(CliError::new(ErrorKind::NoManager, message)
                 .with_hint("name the configuration file with -c FILE"));
         };
-        match Self::accepted(&place) {
+        match Self::accepted(place) {
             Some(found) => Ok(found),
-            None => Self::of_files(globals, &place, instance),
+            None => Self::of_files(globals, place, instance),
         }
     }
 
@@ -151,7 +150,7 @@ mod tests {
     fn places(scratch: &Scratch, text: &str) -> LogPlaces {
         let file = scratch.write("keepd.toml", text);
         let globals = Globals { config: vec![file], ..Globals::default() };
-        LogPlaces::find(&globals).unwrap()
+        LogPlaces::find(&globals, &place::find(&globals).unwrap()).unwrap()
     }
 
     fn dir_of(places: &LogPlaces, name: &str) -> Result<PathBuf, String> {

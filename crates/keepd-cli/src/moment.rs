@@ -27,6 +27,8 @@ pub(crate) enum Moment {
 pub(crate) enum TimeOfDay {
     /// The last one: today, or yesterday if it is still to come.
     Last,
+    /// The next one: today, or tomorrow if it is over.
+    Next,
 }
 
 impl FromStr for Moment {
@@ -82,6 +84,14 @@ impl MomentClock {
         u64::try_from(instant.as_nanosecond()).unwrap_or(0)
     }
 
+    /// Returns nanoseconds since 1970 as they are shown, to the second and with their zone.
+    pub(crate) fn text(&self, wall_ns: u64) -> String {
+        let instant = Timestamp::from_nanosecond(i128::from(wall_ns)).unwrap_or(Timestamp::MAX);
+        let zoned = instant.to_zoned(self.now.time_zone().clone());
+        let zone = if *self.now.time_zone() == TimeZone::UTC { "Z" } else { "%:z" };
+        zoned.strftime(&format!("%Y-%m-%dT%H:%M:%S{zone}")).to_string()
+    }
+
     /// Returns the instant; an error if it is not within the years that a clock can show.
     ///
     /// A time that a change of the clocks leaves out is the one that many hours later, as it would
@@ -97,7 +107,8 @@ impl MomentClock {
                 let at = zoned(today.to_datetime(*time))?;
                 let other = match of_day {
                     TimeOfDay::Last if at > self.now => today.checked_sub(1.day())?,
-                    TimeOfDay::Last => return Ok(at.timestamp()),
+                    TimeOfDay::Next if at <= self.now => today.checked_add(1.day())?,
+                    TimeOfDay::Last | TimeOfDay::Next => return Ok(at.timestamp()),
                 };
                 Ok(zoned(other.to_datetime(*time))?.timestamp())
             }
@@ -160,11 +171,23 @@ mod tests {
     }
 
     #[test]
+    fn the_next_time_of_the_day_is_to_come() {
+        assert_eq!(at("UTC", "07:03", TimeOfDay::Next), "2026-11-21T07:03:00Z");
+        assert_eq!(at("UTC", "07:02", TimeOfDay::Next), "2026-11-22T07:02:00Z");
+    }
+
+    #[test]
     fn what_is_none_says_what_would_be_one() {
         for text in ["soon", "", "25:00", "2026-13-01", "-5m", "2026-11-20T"] {
             let why = text.parse::<Moment>().unwrap_err();
             assert!(why.starts_with("write how long ago"), "{text}: {why}");
         }
         assert!("10".parse::<Moment>().unwrap_err().contains("has no unit"));
+    }
+
+    #[test]
+    fn moments_are_shown_with_their_zone() {
+        assert_eq!(clock("UTC").text(1_795_244_575_000_000_000), "2026-11-21T07:02:55Z");
+        assert_eq!(clock("Berlin").text(1_795_244_575_000_000_000), "2026-11-21T08:02:55+01:00");
     }
 }

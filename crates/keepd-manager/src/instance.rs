@@ -22,6 +22,10 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// The longest part of an identity that comes from the folder's name.
 const LABEL_BYTES_MAX: usize = 40;
 
+/// What to do about folders that cannot be used.
+const STATE_DIR_HINT: &str = "make it writable, or set keepd.state_dir to a folder that is";
+const LOG_DIR_HINT: &str = "make it writable, or set keepd.log_dir to a folder that is";
+
 /// An instance and its paths. All of them are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -78,6 +82,11 @@ impl InstanceError {
             Some(source) => format!("{}: {source}", self.text),
             None => self.text.clone(),
         }
+    }
+
+    fn with_hint(mut self, hint: &str) -> Self {
+        self.hint = Some(hint.to_owned());
+        self
     }
 
     /// Returns what to do.
@@ -256,11 +265,27 @@ impl Instance {
         surroundings: &Surroundings,
     ) -> Result<Vec<String>, InstanceError> {
         self.check_socket_path(&self.control_socket())?;
+        let is_new = !self.run_dir.exists();
         self.create_run_dir(surroundings)?;
         if let Some(standing) = self.standing() {
             let folders = Folders::of(standing, manager, surroundings, &self.run_dir);
             return self.create_standing(folders);
         }
+        let made = self.create_lasting_dirs(manager, surroundings);
+        if made.is_err() && is_new {
+            // Nothing is to be left of a start that is refused.
+            for dir in [self.notify_dir(), self.run_dir.clone()] {
+                let _ = fs::remove_dir(dir);
+            }
+        }
+        made.map(|()| Vec::new())
+    }
+
+    fn create_lasting_dirs(
+        &mut self,
+        manager: &ManagerSpec,
+        surroundings: &Surroundings,
+    ) -> Result<(), InstanceError> {
         if let Err(error) = create_state_dir(&self.state_dir) {
             let elsewhere = surroundings.state_elsewhere(&self.name);
             match elsewhere {
@@ -274,8 +299,9 @@ impl Instance {
                 Some(_) | None => return Err(error),
             }
         }
-        make_dirs(&self.log_dir, 0o755)?;
-        Ok(Vec::new())
+        make_dirs(&self.log_dir, 0o755)
+            .and_then(|()| check_writable(&self.log_dir))
+            .map_err(|error| error.with_hint(LOG_DIR_HINT))
     }
 
     /// Removes state and logs that an earlier start had to keep in the run folder and that this one
@@ -436,11 +462,27 @@ fn find_state_dir(config_dir: &Path, name: &str, surroundings: &Surroundings) ->
 }
 
 fn create_state_dir(dir: &Path) -> Result<(), InstanceError> {
-    make_dirs(dir, 0o755)?;
+    make_dirs(dir, 0o755)
+        .and_then(|()| check_writable(dir))
+        .map_err(|error| error.with_hint(STATE_DIR_HINT))?;
     let ignore = dir.join(".gitignore");
-    // Written even where it exists: this is also the test whether the folder can be used at all.
-    fs::write(&ignore, "*\n").map_err(|source| {
-        InstanceError::new(format!("cannot write \"{}\"", ignore.display()), source)
+    if fs::metadata(&ignore).is_ok_and(|found| found.len() > 0) {
+        return Ok(());
+    }
+    match fs::write(&ignore, "*\n") {
+        // A full disk is no reason to look for the logs elsewhere from now on.
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => {
+            let text = format!("cannot write \"{}\"", ignore.display());
+            Err(InstanceError::new(text, error).with_hint(STATE_DIR_HINT))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn check_writable(dir: &Path) -> Result<(), InstanceError> {
+    keepd_os::file::check_writable_folder(dir).map_err(|errno| {
+        let source = io::Error::from_raw_os_error(errno.0);
+        InstanceError::new(format!("cannot write to folder \"{}\"", dir.display()), source)
     })
 }
 
@@ -584,6 +626,35 @@ mod tests {
         assert_eq!(instance.state_dir, elsewhere);
         assert_eq!(instance.log_dir, elsewhere.join("log"));
         assert_eq!(Instance::locate(&file, &manager, &place).unwrap(), instance);
+    }
+
+    #[test]
+    fn folders_that_cannot_be_used_are_named_with_what_to_do() {
+        let scratch = Scratch::new();
+        let mut place = surroundings(&scratch);
+        let file = scratch.write("shop/keepd.toml", "");
+        scratch.write("shop/.keepd", "");
+        scratch.write("state", "");
+        let manager = ManagerSpec::default();
+        let refused = |place: &Surroundings, manager: &ManagerSpec| {
+            let mut instance = Instance::locate(&file, manager, place).unwrap();
+            let error = instance.create(manager, place).unwrap_err();
+            (error.to_string(), error.hint().unwrap().to_owned())
+        };
+        let (text, hint) = refused(&place, &manager);
+        assert!(text.contains("/state/keepd/shop-"), "{text}");
+        assert!(hint.contains("keepd.state_dir"), "{hint}");
+        place.xdg_state_home = None;
+        let (text, hint) = refused(&place, &manager);
+        assert!(text.ends_with("shop/.keepd\""), "{text}");
+        assert!(hint.contains("keepd.state_dir"), "{hint}");
+        let logs = scratch.path().join("state/log").display().to_string();
+        let state = scratch.path().join("fine").display().to_string();
+        let manager =
+            ManagerSpec { log_dir: Some(logs.clone()), state_dir: Some(state), ..manager };
+        let (text, hint) = refused(&place, &manager);
+        assert_eq!(text, format!("cannot make folder \"{logs}\""));
+        assert!(hint.contains("keepd.log_dir"), "{hint}");
     }
 
     #[test]

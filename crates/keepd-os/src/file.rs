@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use keepd_model::Errno;
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::retry_on_intr;
 
 use crate::errno;
@@ -62,6 +62,16 @@ pub fn read_at(file: impl AsFd, bytes: &mut [u8], offset: u64) -> Result<usize, 
 /// less. See write(2).
 pub fn append(file: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
     retry_on_intr(|| rustix::io::write(&file, bytes)).map_err(errno::from_rustix)
+}
+
+/// `faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS)`: says why nothing can be made in a folder.
+///
+/// Unlike a look at its mode this knows of read-only file systems, and makes nothing. See
+/// access(2).
+pub fn check_writable_folder(path: &Path) -> Result<(), Errno> {
+    let needed = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(rustix::fs::CWD, path, needed, AtFlags::EACCESS)
+        .map_err(errno::from_rustix)
 }
 
 /// `fstat(fd)`: returns the length in bytes. See fstat(2).

@@ -186,8 +186,9 @@ impl World {
                 }
                 let spec = status.spec;
                 match to {
-                    // A group is nothing but its requirements.
-                    State::Ready if spec.kind == Kind::Group => {
+                    // A group is nothing but its requirements. What became one by an apply without
+                    // restarts still has its process.
+                    State::Ready if spec.kind == Kind::Group && status.pid.is_none() => {
                         self.check_requirements(name, &spec)
                     }
                     State::Ready => self.check_ready(at, name, *generation, &spec),

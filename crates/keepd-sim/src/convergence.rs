@@ -147,8 +147,10 @@ impl World {
             }
             (_, Wanted::Down) => wrong("it is not wanted"),
             (State::Stopped, Wanted::Up) => wrong("it is wanted"),
-            (State::Ready, Wanted::Up) if status.spec.kind == Kind::Group => {
-                match self.unmet(machine, status) {
+            (State::Ready, Wanted::Up)
+                if status.spec.kind == Kind::Group && status.pid.is_none() =>
+            {
+                match self.unmet_edge(machine, status) {
                     Some(on) => wrong(&format!("its member {on} is not there")),
                     None => Ok(()),
                 }
@@ -175,6 +177,11 @@ impl World {
 
     /// Returns the first thing that stands in the way of a start.
     fn unmet(&self, machine: &Manager, status: &ServiceStatus) -> Option<ServiceName> {
+        self.unmet_edge(machine, status).or_else(|| earlier(machine, status))
+    }
+
+    /// Returns the first edge that does not hold.
+    fn unmet_edge(&self, machine: &Manager, status: &ServiceStatus) -> Option<ServiceName> {
         let edges = status.spec.depends_on.iter();
         let mut unmet = edges.filter(|(on, edge)| {
             let Some(other) = machine.status(on) else {
@@ -206,7 +213,7 @@ impl World {
                 }
             }
         });
-        unmet.next().map(|(on, _)| on.clone()).or_else(|| earlier(machine, status))
+        unmet.next().map(|(on, _)| on.clone())
     }
 
     /// Says why a service that is wanted up must not rest, if so.

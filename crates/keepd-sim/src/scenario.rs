@@ -164,7 +164,8 @@ fn readiness(random: &mut Random, spec: &mut ServiceSpec) {
         return;
     }
     ready.notify = random.chance(20);
-    ready.fd = random.chance(10).then_some(7);
+    // The processes of the world say it in one way only.
+    ready.fd = (!ready.notify && random.chance(10)).then_some(7);
     if random.chance(30) {
         let address = Template::literal("127.0.0.1:1");
         ready.probes.push(Probe::Tcp(TcpProbe { address }));

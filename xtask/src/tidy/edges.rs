@@ -39,6 +39,8 @@ const ROWS: [Row; 12] = [
             "hyper",
             "hyper-util",
             "jiff",
+            "memchr",
+            "regex",
             "serde",
             "serde_json",
             "tokio",

@@ -58,6 +58,7 @@ impl Prepared {
         wishes: Wishes,
     ) -> Result<Self, CliError> {
         let warnings = instance.create(manager, surroundings)?;
+        say_where(&instance, manager);
         let lock = lock(&instance)?;
         instance.remove_moved();
         for warning in warnings {
@@ -80,6 +81,21 @@ impl Prepared {
     /// Returns the lock, for a process that takes over from here.
     pub(crate) fn lock(&self) -> BorrowedFd<'_> {
         self.lock.as_fd()
+    }
+}
+
+/// Says where state and logs are if they are not beside the configuration file, and nobody chose
+/// that.
+fn say_where(instance: &Instance, manager: &ManagerSpec) {
+    let beside = instance.config_dir.join(".keepd");
+    let is_below_run_dir = instance.state_dir.starts_with(&instance.run_dir);
+    let is_of_project = instance.standing().is_none() && !is_below_run_dir;
+    if manager.state_dir.is_none() && instance.state_dir != beside && is_of_project {
+        eprintln!(
+            "keepd: state and logs are in \"{}\", because \"{}\" cannot be written",
+            instance.state_dir.display(),
+            beside.display()
+        );
     }
 }
 

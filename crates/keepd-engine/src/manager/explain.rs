@@ -174,6 +174,10 @@ impl Manager {
             };
             say(depth + 1, Some(end.at), how);
         }
+        if let Some(errno) = service.output_blocked {
+            let waits = "it waits until it can be, and nothing is lost";
+            say(depth + 1, None, format!("its output cannot be written: {errno}; {waits}"));
+        }
         say(depth + 1, None, self.wish(service));
         if service.phase == Phase::Waiting {
             let unmet: Vec<&Service> = self

@@ -82,7 +82,7 @@ impl Order {
         while let Some(earlier) = open.pop() {
             queue.insert(earlier.clone());
             if self.groups.contains(earlier) && seen.insert(earlier) {
-                open.extend(self.needs(earlier));
+                open.extend(self.needs(earlier).chain(self.predecessors(earlier)));
             }
         }
     }
@@ -187,7 +187,11 @@ impl Manager {
             (!holds).then(|| Unmet::Edge(on.clone(), edge.until))
         });
         let earlier = self.order.predecessors.get(service.name()).into_iter().flatten();
-        let order = earlier.filter(|other| self.services.get(*other).is_some_and(is_on_its_way));
+        // Who is there does not go back for somebody who comes late.
+        let is_to_come = service.phase != Phase::Gathered;
+        let order = earlier.filter(move |other| {
+            is_to_come && self.services.get(*other).is_some_and(is_on_its_way)
+        });
         edges.chain(order.cloned().map(Unmet::Order))
     }
 

@@ -553,7 +553,9 @@ impl Service {
         let waited = now.saturating_since(self.since) >= timeout;
         match (&ending.why, ending.pressed) {
             (EndWhy::ByItself, _) | (_, Some(Manner::Kill) | None) => None,
-            (_, Some(Manner::Polite)) if is_killed && waited && signal != Signal::KILL => {
+            (_, Some(Manner::Polite))
+                if is_killed && waited && signal != Signal::KILL && !timeout.is_zero() =>
+            {
                 let timeout = seconds(timeout);
                 Some(format!("it did not end within {timeout} of signal {signal} (stop_timeout)"))
             }

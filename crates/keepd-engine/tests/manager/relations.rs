@@ -330,3 +330,27 @@ fn what_runs_goes_on_when_its_new_table_cannot_be_used() {
     world.exits("db", Exit::Code(0));
     assert_eq!(world.state("db"), State::Failed);
 }
+
+#[test]
+fn a_group_is_looked_through_when_what_comes_before_it_stops() {
+    // (behaviour 9.2)
+    let first = before(daemon("first"), &["both"]);
+    let web = needs(daemon("web"), &[("both", Until::Ready)]);
+    let mut world = World::boot(plan([first, daemon("a"), group("both", &["a"]), web]));
+    world.stubborn.insert(name("web"));
+    let change = world.stop(&["first", "both"]);
+    assert!(!world.change(change).is_closed());
+    world.exits("web", Exit::Code(0));
+    assert!(world.change(change).is_success(), "{:?}", world.goals(change));
+}
+
+#[test]
+fn a_group_that_is_there_does_not_go_back_for_order() {
+    // (behaviour 6.13)
+    let first = before(probed(daemon("first")), &["both"]);
+    let mut world = World::boot(plan([first, daemon("a"), group("both", &["a"])]));
+    assert_eq!(world.state("both"), State::Waiting);
+    world.answer_probes("first", Ok(()));
+    world.restart(&["first"]);
+    assert_eq!((world.state("first"), world.state("both")), (State::Starting, State::Ready));
+}

@@ -32,12 +32,13 @@ pub(super) async fn list(
     };
     let found: Result<Vec<ServiceStatus>, String> = api.caller.look(view).await?;
     let statuses = found.map_err(|selector| Failure::no_match(&selector))?;
-    Ok(Json(ServicesObject { services: objects(&api, statuses).await, notes: notes(&api) }))
+    let notes = notes(&api, &statuses);
+    Ok(Json(ServicesObject { services: objects(&api, statuses).await, notes }))
 }
 
-/// Returns what is in force other than what the files say, and what is weaker on this machine than
-/// people may expect.
-fn notes(api: &Api) -> Vec<String> {
+/// Returns what is in force other than what the files say, what is weaker on this machine than
+/// people may expect, and whose output waits.
+fn notes(api: &Api, statuses: &[ServiceStatus]) -> Vec<String> {
     let mut notes = api.configuration.notes();
     if api.group.is_none() {
         notes.push(
@@ -46,6 +47,13 @@ fn notes(api: &Api) -> Vec<String> {
                 .to_owned(),
         );
     }
+    let blocked = |status: &ServiceStatus| Some((status.spec.name.clone(), status.output_blocked?));
+    notes.extend(statuses.iter().filter_map(blocked).map(|(name, errno)| {
+        format!(
+            "the output of service \"{name}\" cannot be written: {errno}; it waits until it can \
+             be, and nothing is lost"
+        )
+    }));
     notes
 }
 

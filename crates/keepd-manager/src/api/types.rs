@@ -105,7 +105,8 @@ pub struct LastExitObject {
     pub reason: String,
     /// How long it ran.
     pub ran_s: f64,
-    /// The sentence for a start that failed.
+    /// What more there is to say, as a clause: why a start failed, why it was killed, what it
+    /// followed.
     pub failure: Option<String>,
 }
 

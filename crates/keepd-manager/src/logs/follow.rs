@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use keepd_model::ServiceName;
 
 use super::line::{LogLine, ServiceLog, Unread};
-use super::merge::{Extent, merge};
-use super::service::ServiceReader;
-use super::tail::{Tail, last_lines, open_ends};
+use super::merge::merge;
+use super::place::Run;
+use super::service::{Extent, ServiceReader};
+use super::stored::{Selection, Stored};
+use super::tail::{Tail, collect};
 
 /// About how many bytes one call returns at most; the next call goes on.
 const RETURNED_BYTES_MAX: usize = 1024 * 1024;
@@ -44,20 +46,18 @@ impl Follower {
     ///
     /// Unlike [`tail`](super::tail()), what has no line feed yet is left to the follower.
     pub fn after_tail(logs: &[ServiceLog], count: usize) -> (Tail, Self) {
-        let mut unread = Vec::new();
-        let mut readers = open_ends(logs, count, &mut unread);
-        let lines = last_lines(&mut readers, count, false, &mut unread);
-        let mut follower = Self::new();
-        for reader in readers {
-            follower.readers.insert(reader.log.name.clone(), reader);
-        }
-        for log in logs {
-            // A log that cannot be read now may be readable later.
-            if !follower.readers.contains_key(&log.name) {
-                follower.add(log.clone(), StartFrom::Beginning);
-            }
-        }
-        (Tail { lines, unread }, follower)
+        let selection =
+            Selection { count: Some(count as u64), followed: true, ..Selection::default() };
+        let logs: Vec<_> = logs.iter().map(|log| (log.clone(), Run::All)).collect();
+        let mut stored = Stored::find(&logs, selection);
+        let tail = collect(&mut stored);
+        (tail, stored.into_follower())
+    }
+
+    /// Returns a follower that goes on where these readers are.
+    pub(super) fn of(readers: impl Iterator<Item = ServiceReader>) -> Self {
+        let readers = readers.map(|reader| (reader.log.name.clone(), reader)).collect();
+        Self { readers, unread: Vec::new() }
     }
 
     /// Follows one more service. One that is followed already goes on as it was if its folder is
@@ -67,16 +67,14 @@ impl Follower {
         if known.is_some_and(|reader| reader.log == log) {
             return;
         }
-        let reader = match from {
-            StartFrom::Beginning => ServiceReader::at_beginning(log),
-            StartFrom::End => match ServiceReader::at_last_lines(log.clone(), 0) {
-                Ok(reader) => reader,
-                Err(unread) => {
-                    note(&mut self.unread, unread);
-                    ServiceReader::at_beginning(log)
-                }
-            },
+        let opened = match from {
+            StartFrom::Beginning => ServiceReader::at_beginning(log.clone()),
+            StartFrom::End => ServiceReader::at_end(log.clone()),
         };
+        let reader = opened.unwrap_or_else(|error| {
+            note(&mut self.unread, error);
+            ServiceReader::unseen(log)
+        });
         self.readers.insert(reader.log.name.clone(), reader);
     }
 
@@ -88,27 +86,27 @@ impl Follower {
     /// Returns new lines of one service, about 1 MiB at most. Ask again until there is none.
     pub fn read_new(&mut self, name: &ServiceName) -> Vec<LogLine> {
         let Self { readers, unread } = self;
-        read(readers.get_mut(name).into_iter(), false, unread)
+        read(readers.get_mut(name).into_iter(), Extent::Lines, unread)
     }
 
     /// Returns new lines of all services, merged by time, about 1 MiB at most. Ask again until
     /// there is none.
     pub fn read_all_new(&mut self) -> Vec<LogLine> {
         let Self { readers, unread } = self;
-        read(readers.values_mut(), false, unread)
+        read(readers.values_mut(), Extent::Lines, unread)
     }
 
     /// Returns new lines of one service, and at their end what has no line feed yet. For a service
     /// that ended. About 1 MiB at most; ask again until there is none.
     pub fn finish(&mut self, name: &ServiceName) -> Vec<LogLine> {
         let Self { readers, unread } = self;
-        read(readers.get_mut(name).into_iter(), true, unread)
+        read(readers.get_mut(name).into_iter(), Extent::LinesAndRest, unread)
     }
 
     /// Returns what has no line feed yet, of all services, and lines before it.
     pub fn finish_all(&mut self) -> Vec<LogLine> {
         let Self { readers, unread } = self;
-        read(readers.values_mut(), true, unread)
+        read(readers.values_mut(), Extent::LinesAndRest, unread)
     }
 
     /// Returns the logs that could not be read since the last call.
@@ -119,10 +117,9 @@ impl Follower {
 
 fn read<'r>(
     readers: impl Iterator<Item = &'r mut ServiceReader>,
-    unfinished: bool,
+    extent: Extent,
     unread: &mut Vec<Unread>,
 ) -> Vec<LogLine> {
-    let extent = Extent { refresh: true, unfinished };
     let mut found = Vec::new();
     let mut lines = Vec::new();
     let mut bytes = 0;

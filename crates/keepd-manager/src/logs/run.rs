@@ -1,14 +1,15 @@
 //! What one run of a service writes, line by line as it comes.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use keepd_model::Generation;
 use keepd_model::protocol::Stream;
 use keepd_wire::index::{IndexKind, IndexRecord};
 
-use super::index::{IndexReader, read_range};
+use super::index::{Snapshot, read_range};
 use super::line::{LINE_BYTES_MAX, ServiceLog, Unread};
-use super::service::length_of;
+use super::place::length_of;
 use super::stream::file_of;
 
 /// How much of each stream one call reads at most.
@@ -76,19 +77,37 @@ impl RunReader {
 /// the last run of this number that counts.
 fn begin(log: &ServiceLog, generation: Generation) -> Result<Vec<Part>, Unread> {
     let path = log.dir.join("index");
-    let is_border = |record: &&IndexRecord, stream: Stream| {
-        record.kind == IndexKind::Start
-            && record.generation == generation
-            && record.stream == stream
+    let borders = borders(&path, generation).map_err(|error| Unread {
+        service: log.name.clone(),
+        path,
+        error,
+    })?;
+    let part = |border: IndexRecord| Part::new(file_of(&log.dir, border.stream), border.offset);
+    Ok(borders.into_iter().map(part).collect())
+}
+
+/// Returns the last borders of this generation, one a stream.
+fn borders(index: &Path, generation: Generation) -> io::Result<Vec<IndexRecord>> {
+    let Some(snapshot) = Snapshot::open(index)? else {
+        return Ok(Vec::new());
     };
-    // The border of standard output is written first, so that of standard error is behind it.
-    let end = IndexReader::read_end(path.clone(), |records| {
-        records.iter().any(|record| is_border(&record, Stream::Out))
-    });
-    let records = end.map_err(|error| Unread { service: log.name.clone(), path, error })?.records;
-    let border = |stream| records.iter().rev().find(|record| is_border(record, stream));
-    let borders = [Stream::Out, Stream::Err].into_iter().filter_map(border);
-    Ok(borders.map(|border| Part::new(file_of(&log.dir, border.stream), border.offset)).collect())
+    let mut found: Vec<IndexRecord> = Vec::new();
+    let mut blocks = snapshot.backwards(snapshot.length());
+    while let Some(block) = blocks.next_block()? {
+        for placed in block.into_iter().rev() {
+            let record = placed.record;
+            let is_border = record.kind == IndexKind::Start && record.generation == generation;
+            if is_border && found.iter().all(|border| border.stream != record.stream) {
+                found.push(record);
+                // The border of standard output is written first: that of standard error was found.
+                if record.stream == Stream::Out {
+                    found.reverse();
+                    return Ok(found);
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// One stream, read up to a position.
@@ -107,7 +126,7 @@ impl Part {
         Self { path, position, line: Vec::new(), grown: false }
     }
 
-    fn find(&mut self, wanted: &mut impl FnMut(&[u8]) -> bool) -> std::io::Result<Sought> {
+    fn find(&mut self, wanted: &mut impl FnMut(&[u8]) -> bool) -> io::Result<Sought> {
         let length = length_of(&self.path)?;
         if length < self.position {
             // Somebody cut the file off; what it holds now was written since.
@@ -194,9 +213,9 @@ mod tests {
         web.chunk(Out, 1, b"old ready\n");
         web.chunk(Out, 1, b"rest");
         web.start(2, 3);
-        // Three bytes of the first run were in each pipe when the second one began.
+        // Three bytes of the first run were in the pipe when the second one began.
         web.chunk(Out, 3, b"of!new\n");
-        web.chunk(Err, 3, b"badwarning\nhalf");
+        web.chunk(Err, 3, b"warning\nhalf");
         let mut reader = reader(&web, 2);
         assert_eq!(seen(&mut reader), ["new", "warning", "half"]);
         assert!(seen(&mut reader).is_empty());

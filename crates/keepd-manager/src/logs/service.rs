@@ -1,207 +1,207 @@
-//! Both streams of one service and their index.
+//! Both streams of one service and their index, as one row of lines.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use keepd_wire::index::IndexRecord;
 
-use keepd_model::protocol::Stream;
-use keepd_wire::index::{IndexKind, IndexRecord};
+use super::filter::Filter;
+use super::index::{IndexReader, Look};
+use super::line::{LogLine, ServiceLog, Unread};
+use super::place::{Place, Run, STREAMS, Wanted, length_of, number_of, unread};
+use super::stream::StreamReader;
 
-use super::index::{IndexReader, Look, read_range};
-use super::line::{LINE_BYTES_MAX, ServiceLog, Unread};
-use super::merge::Extent;
-use super::stream::{StreamReader, file_of};
+/// While a line of one stream waits for its end, no more than so many records are looked through to
+/// find it before lines of the other stream go first.
+const PENDING_RECORDS_MAX: usize = 8192;
 
-/// No more of the index is read while this many records wait for their bytes.
-const PENDING_RECORDS_MAX: usize = 4096;
+/// How far to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// What was there when the log was opened, with bytes that no record speaks of yet, and the
+    /// line at the end that has no line feed.
+    Stored,
+    /// The lines that were there when the log was opened.
+    StoredLines,
+    /// Lines, also new ones.
+    Lines,
+    /// Lines, also new ones, and what has no line feed yet.
+    LinesAndRest,
+}
 
-/// How much of a log is searched backwards at once.
-const SEARCH_BYTES: u64 = 64 * 1024;
+impl Extent {
+    /// Also what the index says meanwhile.
+    const fn is_refreshed(self) -> bool {
+        match self {
+            Self::Stored | Self::StoredLines => false,
+            Self::Lines | Self::LinesAndRest => true,
+        }
+    }
 
-/// The streams in the order in which lines of the same moment are given.
-const STREAMS: [Stream; 2] = [Stream::Out, Stream::Err];
+    /// Also what has no line feed.
+    const fn is_unfinished(self) -> bool {
+        match self {
+            Self::Stored | Self::LinesAndRest => true,
+            Self::StoredLines | Self::Lines => false,
+        }
+    }
+}
 
 /// A service's log, read up to a position.
 #[derive(Debug)]
 pub(super) struct ServiceReader {
     pub(super) log: ServiceLog,
-    index: IndexReader,
-    pub(super) streams: [StreamReader; 2],
+    place: Place,
+    streams: [StreamReader; 2],
+    /// How many records were taken.
+    taken: u64,
+    /// The index has nothing more within the extent of this look.
+    exhausted: bool,
 }
 
 impl ServiceReader {
     /// Returns a reader of everything that is there.
-    pub(super) fn at_beginning(log: ServiceLog) -> Self {
-        Self {
-            index: IndexReader::new(log.dir.join("index")),
-            streams: STREAMS.map(|stream| StreamReader::new(log.name.clone(), stream, &log.dir, 0)),
-            log,
+    pub(super) fn at_beginning(log: ServiceLog) -> Result<Self, Unread> {
+        let wanted = Wanted { span_bytes: None, filter: &Filter::default(), run: Run::All };
+        let place = Place::find(&log, wanted)?;
+        Ok(Self::at(log, place))
+    }
+
+    /// Returns a reader of a log that could not be looked at.
+    pub(super) fn unseen(log: ServiceLog) -> Self {
+        let index = IndexReader::new(log.dir.join("index"));
+        Self::at(log, Place::unseen(index))
+    }
+
+    /// Returns a reader of what comes.
+    pub(super) fn at_end(log: ServiceLog) -> Result<Self, Unread> {
+        let wanted = Wanted { span_bytes: Some(0), filter: &Filter::default(), run: Run::All };
+        let place = Place::find(&log, wanted)?;
+        Ok(Self::at(log, place))
+    }
+
+    /// Returns a reader of the part behind a place.
+    pub(super) fn at(log: ServiceLog, place: Place) -> Self {
+        let streams = STREAMS.map(|stream| {
+            let part = place.parts[number_of(stream)];
+            StreamReader::new(log.name.clone(), stream, &log.dir, part)
+        });
+        Self { log, place, streams, taken: 0, exhausted: false }
+    }
+
+    /// Returns where it began.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Looks at the index again from now on, even if there was nothing new before.
+    pub(super) fn begin_look(&mut self) {
+        self.exhausted = false;
+    }
+
+    /// Returns the line that [`ServiceReader::load`] found.
+    pub(super) fn head(&self) -> Option<&LogLine> {
+        self.first_stream().and_then(|number| self.streams[number].head()).map(|(_, line)| line)
+    }
+
+    /// Takes the line that [`ServiceReader::load`] found.
+    pub(super) fn take_head(&mut self) -> Option<LogLine> {
+        let number = self.first_stream()?;
+        self.streams[number].take_head()
+    }
+
+    /// Returns the stream whose next line was begun first.
+    fn first_stream(&self) -> Option<usize> {
+        let number = |stream: &StreamReader| stream.head().map(|(number, _)| number);
+        match (number(&self.streams[0]), number(&self.streams[1])) {
+            (Some(out), Some(err)) if err < out => Some(1),
+            (Some(_), _) => Some(0),
+            (None, Some(_)) => Some(1),
+            (None, None) => None,
         }
     }
 
-    /// Returns a reader that begins with the last `count` lines of each stream. Lines that are
-    /// certainly older than `count` lines of the other stream may be left out.
-    pub(super) fn at_last_lines(log: ServiceLog, count: usize) -> Result<Self, Unread> {
-        let mut starts = [0; 2];
-        for (start, stream) in starts.iter_mut().zip(STREAMS) {
-            let path = file_of(&log.dir, stream);
-            *start =
-                start_of_last_lines(&path, count).map_err(|error| unread(&log, &path, error))?;
-        }
-        let path = log.dir.join("index");
-        // Where one stream has its lines within the records found, everything before those records
-        // is older than these lines, whichever stream it is on.
-        let end = IndexReader::read_end(path.clone(), |records| {
-            STREAMS.into_iter().zip(starts).any(|(stream, start)| reaches(records, stream, start))
-        })
-        .map_err(|error| unread(&log, &path, error))?;
-        for (start, stream) in starts.iter_mut().zip(STREAMS) {
-            if end.cut && !reaches(&end.records, stream, *start) {
-                let path = file_of(&log.dir, stream);
-                let first = start_of_known(&path, &end.records, stream)
-                    .map_err(|error| unread(&log, &path, error))?;
-                *start = first.max(*start);
-            }
-        }
-        let mut reader = Self {
-            index: end.reader,
-            streams: [0, 1].map(|index| {
-                StreamReader::new(log.name.clone(), STREAMS[index], &log.dir, starts[index])
-            }),
-            log,
-        };
-        for record in end.records {
-            reader.take_record(record);
-        }
-        if !end.exists {
-            reader.extend_to_files()?;
-        }
-        Ok(reader)
-    }
-
-    /// Reads more of the index, and reports whether it found something new there.
+    /// Makes the next line ready to be taken, and reports whether there is one.
     ///
-    /// Without an index the lengths of the files say what may be read. With one they do not: the
-    /// pump writes bytes first and their record then, and bytes without a record would get a wrong
-    /// time.
-    pub(super) fn refresh(&mut self) -> Result<bool, Unread> {
-        let waiting: usize = self.streams.iter().map(StreamReader::pending_records).sum();
-        if waiting > PENDING_RECORDS_MAX {
-            return Ok(false);
+    /// The index is in the order of time, so a line that a known record speaks of comes before all
+    /// lines of records that are not read yet. Only where a line has begun and its end is not known
+    /// is more of the index needed.
+    pub(super) fn load(&mut self, extent: Extent) -> Result<bool, Unread> {
+        loop {
+            let found = self.load_streams(false)?;
+            let pending = self.streams.iter().map(StreamReader::pending_records).sum::<usize>();
+            let is_sure = !self.waits_for_end() || pending > PENDING_RECORDS_MAX;
+            if found && (is_sure || self.exhausted) {
+                return Ok(true);
+            }
+            if !self.exhausted && !self.streams.iter().all(StreamReader::is_at_stop) {
+                self.read_index(extent)?;
+                continue;
+            }
+            return self.load_streams(extent.is_unfinished());
         }
-        let look = self.index.read_next();
-        let look = look.map_err(|error| unread(&self.log, self.index.path(), error))?;
+    }
+
+    /// Reports whether a line has begun whose end is not known.
+    fn waits_for_end(&self) -> bool {
+        self.streams.iter().any(|stream| stream.head().is_none() && stream.has_bytes())
+    }
+
+    /// Makes the next line of each stream ready, and reports whether there is one.
+    fn load_streams(&mut self, unfinished: bool) -> Result<bool, Unread> {
+        let mut found = false;
+        for stream in &mut self.streams {
+            let loaded = stream.load_head(unfinished);
+            found |= loaded.map_err(|error| unread(&self.log, stream.path(), error))?;
+        }
+        Ok(found)
+    }
+
+    /// Reads more of the index.
+    ///
+    /// Without an index the lengths of the files say what may be read. With one they do not as long
+    /// as more is expected: the pump writes bytes first and their record then, and bytes without a
+    /// record would get a wrong time.
+    fn read_index(&mut self, extent: Extent) -> Result<(), Unread> {
+        let end = match (extent.is_refreshed(), self.waits_for_end()) {
+            (true, _) => u64::MAX,
+            (false, true) => self.place.index_length,
+            (false, false) => self.place.index_end,
+        };
+        let look = self.place.index.read_next(end);
+        let look = look.map_err(|error| unread(&self.log, self.place.index.path(), error))?;
         match look {
             Look::Missing => {
-                self.extend_to_files()?;
-                Ok(false)
+                self.exhausted = true;
+                for (number, stream) in self.streams.iter_mut().enumerate() {
+                    let length = if extent.is_refreshed() {
+                        let length = length_of(stream.path());
+                        length.map_err(|error| unread(&self.log, stream.path(), error))?
+                    } else {
+                        self.place.lengths[number]
+                    };
+                    stream.follow_length(length);
+                }
+            }
+            Look::Records(records) if records.is_empty() => {
+                self.exhausted = true;
+                if extent == Extent::Stored && self.place.in_flight {
+                    for (stream, length) in self.streams.iter_mut().zip(self.place.lengths) {
+                        stream.extend(length);
+                    }
+                }
             }
             Look::Records(records) => {
-                let found = !records.is_empty();
-                for record in records {
-                    self.take_record(record);
+                for placed in records {
+                    self.take_record(placed.position, placed.record);
                 }
-                Ok(found)
             }
-        }
-    }
-
-    /// Lets everything be read that is in the files, whatever the index says.
-    pub(super) fn extend_to_files(&mut self) -> Result<(), Unread> {
-        for stream in &mut self.streams {
-            let length = length_of(stream.path());
-            stream.extend(length.map_err(|error| unread(&self.log, stream.path(), error))?);
         }
         Ok(())
     }
 
-    /// Makes the next line of a stream ready to be taken, and reports whether there is one.
-    pub(super) fn load_head(&mut self, index: usize, extent: Extent) -> Result<bool, Unread> {
-        loop {
-            if self.load_from_stream(index, false)? {
-                return Ok(true);
-            }
-            if !(extent.refresh && self.refresh()?) {
-                return Ok(extent.unfinished && self.load_from_stream(index, true)?);
-            }
+    fn take_record(&mut self, position: u64, record: IndexRecord) {
+        self.taken += 1;
+        let number = number_of(record.stream);
+        if position >= self.place.valid_from[number] {
+            self.streams[number].take_record(self.taken, record);
         }
-    }
-
-    fn load_from_stream(&mut self, index: usize, unfinished: bool) -> Result<bool, Unread> {
-        let stream = &mut self.streams[index];
-        let loaded = stream.load_head(unfinished);
-        loaded.map_err(|error| unread(&self.log, stream.path(), error))
-    }
-
-    fn take_record(&mut self, record: IndexRecord) {
-        for stream in &mut self.streams {
-            if stream.stream() == record.stream {
-                stream.take_record(record);
-            }
-        }
-    }
-}
-
-fn unread(log: &ServiceLog, path: &Path, error: io::Error) -> Unread {
-    Unread { service: log.name.clone(), path: path.to_owned(), error }
-}
-
-fn chunks_of(records: &[IndexRecord], stream: Stream) -> impl Iterator<Item = &IndexRecord> {
-    records.iter().filter(move |record| record.kind == IndexKind::Chunk && record.stream == stream)
-}
-
-/// Reports whether the records of a stream go back to this offset.
-fn reaches(records: &[IndexRecord], stream: Stream, offset: u64) -> bool {
-    chunks_of(records, stream).any(|record| record.offset <= offset)
-}
-
-/// Returns the first line that begins within the records, or the end of the file if there is none.
-fn start_of_known(path: &Path, records: &[IndexRecord], stream: Stream) -> io::Result<u64> {
-    match chunks_of(records, stream).map(|record| record.offset).min() {
-        None => length_of(path),
-        Some(0) => Ok(0),
-        Some(offset) => {
-            let from = offset - 1;
-            let bytes = read_range(path, from, offset.saturating_add(LINE_BYTES_MAX as u64))?;
-            let line_feed = bytes.iter().position(|byte| *byte == b'\n');
-            Ok(line_feed.map_or(offset, |distance| from + distance as u64 + 1))
-        }
-    }
-}
-
-/// Returns where the last `count` lines of a file begin, or 0 if it does not have as many.
-fn start_of_last_lines(path: &Path, count: usize) -> io::Result<u64> {
-    let length = length_of(path)?;
-    // As many lines cannot be longer, because longer ones are given in pieces.
-    let farthest = length.saturating_sub((count as u64).saturating_mul(LINE_BYTES_MAX as u64));
-    let mut left = count;
-    let mut end = length;
-    if left == 0 {
-        return Ok(length);
-    }
-    while end > farthest {
-        let start = end.saturating_sub(SEARCH_BYTES).max(farthest);
-        let bytes = read_range(path, start, end)?;
-        for (distance, byte) in bytes.iter().enumerate().rev() {
-            let after = start + distance as u64 + 1;
-            // A line feed at the very end ends the last line and begins none.
-            if *byte == b'\n' && after != length {
-                left -= 1;
-                if left == 0 {
-                    return Ok(after);
-                }
-            }
-        }
-        end = start;
-    }
-    Ok(farthest)
-}
-
-/// Returns the length of a file, 0 if it is not there.
-pub(super) fn length_of(path: &Path) -> io::Result<u64> {
-    match fs::metadata(path) {
-        Ok(found) => Ok(found.len()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error),
     }
 }

@@ -1,10 +1,8 @@
 //! The last lines of several services.
 
-use std::collections::VecDeque;
-
 use super::line::{LogLine, ServiceLog, Unread};
-use super::merge::{Extent, merge};
-use super::service::ServiceReader;
+use super::place::Run;
+use super::stored::{Selection, Stored};
 
 /// What [`tail`] found.
 #[derive(Debug, Default)]
@@ -21,53 +19,19 @@ pub struct Tail {
 /// not with the files. Bytes at the end that have no line feed yet are a line, too. A service
 /// without files has no lines.
 pub fn tail(logs: &[ServiceLog], count: usize) -> Tail {
-    let mut found = Tail::default();
-    let mut readers = open_ends(logs, count, &mut found.unread);
-    for reader in &mut readers {
-        if let Err(unread) = reader.extend_to_files() {
-            found.unread.push(unread);
-        }
-    }
-    found.lines = last_lines(&mut readers, count, true, &mut found.unread);
-    found
+    let selection = Selection { count: Some(count as u64), ..Selection::default() };
+    let logs: Vec<_> = logs.iter().map(|log| (log.clone(), Run::All)).collect();
+    collect(&mut Stored::find(&logs, selection))
 }
 
-/// Opens each log at its last lines.
-pub(super) fn open_ends(
-    logs: &[ServiceLog],
-    count: usize,
-    unread: &mut Vec<Unread>,
-) -> Vec<ServiceReader> {
-    let mut readers = Vec::with_capacity(logs.len());
-    for log in logs {
-        match ServiceReader::at_last_lines(log.clone(), count) {
-            Ok(reader) => readers.push(reader),
-            Err(error) => unread.push(error),
-        }
-    }
-    readers
-}
-
-/// Reads everything that was there when the readers were opened, and keeps the last lines.
-pub(super) fn last_lines(
-    readers: &mut [ServiceReader],
-    count: usize,
-    unfinished: bool,
-    unread: &mut Vec<Unread>,
-) -> Vec<LogLine> {
-    // A writer that is faster than we are would keep us here for ever.
-    let extent = Extent { refresh: false, unfinished };
-    let mut lines = VecDeque::new();
-    merge(readers.iter_mut(), extent, unread, |line| {
-        if lines.len() == count {
-            lines.pop_front();
-        }
-        if count > 0 {
-            lines.push_back(line);
-        }
+/// Reads everything that was found.
+pub(super) fn collect(stored: &mut Stored) -> Tail {
+    let mut lines = Vec::new();
+    stored.read(|line| {
+        lines.push(line);
         true
     });
-    lines.into()
+    Tail { lines, unread: stored.take_unread() }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub(crate) struct Written {
     name: ServiceName,
     dir: PathBuf,
     generation: Generation,
+    /// So many seconds the wall clock is ahead of the monotonic one.
+    wall_ahead: i64,
 }
 
 impl Written {
@@ -25,12 +27,18 @@ impl Written {
     pub(crate) fn new(scratch: &Scratch, name: &str) -> Self {
         let dir = scratch.path().join(name);
         fs::create_dir(&dir).unwrap();
-        Self { name: ServiceName::new(name).unwrap(), dir, generation: Generation::NONE }
+        Self {
+            name: ServiceName::new(name).unwrap(),
+            dir,
+            generation: Generation::NONE,
+            wall_ahead: 0,
+        }
     }
 
     /// Goes on in the same folder as a new keepd would: its runs are counted anew.
     pub(crate) fn again(&self) -> Self {
-        Self { name: self.name.clone(), dir: self.dir.clone(), generation: Generation::NONE }
+        let (name, dir) = (self.name.clone(), self.dir.clone());
+        Self { name, dir, generation: Generation::NONE, wall_ahead: self.wall_ahead }
     }
 
     pub(crate) fn name(&self) -> &ServiceName {
@@ -45,10 +53,32 @@ impl Written {
         self.dir.join("index")
     }
 
-    /// Begins the next run; `waiting` bytes of the last one are still in the pipes.
+    /// Sets the wall clock: from now on it is so many seconds ahead of the monotonic one.
+    pub(crate) fn set_clock(&mut self, wall_ahead: i64) {
+        self.wall_ahead = wall_ahead;
+    }
+
+    /// Lets the next run be the first one of another keepd.
+    pub(crate) fn forget_generation(&mut self) {
+        self.generation = Generation::NONE;
+    }
+
+    /// Returns the file of a stream.
+    pub(crate) fn path(&self, stream: Stream) -> PathBuf {
+        file_of(&self.dir, stream)
+    }
+
+    /// Cuts a file off, as somebody with `truncate` does it while the service runs.
+    pub(crate) fn truncate(&self, stream: Stream, length: u64) {
+        let file = OpenOptions::new().write(true).open(self.path(stream)).unwrap();
+        file.set_len(length).unwrap();
+    }
+
+    /// Begins the next run; `waiting` bytes of the last one are still in the pipe of standard
+    /// output.
     pub(crate) fn start(&mut self, second: u64, waiting: u64) {
         self.generation = self.generation.next();
-        for stream in [Stream::Out, Stream::Err] {
+        for (stream, waiting) in [(Stream::Out, waiting), (Stream::Err, 0)] {
             let offset = self.length(stream) + waiting;
             self.record(IndexKind::Start, stream, offset, 0, second);
         }
@@ -84,8 +114,8 @@ impl Written {
             offset,
             length_bytes: u32::try_from(length).unwrap(),
             generation: self.generation,
-            monotonic: Instant::from_nanos(second),
-            wall: Duration::from_secs(second),
+            monotonic: Instant::from_nanos(second * 1_000_000_000),
+            wall: Duration::from_secs(second.checked_add_signed(self.wall_ahead).unwrap()),
         };
         append(&self.index_path(), &encode_record(&record));
     }

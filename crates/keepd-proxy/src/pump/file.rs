@@ -57,6 +57,25 @@ impl LogFile {
         self.length -= self.length % size;
     }
 
+    /// Follows a truncation, and makes the file anew if somebody removed it. Returns whether it
+    /// was necessary.
+    ///
+    /// Without it, bytes would go behind a hole, or to where nobody can read them. A file that was
+    /// renamed is written on until [`LogFile::refresh`].
+    pub(super) fn follow(&mut self) -> Result<bool, Errno> {
+        let ours = fstat(&self.file).map_err(errno)?;
+        if ours.st_nlink == 0 {
+            self.refresh()?;
+            return Ok(true);
+        }
+        let length = u64::try_from(ours.st_size).unwrap_or(0);
+        let is_shorter = self.placement == Placement::Offset && length < self.length;
+        if is_shorter {
+            self.length = length;
+        }
+        Ok(is_shorter)
+    }
+
     /// Opens the file again if somebody removed or replaced it, and follows a truncation.
     pub(super) fn refresh(&mut self) -> Result<(), Errno> {
         let ours = fstat(&self.file).map_err(errno)?;
@@ -133,4 +152,48 @@ pub(super) fn path(bytes: &[u8]) -> &Path {
 
 pub(super) fn errno(error: rustix::io::Errno) -> Errno {
     Errno(error.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use keepd_testkit::Scratch;
+
+    use super::*;
+
+    fn write(file: &mut LogFile, text: &str) {
+        file.write_all(&mut text.as_bytes().to_vec()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_goes_on_from_its_new_end() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("out.log");
+        let mut file = LogFile::open(&path, Placement::Offset).unwrap();
+        write(&mut file, "one two");
+        assert_eq!(file.follow(), Ok(false));
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(3).unwrap();
+        assert_eq!(file.follow(), Ok(true));
+        assert_eq!(file.length(), 3);
+        write(&mut file, "!");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one!");
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_made_anew_with_its_folder() {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join("web");
+        for placement in [Placement::Offset, Placement::Append] {
+            make_folder(&folder).unwrap();
+            let path = folder.join("out.log");
+            let mut file = LogFile::open(&path, placement).unwrap();
+            write(&mut file, "old");
+            fs::remove_dir_all(&folder).unwrap();
+            assert_eq!(file.follow(), Ok(true));
+            write(&mut file, "new");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+            fs::remove_dir_all(&folder).unwrap();
+        }
+    }
 }

@@ -42,6 +42,14 @@ impl Index {
 
     /// Writes what waits.
     pub(super) fn flush(&mut self) -> Result<(), Errno> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        if self.file.follow()? {
+            self.file.align(RECORD_BYTES as u64);
+            // The beginning of the first one is gone with the file.
+            self.waiting.drain(..self.waiting.len() % RECORD_BYTES);
+        }
         self.file.write_all(&mut self.waiting)?;
         // Its memory is not kept for the next record: there are as many of these as services.
         self.waiting = Vec::new();

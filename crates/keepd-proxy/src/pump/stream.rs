@@ -117,11 +117,13 @@ impl Stream {
     /// Moves bytes from the pipe into the file, until the pipe is empty, `bytes_max` is exceeded or
     /// a write fails. What was read and cannot be written is kept for the next visit.
     pub(super) fn visit(&mut self, bytes_max: u64, buffer: &mut [u8]) -> Written {
+        let followed = self.file.follow();
         let offset = self.file.length();
-        let failure = self.move_bytes(offset, bytes_max, buffer).err();
+        let moved = followed.and_then(|_| self.move_bytes(offset, bytes_max, buffer));
+        let failure = moved.err();
         Written {
             offset,
-            // Only a file opened again in between could be shorter, and that is not done here.
+            // Only a file followed in between could be shorter, and that is done before.
             length_bytes: self.file.length().saturating_sub(offset),
             failure,
         }

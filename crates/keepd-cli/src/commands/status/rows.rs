@@ -115,10 +115,11 @@ fn last(service: &ServiceObject, clock: &Clock, absolute: bool) -> String {
     let Some(end) = &service.last_exit else {
         return next.unwrap_or_else(|| ABSENT.to_owned());
     };
-    // What stands in brackets (where it was looked for) is for the details.
-    let how = match &end.failure {
-        Some(failure) => failure.split(" (").next().unwrap_or(failure).to_owned(),
-        None => how(end),
+    // What stands in brackets (where it was looked for) is for the details, and so is what there is
+    // to say about a status.
+    let how = match (&end.failure, end.code, &end.signal) {
+        (Some(failure), None, None) => failure.split(" (").next().unwrap_or(failure).to_owned(),
+        (Some(_) | None, _, _) => how(end),
     };
     match next.or_else(|| when(end, clock, absolute)) {
         Some(when) => format!("{how}, {when}"),
