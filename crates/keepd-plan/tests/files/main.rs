@@ -1,5 +1,6 @@
 //! Whole files: what becomes of them, and what is said about them.
 
+mod documentation;
 mod every_key;
 mod example;
 mod messages;
