@@ -2,6 +2,7 @@
 
 mod every_key;
 mod example;
+mod keep;
 mod messages;
 mod messages_of_files;
 mod messages_of_relations;
