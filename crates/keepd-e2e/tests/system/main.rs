@@ -9,6 +9,7 @@ mod b0510_status_and_why;
 mod b0520_start_stop_restart;
 mod b0530_logs_verb;
 mod b0540_check_and_apply;
+mod b0545_keep_going;
 mod b0550_run;
 mod b0560_http_api;
 mod b0600_whole_groups;

@@ -333,6 +333,12 @@ pub struct ApplyAccepted {
     pub steps: Vec<StepObject>,
     /// What is odd in the files, but no error.
     pub warnings: Vec<DiagnosticObject>,
+    /// Everything that is wrong with what was left out ([`ApplyRequest::keep_going`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<DiagnosticObject>,
+    /// What is in force other than what the files say, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Body of `POST /v1/config/diff`. An empty body is the default.
@@ -361,7 +367,7 @@ pub struct DiffObject {
 pub struct StepObject {
     /// Which service.
     pub name: String,
-    /// `start`, `add`, `remove`, `restart`, `live` or `next-start`.
+    /// `start`, `add`, `quarantine`, `remove`, `restart`, `live` or `next-start`.
     pub action: String,
     /// The keys that are the reason.
     pub keys: Vec<String>,
