@@ -19,6 +19,8 @@ mod b0900_protocol;
 mod b1000_web_stack;
 mod b1100_stop_modes;
 mod b1110_ready_fd;
+mod b1120_ways_to_be_ready;
+mod b1130_relations;
 mod b1200_system_instance;
 mod b1210_more_files;
 mod b1300_asking_verbs;

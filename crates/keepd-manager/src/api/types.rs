@@ -86,6 +86,9 @@ pub struct ServiceObject {
     pub output_blocked: Option<String>,
     /// Why it does not get where it should be by itself; `null` if it does, or is there.
     pub hopeless: Option<String>,
+    /// Processes that runs which are over left behind (`kill_mode = "main"`); `null` without a
+    /// cgroup, where nobody knows.
+    pub leftovers: Option<u64>,
 }
 
 /// How a run ended.
