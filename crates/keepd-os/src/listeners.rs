@@ -150,8 +150,12 @@ mod tests {
 
     #[test]
     fn lines_that_make_no_sense_are_passed_over() {
-        let table = "head\n 0: 0100007F:0050 0:0 0A 0:0 0:0 0 0 0 77 1\n 1: x 0:0 0A\n\
-                     2: 0100007F:0050 0:0 0A 0:0 0:0 0 0 0 y 1\n 3: 0100007F:0050 0:0 01 0 0 0 0 0 8\n";
+        let table = "head
+ 0: 0100007F:0050 0:0 0A 0:0 0:0 0 0 0 77 1
+ 1: x 0:0 0A
+ 2: 0100007F:0050 0:0 0A 0:0 0:0 0 0 0 y 1
+ 3: 0100007F:0050 0:0 01 0:0 0:0 0 0 0 8 1
+";
         let mut inodes = BTreeSet::new();
         read(table.as_bytes(), 0x50, &mut inodes).unwrap();
         assert_eq!(inodes, BTreeSet::from([77]));

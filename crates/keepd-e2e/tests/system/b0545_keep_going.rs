@@ -1,4 +1,4 @@
-//! `apply --keep-going`: what is broken keeps the table that it has, and the rest follows the files.
+//! `apply --keep-going`: what is broken keeps the table that it has, the rest follows the files.
 //! (behaviour 10.14, 10.15, 10.16, 10.17)
 
 use keepd_model::Signal;

@@ -118,7 +118,8 @@ fn a_socket_that_it_listens_on() {
 #[test]
 fn a_line_feed_on_a_descriptor() {
     let project = gated(
-        "eval \"printf x >&$KEEPD_READY_FD\"; touch said; while [ ! -e more ]; do sleep 0.02; done; \
+        "eval \"printf x >&$KEEPD_READY_FD\"; touch said; \
+         while [ ! -e more ]; do sleep 0.02; done; \
          eval \"echo >&$KEEPD_READY_FD\"; exec sleep 1000",
         "ready.fd = 7",
     );

@@ -93,8 +93,8 @@ impl Stranger {
 
 /// Finds out who listens on a port.
 fn look(port: u16) -> Option<Stranger> {
-    // The tables of the kernel take long to read, and nearly always nobody listens. Who does, sees a
-    // connection without a word, as from any readiness question.
+    // The tables of the kernel take long to read, and nearly always nobody listens. Who does sees
+    // a connection without a word, as from any readiness question.
     if !is_served(port) {
         return None;
     }
