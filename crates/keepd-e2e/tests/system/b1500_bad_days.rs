@@ -114,7 +114,8 @@ depends_on = [\"port\"]
 
     // Whoever comes to the port later is the service, as far as anybody can know.
     drop(taken);
-    let _new = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    // What another test starts has our sockets until it executes its program.
+    let _new = wait_until("the port", LONG, || TcpListener::bind(("127.0.0.1", port)).ok());
     project.wait_for_state("dependent", "ready");
     assert_good_is_untouched(&project);
 }
