@@ -56,19 +56,38 @@ pub(crate) async fn finish(
         print_accepted(globals, id)?;
         return Ok(ExitCode::Done);
     }
-    let change = tokio::select! {
-        change = wait(client, globals, id, asked_at) => change?,
+    let change = result(client, globals, id, asked_at).await?;
+    if globals.is_json() {
+        print_json(&change)?;
+    }
+    Ok(exit_code(&change))
+}
+
+/// Returns the exit code for a change that is closed.
+pub(crate) fn exit_code(change: &ChangeObject) -> ExitCode {
+    if change.success { ExitCode::Done } else { ExitCode::No }
+}
+
+/// Waits for the end of a change, whatever the options say; people see what becomes of each service
+/// meanwhile.
+///
+/// # Errors
+/// The manager is not there any more, `--timeout` is over, or a signal came.
+pub(crate) async fn result(
+    client: &Client,
+    globals: &Globals,
+    id: &str,
+    asked_at: Instant,
+) -> Result<ChangeObject, CliError> {
+    tokio::select! {
+        change = wait(client, globals, id, asked_at) => change,
         _ = tokio::signal::ctrl_c() => {
             let message = format!(
                 "cannot wait any longer: interrupted; the action goes on as change {id}"
             );
-            return Err(CliError::new(ErrorKind::Interrupted, message));
+            Err(CliError::new(ErrorKind::Interrupted, message))
         }
-    };
-    if globals.is_json() {
-        print_json(&change)?;
     }
-    Ok(if change.success { ExitCode::Done } else { ExitCode::No })
 }
 
 fn print_accepted(globals: &Globals, id: &str) -> Result<(), CliError> {

@@ -96,7 +96,7 @@ impl Shell {
     /// Returns a shell that begins to connect to the proxy.
     pub(crate) fn new(machine: Manager, console: Console, wires: Wires) -> Self {
         let connection = Connection::begin(&wires.proxy_socket);
-        let prober = Prober::new(wires.pool.instance());
+        let prober = Prober::new(wires.pool.instance(), wires.pool.strangers());
         Self {
             machine,
             console,

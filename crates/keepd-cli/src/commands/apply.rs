@@ -1,17 +1,18 @@
 //! `keepd apply`.
 
 use clap::Args;
-use keepd_manager::api::types::{ApplyAccepted, ApplyRequest};
+use keepd_manager::api::types::{ApplyAccepted, ApplyRequest, ChangeObject};
 use keepd_model::ExitCode;
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::arguments::Globals;
 use crate::change;
 use crate::client::{Client, block_on, token};
 use crate::error::CliError;
-use crate::output::Screen;
+use crate::output::{Screen, print_json};
 use crate::place;
-use crate::steps::{print_steps, print_warnings};
+use crate::steps::{print_errors, print_steps, print_warnings};
 
 /// Make what runs match the configuration file
 ///
@@ -34,7 +35,8 @@ pub(crate) struct ApplyOptions {
 
     /// Leave out services with errors instead of refusing everything
     ///
-    /// Those that run go on as they are; new ones are shown as failed, with the reason.
+    /// Those that run go on as they are, with what they need; new ones are shown as failed, with
+    /// the reason. `keepd status` says so until files without errors are applied.
     #[arg(long)]
     keep_going: bool,
 }
@@ -54,11 +56,40 @@ pub(crate) fn run(globals: &Globals, options: &ApplyOptions) -> Result<ExitCode,
     block_on(async {
         let asked_at = Instant::now();
         let accepted: ApplyAccepted = client.post("/v1/config/apply", &request).await?;
-        print_warnings(&accepted.warnings);
-        if !globals.is_json() {
-            let mut screen = Screen::stdout();
-            print_steps(globals, &mut screen, &accepted.steps, "Nothing has changed.")?;
+        if globals.is_json() {
+            return finish_as_json(&client, globals, accepted, asked_at).await;
         }
+        print_errors(&accepted.errors);
+        print_warnings(&accepted.warnings);
+        for note in &accepted.notes {
+            eprintln!("keepd: {note}");
+        }
+        let mut screen = Screen::stdout();
+        print_steps(globals, &mut screen, &accepted.steps, "Nothing has changed.")?;
         change::finish(&client, globals, &accepted.change, asked_at).await
     })
+}
+
+/// Everything about an apply in one document.
+#[derive(Serialize)]
+struct ApplyObject {
+    #[serde(flatten)]
+    accepted: ApplyAccepted,
+    /// What became of it; `null` if nobody waited.
+    result: Option<ChangeObject>,
+}
+
+async fn finish_as_json(
+    client: &Client,
+    globals: &Globals,
+    accepted: ApplyAccepted,
+    asked_at: Instant,
+) -> Result<ExitCode, CliError> {
+    let result = match globals.no_wait {
+        true => None,
+        false => Some(change::result(client, globals, &accepted.change, asked_at).await?),
+    };
+    let code = result.as_ref().map_or(ExitCode::Done, change::exit_code);
+    print_json(&ApplyObject { accepted, result })?;
+    Ok(code)
 }

@@ -10,6 +10,7 @@ use keepd_model::{Exit, Pid, ServiceName};
 use keepd_os::cgroup::Group;
 
 use super::Api;
+use super::leftovers::Leaves;
 use super::problem::Failure;
 use super::query::Parameters;
 use super::types::{LastExitObject, ServiceObject, ServicesObject, WhyLineObject, WhyObject};
@@ -98,9 +99,12 @@ async fn objects(api: &Api, statuses: Vec<ServiceStatus>) -> Vec<ServiceObject> 
     blocking(move || {
         let clock = WallClock::read();
         let group = group.and_then(|path| Group::open(&path).ok());
+        let leaves = group.as_ref().map(Leaves::read);
         let object = |status: &ServiceStatus| {
             let usage = group.as_ref().and_then(|group| Usage::read(group, status));
-            service_object(status, &clock, usage)
+            let left = group.as_ref().zip(leaves.as_ref());
+            let leftovers = left.map(|(group, leaves)| leaves.left_by(group, status));
+            ServiceObject { leftovers, ..service_object(status, &clock, usage) }
         };
         statuses.iter().map(object).collect()
     })
@@ -177,6 +181,7 @@ fn service_object(
         waits_for: status.waits_for.clone(),
         status_text: status.status_text.clone(),
         hopeless: status.hopeless.clone(),
+        leftovers: None,
         output_blocked: status.output_blocked.map(|errno| errno.to_string()),
     }
 }
@@ -225,7 +230,7 @@ mod tests {
             r#""memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"#,
             r#""depends_on":["db","migrate"],"tags":[],"enabled":true,"config_changed":false,"#,
             r#""description":"","user":null,"waits_for":[],"status_text":null,"#,
-            r#""output_blocked":null,"hopeless":null}"#,
+            r#""output_blocked":null,"hopeless":null,"leftovers":null}"#,
         );
         assert_eq!(serde_json::to_string(&object).unwrap(), expected);
         let read: ServiceObject = serde_json::from_str(expected).unwrap();
