@@ -13,7 +13,7 @@ use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, spawn};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::environment::{Base, Facts, Process};
+use crate::environment::{Base, Entry, Facts, Process};
 use crate::groups::Groups;
 use crate::notify::NotifySockets;
 use crate::pump::{Moment, Pump, Start, Writers};
@@ -171,7 +171,7 @@ impl Children {
     fn request<'a>(
         &'a self,
         attributes: &'a Attributes,
-        environment: &'a [Vec<u8>],
+        environment: &'a [Entry<'a>],
     ) -> SpawnRequest<'a> {
         let null = self.inheritance.null.as_fd();
         SpawnRequest {
