@@ -423,12 +423,18 @@ impl Groups {
     /// ends. Where a leaf cannot be watched, it is tried to be removed from time to time; the error
     /// says why.
     pub(crate) fn leave(&mut self, epoll: &Epoll, owner: &Owner) -> Result<(), Errno> {
-        match self.entries.remove(owner).map(|entry| entry.kind) {
-            // Mostly nobody is left.
-            Some(Kind::Leaf(group)) if group.remove().is_err() => {
-                self.watch_left(epoll, owner.clone(), group)
+        let Some(mut entry) = self.entries.remove(owner) else {
+            return Ok(());
+        };
+        // Mostly nobody is left.
+        let is_empty = entry.is_populated() == Ok(false);
+        match entry.kind {
+            Kind::Leaf(group) if is_empty => {
+                self.remove_later(group);
+                Ok(())
             }
-            Some(Kind::Leaf(_) | Kind::Marked { .. }) | None => Ok(()),
+            Kind::Leaf(group) => self.watch_left(epoll, owner.clone(), group),
+            Kind::Marked { .. } => Ok(()),
         }
     }
 

@@ -12,8 +12,8 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::{errno, reap};
 
-/// A spawn takes one for its error pipe, three for the standard descriptors, and a few more. The
-/// child copies and closes all of them, so more would make each spawn slower.
+/// A spawn takes one for its error pipe, up to three for the standard descriptors, and a few more.
+/// The child copies and closes all of them, so more would make each spawn slower.
 const SLOTS_MAX: usize = 192;
 /// The most that one spawn may take.
 const SLOTS_PER_SPAWN: usize = 8;
@@ -120,7 +120,14 @@ impl Slots {
     }
 
     fn lease(&mut self, descriptors: &[BorrowedFd<'_>], pipe: &Arc<OwnedFd>) -> Option<Leased> {
-        let count = descriptors.len();
+        // Mostly one descriptor is wanted more than once: /dev/null.
+        let mut different: Vec<BorrowedFd<'_>> = Vec::with_capacity(descriptors.len());
+        for descriptor in descriptors {
+            if position_of(descriptor, &different).is_none() {
+                different.push(*descriptor);
+            }
+        }
+        let count = different.len();
         if count > SLOTS_PER_SPAWN {
             return None;
         }
@@ -130,10 +137,14 @@ impl Slots {
         let taken = self.free.split_off(self.free.len().checked_sub(count)?);
         let ticket = self.ticket_next;
         self.ticket_next += 1;
-        let placed = descriptors.iter().zip(&taken).all(|(descriptor, slot)| {
+        let placed = different.iter().zip(&taken).all(|(descriptor, slot)| {
             dup3(descriptor, &mut self.slots[*slot], DupFlags::CLOEXEC).is_ok()
         });
-        let numbers = taken.iter().map(|slot| self.slots[*slot].as_raw_fd()).collect();
+        let numbers = descriptors.iter().filter_map(|descriptor| {
+            let slot = taken[position_of(descriptor, &different)?];
+            Some(self.slots[slot].as_raw_fd())
+        });
+        let numbers = numbers.collect();
         self.users.push(User { ticket, slots: taken, pipe: Arc::clone(pipe), pid: None });
         if !placed {
             self.clear(self.users.len() - 1);
@@ -164,6 +175,10 @@ impl Slots {
             self.free.push(slot);
         }
     }
+}
+
+fn position_of(descriptor: &BorrowedFd<'_>, among: &[BorrowedFd<'_>]) -> Option<usize> {
+    among.iter().position(|one| one.as_raw_fd() == descriptor.as_raw_fd())
 }
 
 impl User {
