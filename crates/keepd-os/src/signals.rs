@@ -46,8 +46,8 @@ impl SignalReader {
         Ok(Self { descriptor })
     }
 
-    /// `read(descriptor, …)`, until nothing is left: returns every pending signal with the number of
-    /// records.
+    /// `read(descriptor, …)`, until nothing is left: returns every pending signal with the number
+    /// of records.
     ///
     /// The kernel keeps one record for each pending standard signal, so after CHLD any number of
     /// children may have ended. See signalfd(2).

@@ -24,8 +24,8 @@ use crate::signals::{self, AllBlocked};
 /// Set once clone3(2) has turned out not to exist here.
 static CLONE3_MISSING: AtomicBool = AtomicBool::new(false);
 
-/// `clone3({CLONE_INTO_CGROUP | CLONE_FILES | CLONE_CLEAR_SIGHAND, …})`, then execve(2) in the child: starts a process
-/// and returns at once, before the program runs.
+/// `clone3({CLONE_INTO_CGROUP | CLONE_FILES | CLONE_CLEAR_SIGHAND, …})`, then execve(2) in the
+/// child: starts a process and returns at once, before the program runs.
 ///
 /// Fails only if there is no child: strings with a NUL byte, no pipe, no process. What goes wrong
 /// in the child comes through [`Spawned::report`]. Where clone3 is missing or filtered (ENOSYS,
