@@ -190,13 +190,13 @@ impl Shell {
                     self.replies.remove(&ask);
                 }
             }
-            Output::Announce(news) => self.announce(&news),
+            Output::Announce(news) => self.announce(news),
             Output::Finish { code } => return Some(code),
         }
         None
     }
 
-    fn announce(&mut self, news: &Announcement) {
+    fn announce(&mut self, news: Announcement) {
         self.announced += 1;
         match &news.what {
             // Readiness is asked for only in this state.
@@ -208,8 +208,8 @@ impl Shell {
             | Happening::Synchronised { .. }
             | Happening::ShutdownBegun(_) => {}
         }
-        self.wires.history.add(news, &WallClock::read());
-        self.console.announce(news);
+        self.console.announce(&news);
+        self.wires.history.add(news, WallClock::read());
     }
 
     fn prepare(&self, ticket: Ticket, spec: Arc<ServiceSpec>, preparation: Preparation) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keepd_model::protocol::Command;
+use keepd_model::protocol::{Attributes, Command};
 use keepd_model::{Instant, ServiceName};
 
 use super::cause::Cause;
@@ -106,24 +106,20 @@ impl Manager {
         let tags: Vec<Vec<u8>> = spec.tags.iter().map(|tag| tag.clone().into_bytes()).collect();
         let mut commands = Vec::new();
         let known = &mut service.known;
-        if known.arguments.as_ref() != Some(&arguments) {
-            known.arguments = Some(arguments.clone());
+        if known.note_arguments(&arguments) {
             commands.push(Command::ServiceArgs { name: name.clone(), arguments });
         }
-        if known.attributes.as_ref() != Some(&attributes) {
-            known.attributes = Some(attributes.clone());
+        if known.attributes.as_deref() != Some(&attributes) {
+            known.attributes = Some(Box::new(attributes.clone()));
             commands.push(Command::ServiceSet { name: name.clone(), attributes });
         }
-        if known.environment.as_ref() != Some(&environment) {
-            known.environment = Some(environment.clone());
+        if known.note_environment(&environment) {
             commands.push(Command::ServiceEnv { name: name.clone(), environment });
         }
-        if known.log.as_ref() != Some(&log) {
-            known.log = Some(log.clone());
+        if known.note_log(&log) {
             commands.push(Command::ServiceLog { name: name.clone(), log });
         }
-        if known.tags.as_ref() != Some(&tags) && !(known.tags.is_none() && tags.is_empty()) {
-            known.tags = Some(tags.clone());
+        if !(known.tags.is_none() && tags.is_empty()) && known.note_tags(&tags) {
             commands.push(Command::ServiceTags { name: name.clone(), tags });
         }
         for command in commands {
@@ -157,12 +153,12 @@ impl Manager {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        let Some(held) = service.known.attributes.clone() else {
+        let Some(held) = &mut service.known.attributes else {
             return;
         };
-        let attributes = with_stop(held.clone(), &service.spec);
-        if attributes != held {
-            service.known.attributes = Some(attributes.clone());
+        let attributes = with_stop(Attributes::clone(held), &service.spec);
+        if **held != attributes {
+            **held = attributes.clone();
             self.send_for(Command::ServiceSet { name: name.clone(), attributes }, Sent::Run);
         }
     }
@@ -181,10 +177,9 @@ impl Manager {
             return;
         };
         let value = Record::of(service).encode();
-        if service.known.record.as_deref() == Some(value.as_slice()) {
+        if !service.known.note_record(&value) {
             return;
         }
-        service.known.record = Some(value.clone());
         let key = RECORD_KEY.to_owned();
         self.send(Command::ServiceNote { name: name.clone(), key, value });
     }

@@ -83,6 +83,9 @@ pub use self::interface::{
 /// No answer to a readiness question within this time is an answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// For so many outputs room is kept. A large change makes many at once, and then there is peace.
+const OUTPUTS_KEPT: usize = 64;
+
 /// The service that keepd's manager itself is to the proxy; notes about everything hang on it.
 const MANAGER_NAME: &str = "keepd.manager";
 
@@ -94,7 +97,8 @@ pub struct Manager {
     plan: Plan,
     booted: bool,
     link: Link,
-    services: BTreeMap<ServiceName, Service>,
+    /// Boxed: half of the room in a map's nodes is empty.
+    services: BTreeMap<ServiceName, Box<Service>>,
     /// Who depends on whom, and who comes after whom: derived from the plan.
     order: Order,
     queue: BTreeSet<ServiceName>,
@@ -226,7 +230,11 @@ impl Manager {
 
     /// Returns the next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+        }
+        output
     }
 
     /// Decides what follows, writes down what a successor needs, answers, in this order.

@@ -99,7 +99,7 @@ fn insert(
 impl Manager {
     /// Derives the relations anew. Services that are going keep theirs until they are down.
     pub(super) fn index_order(&mut self) {
-        self.order = Order::of(self.services.values());
+        self.order = Order::of(self.services.values().map(Box::as_ref));
     }
 
     /// Puts those into the queue that wait for a service, which became hopeless or is so no more.
@@ -187,7 +187,8 @@ impl Manager {
             (!holds).then(|| Unmet::Edge(on.clone(), edge.until))
         });
         let earlier = self.order.predecessors.get(service.name()).into_iter().flatten();
-        let order = earlier.filter(|other| self.services.get(*other).is_some_and(is_on_its_way));
+        let order = earlier
+            .filter(|other| self.services.get(*other).is_some_and(|other| is_on_its_way(other)));
         edges.chain(order.cloned().map(Unmet::Order))
     }
 

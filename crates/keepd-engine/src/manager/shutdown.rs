@@ -160,7 +160,7 @@ impl Manager {
             self.begin_shutdown(now, ShutdownCause::Idle, false);
             self.settle(now);
         }
-        let empty = !self.services.values().any(super::service::Service::has_process);
+        let empty = !self.services.values().any(|service| service.has_process());
         let Some(shutdown) = &mut self.shutdown else {
             return;
         };

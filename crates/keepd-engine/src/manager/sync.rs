@@ -165,16 +165,20 @@ impl Manager {
                 seen.entry(name).or_default().invocation = Some(id);
             }
             Event::Args(name, arguments) => {
-                seen.entry(name).or_default().definition.arguments = Some(arguments);
+                seen.entry(name).or_default().definition.note_arguments(&arguments);
             }
-            Event::Tags(name, tags) => seen.entry(name).or_default().definition.tags = Some(tags),
+            Event::Tags(name, tags) => {
+                seen.entry(name).or_default().definition.note_tags(&tags);
+            }
             Event::Set(name, attributes) => {
-                seen.entry(name).or_default().definition.attributes = Some(attributes);
+                seen.entry(name).or_default().definition.attributes = Some(Box::new(attributes));
             }
             Event::Env(name, environment) => {
-                seen.entry(name).or_default().definition.environment = Some(environment);
+                seen.entry(name).or_default().definition.note_environment(&environment);
             }
-            Event::Log(name, log) => seen.entry(name).or_default().definition.log = Some(log),
+            Event::Log(name, log) => {
+                seen.entry(name).or_default().definition.note_log(&log);
+            }
             Event::Note(name, key, value) => {
                 seen.entry(name).or_default().notes.insert(key, value);
             }
@@ -311,14 +315,16 @@ impl Manager {
         let mut service = match self.services.remove(&name) {
             // A dump in the middle of a life: what we know is newer than any note.
             Some(service) => service,
-            None => Service::new(spec.clone(), now),
+            None => Box::new(Service::new(spec.clone(), now)),
         };
         if let Some(timer) = service.timer.take() {
             self.timers.remove(&(timer, name.clone()));
         }
         let known_before = service.known.record.is_some();
         service.known = seen.definition;
-        service.known.record = seen.notes.get(RECORD_KEY).cloned();
+        if let Some(record) = seen.notes.get(RECORD_KEY) {
+            service.known.note_record(record);
+        }
         service.invocation = seen.invocation.or(service.invocation);
         let record = if known_before { Some(Record::of(&service)) } else { record };
         service.history.restore(&seen.notes);
@@ -508,7 +514,7 @@ fn restore(service: &mut Service, record: &Record) {
     }
     service.restarts = record.restarts;
     service.ready_after = record.ready_after;
-    service.last_end = record.last_end.clone();
+    service.last_end = record.last_end.clone().map(Box::new);
     service.launched = record.launched;
     service.kept = record.kept;
 }
