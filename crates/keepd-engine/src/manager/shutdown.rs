@@ -160,11 +160,12 @@ impl Manager {
             self.begin_shutdown(now, ShutdownCause::Idle, false);
             self.settle(now);
         }
-        let empty = !self.services.values().any(|service| service.has_process());
         let Some(shutdown) = &mut self.shutdown else {
             return;
         };
-        if empty && shutdown.stage != Stage::Finished {
+        if shutdown.stage != Stage::Finished
+            && !self.services.values().any(|service| service.has_process())
+        {
             shutdown.stage = Stage::Finished;
             let code = shutdown.code.get();
             // Goals and records of this turn come first: the connection ends with the answer to

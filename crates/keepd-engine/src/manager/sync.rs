@@ -43,7 +43,10 @@ pub(super) struct Dump {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Membership {
     /// It is.
-    Planned,
+    Planned {
+        /// It is wanted up where nothing else was recorded.
+        wanted: bool,
+    },
     /// It was, and is on its way out.
     Removed,
 }
@@ -272,10 +275,12 @@ impl Manager {
         self.changes.restore(noted);
         let mut adopted = 0;
         let planned: Vec<Arc<ServiceSpec>> = self.plan.services.values().cloned().collect();
+        let wanted = self.wanted_at_boot();
         for spec in planned {
             let seen = seen.remove(&spec.name).unwrap_or_default();
             let name = spec.name.clone();
-            let known = self.adopt_service(now, spec, seen, Membership::Planned);
+            let membership = Membership::Planned { wanted: wanted.contains(&name) };
+            let known = self.adopt_service(now, spec, seen, membership);
             adopted += usize::from(known);
             self.set_timer(&name);
             self.touch(&name);
@@ -337,7 +342,7 @@ impl Manager {
                 restore(&mut service, record);
                 follow_enabled_since(&mut service, record, spec.enabled);
             }
-            None if self.is_wanted_at_boot(&name) => {
+            None if membership == (Membership::Planned { wanted: true }) => {
                 service.want = Want::Up;
                 service.want_cause = Cause::Boot;
             }
