@@ -87,10 +87,9 @@ impl Manager {
 
     /// Sends what differs from what the proxy holds, writes the record, and commands the start.
     fn command_start(&mut self, now: Instant, name: &ServiceName, launch: Launch) {
-        let Some(service) = self.services.get_mut(name) else {
+        let Some(spec) = self.services.get(name).map(|service| Arc::clone(&service.spec)) else {
             return;
         };
-        let spec = Arc::clone(&service.spec);
         let Launch {
             arguments,
             environment,
@@ -102,15 +101,20 @@ impl Manager {
             questions,
             reload: _,
         } = launch;
-        let attributes = attributes(&spec, directory, uid, gid, groups);
+        let mut attributes = Arc::new(attributes(&spec, directory, uid, gid, groups));
+        self.share(&mut attributes);
         let tags: Vec<Vec<u8>> = spec.tags.iter().map(|tag| tag.clone().into_bytes()).collect();
         let mut commands = Vec::new();
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
         let known = &mut service.known;
         if known.note_arguments(&arguments) {
             commands.push(Command::ServiceArgs { name: name.clone(), arguments });
         }
-        if known.attributes.as_deref() != Some(&attributes) {
-            known.attributes = Some(Box::new(attributes.clone()));
+        if known.attributes.as_ref() != Some(&attributes) {
+            known.attributes = Some(Arc::clone(&attributes));
+            let attributes = Arc::unwrap_or_clone(attributes);
             commands.push(Command::ServiceSet { name: name.clone(), attributes });
         }
         if known.note_environment(&environment) {
@@ -148,6 +152,16 @@ impl Manager {
         self.send_for(start, Sent::Run);
     }
 
+    /// Replaces attributes by those that were seen last, if they are the same: one folder and one
+    /// user are those of many services.
+    pub(super) fn share(&mut self, attributes: &mut Arc<Attributes>) {
+        if self.attributes_seen == *attributes {
+            attributes.clone_from(&self.attributes_seen);
+        } else {
+            self.attributes_seen.clone_from(attributes);
+        }
+    }
+
     /// Sends attributes that take effect at once, if the proxy holds others.
     pub(super) fn refresh_attributes(&mut self, name: &ServiceName) {
         let Some(service) = self.services.get_mut(name) else {
@@ -158,7 +172,7 @@ impl Manager {
         };
         let attributes = with_stop(Attributes::clone(held), &service.spec);
         if **held != attributes {
-            **held = attributes.clone();
+            *held = Arc::new(attributes.clone());
             self.send_for(Command::ServiceSet { name: name.clone(), attributes }, Sent::Run);
         }
     }

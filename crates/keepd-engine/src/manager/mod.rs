@@ -61,9 +61,10 @@ mod sync;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_model::protocol::{Command, RequestId};
+use keepd_model::protocol::{Attributes, Command, RequestId};
 use keepd_model::{ChangeId, Generation, Instant, Plan, ServiceName};
 
 use self::changes::Changes;
@@ -108,6 +109,8 @@ pub struct Manager {
     requests: BTreeMap<RequestId, Sent>,
     changes: Changes,
     shutdown: Option<Shutdown>,
+    /// See [`Manager::share`].
+    attributes_seen: Arc<Attributes>,
     answers: Vec<(AskId, Result<ChangeId, Refusal>)>,
     outputs: VecDeque<Output>,
     ticket_next: u64,
@@ -169,6 +172,7 @@ impl Manager {
             requests: BTreeMap::new(),
             changes: Changes::default(),
             shutdown: None,
+            attributes_seen: Arc::default(),
             answers: Vec::new(),
             outputs: VecDeque::new(),
             ticket_next: 0,
@@ -239,9 +243,10 @@ impl Manager {
 
     /// Decides what follows, writes down what a successor needs, answers, in this order.
     fn finish_turn(&mut self, now: Instant) {
+        let mut end = None;
         if self.is_synchronised() {
             self.settle(now);
-            self.advance_shutdown(now);
+            end = self.advance_shutdown(now);
             self.settle_goals(now);
             self.write_records();
             self.write_changes();
@@ -250,6 +255,8 @@ impl Manager {
         for (ask, answer) in std::mem::take(&mut self.answers) {
             self.outputs.push_back(Output::Answer { ask, answer });
         }
+        // After it nothing is done any more: who asked for the end hears of it first.
+        self.outputs.extend(end);
     }
 
     /// Moves a service to another phase: the one door.

@@ -266,7 +266,8 @@ pub(super) struct Definition {
     /// The first of the arguments: the program that the proxy was told to start.
     pub(super) program: Option<Box<[u8]>>,
     pub(super) arguments: Option<Digest>,
-    pub(super) attributes: Option<Box<Attributes>>,
+    /// Shared by services that have the same, which most have.
+    pub(super) attributes: Option<Arc<Attributes>>,
     pub(super) environment: Option<Digest>,
     pub(super) log: Option<Digest>,
     pub(super) tags: Option<Digest>,

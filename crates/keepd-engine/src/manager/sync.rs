@@ -174,7 +174,7 @@ impl Manager {
                 seen.entry(name).or_default().definition.note_tags(&tags);
             }
             Event::Set(name, attributes) => {
-                seen.entry(name).or_default().definition.attributes = Some(Box::new(attributes));
+                seen.entry(name).or_default().definition.attributes = Some(Arc::new(attributes));
             }
             Event::Env(name, environment) => {
                 seen.entry(name).or_default().definition.note_environment(&environment);
@@ -327,6 +327,9 @@ impl Manager {
         }
         let known_before = service.known.record.is_some();
         service.known = seen.definition;
+        if let Some(attributes) = &mut service.known.attributes {
+            self.share(attributes);
+        }
         if let Some(record) = seen.notes.get(RECORD_KEY) {
             service.known.note_record(record);
         }
