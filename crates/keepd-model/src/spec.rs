@@ -702,6 +702,19 @@ mod tests {
     }
 
     #[test]
+    fn origins_are_sorted_and_the_last_word_counts() {
+        let at = |line| Origin { file: "keepd.toml".into(), line, column: 1 };
+        let mut origins = Origins::default();
+        for (line, key) in (1..).zip(["user", "", "env.A", "command", "env.A"]) {
+            origins.insert(key, at(line));
+        }
+        let found: Vec<_> = origins.iter().map(|(key, origin)| (key, origin.line)).collect();
+        assert_eq!(found, [("", 2), ("command", 4), ("env.A", 5), ("user", 1)]);
+        assert_eq!(origins.get("env.A"), Some(&at(5)));
+        assert_eq!(origins.get("env"), None);
+    }
+
+    #[test]
     fn differences_name_the_key_and_when_it_takes_effect() {
         let mut new = spec();
         new.env.insert("PORT".into(), Some(Template::literal("1")));
