@@ -279,8 +279,8 @@ impl Shell {
         });
     }
 
-    /// Gives back what was needed on the way, once nothing has happened for a moment. What was read,
-    /// asked and answered takes several times as much room as what stays of it.
+    /// Gives back what was needed on the way, once nothing has happened for a moment. What was
+    /// read, asked and answered takes several times as much room as what stays of it.
     fn rest(&mut self) {
         keepd_os::heap::give_back();
         self.rest_due = None;

@@ -12,9 +12,8 @@ pub struct Template(Content);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
     Literal(String),
-    /// At least one of them is a variable, and no two literals follow one another. Boxed, so that
-    /// the other form is not larger than its text.
-    Pieces(Box<Vec<Piece>>),
+    /// At least one of them is a variable, and no two literals follow one another.
+    Pieces(Box<[Piece]>),
 }
 
 impl Default for Template {
@@ -111,7 +110,7 @@ impl Template {
             Content::Pieces(pieces) => match pieces.last_mut() {
                 Some(Piece::Literal(last)) => last.push_str(text),
                 Some(Piece::Variable { .. }) | None => {
-                    pieces.push(Piece::Literal(text.to_owned()));
+                    push(pieces, Piece::Literal(text.to_owned()));
                 }
             },
         }
@@ -122,10 +121,9 @@ impl Template {
             Content::Literal(literal) => {
                 let literal = std::mem::take(literal);
                 let first = (!literal.is_empty()).then_some(Piece::Literal(literal));
-                let pieces = first.into_iter().chain([variable]).collect();
-                self.0 = Content::Pieces(Box::new(pieces));
+                self.0 = Content::Pieces(first.into_iter().chain([variable]).collect());
             }
-            Content::Pieces(pieces) => pieces.push(variable),
+            Content::Pieces(pieces) => push(pieces, variable),
         }
     }
 
@@ -207,6 +205,12 @@ impl fmt::Display for Template {
         }
         Ok(())
     }
+}
+
+fn push(pieces: &mut Box<[Piece]>, piece: Piece) {
+    let mut list = std::mem::take(pieces).into_vec();
+    list.push(piece);
+    *pieces = list.into_boxed_slice();
 }
 
 fn variable(inside: &str, offset: usize) -> Result<Piece, TemplateError> {

@@ -1,7 +1,7 @@
 //! One service as the manager knows it: what is wanted, what it is doing, and why.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -308,8 +308,7 @@ pub(super) struct Digest(NonZeroU64);
 
 impl Digest {
     fn of(value: &(impl Hash + ?Sized)) -> Self {
-        // Without keys of its own it gives the same number in every run.
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Fnv::default();
         value.hash(&mut hasher);
         Self(NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MAX))
     }
@@ -695,11 +694,22 @@ impl Default for Fnv {
     }
 }
 
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 impl Fnv {
     fn field(&mut self, text: &str) {
-        for byte in text.bytes().chain([0]) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        self.write(text.as_bytes());
+        self.write(&[0]);
     }
 }
 
