@@ -243,7 +243,7 @@ impl Default for Attributes {
 }
 
 /// The environment of a service as differences to the proxy's own (`service.env`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Environment {
     /// `=`: begin with nothing.
     pub clear: bool,
@@ -252,7 +252,7 @@ pub struct Environment {
 }
 
 /// One difference.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EnvironmentChange {
     /// `+K=V`.
     Set(Vec<u8>, Vec<u8>),
@@ -261,7 +261,7 @@ pub enum EnvironmentChange {
 }
 
 /// Where output goes (`service.log`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LogTarget {
     /// `mode=null`.
     #[default]

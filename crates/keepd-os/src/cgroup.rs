@@ -4,6 +4,7 @@
 //! No controller is needed for that, so it also works beside a version 1 hierarchy. See cgroups(7).
 
 mod own;
+mod usage;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use keepd_model::{Errno, Pid, Signal};
 use rustix::fs::{Dir, FileType, Mode, OFlags};
+
+pub use self::usage::Usage;
 
 use crate::{errno, pidfd, proc};
 

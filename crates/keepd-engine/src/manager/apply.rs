@@ -83,7 +83,7 @@ impl Manager {
                 }
                 None => {
                     let name = spec.name.clone();
-                    self.services.insert(name, Service::new(Arc::clone(&spec), now));
+                    self.services.insert(name, Box::new(Service::new(Arc::clone(&spec), now)));
                 }
             }
         }
