@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepd_model::protocol::Command;
+use keepd_model::protocol::{self, Command};
 use keepd_model::{ChangeId, Instant, ServiceName};
 
 use super::interface::{Change, Goal, Happening, Outcome, Target, Verb, Who};
@@ -13,8 +13,9 @@ use super::{Manager, Sent};
 /// How many closed changes are kept to be asked about.
 const CLOSED_MAX: usize = 64;
 
-/// How many notes changes may have together before closed ones are forgotten sooner.
-const NOTES_MAX: usize = 256;
+/// How many notes changes may have together before closed ones are forgotten sooner: all that one
+/// service may have, but the one that a shutdown is written into.
+const NOTES_MAX: usize = protocol::NOTES_MAX - 1;
 
 /// Every change that is open or was closed lately.
 #[derive(Debug, Default)]

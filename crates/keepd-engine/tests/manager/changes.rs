@@ -179,3 +179,18 @@ fn closed_changes_are_kept_for_a_while() {
     let notes = &world.held[&name("keepd.manager")].notes;
     assert_eq!(notes.len(), 64);
 }
+
+#[test]
+fn notes_about_changes_leave_room_for_a_shutdown() {
+    // (behaviour 11.10) As many services as make the notes of 64 changes fill what there is.
+    let names: Vec<String> = (0..64).map(|number| format!("s{number}")).collect();
+    let mut world = World::boot(plan(names.iter().map(|name| daemon(name))));
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    for _ in 0..70 {
+        world.restart(&all);
+    }
+    world.stubborn.insert(name("s7"));
+    world.signalled(Signal::TERM, 1);
+    world.take_over();
+    assert!(world.manager.is_shutting_down());
+}
