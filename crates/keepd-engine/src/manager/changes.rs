@@ -13,6 +13,10 @@ use super::{Manager, Sent};
 /// How many closed changes are kept to be asked about.
 const CLOSED_MAX: usize = 64;
 
+/// How many changes may be open. Of more, the oldest is not followed any longer, so that whoever
+/// asks again and again for what never comes fills neither our memory nor the proxy's notes.
+const OPEN_MAX: usize = 128;
+
 /// How many notes changes may have together before closed ones are forgotten sooner: all that one
 /// service may have, but the one that a shutdown is written into.
 const NOTES_MAX: usize = protocol::NOTES_MAX - 1;
@@ -145,8 +149,27 @@ impl Manager {
         self.changes.insert(change);
         self.announce(now, Happening::ChangeOpened(id));
         self.changes.unsaved.extend((0..parts).map(|part| (id, part)));
+        self.give_up_oldest();
         self.drop_old_changes();
         id
+    }
+
+    /// Settles what is open of the oldest change, if too many are open. What it asked for is wanted
+    /// as before.
+    fn give_up_oldest(&mut self) {
+        let Some(oldest) = self.changes.open.keys().next().copied() else {
+            return;
+        };
+        if self.changes.open.len() <= OPEN_MAX {
+            return;
+        }
+        let of_oldest = |(id, ..): &(ChangeId, usize, &Goal)| *id == oldest;
+        let open: Vec<usize> =
+            self.changes.open_goals().filter(of_oldest).map(|(_, index, _)| index).collect();
+        for index in open {
+            let text = format!("more than {OPEN_MAX} changes are open, and this is the oldest");
+            self.changes.settle(oldest, index, Outcome::Missed(text));
+        }
     }
 
     fn drop_old_changes(&mut self) {

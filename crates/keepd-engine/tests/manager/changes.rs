@@ -194,3 +194,18 @@ fn notes_about_changes_leave_room_for_a_shutdown() {
     world.take_over();
     assert!(world.manager.is_shutting_down());
 }
+
+#[test]
+fn the_oldest_of_too_many_open_changes_is_given_up() {
+    // (behaviour 10.14)
+    let mut world = World::boot(plan([probed(daemon("web"))]));
+    let ids: Vec<_> = (0..500).map(|_| world.start(&["web"])).collect();
+    assert!(world.change(ids[371]).is_closed());
+    let why = "web missed: more than 128 changes are open, and this is the oldest";
+    assert_eq!(world.goals(ids[371]), [why]);
+    assert_eq!(world.goals(ids[372]), ["web open"]);
+    let last = ids[499];
+    world.take_over();
+    world.answer_probes("web", Ok(()));
+    assert!(world.change(last).is_success());
+}
