@@ -8,7 +8,7 @@ use keepd_model::{ChangeId, Instant, ServiceName};
 use super::interface::{Change, Goal, Happening, Outcome, Target, Verb, Who};
 use super::record::{change_key, change_parts, encode_change, part_of_goal};
 use super::service::{Phase, Service, Want};
-use super::{Manager, Sent};
+use super::{Manager, Purpose, Sent};
 
 /// How many closed changes are kept to be asked about.
 const CLOSED_MAX: usize = 64;
@@ -307,8 +307,9 @@ impl Manager {
     /// Goes on with what a predecessor left open: restarts that were not begun are begun, and what
     /// only it could have heard of is given up.
     pub(super) fn resume_changes(&mut self, now: Instant) {
-        let waiting: BTreeSet<(ServiceName, ChangeId)> =
-            self.requests.values().filter_map(Sent::waiting_goal).collect();
+        let sent = self.requests.values().filter_map(Sent::waiting_goal);
+        let prepared = self.tickets.values().filter_map(Purpose::waiting_goal);
+        let waiting: BTreeSet<(ServiceName, ChangeId)> = sent.chain(prepared).collect();
         let mut restarts = Vec::new();
         let mut given_up = Vec::new();
         for (id, index, goal) in self.changes.open_goals() {
