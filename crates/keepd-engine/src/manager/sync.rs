@@ -405,7 +405,7 @@ impl Manager {
                 let ending = Ending {
                     generation: run.generation,
                     pid: run.pid,
-                    started: None,
+                    started: recorded.and_then(Record::started),
                     ready,
                     why,
                     pressed: Some(Manner::Polite),
@@ -456,7 +456,7 @@ impl Manager {
                 service.phase = Phase::Ending(Ending {
                     generation: run.generation,
                     pid: run.pid,
-                    started: None,
+                    started: recorded.and_then(Record::started),
                     ready,
                     why,
                     pressed: Some(Manner::Polite),
