@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use keepd_engine::manager::{Action, Step};
 
 use super::Api;
-use super::body::{Body, parse_or_default};
+use super::body::{Body, check_token, parse_or_default};
 use super::listener::Peer;
 use super::problem::Failure;
 use super::query::Parameters;
@@ -16,6 +16,7 @@ use super::types::{
 };
 use crate::accepted::AcceptedSource;
 use crate::apply::{Application, ApplyError, apply};
+use crate::calls::Gone;
 use crate::proposal::{Proposal, propose};
 
 /// Handles `GET /v1/config`.
@@ -72,9 +73,13 @@ pub(super) async fn put_in_force(
         return Err(Failure::usage("cannot use \"keep_going\": this version has no such thing")
             .with_hint("correct the files: an apply without errors changes everything at once"));
     }
+    check_token(token.as_deref())?;
     api.synchronised().await?;
     let application = Application { token, restart, plan_id: plan };
-    let applied = apply(&api.configuration, &api.caller, peer.who(), application).await?;
+    // On a task of its own: who hangs up meanwhile would leave half of it done, and a successor
+    // would take what was written down for what is in force.
+    let work = async move { apply(&api.configuration, &api.caller, peer.who(), application).await };
+    let applied = tokio::spawn(work).await.map_err(|_| Gone)??;
     let object = ApplyAccepted {
         change: applied.change.to_string(),
         steps: step_objects(applied.steps),
@@ -118,7 +123,7 @@ impl From<ApplyError> for Failure {
                     .with_hint("look at the difference again")
             }
             ApplyError::Refused(refusal) => refusal.into(),
-            ApplyError::Gone => crate::calls::Gone.into(),
+            ApplyError::Gone => Gone.into(),
         }
     }
 }
