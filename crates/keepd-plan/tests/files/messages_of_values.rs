@@ -488,9 +488,9 @@ fn limits_of_restarts() {
     let text = "[defaults]\nrestart_window = '1m'\n[services.web]\ncommand = 'x'";
     assert!(loaded(text).warnings.is_empty());
     assert_eq!(
-        errors("[keepd]\nhistory = 1001"),
-        ["keepd.toml:2:11: cannot use 1001 for \"history\" in table \"keepd\": it takes a whole \
-             number from 0 to 1000"]
+        errors("[keepd]\nhistory = 201"),
+        ["keepd.toml:2:11: cannot use 201 for \"history\" in table \"keepd\": it takes a whole \
+             number from 0 to 200"]
     );
 }
 
