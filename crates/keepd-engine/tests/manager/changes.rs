@@ -209,3 +209,22 @@ fn the_oldest_of_too_many_open_changes_is_given_up() {
     world.answer_probes("web", Ok(()));
     assert!(world.change(last).is_success());
 }
+
+#[test]
+fn the_reason_of_a_long_chain_stays_short() {
+    // (behaviour 10.4)
+    let names: Vec<String> = (0..1_000).map(|number| format!("s{number}")).collect();
+    let mut specs = vec![daemon("s0")];
+    specs
+        .extend(names.windows(2).map(|pair| needs(daemon(&pair[1]), &[(&*pair[0], Until::Ready)])));
+    let mut world = World::boot(plan([]));
+    world.unpreparable.insert(name("s0"));
+    let change = world.apply(plan(specs), true);
+    let goals = world.goals(change);
+    let last = goals.iter().find(|goal| goal.starts_with("s999 ")).unwrap();
+    assert!(last.starts_with("s999 missed: it waits for \"s998\", of which: "), "{last}");
+    assert!(last.contains("it waits for \"s990\" and so on up to \"s0\", of which: "), "{last}");
+    let ninth = goals.iter().find(|goal| goal.starts_with("s9 ")).unwrap();
+    assert!(ninth.contains("it waits for \"s0\", of which: "), "{ninth}");
+    assert!(last.ends_with("executable \"/bin/service\" not found"), "{last}");
+}
