@@ -180,9 +180,10 @@ impl Client {
             Failure::Refused(problem) if late || problem.code != ProblemCode::NotSynchronised => {
                 return Err(problem.into());
             }
-            Failure::Absent(error) if late || !self.is_replaced().await => {
+            Failure::Absent(error) if !self.is_replaced().await => {
                 return Err(self.absent(&error));
             }
+            Failure::Absent(_) if late => return Err(self.without_manager()),
             Failure::Lost(reason) if late => return Err(self.lost(&reason)),
             Failure::Refused(_) | Failure::Absent(_) | Failure::Lost(_) => {}
         }
@@ -260,6 +261,20 @@ impl Client {
             }
             _ => CliError::because(ErrorKind::NoManager, message, error),
         }
+    }
+
+    /// The proxy and the services are there; who would answer is not, and did not come back.
+    fn without_manager(&self) -> CliError {
+        let message = format!(
+            "cannot reach keepd {}: its services run, but its manager does not start",
+            self.shown
+        );
+        let pid_file = self.proxy_socket.with_file_name("proxy.pid");
+        CliError::new(ErrorKind::NoManager, message).with_hint(format!(
+            "its own messages say why (after \"up -d\" they are in \".keepd/keepd.log\"); to end \
+             everything, send KILL to the process in \"{}\"",
+            pid_file.display()
+        ))
     }
 
     fn not_allowed(&self, error: &io::Error) -> CliError {

@@ -118,9 +118,15 @@ impl Configuration {
         Ok(())
     }
 
+    /// Keeps what is in force for later starts, after what is being applied now, if anything is:
+    /// what is older must not come last.
+    pub(crate) async fn keep_in_force(&self) {
+        self.keep(&*self.lock().await).await;
+    }
+
     /// Keeps a configuration that is good as a whole for later starts. That it cannot be kept
     /// is no reason to refuse it.
-    pub(crate) async fn keep(&self, accepted: &Accepted) {
+    async fn keep(&self, accepted: &Accepted) {
         let Some(file) = self.last_good.clone().filter(|_| accepted.is_whole()) else {
             return;
         };
@@ -194,6 +200,27 @@ mod tests {
     fn a_good_configuration_is_a_plan() {
         let candidate = load(accepted("[services.web]\ncommand = \"sleep 1\"\n")).ok().unwrap();
         assert_eq!(candidate.plan.services.len(), 1);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_is_in_force_by_then() {
+        let scratch = keepd_testkit::Scratch::new();
+        let file = scratch.path().join("last-good.json");
+        let (old, new) = (accepted("a = 1"), accepted("a = 2"));
+        let path = scratch.path().join("accepted.json");
+        let configuration = Configuration::new(path, Some(file.clone()), old);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut in_force = configuration.lock().await;
+            let keep = configuration.keep_in_force();
+            let apply = async {
+                configuration.write(&new).await.unwrap();
+                *in_force = new.clone();
+                drop(in_force);
+            };
+            tokio::join!(keep, apply);
+        });
+        assert_eq!(Accepted::read(&file).unwrap(), new);
     }
 
     #[test]

@@ -119,10 +119,10 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
     for note in &accepted.notes {
         tracing::warn!("{note}");
     }
-    let configuration = Arc::new(Configuration::new(accepted_file, last_good, accepted.clone()));
+    let configuration = Arc::new(Configuration::new(accepted_file, last_good, accepted));
     let keeper = Arc::clone(&configuration);
     // Beside everything else: a slow state folder must not keep services from starting.
-    tokio::spawn(async move { keeper.keep(&accepted).await });
+    tokio::spawn(async move { keeper.keep_in_force().await });
     let (calls, call_receiver) = mpsc::channel(CALLS_MAX);
     let (pulse, pulse_receiver) = watch::channel(Pulse::default());
     let (results, result_receiver) = mpsc::channel(RESULTS_MAX);

@@ -1,5 +1,6 @@
 //! The keys of `[keepd]`.
 
+use keepd_model::protocol::NOTES_MAX;
 use keepd_model::{Apply, Echo, ExitWhen, ManagerSpec};
 
 use crate::diagnostic::Collector;
@@ -7,8 +8,12 @@ use crate::field::{Field, Place, put};
 use crate::schema::{KeyDoc, Row, Section};
 use crate::table::Entries;
 
-/// The most ends of one service that can be remembered: each costs memory, for every service.
+/// The most ends of one service that can be remembered: each costs memory, for every service, and
+/// is one of the notes that the proxy keeps for it.
 const HISTORY_MAX: u32 = 1_000;
+
+// The record of the service is a note, too.
+const _: () = assert!((HISTORY_MAX as usize) < NOTES_MAX);
 
 /// Every key of `[keepd]`.
 pub(crate) static ROWS: &[Row<ManagerSpec>] = &[

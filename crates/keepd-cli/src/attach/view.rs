@@ -185,10 +185,20 @@ fn is_worth_a_line(event: &EventObject) -> bool {
         | State::Stopped
         | State::Stuck
         | State::Unknown => true,
-        // Who is asked to stop is on its way; who ended by itself is news.
+        // Who is asked to stop is on its way; who ended by itself, or follows what it lost, is
+        // news.
         State::Stopping => {
             let reason = event.reason.as_deref().and_then(Reason::from_word);
-            matches!(reason, Some(Reason::Exit | Reason::Signal | Reason::Oom))
+            matches!(
+                reason,
+                Some(
+                    Reason::Exit
+                        | Reason::Signal
+                        | Reason::Oom
+                        | Reason::Unknown
+                        | Reason::Dependency
+                )
+            )
         }
         State::Waiting | State::Scheduled | State::Starting => false,
     }
@@ -214,6 +224,7 @@ mod tests {
             ("starting", "operator", false, false),
             ("stopping", "operator", false, false),
             ("stopping", "signal", true, false),
+            ("stopping", "dependency", true, false),
             ("backoff", "exit", true, true),
             ("stopped", "operator", true, true),
         ] {

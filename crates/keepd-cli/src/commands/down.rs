@@ -66,8 +66,14 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
         return Ok(ExitCode::Done);
     }
     let code = match change::perform(globals, ActionWord::Shutdown, &[], ActionOptions::default()) {
-        // The manager may be gone before its last answer is read: that is what was asked for.
-        Err(error) if error.kind() == ErrorKind::NoManager => ExitCode::Done,
+        // The manager may be gone before its last answer is read: that is what was asked for. Where
+        // its proxy is still there it was not heard at all, and nothing ends.
+        Err(error) if error.kind() == ErrorKind::NoManager => match &instance {
+            Some(instance) if UnixStream::connect(instance.proxy_socket()).is_ok() => {
+                return Err(error);
+            }
+            Some(_) | None => ExitCode::Done,
+        },
         result => result?,
     };
     match instance.filter(|_| !globals.no_wait) {

@@ -42,8 +42,9 @@ pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, Cl
     // Files that are missing are said before anything else is looked for: a project is meant.
     place::config_files(globals)?;
     let place = place::find(globals)?;
-    if place.instance.as_ref().is_some_and(top::is_locked) {
-        let attach = if options.detach { attach::start_missing } else { attach::look_on };
+    let is_running = || place.instance.as_ref().is_some_and(top::is_locked);
+    let attach = if options.detach { attach::start_missing } else { attach::look_on };
+    if is_running() {
         return attach(globals, &place, &options.select);
     }
     if let Some(standing) = place.instance.as_ref().and_then(Instance::standing) {
@@ -67,7 +68,11 @@ pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, Cl
         no_start: false,
         log_level: globals.verbose.then(|| "debug".to_owned()),
     };
-    let prepared = project.prepare(wishes)?;
+    let prepared = match project.prepare(wishes) {
+        // Another one that began at the same time was faster.
+        Err(_) if is_running() => return attach(globals, &place, &options.select),
+        prepared => prepared?,
+    };
     if options.detach {
         top::detach(globals, &prepared)
     } else {

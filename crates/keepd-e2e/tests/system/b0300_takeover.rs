@@ -200,3 +200,21 @@ ready.notify = true
 fn stop_signal() -> Signal {
     Signal::new(19).unwrap()
 }
+
+#[test]
+fn a_manager_that_does_not_start_is_said_and_not_waited_for() {
+    let project = Project::new("[services.web]\ncommand = \"${TEST_SERVICE}\"\n");
+    let mut up = project.up_and_ready();
+    // What it would start with cannot be read.
+    std::fs::write(project.run_dir().join("accepted.json"), "{").unwrap();
+    kill(manager(&project));
+    let down = project.keepd(["down"]).expect_code(111);
+    let expected = "its services run, but its manager does not start\n";
+    assert!(down.stderr.contains(expected), "{}", down.stderr);
+    assert!(up.is_running());
+    // What the hint says.
+    let proxy = std::fs::read_to_string(project.run_dir().join("proxy.pid")).unwrap();
+    kill(proxy.trim().parse().unwrap());
+    up.wait().expect_code(111);
+    project.assert_nothing_left();
+}

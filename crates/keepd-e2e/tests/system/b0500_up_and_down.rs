@@ -219,3 +219,15 @@ stop_timeout = 10
         assert!(!project.path(".keepd").exists());
     }
 }
+
+#[test]
+fn two_that_begin_at_the_same_time_are_one() {
+    let project = Project::new("[services.web]\ncommand = \"${TEST_SERVICE}\"\n");
+    let both = [(); 2].map(|()| project.start_keepd(["up", "-d"]));
+    for up in both {
+        up.wait().expect_code(0);
+    }
+    assert_eq!(project.events().of("start", "web").len(), 1);
+    project.keepd(["down"]).expect_code(0);
+    project.assert_nothing_left();
+}

@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepd_model::protocol::Command;
+use keepd_model::protocol::{self, Command};
 use keepd_model::{ChangeId, Instant, ServiceName};
 
 use super::interface::{Change, Goal, Happening, Outcome, Target, Verb, Who};
 use super::record::{change_key, change_parts, encode_change, part_of_goal};
 use super::service::{Phase, Service, Want};
-use super::{Manager, Sent};
+use super::{Manager, Purpose, Sent};
 
 /// How many closed changes are kept to be asked about.
 const CLOSED_MAX: usize = 64;
 
-/// How many notes changes may have together before closed ones are forgotten sooner: a part of what
-/// the proxy keeps for one service.
-const NOTES_MAX: usize = keepd_model::protocol::NOTES_MAX / 4;
+/// How many changes may be open. Of more, the oldest is not followed any longer, so that whoever
+/// asks again and again for what never comes fills neither our memory nor the proxy's notes.
+const OPEN_MAX: usize = 128;
+
+/// How many notes changes may have together before closed ones are forgotten sooner: all that one
+/// service may have, but the one that a shutdown is written into.
+const NOTES_MAX: usize = protocol::NOTES_MAX - 1;
 
 /// Every change that is open or was closed lately.
 #[derive(Debug, Default)]
@@ -145,8 +149,33 @@ impl Manager {
         self.changes.insert(change);
         self.announce(now, Happening::ChangeOpened(id));
         self.changes.unsaved.extend((0..parts).map(|part| (id, part)));
+        self.give_up_oldest();
         self.drop_old_changes();
         id
+    }
+
+    /// Settles what is open of the oldest changes, if too many are open, or they need too many notes.
+    /// What they asked for is wanted as before.
+    fn give_up_oldest(&mut self) {
+        let mut count = self.changes.open.len();
+        let mut notes: usize =
+            self.changes.open.keys().filter_map(|id| self.change(*id)).map(change_parts).sum();
+        let mut oldest = Vec::new();
+        for id in self.changes.open.keys() {
+            if count <= 1 || (count <= OPEN_MAX && notes <= NOTES_MAX) {
+                break;
+            }
+            count -= 1;
+            notes -= self.change(*id).map_or(0, change_parts);
+            oldest.push(*id);
+        }
+        let of_oldest = |(id, ..): &(ChangeId, usize, &Goal)| oldest.contains(id);
+        let goals = self.changes.open_goals().filter(of_oldest);
+        let goals: Vec<(ChangeId, usize)> = goals.map(|(id, index, _)| (id, index)).collect();
+        for (id, index) in goals {
+            let text = "too many changes are open, and this is one of the oldest";
+            self.changes.settle(id, index, Outcome::Missed(text.to_owned()));
+        }
     }
 
     fn drop_old_changes(&mut self) {
@@ -284,8 +313,9 @@ impl Manager {
     /// Goes on with what a predecessor left open: restarts that were not begun are begun, and what
     /// only it could have heard of is given up.
     pub(super) fn resume_changes(&mut self, now: Instant) {
-        let waiting: BTreeSet<(ServiceName, ChangeId)> =
-            self.requests.values().filter_map(Sent::waiting_goal).collect();
+        let sent = self.requests.values().filter_map(Sent::waiting_goal);
+        let prepared = self.tickets.values().filter_map(Purpose::waiting_goal);
+        let waiting: BTreeSet<(ServiceName, ChangeId)> = sent.chain(prepared).collect();
         let mut restarts = Vec::new();
         let mut given_up = Vec::new();
         for (id, index, goal) in self.changes.open_goals() {

@@ -10,6 +10,10 @@ use super::Manager;
 use super::explain;
 use super::service::{Phase, Rest, Service, Want};
 
+/// How many services that wait for each other one sentence names; of a longer chain it names the
+/// last one, too. Each member of the chain has a sentence like that.
+const LINKS_MAX: usize = 8;
+
 impl Manager {
     /// Returns why a service that is wanted up does not get there by itself soon, if that is so.
     pub(super) fn hopeless(&self, service: &Service) -> Option<String> {
@@ -85,12 +89,37 @@ impl Manager {
             (Some(until), Phase::Resting(Rest::Done)) => {
                 format!("it waits for \"{on}\" to be {until}, which is done")
             }
-            // A plan has no cycles; the bound keeps a broken one from hanging us.
-            _ if depth < self.services.len() => {
+            _ if depth < LINKS_MAX => {
                 let why = self.hopeless_because(other, depth + 1);
                 format!("it waits for \"{on}\", of which: {why}")
             }
-            _ => format!("it waits for \"{on}\""),
+            _ => {
+                let last = self.last_in_vain(other);
+                let why = match last.phase {
+                    Phase::Waiting => "it waits".to_owned(),
+                    _ => self.hopeless_because(last, depth),
+                };
+                match last.name() == on {
+                    true => format!("it waits for \"{on}\", of which: {why}"),
+                    false => {
+                        let last = last.name();
+                        format!("it waits for \"{on}\" and so on up to \"{last}\", of which: {why}")
+                    }
+                }
+            }
         }
+    }
+
+    /// Returns the service at which a chain of those that wait in vain begins.
+    fn last_in_vain<'m>(&'m self, service: &'m Service) -> &'m Service {
+        let mut last = service;
+        // A plan has no cycles; the bound keeps a broken one from hanging us.
+        for _ in 0..self.services.len() {
+            match (&last.phase, self.missing_without_hope(last)) {
+                (Phase::Waiting, Some(next)) => last = next,
+                _ => break,
+            }
+        }
+        last
     }
 }

@@ -69,7 +69,7 @@ impl Manager {
         let Some(ending) = service.phase.begin_ending(EndWhy::ByItself) else {
             return;
         };
-        let cause = end_cause(report, ending.started, now, service.known.program.as_deref());
+        let cause = end_cause(report, ending.started, service.known.program.as_deref());
         self.transition(now, name, Phase::Ending(ending), cause);
     }
 
@@ -85,12 +85,14 @@ impl Manager {
         let Some(ending) = ending else {
             return;
         };
-        let cause = end_cause(report, ending.started, now, service.known.program.as_deref());
+        let cause = end_cause(report, ending.started, service.known.program.as_deref());
         let exit = match report.ended {
             Some(RunEnd::Exit(exit)) => Some(exit),
             Some(RunEnd::Failed(_)) => None,
             None => Some(Exit::Unknown),
         };
+        // It may be long ago, if nobody looked meanwhile.
+        let ended = report.at;
         let reason = match &ending.why {
             EndWhy::ReadyTimeout { .. } => Reason::ReadyTimeout,
             EndWhy::Unwanted => service.want_cause.reason(),
@@ -101,11 +103,11 @@ impl Manager {
         let end = LastEnd {
             generation: report.generation,
             pid: report.pid.or(ending.pid),
-            at: now,
+            at: ended,
             exit,
             reason,
-            ran: ending.started.map_or(Duration::ZERO, |started| now.saturating_since(started)),
-            failure: service.remark(now, &ending, exit, &cause),
+            ran: ending.started.map_or(Duration::ZERO, |started| ended.saturating_since(started)),
+            failure: service.remark(ended, &ending, exit, &cause),
         };
         let ready_after = service.ready_after;
         service.remember_run(end, ready_after, self.plan.manager.history_max);
@@ -238,13 +240,8 @@ impl Manager {
 }
 
 /// Returns what the report says about the end of the main process.
-fn end_cause(
-    report: &RunReport,
-    started: Option<Instant>,
-    now: Instant,
-    program: Option<&[u8]>,
-) -> Cause {
-    let ran = started.map_or(Duration::ZERO, |started| now.saturating_since(started));
+fn end_cause(report: &RunReport, started: Option<Instant>, program: Option<&[u8]>) -> Cause {
+    let ran = started.map_or(Duration::ZERO, |started| report.at.saturating_since(started));
     let (generation, pid) = (report.generation, report.pid);
     match report.ended {
         Some(RunEnd::Exit(exit)) => Cause::Ended { generation, pid, exit, ran },

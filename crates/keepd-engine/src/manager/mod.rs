@@ -130,6 +130,16 @@ enum Purpose {
     Questions(ServiceName, Generation),
 }
 
+impl Purpose {
+    /// Returns which goal waits for the answer, and for nothing that a dump shows.
+    fn waiting_goal(&self) -> Option<(ServiceName, ChangeId)> {
+        match self {
+            Self::Reload(name, _, change) => Some((name.clone(), *change)),
+            Self::Start(_) | Self::CheckRestart(..) | Self::Questions(..) => None,
+        }
+    }
+}
+
 /// A command whose answer matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Sent {

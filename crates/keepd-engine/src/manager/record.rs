@@ -120,6 +120,21 @@ impl Record {
         }
     }
 
+    /// Returns when the program of the run was executed; known of runs that became ready.
+    pub(super) fn started(&self) -> Option<Instant> {
+        let ready = match &self.phase {
+            RecordedPhase::Ready(ready) => Some(*ready),
+            RecordedPhase::Ending(_, ready) => *ready,
+            RecordedPhase::Resting(_)
+            | RecordedPhase::Begun
+            | RecordedPhase::Started
+            | RecordedPhase::Gathered
+            | RecordedPhase::Backoff(_) => None,
+        }?;
+        let after_ns = u64::try_from(self.ready_after?.as_nanos()).ok()?;
+        Some(Instant::from_nanos(ready.as_nanos().checked_sub(after_ns)?))
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut fields = Fields::default();
         fields.put("v", "1");

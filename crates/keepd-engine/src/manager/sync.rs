@@ -419,7 +419,7 @@ impl Manager {
                 let ending = Ending {
                     generation: run.generation,
                     pid: run.pid,
-                    started: None,
+                    started: recorded.and_then(Record::started),
                     ready,
                     why,
                     pressed: Some(Manner::Polite),
@@ -470,7 +470,7 @@ impl Manager {
                 service.phase = Phase::Ending(Ending {
                     generation: run.generation,
                     pid: run.pid,
-                    started: None,
+                    started: recorded.and_then(Record::started),
                     ready,
                     why,
                     pressed: Some(Manner::Polite),

@@ -179,3 +179,52 @@ fn closed_changes_are_kept_for_a_while() {
     let notes = &world.held[&name("keepd.manager")].notes;
     assert_eq!(notes.len(), 64);
 }
+
+#[test]
+fn notes_about_changes_leave_room_for_a_shutdown() {
+    // (behaviour 11.10) As many services as make the notes of 64 changes fill what there is.
+    let names: Vec<String> = (0..64).map(|number| format!("s{number}")).collect();
+    let mut world = World::boot(plan(names.iter().map(|name| daemon(name))));
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    for _ in 0..70 {
+        world.restart(&all);
+    }
+    world.stubborn.insert(name("s7"));
+    world.signalled(Signal::TERM, 1);
+    world.take_over();
+    assert!(world.manager.is_shutting_down());
+}
+
+#[test]
+fn the_oldest_of_too_many_open_changes_is_given_up() {
+    // (behaviour 10.18)
+    let mut world = World::boot(plan([probed(daemon("web"))]));
+    let ids: Vec<_> = (0..500).map(|_| world.start(&["web"])).collect();
+    assert!(world.change(ids[371]).is_closed());
+    let why = "web missed: too many changes are open, and this is one of the oldest";
+    assert_eq!(world.goals(ids[371]), [why]);
+    assert_eq!(world.goals(ids[372]), ["web open"]);
+    let last = ids[499];
+    world.take_over();
+    world.answer_probes("web", Ok(()));
+    assert!(world.change(last).is_success());
+}
+
+#[test]
+fn the_reason_of_a_long_chain_stays_short() {
+    // (behaviour 10.4)
+    let names: Vec<String> = (0..1_000).map(|number| format!("s{number}")).collect();
+    let mut specs = vec![daemon("s0")];
+    specs
+        .extend(names.windows(2).map(|pair| needs(daemon(&pair[1]), &[(&*pair[0], Until::Ready)])));
+    let mut world = World::boot(plan([]));
+    world.unpreparable.insert(name("s0"));
+    let change = world.apply(plan(specs), true);
+    let goals = world.goals(change);
+    let last = goals.iter().find(|goal| goal.starts_with("s999 ")).unwrap();
+    assert!(last.starts_with("s999 missed: it waits for \"s998\", of which: "), "{last}");
+    assert!(last.contains("it waits for \"s990\" and so on up to \"s0\", of which: "), "{last}");
+    let ninth = goals.iter().find(|goal| goal.starts_with("s9 ")).unwrap();
+    assert!(ninth.contains("it waits for \"s0\", of which: "), "{ninth}");
+    assert!(last.ends_with("executable \"/bin/service\" not found"), "{last}");
+}

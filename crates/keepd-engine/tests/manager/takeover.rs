@@ -409,3 +409,30 @@ fn regress_to_open(note: &str) -> String {
     let fields: Vec<String> = fields.collect();
     fields.join("\t")
 }
+
+#[test]
+fn how_long_a_run_took_outlasts_the_manager() {
+    // (behaviour 8.9, 11.4)
+    for (is_seen, ran) in [(true, secs(70)), (false, secs(60))] {
+        let mut world = World::boot(plan([probed(daemon("web"))]));
+        world.advance(secs(10));
+        world.answer_probes("web", Ok(()));
+        world.advance(secs(50));
+        if is_seen {
+            // The end is under way while the manager is replaced.
+            world.stubborn.insert(name("web"));
+            world.stop(&["web"]);
+            world.take_over();
+            world.advance(secs(10));
+            world.exits("web", Exit::Code(0));
+        } else {
+            let plan = world.manager.plan().clone();
+            world.lose_manager();
+            world.exits_unseen("web", Exit::Code(0));
+            world.now = world.now.saturating_add(secs(10));
+            world.begin_manager(plan);
+        }
+        let end = world.status("web").last_end.unwrap();
+        assert_eq!((end.exit, end.ran), (Some(Exit::Code(0)), ran), "{end:?}");
+    }
+}

@@ -74,3 +74,20 @@ fn a_signal_goes_to_the_generation_that_was_meant() {
     assert_eq!(world.refusal(signal(&["web", "db"])), Refusal::NotRunning(name("db")));
     assert_eq!(world.sent(), ["stop db"]);
 }
+
+#[test]
+fn a_reload_that_is_being_prepared_outlasts_another_dump() {
+    // (behaviour 6.9, 10.8)
+    let mut world = World::boot(plan([reloading("web"), daemon("db")]));
+    world.held_preparations.insert(name("web"));
+    let change = world.ask(reload(&["web"]));
+    world.stop(&["db"]);
+    // Somebody else started it and stopped it: the start is refused, and a dump is asked for.
+    let db = world.held.get_mut(&name("db")).unwrap();
+    db.generation = db.generation.next();
+    world.start(&["db"]);
+    assert_eq!(world.goals(change), ["web open"]);
+    world.release_preparations("web");
+    world.answer_probes("web", Ok(()));
+    assert_eq!(world.goals(change), ["web reached"]);
+}

@@ -13,8 +13,8 @@ use keepd_engine::manager::{
     Question, Refusal, ServiceStatus, Settings, Ticket, Who,
 };
 use keepd_model::protocol::{
-    Attributes, Command, Environment, Event, Fail, FailKind, LogTarget, Message, Reply, RequestId,
-    RunEnd, RunReport, RunState,
+    Attributes, Command, Environment, Event, Fail, FailKind, LogTarget, Message, NOTE_BYTES_MAX,
+    NOTES_MAX, Reply, RequestId, RunEnd, RunReport, RunState,
 };
 use keepd_model::{
     ChangeId, CommandLine, Edge, Errno, Exit, Generation, Instant, Kind, Pid, Plan, Probe, Reload,
@@ -373,7 +373,7 @@ impl World {
         self.run_accepted(command);
     }
 
-    /// Refuses as the proxy does (behaviour 1.6, 2.6, 3.1, 3.21).
+    /// Refuses as the proxy does (behaviour 1.5, 1.6, 2.6, 3.1, 3.21).
     fn accepts(&self, command: &Command) -> Result<(), FailKind> {
         let held = |name| self.held.get(name).ok_or(FailKind::NoSuchService);
         let is_there = |held: &Held| held.state != RunState::Down;
@@ -410,6 +410,15 @@ impl World {
             }
             Command::ServiceDelete { name } if is_there(held(name)?) => {
                 return Err(FailKind::Running);
+            }
+            Command::ServiceNote { name, key, value } => {
+                let notes = self.held.get(name).map(|held| &held.notes);
+                let is_full = notes.is_some_and(|notes| {
+                    notes.len() >= NOTES_MAX && !notes.contains_key(key) && !value.is_empty()
+                });
+                if is_full || value.len() > NOTE_BYTES_MAX {
+                    return Err(FailKind::Limit);
+                }
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use keepd_model::protocol::Scope;
 use keepd_model::{ServiceName, Signal};
 
 use super::Api;
-use super::body::{Body, parse};
+use super::body::{Body, check_token, parse};
 use super::listener::Peer;
 use super::problem::Failure;
 use super::query::Parameters;
@@ -26,6 +26,7 @@ pub(super) async fn act(
     let ActionRequest { action, select, options, token } = parse(body)?;
     check_options(action, &options)?;
     check_select(action, &select)?;
+    check_token(token.as_deref())?;
     let ask = make_ask(action, &options)?;
     api.synchronised().await?;
     let answer = api.caller.act(peer.who(), token, select, ask).await?;

@@ -12,6 +12,9 @@ use super::types::ProblemCode;
 /// The longest body that is read.
 pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// The longest word of an asker. It is written into a note, for a successor of this manager.
+const TOKEN_BYTES_MAX: usize = 256;
+
 /// A body, or why it cannot be had.
 pub(super) type Body = Result<Bytes, BytesRejection>;
 
@@ -26,6 +29,19 @@ pub(super) fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
 pub(super) fn parse_or_default<T: DeserializeOwned + Default>(body: Body) -> Result<T, Failure> {
     let bytes = bytes(body)?;
     if bytes.is_empty() { Ok(T::default()) } else { parse(Ok(bytes)) }
+}
+
+/// Refuses a word by which nobody could recognise the request again.
+pub(super) fn check_token(token: Option<&str>) -> Result<(), Failure> {
+    match token {
+        Some("") => Err(Failure::usage("cannot use the token: it is empty")
+            .with_hint("leave it out, or choose a word that nobody else does")),
+        Some(long) if long.len() > TOKEN_BYTES_MAX => {
+            let detail = format!("cannot use the token: it has more than {TOKEN_BYTES_MAX} bytes");
+            Err(Failure::usage(detail))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn bytes(body: Body) -> Result<Bytes, Failure> {

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use keepd_engine::manager::{Action, Step};
 
 use super::Api;
-use super::body::{Body, parse_or_default};
+use super::body::{Body, check_token, parse_or_default};
 use super::listener::Peer;
 use super::problem::Failure;
 use super::query::Parameters;
@@ -16,6 +16,7 @@ use super::types::{
 };
 use crate::accepted::AcceptedSource;
 use crate::apply::{Application, ApplyError, apply};
+use crate::calls::Gone;
 use crate::config::OnErrors;
 use crate::proposal::{Proposal, propose};
 
@@ -69,10 +70,14 @@ pub(super) async fn put_in_force(
 ) -> Result<(StatusCode, Json<ApplyAccepted>), Failure> {
     Parameters::parse(query.as_deref(), &[])?;
     let ApplyRequest { restart, keep_going, plan, token } = parse_or_default(body)?;
+    check_token(token.as_deref())?;
     api.synchronised().await?;
     let on_errors = if keep_going { OnErrors::KeepGoing } else { OnErrors::Refuse };
     let application = Application { token, restart, on_errors, plan_id: plan };
-    let applied = apply(&api.configuration, &api.caller, peer.who(), application).await?;
+    // On a task of its own: who hangs up meanwhile would leave half of it done, and a successor
+    // would take what was written down for what is in force.
+    let work = async move { apply(&api.configuration, &api.caller, peer.who(), application).await };
+    let applied = tokio::spawn(work).await.map_err(|_| Gone)??;
     let object = ApplyAccepted {
         change: applied.change.to_string(),
         steps: step_objects(applied.steps),
@@ -119,7 +124,7 @@ impl From<ApplyError> for Failure {
                     .with_hint("look at the difference again")
             }
             ApplyError::Refused(refusal) => refusal.into(),
-            ApplyError::Gone => crate::calls::Gone.into(),
+            ApplyError::Gone => Gone.into(),
         }
     }
 }

@@ -274,6 +274,8 @@ fn what_cannot_be_done_is_a_problem() {
     test(async {
         let mut stage = Stage::begin_ready().await;
         let long = "x".repeat(2 * 1024 * 1024);
+        let token = "x".repeat(257);
+        let token = json!({"action": "stop", "select": ["web"], "token": token}).to_string();
         let cases = [
             ("GET", "/v1/services?selct=web", "", 400, "usage"),
             ("GET", "/v1/services?select=wbe", "", 404, "no-such-service"),
@@ -295,6 +297,8 @@ fn what_cannot_be_done_is_a_problem() {
             ("POST", "/v1/actions", r#"{"action":"reload","select":["db"]}"#, 409, "cannot-reload"),
             ("POST", "/v1/actions", long.as_str(), 413, "usage"),
             ("POST", "/v1/config/apply", r#"{"keep_going":1}"#, 400, "usage"),
+            ("POST", "/v1/actions", token.as_str(), 400, "usage"),
+            ("POST", "/v1/config/apply", r#"{"token":""}"#, 400, "usage"),
             ("POST", "/v1/config/apply", r#"{"plan":"0123456789abcdef"}"#, 409, "plan-changed"),
             ("POST", "/v1/config/diff", r#"{"source":[]}"#, 400, "usage"),
             ("GET", "/v1/wait", "", 400, "usage"),
@@ -356,6 +360,33 @@ fn an_apply_is_all_or_nothing() {
         let (_, config) = stage.get("/v1/config").await;
         assert_eq!(config["sources"][0]["text"], changed);
         assert_eq!(Accepted::read(&accepted).unwrap().sources[0].text, changed);
+    });
+}
+
+#[test]
+fn an_apply_goes_on_without_its_asker() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        // Whoever reads a FIFO waits for who writes into it.
+        let file = stage.scratch.path().join("keepd.toml");
+        fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let client = stage.client.clone();
+        let asker =
+            tokio::spawn(
+                async move { client.ask("POST", "/v1/config/apply", "{}".to_owned()).await },
+            );
+        let open = move || fs::OpenOptions::new().write(true).open(file);
+        let opened = tokio::task::spawn_blocking(open).await.unwrap();
+        asker.abort();
+        assert!(asker.await.unwrap_err().is_cancelled());
+        // By the time this is answered the manager has seen that nobody waits any more.
+        stage.get("/livez").await;
+        let changed = TWO_SERVICES.replace("[services.db]", "[services.db]\nenv = { A = \"1\" }");
+        opened.unwrap().write_all(changed.as_bytes()).unwrap();
+        // Answered as soon as the apply is over.
+        let (_, config) = stage.get("/v1/config").await;
+        assert_eq!(config["sources"][0]["text"], changed);
     });
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use keepd_model::Errno;
 use keepd_os::file;
-use rustix::fs::{Mode, chmod, fchmod, fstat, mkdir};
+use rustix::fs::{Mode, OFlags, fchmod, fstat, mkdir, open};
 
 /// Folders are for everybody to look into; what is in the files is for owner and group.
 const FOLDER_MODE: u32 = 0o755;
@@ -148,8 +148,12 @@ pub(super) fn make_folder(path: &Path) -> Result<(), Errno> {
     };
     match made {
         // The proxy's umask takes the rights of everybody away; these folders are to be looked
-        // into.
-        Ok(()) => chmod(path, mode).map_err(errno),
+        // into. Not by the path: who may write to the parent could have put a link there meanwhile.
+        Ok(()) => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let folder = open(path, flags, Mode::empty()).map_err(errno)?;
+            fchmod(&folder, mode).map_err(errno)
+        }
         Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(error) => Err(errno(error)),
     }
