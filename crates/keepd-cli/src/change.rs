@@ -52,26 +52,53 @@ pub(crate) async fn finish(
     id: &str,
     asked_at: Instant,
 ) -> Result<ExitCode, CliError> {
-    if globals.no_wait {
-        print_accepted(globals, id)?;
-        return Ok(ExitCode::Done);
+    let change = follow(client, globals, id, asked_at).await?;
+    match &change {
+        None => print_accepted(globals, id)?,
+        Some(change) if globals.is_json() => print_json(change)?,
+        Some(_) => {}
     }
-    let change = tokio::select! {
-        change = wait(client, globals, id, asked_at) => change?,
+    Ok(exit_code(change.as_ref()))
+}
+
+/// Says how a change goes, until its end; returns it then, and nothing if the options say not to
+/// wait.
+///
+/// # Errors
+/// As [`finish`].
+pub(crate) async fn follow(
+    client: &Client,
+    globals: &Globals,
+    id: &str,
+    asked_at: Instant,
+) -> Result<Option<ChangeObject>, CliError> {
+    if globals.no_wait {
+        return Ok(None);
+    }
+    tokio::select! {
+        change = wait(client, globals, id, asked_at) => change.map(Some),
         _ = tokio::signal::ctrl_c() => {
             let message = format!(
                 "cannot wait any longer: interrupted; the action goes on as change {id}"
             );
-            return Err(CliError::new(ErrorKind::Interrupted, message));
+            Err(CliError::new(ErrorKind::Interrupted, message))
         }
-    };
-    if globals.is_json() {
-        print_json(&change)?;
     }
-    Ok(if change.success { ExitCode::Done } else { ExitCode::No })
 }
 
-fn print_accepted(globals: &Globals, id: &str) -> Result<(), CliError> {
+/// Returns what the exit code says of a change; one that nobody waits for is not known to fail.
+pub(crate) fn exit_code(change: Option<&ChangeObject>) -> ExitCode {
+    match change {
+        Some(change) if !change.success => ExitCode::No,
+        Some(_) | None => ExitCode::Done,
+    }
+}
+
+/// Prints the number of a change that goes on.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn print_accepted(globals: &Globals, id: &str) -> Result<(), CliError> {
     if globals.is_json() {
         let change = id.to_owned();
         return print_json(&ActionAccepted { change });

@@ -108,9 +108,11 @@ pub fn quarantine_note(plan: &Plan) -> Option<String> {
     if more > 0 {
         names.push_str(&format!(" and {more} more"));
     }
+    let (tables, verb) = if broken.len() == 1 { ("table", "has") } else { ("tables", "have") };
+    let whose = if broken.len() == 1 { "its" } else { "their" };
     Some(format!(
-        "quarantined, because the configuration of them has errors: {names}; \
-         \"keepd why NAME\" says which, \"keepd apply\" takes the corrected files"
+        "quarantined: {names}: {whose} {tables} {verb} errors; \"keepd why NAME\" says which, \
+         \"keepd apply\" takes the corrected files"
     ))
 }
 
@@ -194,7 +196,7 @@ mod tests {
             .map(|service| (service.name.as_str(), service.quarantine.is_some()))
             .collect();
         assert_eq!(states, [("db", true), ("web", false)]);
-        let expected = "quarantined, because the configuration of them has errors: db; ";
+        let expected = "quarantined: db: its table has errors; \"keepd why NAME\" says which";
         assert!(start.accepted.notes[0].starts_with(expected), "{:?}", start.accepted.notes);
         assert_eq!(start.errors.len(), 1);
         assert_eq!(start.accepted.load().unwrap().plan, start.loaded.plan);

@@ -161,12 +161,18 @@ fn a_broken_service_is_quarantined_until_an_apply() {
     let db = user.wait_for_state("db", "failed");
     assert_eq!(db["reason"], "config");
     let [note] = user.notes().try_into().expect("there is one note");
-    assert!(note.starts_with("quarantined, because"), "{note}");
-    assert!(note.contains(": db;"), "{note}");
+    assert!(note.starts_with("quarantined: db: its table has errors; "), "{note}");
     let status = user.keepd(&["status"]).expect_code(0);
     assert!(status.stdout.starts_with("note: quarantined"), "{}", status.stdout);
     let why = user.keepd(&["why", "db"]).expect_code(0);
     assert!(why.stdout.contains("conf.d/db.toml:4:1: "), "{}", why.stdout);
+    let end = "it stays so until its table in the file is corrected and applied\n";
+    assert!(why.stdout.ends_with(end), "{}", why.stdout);
+    let page = user.keepd(&["status", "db"]).expect_code(3);
+    let mut facts = page.stdout.lines().filter(|line| line.starts_with("  because "));
+    let because = facts.next().expect("the page says why");
+    assert!(because.contains("its table cannot be used: "), "{because}");
+    assert!(because.contains("conf.d/db.toml:4:1: "), "{because}");
     assert!(run.stderr().text().contains("conf.d/db.toml:4:1: "), "{}", run.stderr().text());
     // What is not good as a whole is nothing to fall back to.
     assert!(!user.state_dir().join("last-good.json").exists());
@@ -183,7 +189,10 @@ fn a_broken_service_is_quarantined_until_an_apply() {
     assert_eq!(user.notes(), [note]);
 
     user.configure("conf.d/db.toml", &service("db"));
-    user.keepd(&["apply"]).expect_code(0);
+    let applied = user.keepd(&["apply"]).expect_code(0);
+    assert!(applied.stdout.starts_with("+ db start\n+ more start\n"), "{}", applied.stdout);
+    let events = user.keepd(&["events", "db"]).expect_code(0);
+    assert!(!events.stdout.contains("is stopped"), "{}", events.stdout);
     user.wait_for_state("db", "ready");
     user.wait_for_state("more", "ready");
     assert_eq!(user.notes(), [""; 0]);

@@ -172,6 +172,7 @@ fn service_object(
         tags: spec.tags.clone(),
         enabled: spec.enabled,
         config_changed: status.config_changed,
+        quarantine: spec.quarantine.clone(),
         description: spec.description.clone(),
         user: spec.user.clone(),
         waits_for: status.waits_for.clone(),

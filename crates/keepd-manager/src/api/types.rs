@@ -74,6 +74,9 @@ pub struct ServiceObject {
     pub enabled: bool,
     /// Its process runs with an older configuration.
     pub config_changed: bool,
+    /// Why its table cannot be used; `null` if it can.
+    #[serde(default)]
+    pub quarantine: Option<String>,
     /// One line for people.
     pub description: String,
     /// The user it runs as; `null` is keepd's own.
@@ -362,7 +365,8 @@ pub struct DiffObject {
 pub struct StepObject {
     /// Which service.
     pub name: String,
-    /// `start`, `add`, `remove`, `restart`, `live` or `next-start`.
+    /// `start`, `add`, `remove`, `restart`, `marked` (a restart that [`ApplyRequest::restart`] leaves
+    /// to an operator), `live` or `next-start`.
     pub action: String,
     /// The keys that are the reason.
     pub keys: Vec<String>,
