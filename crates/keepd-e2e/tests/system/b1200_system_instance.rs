@@ -341,7 +341,7 @@ fn an_instance_is_found_whose_files_put_its_run_folder_elsewhere() {
     std::fs::remove_file(project.path("keepd.toml")).unwrap();
     let folders = "[keepd]\nrun_dir = \"../elsewhere\"\nstate_dir = \"../state\"\n\
                    log_dir = \"../log\"\n";
-    project.write("etc/keepd.toml", &format!("{folders}{}", service("web")));
+    project.write("etc/keepd.toml", format!("{folders}{}", service("web")));
     let Some(mut command) = with_own_run(&project) else {
         skip("an instance whose run folder is elsewhere: unshare(1) cannot hide /run here");
         return;

@@ -225,7 +225,7 @@ mod tests {
             r#""reason":"signal","ran_s":12.4,"failure":null},"cpu_s":null,"#,
             r#""memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"#,
             r#""depends_on":["db","migrate"],"tags":[],"enabled":true,"config_changed":false,"#,
-            r#""description":"","user":null,"waits_for":[],"status_text":null,"#,
+            r#""quarantine":null,"description":"","user":null,"waits_for":[],"status_text":null,"#,
             r#""output_blocked":null,"hopeless":null}"#,
         );
         assert_eq!(serde_json::to_string(&object).unwrap(), expected);

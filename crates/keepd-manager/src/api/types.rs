@@ -365,8 +365,8 @@ pub struct DiffObject {
 pub struct StepObject {
     /// Which service.
     pub name: String,
-    /// `start`, `add`, `remove`, `restart`, `marked` (a restart that [`ApplyRequest::restart`] leaves
-    /// to an operator), `live` or `next-start`.
+    /// `start`, `add`, `remove`, `restart`, `marked` (a restart that [`ApplyRequest::restart`]
+    /// leaves to an operator), `live` or `next-start`.
     pub action: String,
     /// The keys that are the reason.
     pub keys: Vec<String>,
@@ -406,6 +406,9 @@ pub struct DiagnosticObject {
 }
 
 /// One event of `GET /v1/events`, in the `data:` of a server-sent event whose `id:` is `sequence`.
+///
+/// A manager remembers the last 1,000 that it told itself. Those of the one before it are lost: its
+/// event `synchronised` says so if services ran on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventObject {
     /// Counts the events of this manager from 1.
