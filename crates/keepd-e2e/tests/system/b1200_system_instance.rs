@@ -314,12 +314,13 @@ fn the_system_instance_is_what_a_verb_means_outside_of_projects() {
 }
 
 /// Returns a command for `sh` in a mount namespace with a /run of its own, so that the run folder
-/// of root can be looked at without touching that of the machine. `None` where there can be none.
-fn with_own_run(project: &Project) -> Option<Command> {
+/// of root can be looked at without touching that of the machine. `before` is run there first.
+/// `None` where there can be none.
+fn with_own_run(project: &Project, before: &str) -> Option<Command> {
     let mut command = project.command("unshare");
     command.env_remove("KEEPD_RUN_DIR").args(["--mount", "--map-root-user"]);
-    let mount = "mount -t tmpfs tmpfs /run && exec \"$@\"";
-    command.args(["sh", "-c", mount, "sh"]);
+    let script = format!("mount -t tmpfs tmpfs /run && {before} && exec \"$@\"");
+    command.args(["sh", "-c", &script, "sh"]);
     let mut probe = project.command("unshare");
     probe.args(["--mount", "--map-root-user", "mount", "-t", "tmpfs", "tmpfs", "/run"]);
     probe.output().is_ok_and(|output| output.status.success()).then_some(command)
@@ -342,7 +343,7 @@ fn an_instance_is_found_whose_files_put_its_run_folder_elsewhere() {
     let folders = "[keepd]\nrun_dir = \"../elsewhere\"\nstate_dir = \"../state\"\n\
                    log_dir = \"../log\"\n";
     project.write("etc/keepd.toml", format!("{folders}{}", service("web")));
-    let Some(mut command) = with_own_run(&project) else {
+    let Some(mut command) = with_own_run(&project, "true") else {
         skip("an instance whose run folder is elsewhere: unshare(1) cannot hide /run here");
         return;
     };
@@ -389,6 +390,36 @@ fn an_instance_is_found_whose_files_put_its_run_folder_elsewhere() {
     assert!(!end.stdout.contains("Nothing runs"), "{}", end.stdout);
     run.wait_for(LONG).expect_code(0);
     assert!(!socket.parent().unwrap().exists());
+}
+
+#[test]
+fn an_instance_that_cannot_be_found_elsewhere_says_so_and_runs() {
+    let project = Project::new("");
+    let folders = "[keepd]\nrun_dir = \"../elsewhere\"\nstate_dir = \"state\"\nlog_dir = \"log\"\n";
+    project.configure(&format!("{folders}{}", service("web")));
+    // A file is in the way of the usual folder, which holds for root, too.
+    let Some(mut command) = with_own_run(&project, ": > /run/keepd") else {
+        skip("an instance that cannot be found: unshare(1) cannot hide /run here");
+        return;
+    };
+    command.arg(keepd_program()).args(["run", "--system", "-c", "keepd.toml"]);
+    let mut run = Running::start(&mut command);
+    let socket = project.path("../elsewhere/system/keepd.sock").display().to_string();
+    let named = ["--system", "-c", "keepd.toml", "wait", "web"];
+    wait_until("the warning", LONG, || {
+        assert!(run.is_running(), "keepd run ended: {}", run.stderr().text());
+        run.stderr().text().contains("hint: use -s ").then_some(())
+    });
+    let warning = "keepd: warning: verbs do not find this instance by themselves: cannot make ";
+    assert!(run.stderr().text().contains(warning), "{}", run.stderr().text());
+    wait_until("the socket of keepd", LONG, || std::fs::metadata(&socket).is_ok().then_some(()));
+    keepd_beside(&project, &run, &named).expect_code(0);
+    let words = ["--system", "shutdown"];
+    let nothing = keepd_beside(&project, &run, &words).expect_code(0);
+    let expected = "Nothing runs for the system instance: nothing listens at \"/run/keepd/";
+    assert!(nothing.stdout.starts_with(expected), "{}", nothing.stdout);
+    keepd_beside(&project, &run, &["-s", &socket, "shutdown"]).expect_code(0);
+    run.wait_for(LONG).expect_code(0);
 }
 
 #[test]
