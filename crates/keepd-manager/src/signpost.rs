@@ -154,7 +154,7 @@ mod tests {
         first.put_signpost(&surroundings).unwrap();
         let found = second.put_signpost(&surroundings).unwrap();
         assert_eq!(found, Signpost::Runs(first.run_dir.clone()));
-        assert_eq!(at_home.clear_signpost().unwrap(), Some(first.run_dir.clone()));
+        assert_eq!(at_home.clear_signpost().unwrap(), Some(first.run_dir));
         drop(held);
         assert_eq!(second.put_signpost(&surroundings).unwrap(), Signpost::Put);
         assert_eq!(fs::read_link(&usual).unwrap(), second.run_dir);
