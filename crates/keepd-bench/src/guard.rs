@@ -1,6 +1,7 @@
 //! The process above the measurements: whatever becomes of them (an error, a panic, Ctrl-C), it
 //! ends every process of the run and removes every file and control group.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -102,9 +103,9 @@ fn start_worker(arguments: &[String], id: &str) -> Result<Pid, BenchError> {
         .chain(words)
         .collect();
     let mark = format!("{MARK}={id}").into_bytes();
-    let environment: Vec<Vec<u8>> = std::env::vars_os()
-        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
-        .chain([mark])
+    let environment: Vec<Cow<'_, [u8]>> = std::env::vars_os()
+        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat().into())
+        .chain([mark.into()])
         .collect();
     let null = File::open("/dev/null").attempt(what)?;
     let (out, err) = (std::io::stdout(), std::io::stderr());

@@ -52,31 +52,35 @@ pub(crate) async fn finish(
     id: &str,
     asked_at: Instant,
 ) -> Result<ExitCode, CliError> {
-    let change = follow(client, globals, id, asked_at).await?;
-    match &change {
-        None => print_accepted(globals, id)?,
-        Some(change) if globals.is_json() => print_json(change)?,
-        Some(_) => {}
+    if globals.no_wait {
+        print_accepted(globals, id)?;
+        return Ok(ExitCode::Done);
     }
-    Ok(exit_code(change.as_ref()))
+    let change = result(client, globals, id, asked_at).await?;
+    if globals.is_json() {
+        print_json(&change)?;
+    }
+    Ok(exit_code(&change))
 }
 
-/// Says how a change goes, until its end; returns it then, and nothing if the options say not to
-/// wait.
+/// Returns the exit code for a change that is closed.
+pub(crate) fn exit_code(change: &ChangeObject) -> ExitCode {
+    if change.success { ExitCode::Done } else { ExitCode::No }
+}
+
+/// Waits for the end of a change, whatever the options say; people see what becomes of each service
+/// meanwhile.
 ///
 /// # Errors
-/// As [`finish`].
-pub(crate) async fn follow(
+/// The manager is not there any more, `--timeout` is over, or a signal came.
+pub(crate) async fn result(
     client: &Client,
     globals: &Globals,
     id: &str,
     asked_at: Instant,
-) -> Result<Option<ChangeObject>, CliError> {
-    if globals.no_wait {
-        return Ok(None);
-    }
+) -> Result<ChangeObject, CliError> {
     tokio::select! {
-        change = wait(client, globals, id, asked_at) => change.map(Some),
+        change = wait(client, globals, id, asked_at) => change,
         _ = tokio::signal::ctrl_c() => {
             let message = format!(
                 "cannot wait any longer: interrupted; the action goes on as change {id}"
@@ -86,19 +90,7 @@ pub(crate) async fn follow(
     }
 }
 
-/// Returns what the exit code says of a change; one that nobody waits for is not known to fail.
-pub(crate) fn exit_code(change: Option<&ChangeObject>) -> ExitCode {
-    match change {
-        Some(change) if !change.success => ExitCode::No,
-        Some(_) | None => ExitCode::Done,
-    }
-}
-
-/// Prints the number of a change that goes on.
-///
-/// # Errors
-/// Standard output cannot be written.
-pub(crate) fn print_accepted(globals: &Globals, id: &str) -> Result<(), CliError> {
+fn print_accepted(globals: &Globals, id: &str) -> Result<(), CliError> {
     if globals.is_json() {
         let change = id.to_owned();
         return print_json(&ActionAccepted { change });

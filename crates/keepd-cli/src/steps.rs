@@ -8,6 +8,13 @@ use crate::arguments::Globals;
 use crate::error::{CliError, diagnostic_text};
 use crate::output::{Paint, Screen};
 
+/// Prints errors to standard error, as `check` does.
+pub(crate) fn print_errors(errors: &[DiagnosticObject]) {
+    for error in errors {
+        eprintln!("{}", diagnostic_text(error, ""));
+    }
+}
+
 /// Prints warnings to standard error.
 pub(crate) fn print_warnings(warnings: &[DiagnosticObject]) {
     for warning in warnings {
@@ -38,6 +45,7 @@ fn step_line(step: &StepObject) -> (String, Paint) {
     let (mark, action, paint) = match step.action.as_str() {
         "start" => ('+', "start", Paint::Good),
         "add" => ('+', "add, not enabled", Paint::Good),
+        "quarantine" => ('+', "quarantine", Paint::Bad),
         "remove" => ('-', "remove", Paint::Bad),
         "marked" => ('~', "not restarted", Paint::Dim),
         // What runs stays as it is.
@@ -74,6 +82,7 @@ mod tests {
         assert_eq!(line("new", "start", &[]), "+ new start");
         assert_eq!(line("old", "remove", &[]), "- old remove");
         assert_eq!(line("extra", "add", &[]), "+ extra add, not enabled");
+        assert_eq!(line("odd", "quarantine", &[]), "+ odd quarantine");
         assert_eq!(line("db", "next-start", &["env_file"]), ". db next-start (env_file)");
     }
 }

@@ -3,21 +3,24 @@
 //! It holds the texts that were accepted, so that a manager that replaces a lost one takes the
 //! accepted configuration and not what somebody has typed into the files since.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use keepd_plan::{Context, Diagnostic, Loaded, Salvaged, Source};
+use keepd_model::{Plan, ServiceName};
+use keepd_plan::{Context, Diagnostic, Exceptions, Kept, Loaded, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::discovery::{Root, discover};
 use crate::instance::write_atomically;
+use crate::revision::left_out_notes;
 
 /// The version of the file's format. A reader refuses another one.
 ///
-/// 1: sources only. 2: roots, and what is weaker than the files say.
-pub const FORMAT: u32 = 2;
+/// 1: sources only. 2: roots, and what is weaker than the files say. 3: tables that are kept.
+pub const FORMAT: u32 = 3;
 
 /// The longest file that is read: larger than any configuration that can be loaded.
 const ACCEPTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -37,8 +40,14 @@ pub struct Accepted {
     pub roots: Vec<Root>,
     /// The files in the order of reading.
     pub sources: Vec<AcceptedSource>,
-    /// Services whose tables cannot be used are quarantined, instead of everything being refused.
+    /// Services whose tables cannot be used are quarantined or keep an older table, instead of
+    /// everything being refused.
     pub salvaged: bool,
+    /// Tables that were in force before and hold instead of those of the files, which have errors:
+    /// by service, as [`keepd_plan::render`] writes them.
+    pub kept: BTreeMap<String, String>,
+    /// Services whose tables have errors, and that had none before: why.
+    pub quarantined: BTreeMap<String, String>,
     /// What is in force other than what the files say, and why: sentences for `keepd status`.
     pub notes: Vec<String>,
 }
@@ -90,7 +99,52 @@ impl AcceptedError {
 impl Accepted {
     /// Returns an accepted configuration with these files and without an error.
     pub fn new(project: bool, roots: Vec<Root>, sources: Vec<AcceptedSource>) -> Self {
-        Self { format: FORMAT, project, roots, sources, salvaged: false, notes: Vec::new() }
+        Self {
+            format: FORMAT,
+            project,
+            roots,
+            sources,
+            salvaged: false,
+            kept: BTreeMap::new(),
+            quarantined: BTreeMap::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Returns the files with what holds instead of their broken tables, what that means, and every
+    /// error of these tables.
+    ///
+    /// # Errors
+    /// Every error, if one is about more than single services.
+    pub fn keep_going(
+        self,
+        in_force: &Plan,
+    ) -> Result<(Self, Loaded, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let Kept { loaded, exceptions, errors } =
+            keepd_plan::load_keeping(&self.plan_sources(), &self.context(), in_force)?;
+        let texts = |name: &ServiceName, text: &str| (name.to_string(), text.to_owned());
+        let kept = exceptions.kept().map(|(name, text)| texts(name, text)).collect();
+        let quarantined = exceptions.quarantined().map(|(name, why)| texts(name, why)).collect();
+        let notes = left_out_notes(&exceptions);
+        Ok((Self { salvaged: true, kept, quarantined, notes, ..self }, loaded, errors))
+    }
+
+    fn context(&self) -> Context {
+        Context { project: self.project }
+    }
+
+    fn plan_sources(&self) -> Vec<Source> {
+        self.sources.iter().map(AcceptedSource::to_source).collect()
+    }
+
+    /// Returns what holds instead of what the files say.
+    fn exceptions(&self) -> Exceptions {
+        let named = |(name, text): (&String, &String)| {
+            // A name that is none cannot have been written; without it the rest is still right.
+            Some((ServiceName::new(name).ok()?, text.clone()))
+        };
+        let kept: Vec<_> = self.kept.iter().filter_map(named).collect();
+        Exceptions::new(kept, self.quarantined.iter().filter_map(named).collect())
     }
 
     /// Returns what it means.
@@ -98,12 +152,9 @@ impl Accepted {
     /// # Errors
     /// Every error in the files, if it was not accepted by this version of keepd.
     pub fn load(&self) -> Result<Loaded, Vec<Diagnostic>> {
-        let context = Context { project: self.project };
-        let sources: Vec<Source> = self.sources.iter().map(AcceptedSource::to_source).collect();
+        let (sources, context) = (self.plan_sources(), self.context());
         if self.salvaged {
-            let Salvaged { plan, warnings, quarantined: _ } =
-                keepd_plan::load_salvaging(&sources, &context)?;
-            Ok(Loaded { plan, warnings })
+            keepd_plan::load_except(&sources, &context, &self.exceptions())
         } else {
             keepd_plan::load(&sources, &context)
         }
@@ -208,19 +259,51 @@ mod tests {
         let path = scratch.path().join("accepted.json");
         let mut accepted = accepted(vec![root(Path::new("/srv/shop/keepd.toml"))]);
         accepted.salvaged = true;
+        accepted.kept.insert("web".into(), "[services.web]\n".into());
+        accepted.quarantined.insert("db".into(), "keepd.toml:1:1: it is odd".into());
         accepted.notes.push("something is weaker".into());
         accepted.write(&path).unwrap();
         assert_eq!(Accepted::read(&path).unwrap(), accepted);
     }
 
     #[test]
+    fn what_was_kept_is_kept_by_a_successor() {
+        let mut accepted = accepted(Vec::new());
+        accepted.sources[0].text = "[services]\nweb.command = 'x'\ndb.command = 'x'\n".into();
+        let old = accepted.load().unwrap().plan;
+        accepted.sources[0].text = "[services]\nweb.command = 5\nnew.command = 5\n".into();
+        let (kept, loaded, errors) = accepted.keep_going(&old).unwrap();
+        assert!(!kept.is_whole() && errors.len() == 2);
+        assert_eq!(kept.kept.keys().collect::<Vec<_>>(), ["web"]);
+        assert!(kept.quarantined["new"].starts_with("keepd.toml:3:15: cannot use 5 for "));
+        assert!(kept.notes[0].contains("has errors: web; "), "{:?}", kept.notes);
+        assert!(kept.notes[1].starts_with("quarantined: new: "), "{:?}", kept.notes);
+        let scratch = Scratch::new();
+        let path = scratch.path().join("accepted.json");
+        kept.write(&path).unwrap();
+        assert_eq!(Accepted::read(&path).unwrap().load().unwrap(), loaded);
+        assert!(old.services["web"].differences(&loaded.plan.services["web"]).is_empty());
+    }
+
+    #[test]
+    fn a_table_without_a_name_is_left_out_and_said() {
+        let mut accepted = accepted(Vec::new());
+        let old = accepted.load().unwrap().plan;
+        accepted.sources[0].text = "[services]\n'a/b'.command = 'x'\nweb.command = 'x'\n".into();
+        let (kept, loaded, _) = accepted.keep_going(&old).unwrap();
+        assert!(kept.notes[0].starts_with("left out, because they cannot be read"));
+        assert_eq!(loaded.warnings.len(), 1);
+        assert_eq!(kept.load().unwrap(), loaded);
+    }
+
+    #[test]
     fn another_format_is_refused() {
         let scratch = Scratch::new();
-        for format in [1, 3] {
+        for format in [2, 4] {
             let text = format!("{{\"format\":{format},\"project\":true,\"sources\":[]}}");
             let path = scratch.write("accepted.json", &text);
             let error = Accepted::read(&path).unwrap_err().chain();
-            let end = format!(": its format is {format}, this keepd reads 2");
+            let end = format!(": its format is {format}, this keepd reads 3");
             assert!(error.ends_with(&end), "{error}");
         }
         let path = scratch.write("accepted.json", "{}");

@@ -6,7 +6,7 @@ use keepd_plan::Diagnostic;
 
 use crate::accepted::AcceptedError;
 use crate::calls::{Caller, Gone};
-use crate::config::{Configuration, LoadError};
+use crate::config::{Configuration, LoadError, OnErrors};
 use crate::proposal::propose;
 
 /// What an apply opened.
@@ -17,6 +17,10 @@ pub(crate) struct Applied {
     pub(crate) steps: Vec<Step>,
     /// What is odd in the files.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// What is wrong with tables that were left out.
+    pub(crate) errors: Vec<Diagnostic>,
+    /// What is in force instead.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Why nothing was changed.
@@ -69,30 +73,35 @@ pub(crate) struct Application {
     pub(crate) token: Option<String>,
     /// Restart what must be restarted.
     pub(crate) restart: bool,
+    /// What becomes of files with errors.
+    pub(crate) on_errors: OnErrors,
     /// Only if it is still this change ([`propose`]).
     pub(crate) plan_id: Option<String>,
 }
 
-/// Reads the files again and puts them in force. With any error in them nothing is changed.
+/// Reads the files again and puts them in force. With any error in them nothing is changed, unless
+/// those with errors shall be left out.
 pub(crate) async fn apply(
     configuration: &Configuration,
     caller: &Caller,
     who: Who,
     application: Application,
 ) -> Result<Applied, ApplyError> {
-    let Application { token, restart, plan_id } = application;
+    let Application { token, restart, on_errors, plan_id } = application;
     let mut accepted = configuration.lock().await;
     // What is not going to be applied must not replace what was accepted.
     let asked = token.clone();
     let before = caller.look(move |machine, _| Before::of(machine, asked.as_deref())).await?;
     match before {
         Before::Known(change) => {
-            return Ok(Applied { change, steps: Vec::new(), warnings: Vec::new() });
+            let (steps, warnings) = (Vec::new(), Vec::new());
+            let (errors, notes) = (Vec::new(), accepted.notes.clone());
+            return Ok(Applied { change, steps, warnings, errors, notes });
         }
         Before::Refused(refusal) => return Err(ApplyError::Refused(refusal)),
         Before::Open => {}
     }
-    let proposal = propose(&accepted, None).await.map_err(ApplyError::Load)?;
+    let proposal = propose(&accepted, None, on_errors).await.map_err(ApplyError::Load)?;
     if plan_id.is_some_and(|meant| meant != proposal.plan_id) {
         return Err(ApplyError::PlanChanged(proposal.plan_id));
     }
@@ -103,7 +112,8 @@ pub(crate) async fn apply(
     match answer {
         Ok(change) => {
             *accepted = candidate.accepted;
-            Ok(Applied { change, steps, warnings: candidate.warnings })
+            let (warnings, errors) = (candidate.warnings, candidate.errors);
+            Ok(Applied { change, steps, warnings, errors, notes: accepted.notes.clone() })
         }
         Err(refusal) => {
             if let Err(error) = configuration.write(&accepted).await {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Mutex as Latch, PoisonError};
 
 use keepd_model::Plan;
-use keepd_plan::Diagnostic;
+use keepd_plan::{Diagnostic, Loaded};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::accepted::{Accepted, AcceptedError};
 use crate::revision::check;
 
-/// A configuration without errors that may be put in force.
+/// A configuration that may be put in force.
 pub(crate) struct Candidate {
     /// What was read.
     pub(crate) accepted: Accepted,
@@ -19,6 +19,8 @@ pub(crate) struct Candidate {
     pub(crate) plan: Plan,
     /// What is odd in it.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// What is wrong with tables that are left out.
+    pub(crate) errors: Vec<Diagnostic>,
 }
 
 /// Why a configuration cannot be put in force.
@@ -50,13 +52,16 @@ pub(crate) fn load(accepted: Accepted) -> Result<Candidate, LoadError> {
 /// Returns the plan of a configuration that was found with these errors.
 fn load_found(accepted: Accepted, found: Vec<Diagnostic>) -> Result<Candidate, LoadError> {
     let loaded = check(&accepted, found).map_err(LoadError::Invalid)?;
-    let mut plan = loaded.plan;
-    let mut warnings = loaded.warnings;
+    Ok(candidate(accepted, loaded, Vec::new()))
+}
+
+fn candidate(accepted: Accepted, loaded: Loaded, errors: Vec<Diagnostic>) -> Candidate {
+    let Loaded { mut plan, mut warnings } = loaded;
     let variable = std::env::var("KEEPD_SHUTDOWN_TIMEOUT").ok();
     if let Some(warning) = override_shutdown_timeout(&mut plan, variable.as_deref()) {
         warnings.push(warning);
     }
-    Ok(Candidate { accepted, plan, warnings })
+    Candidate { accepted, plan, warnings, errors }
 }
 
 /// Lets KEEPD_SHUTDOWN_TIMEOUT win over the files; returns a warning if its value cannot be used.
@@ -126,14 +131,39 @@ impl Configuration {
     }
 }
 
+/// What becomes of files with errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnErrors {
+    /// All is refused.
+    #[default]
+    Refuse,
+    /// Services with errors keep the table that is in force.
+    KeepGoing,
+}
+
 /// Looks for the files of a configuration again, and reads them.
-pub(crate) async fn reread(accepted: &Accepted) -> Result<Candidate, LoadError> {
-    let accepted = accepted.clone();
+pub(crate) async fn reread(
+    in_force: &Accepted,
+    on_errors: OnErrors,
+) -> Result<Candidate, LoadError> {
+    let in_force = in_force.clone();
     blocking(move || {
-        let (fresh, errors) = accepted.reread().map_err(LoadError::Read)?;
-        load_found(fresh, errors)
+        let (fresh, found) = in_force.reread().map_err(LoadError::Read)?;
+        // Without a file that should be there nobody knows which services are meant to be.
+        let may_keep = on_errors == OnErrors::KeepGoing && found.is_empty();
+        match load_found(fresh.clone(), found) {
+            Err(LoadError::Invalid(_)) if may_keep => keep_going(fresh, &in_force),
+            outcome => outcome,
+        }
     })
     .await
+}
+
+/// Leaves out what is broken.
+fn keep_going(fresh: Accepted, in_force: &Accepted) -> Result<Candidate, LoadError> {
+    let old = in_force.load().map_err(LoadError::Invalid)?;
+    let (accepted, loaded, errors) = fresh.keep_going(&old.plan).map_err(LoadError::Invalid)?;
+    Ok(candidate(accepted, loaded, errors))
 }
 
 /// Runs what may block on another thread.

@@ -24,7 +24,14 @@ const OUTGOING_BYTES_MAX: usize = 256 * 1024;
 /// not read cannot fill our memory.
 const INCOMING_MAX: usize = 64 * 1024;
 
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 16 * 1024;
+
+/// For so many messages room is kept when none is waiting: a dump brings many at once, and then
+/// there is peace.
+const INCOMING_KEPT: usize = 64;
+
+/// For so much room is kept when nothing is to be sent.
+const OUTGOING_BYTES_KEPT: usize = 4 * 1024;
 
 /// An open connection to the proxy. Messages are read in order; commands are written in order.
 pub(crate) struct Link {
@@ -79,7 +86,11 @@ impl Link {
 
     /// Returns a message that was read already.
     pub(crate) fn next_ready(&mut self) -> Option<Message> {
-        self.incoming.pop_front()
+        let message = self.incoming.pop_front();
+        if message.is_none() {
+            self.incoming.shrink_to(INCOMING_KEPT);
+        }
+        message
     }
 
     /// Puts a command behind those that wait. `proto` has no number, because the connection is not
@@ -120,7 +131,7 @@ impl Link {
             }
         }
         self.outgoing.clear();
-        self.outgoing.shrink_to(OUTGOING_BYTES_MAX);
+        self.outgoing.shrink_to(OUTGOING_BYTES_KEPT);
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use keepd_model::Plan;
-use keepd_plan::{Diagnostic, Loaded};
+use keepd_plan::{Diagnostic, Exceptions, Loaded};
 
 use crate::accepted::{Accepted, AcceptedError};
 use crate::discovery::{Discovered, Root};
@@ -92,28 +92,43 @@ fn salvage(whole: &Accepted) -> Option<(Accepted, Loaded)> {
 }
 
 /// Returns the sentence about the services of a plan that are quarantined, if there is one.
-pub fn quarantine_note(plan: &Plan) -> Option<String> {
-    let broken: Vec<&str> = plan
-        .services
-        .values()
-        .filter(|service| service.quarantine.is_some())
-        .map(|service| service.name.as_str())
-        .collect();
-    let (first, more) =
-        (broken.get(..NAMES_MAX).unwrap_or(&broken), broken.len() - broken.len().min(NAMES_MAX));
-    if first.is_empty() {
-        return None;
-    }
-    let mut names = first.join(", ");
-    if more > 0 {
-        names.push_str(&format!(" and {more} more"));
-    }
-    let (tables, verb) = if broken.len() == 1 { ("table", "has") } else { ("tables", "have") };
-    let whose = if broken.len() == 1 { "its" } else { "their" };
+fn quarantine_note(plan: &Plan) -> Option<String> {
+    let broken = plan.services.values().filter(|service| service.quarantine.is_some());
+    quarantined(broken.map(|service| service.name.as_str()))
+}
+
+/// Returns the sentences about what an apply left out.
+pub(crate) fn left_out_notes(exceptions: &Exceptions) -> Vec<String> {
+    let kept = list(exceptions.kept().map(|(name, _)| name.as_str())).map(|names| {
+        format!(
+            "the tables from before are in force, because the configuration has errors: {names}; \
+             \"keepd check\" says which, \"keepd apply\" takes the corrected files"
+        )
+    });
+    let new = quarantined(exceptions.quarantined().map(|(name, _)| name.as_str()));
+    let notes: Vec<String> = kept.into_iter().chain(new).collect();
+    if notes.is_empty() { vec![LEFT_OUT.to_owned()] } else { notes }
+}
+
+fn quarantined<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let names: Vec<&str> = names.collect();
+    let have = if names.len() == 1 { "its table has" } else { "their tables have" };
+    let names = list(names.into_iter())?;
     Some(format!(
-        "quarantined: {names}: {whose} {tables} {verb} errors; \"keepd why NAME\" says which, \
+        "quarantined: {names}: {have} errors; \"keepd why NAME\" says which, \
          \"keepd apply\" takes the corrected files"
     ))
+}
+
+/// Returns the first of these names, and how many more there are; `None` if there is none.
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let names: Vec<&str> = names.collect();
+    let first = names.get(..NAMES_MAX).unwrap_or(&names);
+    match names.len() - first.len() {
+        _ if names.is_empty() => None,
+        0 => Some(first.join(", ")),
+        more => Some(format!("{} and {more} more", first.join(", "))),
+    }
 }
 
 /// Returns the last good revision. Where there is one that cannot be used, it says why.

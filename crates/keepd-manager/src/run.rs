@@ -82,6 +82,8 @@ pub fn run(options: Options) -> u8 {
 fn try_run(options: Options) -> Result<u8, StartError> {
     // Threads come and go with what may block, and would leave a heap each.
     keepd_os::heap::share_one();
+    // Plans and answers about every service are large and rare.
+    keepd_os::heap::give_back_large();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -44,6 +44,9 @@ const FAREWELL_LIMIT: Duration = Duration::from_millis(300);
 /// After this many messages of the proxy in one go, others get their turn.
 const BATCH_MAX: usize = 1_000;
 
+/// How long nothing has happened when memory is given back.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 /// Commands of the shell itself have numbers from here; the machine counts from 1.
 const OWN_REQUESTS_FROM: u64 = 1 << 63;
 
@@ -90,13 +93,15 @@ pub(crate) struct Shell {
     ask_next: u64,
     request_next: u64,
     announced: u64,
+    /// When to give memory back, if nothing happens before.
+    rest_due: Option<Instant>,
 }
 
 impl Shell {
     /// Returns a shell that begins to connect to the proxy.
     pub(crate) fn new(machine: Manager, console: Console, wires: Wires) -> Self {
         let connection = Connection::begin(&wires.proxy_socket);
-        let prober = Prober::new(wires.pool.instance());
+        let prober = Prober::new(wires.pool.instance(), wires.pool.strangers());
         Self {
             machine,
             console,
@@ -107,6 +112,7 @@ impl Shell {
             ask_next: 0,
             request_next: OWN_REQUESTS_FROM,
             announced: 0,
+            rest_due: None,
         }
     }
 
@@ -125,6 +131,10 @@ impl Shell {
             let timeout = self.machine.poll_timeout();
             let look = self.console.progress_due();
             tokio::select! {
+                () = until(self.rest_due) => {
+                    self.rest();
+                    continue;
+                }
                 news = self.connection.next() => {
                     if let Some(code) = self.on_news(news) {
                         return code;
@@ -138,6 +148,7 @@ impl Shell {
                 }
                 () = until(look) => self.console.show_progress(monotonic_now(), &self.machine),
             }
+            self.rest_due = Some(monotonic_now().saturating_add(REST_AFTER));
         }
     }
 
@@ -190,26 +201,26 @@ impl Shell {
                     self.replies.remove(&ask);
                 }
             }
-            Output::Announce(news) => self.announce(&news),
+            Output::Announce(news) => self.announce(news),
             Output::Finish { code } => return Some(code),
         }
         None
     }
 
-    fn announce(&mut self, news: &Announcement) {
+    fn announce(&mut self, news: Announcement) {
         self.announced += 1;
         match &news.what {
             // Readiness is asked for only in this state.
             Happening::State { name, to, .. } if *to != State::Starting => self.prober.forget(name),
-            Happening::ChangeClosed(_) => self.save_memory(),
             Happening::State { .. }
             | Happening::ChangeOpened(_)
+            | Happening::ChangeClosed(_)
             | Happening::OutputBlocked { .. }
             | Happening::Synchronised { .. }
             | Happening::ShutdownBegun(_) => {}
         }
-        self.wires.history.add(news, &WallClock::read());
-        self.console.announce(news);
+        self.console.announce(&news);
+        self.wires.history.add(news, WallClock::read());
     }
 
     fn prepare(&self, ticket: Ticket, spec: Arc<ServiceSpec>, preparation: Preparation) {
@@ -268,11 +279,11 @@ impl Shell {
         });
     }
 
-    /// Gives back what a large change needed on its way, once nothing is on its way any more.
-    fn save_memory(&self) {
-        if self.machine.changes().all(|change| change.is_closed()) {
-            keepd_os::heap::give_back();
-        }
+    /// Gives back what was needed on the way, once nothing has happened for a moment. What was
+    /// read, asked and answered takes several times as much room as what stays of it.
+    fn rest(&mut self) {
+        keepd_os::heap::give_back();
+        self.rest_due = None;
     }
 
     fn send_pulse(&self) {

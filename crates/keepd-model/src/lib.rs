@@ -26,7 +26,7 @@ pub use number::{ChangeId, ExitCode, Generation, Instant, Pid};
 pub use signal::{Signal, SignalError};
 pub use spec::{
     Apply, CommandLine, Difference, Echo, Edge, EnvFile, EnvInherit, ExitWhen, ExpectedEnd,
-    HttpProbe, KillMode, Kind, LogMode, LogSpec, ManagerSpec, OnStop, Origin, Plan, Probe,
+    HttpProbe, KillMode, Kind, LogMode, LogSpec, ManagerSpec, OnStop, Origin, Origins, Plan, Probe,
     ReadySpec, Reload, RestartLimit, RestartPolicy, ServiceSpec, ShutdownOn, StderrMode, StopSpec,
     TcpProbe, Until,
 };

@@ -19,10 +19,10 @@ pub const PLAIN_LINE_BYTES_MAX: usize = 1023;
 pub const VERSION: u32 = 1;
 /// The most output of a `service.exec` that is passed to the asker.
 pub const EXEC_OUTPUT_BYTES_MAX: usize = 4096;
-/// The longest note, and the most notes a service may have.
+/// The longest note.
 pub const NOTE_BYTES_MAX: usize = 64 * 1024;
 /// The most notes one service may have.
-pub const NOTES_MAX: usize = 256;
+pub const NOTES_MAX: usize = 2048;
 /// The text of the `service.notify` event that stands for a line feed on the `ready_fd`.
 pub const READY_FD_TEXT: &str = "READY_FD=1";
 /// The longest text of a readiness notification that is forwarded.
@@ -243,7 +243,7 @@ impl Default for Attributes {
 }
 
 /// The environment of a service as differences to the proxy's own (`service.env`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Environment {
     /// `=`: begin with nothing.
     pub clear: bool,
@@ -252,7 +252,7 @@ pub struct Environment {
 }
 
 /// One difference.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EnvironmentChange {
     /// `+K=V`.
     Set(Vec<u8>, Vec<u8>),
@@ -261,7 +261,7 @@ pub enum EnvironmentChange {
 }
 
 /// Where output goes (`service.log`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LogTarget {
     /// `mode=null`.
     #[default]

@@ -1,5 +1,6 @@
 //! What somebody wants: the plan and its services, as read from keepd.toml.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -103,6 +104,47 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where the keys of a service stand, by key.
+///
+/// A sorted list: there are few keys to a service and many services, and a tree takes ten times as
+/// much room for one or two entries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Origins(Vec<(Cow<'static, str>, Origin)>);
+
+impl Origins {
+    /// Returns where a key stands.
+    pub fn get(&self, key: &str) -> Option<&Origin> {
+        self.find(key).ok().map(|index| &self.0[index].1)
+    }
+
+    /// Notes where a key stands; where it stood before is forgotten.
+    pub fn insert(&mut self, key: impl Into<Cow<'static, str>>, origin: Origin) {
+        let key = key.into();
+        match self.find(&key) {
+            Ok(index) => self.0[index].1 = origin,
+            Err(index) => {
+                // They stay for as long as the service does: no room for more than there are.
+                self.0.reserve_exact(1);
+                self.0.insert(index, (key, origin));
+            }
+        }
+    }
+
+    /// Returns keys and places in the order of the keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Origin)> {
+        self.0.iter().map(|(key, origin)| (&**key, origin))
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(key))
+    }
+}
+
 /// One service, as wanted. Relative paths are already absolute; variables are not yet filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceSpec {
@@ -162,7 +204,7 @@ pub struct ServiceSpec {
     pub log: LogSpec,
     /// Where each key that was given stands (`"command"`, `"env.PORT"`, `""` for the table
     /// itself).
-    pub origins: BTreeMap<String, Origin>,
+    pub origins: Origins,
 }
 
 words! {
@@ -520,7 +562,7 @@ impl ServiceSpec {
                 interval: Duration::from_millis(250),
             },
             log: LogSpec { mode: LogMode::File { dir: None }, stderr: StderrMode::Separate },
-            origins: BTreeMap::new(),
+            origins: Origins::default(),
         }
     }
 
@@ -655,8 +697,21 @@ mod tests {
     fn a_specification_does_not_differ_from_itself() {
         let mut moved = spec();
         let origin = Origin { file: "keepd.toml".into(), line: 9, column: 1 };
-        moved.origins.insert("command".into(), origin);
+        moved.origins.insert("command", origin);
         assert_eq!(spec().differences(&moved), []);
+    }
+
+    #[test]
+    fn origins_are_sorted_and_the_last_word_counts() {
+        let at = |line| Origin { file: "keepd.toml".into(), line, column: 1 };
+        let mut origins = Origins::default();
+        for (line, key) in (1..).zip(["user", "", "env.A", "command", "env.A"]) {
+            origins.insert(key, at(line));
+        }
+        let found: Vec<_> = origins.iter().map(|(key, origin)| (key, origin.line)).collect();
+        assert_eq!(found, [("", 2), ("command", 4), ("env.A", 5), ("user", 1)]);
+        assert_eq!(origins.get("env.A"), Some(&at(5)));
+        assert_eq!(origins.get("env"), None);
     }
 
     #[test]

@@ -4,9 +4,22 @@ use std::fmt;
 
 /// Text with variables: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`; `$$` is a dollar sign;
 /// `$NAME` without braces is left alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Template {
-    pieces: Vec<Piece>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Content);
+
+/// Nearly every text holds no variable, and there is one for each word of each command: such a text
+/// is nothing more than itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Literal(String),
+    /// At least one of them is a variable, and no two literals follow one another.
+    Pieces(Box<[Piece]>),
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Self(Content::Literal(String::new()))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,11 +105,25 @@ impl Template {
         if text.is_empty() {
             return;
         }
-        match self.pieces.last_mut() {
-            Some(Piece::Literal(last)) => last.push_str(text),
-            Some(Piece::Variable { .. }) | None => {
-                self.pieces.push(Piece::Literal(text.to_owned()));
+        match &mut self.0 {
+            Content::Literal(literal) => literal.push_str(text),
+            Content::Pieces(pieces) => match pieces.last_mut() {
+                Some(Piece::Literal(last)) => last.push_str(text),
+                Some(Piece::Variable { .. }) | None => {
+                    push(pieces, Piece::Literal(text.to_owned()));
+                }
+            },
+        }
+    }
+
+    fn push_variable(&mut self, variable: Piece) {
+        match &mut self.0 {
+            Content::Literal(literal) => {
+                let literal = std::mem::take(literal);
+                let first = (!literal.is_empty()).then_some(Piece::Literal(literal));
+                self.0 = Content::Pieces(first.into_iter().chain([variable]).collect());
             }
+            Content::Pieces(pieces) => push(pieces, variable),
         }
     }
 
@@ -112,7 +139,7 @@ impl Template {
                 rest = dollar + 2;
             } else if let Some(inside) = after.strip_prefix('{') {
                 let end = inside.find('}').ok_or(TemplateError::Unclosed { offset: dollar })?;
-                self.pieces.push(variable(&inside[..end], dollar)?);
+                self.push_variable(variable(&inside[..end], dollar)?);
                 rest = dollar + 2 + end + 1;
             } else {
                 self.push_literal("$");
@@ -125,8 +152,12 @@ impl Template {
 
     /// Returns the text with every variable replaced by what `lookup` says.
     pub fn expand(&self, lookup: impl Fn(&str) -> Option<String>) -> Result<String, TemplateError> {
+        let pieces = match &self.0 {
+            Content::Literal(literal) => return Ok(literal.clone()),
+            Content::Pieces(pieces) => pieces,
+        };
         let mut text = String::new();
-        for piece in &self.pieces {
+        for piece in pieces.iter() {
             match piece {
                 Piece::Literal(literal) => text.push_str(literal),
                 Piece::Variable { name, absent } => match (lookup(name), absent) {
@@ -147,10 +178,9 @@ impl Template {
 
     /// Returns the text if it holds no variable.
     pub fn as_literal(&self) -> Option<&str> {
-        match self.pieces.as_slice() {
-            [] => Some(""),
-            [Piece::Literal(text)] => Some(text),
-            _ => None,
+        match &self.0 {
+            Content::Literal(text) => Some(text),
+            Content::Pieces(_) => None,
         }
     }
 }
@@ -158,9 +188,14 @@ impl Template {
 /// Writes the template as it would be written in a file.
 impl fmt::Display for Template {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for piece in &self.pieces {
+        let literal = |text: &str| text.replace('$', "$$");
+        let pieces = match &self.0 {
+            Content::Literal(text) => return formatter.write_str(&literal(text)),
+            Content::Pieces(pieces) => pieces,
+        };
+        for piece in pieces.iter() {
             match piece {
-                Piece::Literal(text) => formatter.write_str(&text.replace('$', "$$"))?,
+                Piece::Literal(text) => formatter.write_str(&literal(text))?,
                 Piece::Variable { name, absent } => match absent {
                     Absent::Error => write!(formatter, "${{{name}}}")?,
                     Absent::Default(default) => write!(formatter, "${{{name}:-{default}}}")?,
@@ -170,6 +205,12 @@ impl fmt::Display for Template {
         }
         Ok(())
     }
+}
+
+fn push(pieces: &mut Box<[Piece]>, piece: Piece) {
+    let mut list = std::mem::take(pieces).into_vec();
+    list.push(piece);
+    *pieces = list.into_boxed_slice();
 }
 
 fn variable(inside: &str, offset: usize) -> Result<Piece, TemplateError> {
@@ -217,6 +258,19 @@ mod tests {
         for bad in ["${}", "${a b}", "${A:+x}"] {
             assert!(matches!(Template::parse(bad), Err(TemplateError::Name { offset: 0, .. })));
         }
+    }
+
+    #[test]
+    fn what_is_pushed_piece_by_piece_is_what_is_parsed_as_a_whole() {
+        for parts in [&["a", "b"][..], &["${A}", "b", "c"], &["a", "", "${A}${B}", "$$"], &[]] {
+            let mut template = Template::default();
+            for part in parts {
+                template.push_parsed(part).unwrap();
+            }
+            assert_eq!(template, Template::parse(&parts.concat()).unwrap(), "{parts:?}");
+        }
+        assert_eq!(Template::parse("a$$").unwrap().as_literal(), Some("a$"));
+        assert_eq!(Template::parse("${A}").unwrap().as_literal(), None);
     }
 
     #[test]

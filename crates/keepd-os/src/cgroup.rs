@@ -4,6 +4,7 @@
 //! No controller is needed for that, so it also works beside a version 1 hierarchy. See cgroups(7).
 
 mod own;
+mod usage;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use keepd_model::{Errno, Pid, Signal};
 use rustix::fs::{Dir, FileType, Mode, OFlags};
+
+pub use self::usage::Usage;
 
 use crate::{errno, pidfd, proc};
 
@@ -195,12 +198,26 @@ impl Group {
     /// Fails with EBUSY while a process is in one of them. A group that is gone is no error. See
     /// rmdir(2).
     pub fn remove(&self) -> Result<(), Errno> {
-        for name in self.children()? {
+        // Mostly none is below, and the kernel knows that without a listing.
+        match self.remove_childless() {
+            Err(Errno(libc::EBUSY)) => {}
+            result => return result,
+        }
+        let below = self.children()?;
+        if below.is_empty() {
+            return Err(Errno(libc::EBUSY));
+        }
+        for name in below {
             match self.child(&name).and_then(|child| child.remove()) {
                 Err(error) if !is_gone(error) => return Err(error),
                 Ok(()) | Err(_) => {}
             }
         }
+        self.remove_childless()
+    }
+
+    /// Fails with EBUSY if a process is in the group, or a group below it.
+    fn remove_childless(&self) -> Result<(), Errno> {
         match rustix::fs::rmdir(&self.path) {
             Err(rustix::io::Errno::NOENT) | Ok(()) => Ok(()),
             Err(error) => Err(errno::from_rustix(error)),

@@ -1,6 +1,6 @@
 //! How much memory the C library's allocator keeps.
 //!
-//! Both functions do nothing with a C library other than glibc.
+//! These functions do nothing with a C library other than glibc.
 #![cfg_attr(
     target_env = "gnu",
     expect(unsafe_code, reason = "the allocator is reached only through the C library")
@@ -17,6 +17,20 @@ pub fn share_one() {
     // contract of this function, and would only be late otherwise.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// `mallopt(M_MMAP_THRESHOLD)`: gives every piece of memory of 64 KiB or more pages of its own,
+/// which go back to the kernel when it is freed.
+///
+/// By default the allocator learns from the first large piece that is freed, and keeps later ones
+/// of that size: a program that needs a large buffer once in a while keeps its room for ever. See
+/// mallopt(3).
+pub fn give_back_large() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes two numbers, and may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 * 1024);
     }
 }
 

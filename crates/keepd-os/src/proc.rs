@@ -8,7 +8,7 @@ mod details;
 pub use details::{Details, Limit, details};
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use keepd_model::{Errno, Pid};
@@ -53,7 +53,7 @@ pub fn name(pid: Pid) -> Option<String> {
 /// The number in `/proc/PID/stat` is not used: it lags behind by up to some hundred KiB for each
 /// processor. See proc_pid_statm(5).
 pub fn memory_resident_bytes(pid: Pid) -> Option<u64> {
-    let bytes = read(pid, "statm").ok()?;
+    let bytes = read_short_lines(open(pid, "statm").ok()?).ok()?;
     let pages: u64 = std::str::from_utf8(&bytes).ok()?.split(' ').nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)
 }
@@ -116,11 +116,28 @@ pub(crate) fn read_to_end(file: impl AsFd) -> Result<Vec<u8>, Errno> {
     }
 }
 
+/// [`read_to_end`] of a file that the kernel writes line by line, each line shorter than half a
+/// page: one read takes them all if they fit into one, and there is no second one to see the end.
+pub(crate) fn read_short_lines(file: impl AsFd) -> Result<Vec<u8>, Errno> {
+    const PAGE_BYTES: usize = 4096;
+    let mut page = [0; PAGE_BYTES];
+    let count = rustix::io::read(&file, &mut page).map_err(errno::from_rustix)?;
+    let mut bytes = page[..count].to_vec();
+    // Otherwise the next line may not have fitted any more.
+    if count > PAGE_BYTES / 2 {
+        bytes.extend(read_to_end(file)?);
+    }
+    Ok(bytes)
+}
+
 fn read(pid: Pid, name: &str) -> Result<Vec<u8>, Errno> {
+    read_to_end(open(pid, name)?)
+}
+
+fn open(pid: Pid, name: &str) -> Result<OwnedFd, Errno> {
     let path = format!("/proc/{pid}/{name}");
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(errno::from_rustix)?;
-    read_to_end(file)
+    rustix::fs::open(path, flags, Mode::empty()).map_err(errno::from_rustix)
 }
 
 /// The name in parentheses may hold spaces and parentheses, so the fields are counted from the last

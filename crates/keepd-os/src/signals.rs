@@ -7,6 +7,7 @@
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use keepd_model::{Errno, Pid, Signal};
 
@@ -16,6 +17,8 @@ use crate::errno;
 const RECORDS_AT_ONCE: usize = 16;
 /// Bytes of a signal set in the kernel.
 const KERNEL_SET_BYTES: usize = 8;
+/// The highest number of a signal in the kernel.
+const KERNEL_SIGNALS_MAX: i32 = 64;
 
 /// Signals as records on a descriptor, readable when one is pending.
 #[derive(Debug)]
@@ -43,8 +46,8 @@ impl SignalReader {
         Ok(Self { descriptor })
     }
 
-    /// `read(descriptor, …)`, until it would block: returns every pending signal with the number of
-    /// records.
+    /// `read(descriptor, …)`, until nothing is left: returns every pending signal with the number
+    /// of records.
     ///
     /// The kernel keeps one record for each pending standard signal, so after CHLD any number of
     /// children may have ended. See signalfd(2).
@@ -59,6 +62,10 @@ impl SignalReader {
                 Ok(count) => {
                     for record in bytes[..count].chunks(mem::size_of::<libc::signalfd_siginfo>()) {
                         note(&mut counts, record);
+                    }
+                    // With room left there was no more.
+                    if count < bytes.len() {
+                        return Ok(counts);
                     }
                 }
             }
@@ -100,9 +107,7 @@ pub fn block(signals: &[Signal]) -> Result<(), Errno> {
 ///
 /// Fails with EINVAL for KILL and STOP. See sigaction(2).
 pub fn ignore(signal: Signal) -> Result<(), Errno> {
-    // SAFETY: SIG_IGN is no function of ours, so no code runs asynchronously.
-    let result = unsafe { libc::signal(i32::from(signal.get()), libc::SIG_IGN) };
-    if result == libc::SIG_ERR { Err(errno::last()) } else { Ok(()) }
+    set_disposition(signal, libc::SIG_IGN)
 }
 
 /// `sigaction(signal, {SIG_DFL})`: gives a signal its default effect back.
@@ -110,9 +115,43 @@ pub fn ignore(signal: Signal) -> Result<(), Errno> {
 /// A process that was started with CHLD ignored cannot wait for its children: the kernel throws
 /// their status away. Fails with EINVAL for KILL and STOP. See sigaction(2), wait(2).
 pub fn restore_default(signal: Signal) -> Result<(), Errno> {
-    // SAFETY: SIG_DFL is no function of ours, so no code runs asynchronously.
-    let result = unsafe { libc::signal(i32::from(signal.get()), libc::SIG_DFL) };
+    set_disposition(signal, libc::SIG_DFL)
+}
+
+/// The numbers of the ignored signals as a kernel set, bit 0 for signal 1, once they were asked
+/// for. Only [`set_disposition`] changes what is ignored in a process of ours.
+static IGNORED: Mutex<Option<u64>> = Mutex::new(None);
+
+/// Sets SIG_IGN or SIG_DFL.
+fn set_disposition(signal: Signal, disposition: libc::sighandler_t) -> Result<(), Errno> {
+    let mut ignored = IGNORED.lock().unwrap_or_else(PoisonError::into_inner);
+    *ignored = None;
+    // SAFETY: neither is a function of ours, so no code runs asynchronously.
+    let result = unsafe { libc::signal(i32::from(signal.get()), disposition) };
     if result == libc::SIG_ERR { Err(errno::last()) } else { Ok(()) }
+}
+
+/// `rt_sigaction(signal, NULL, &action)` for every signal, the first time: returns the set of those
+/// that are ignored, which execve(2) and CLONE_CLEAR_SIGHAND would leave ignored.
+pub(crate) fn ignored() -> u64 {
+    let mut ignored = IGNORED.lock().unwrap_or_else(PoisonError::into_inner);
+    *ignored.get_or_insert_with(|| {
+        (1..=KERNEL_SIGNALS_MAX)
+            .filter(|signal| is_ignored(*signal))
+            .fold(0, |set, signal| set | 1 << (signal - 1))
+    })
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // The handler, flags, restorer and mask; no kernel structure of this call is larger.
+    let mut action = [0_u64; 4];
+    // SAFETY: nothing is set; `action` has room for what the kernel writes.
+    let result = unsafe {
+        let none = ptr::null::<u64>();
+        let old = action.as_mut_ptr();
+        libc::syscall(libc::SYS_rt_sigaction, signal, none, old, KERNEL_SET_BYTES)
+    };
+    result == 0 && action[0] as libc::sighandler_t == libc::SIG_IGN
 }
 
 /// `kill(pid, signal)`: signals one process.

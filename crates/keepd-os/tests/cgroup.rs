@@ -93,3 +93,26 @@ fn a_process_can_be_moved_and_is_counted() {
         _ => eprintln!("SKIPPED: a_process_can_be_moved_and_is_counted: no cpu.stat"),
     }
 }
+
+#[test]
+fn what_a_group_uses_includes_the_groups_below_it() {
+    let Some(TestGroup(group)) = &TestGroup::new("usage") else {
+        return;
+    };
+    let leaf = Group::create(group, "leaf").unwrap();
+    assert_eq!(group.child_usage("leaf").unwrap().tasks, 0);
+    let first = Start::shell("exec sleep 1000").start();
+    leaf.add(first.pid()).unwrap();
+    let one = group.child_usage("leaf").unwrap();
+    assert!(one.tasks == 1 && one.memory_bytes > 0, "{one:?}");
+    let inner = Group::create(&leaf, "inner").unwrap();
+    let second = Start::shell("exec sleep 1000").start();
+    inner.add(second.pid()).unwrap();
+    let two = group.child_usage("leaf").unwrap();
+    assert!(two.tasks == 2 && two.memory_bytes > one.memory_bytes, "{two:?}");
+    leaf.kill().unwrap();
+    assert_eq!([end_of(first.pid()), end_of(second.pid())], [KILLED, KILLED]);
+    leaf.remove().unwrap();
+    assert_eq!(group.child_usage("leaf"), Err(Errno::ENOENT));
+    assert!(group.child_usage("../leaf").is_err());
+}

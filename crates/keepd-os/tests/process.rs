@@ -47,7 +47,7 @@ fn ends_of_the_standard_library_are_translated() {
 #[test]
 fn facts_of_a_process_are_read() {
     let mut start = Start::new(&["sleep", "1000"]);
-    start.environment = vec![b"PATH=/usr/bin:/bin".to_vec(), b"MARK=one".to_vec()];
+    start.environment = vec![b"PATH=/usr/bin:/bin".into(), b"MARK=one".into()];
     let mut child = start.start();
     final_report(&mut child);
     let pid = child.pid();

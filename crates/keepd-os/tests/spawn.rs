@@ -38,7 +38,8 @@ fn a_program_that_may_not_be_executed_is_remembered_over_missing_ones() {
     let folder = Folder::new("spawn-forbidden");
     std::fs::write(folder.join("tool"), "#!/bin/sh\n").unwrap();
     let mut start = Start::new(&["tool"]);
-    start.environment = vec![format!("PATH={}:/nonexistent", folder.path().display()).into()];
+    start.environment =
+        vec![format!("PATH={}:/nonexistent", folder.path().display()).into_bytes().into()];
     assert_eq!(start.run().0, failed(SpawnStep::Exec, Errno::EACCES));
 
     std::fs::write(folder.join("text"), "no program").unwrap();
@@ -72,7 +73,7 @@ fn strings_that_execve_cannot_carry_are_refused_before_there_is_a_child() {
     let mut with_nul = Start::new(&["true", "a\0b"]);
     assert_eq!(spawn(&with_nul.request(standard, &[], None)).unwrap_err(), refused);
     with_nul.arguments.pop();
-    with_nul.environment.push(b"A=\0".to_vec());
+    with_nul.environment.push(b"A=\0".into());
     assert_eq!(spawn(&with_nul.request(standard, &[], None)).unwrap_err(), refused);
     let empty = Start::new(&[]);
     assert_eq!(spawn(&empty.request(standard, &[], None)).unwrap_err(), refused);
@@ -86,7 +87,7 @@ fn strings_that_execve_cannot_carry_are_refused_before_there_is_a_child() {
 #[test]
 fn the_environment_is_exactly_the_given_one() {
     let mut start = Start::new(&["/usr/bin/env"]);
-    start.environment = vec![b"ONE=1".to_vec(), b"TWO=a b=c".to_vec()];
+    start.environment = vec![b"ONE=1".into(), b"TWO=a b=c".into()];
     assert_eq!(start.run().1, "ONE=1\nTWO=a b=c\n");
     start.environment.clear();
     assert_eq!(start.run().1, "");
@@ -181,10 +182,16 @@ fn no_signal_is_blocked_ignored_or_handled() {
     signals::ignore(Signal::USR1).unwrap();
     signals::ignore(Signal::new(40).unwrap()).unwrap();
     signals::block(&[Signal::USR2]).unwrap();
-    let (_, output, _) = Start::new(&["sed", "-n", "/^Sig[BIC]/p", "/proc/self/status"]).run();
-    let masks: Vec<_> = output.lines().filter_map(|line| line.split_once(":\t")).collect();
-    let none = "0000000000000000";
-    assert_eq!(masks, [("SigBlk", none), ("SigIgn", none), ("SigCgt", none)]);
+    let shows_none = || {
+        let (_, output, _) = Start::new(&["sed", "-n", "/^Sig[BIC]/p", "/proc/self/status"]).run();
+        let masks: Vec<_> = output.lines().filter_map(|line| line.split_once(":\t")).collect();
+        let none = "0000000000000000";
+        assert_eq!(masks, [("SigBlk", none), ("SigIgn", none), ("SigCgt", none)]);
+    };
+    shows_none();
+    // What is ignored is remembered from one spawn to the next, until it changes.
+    signals::ignore(Signal::new(41).unwrap()).unwrap();
+    shows_none();
 }
 
 #[test]

@@ -17,14 +17,14 @@ fn a_double_forker_with_a_session_of_its_own_is_found_and_nobody_else() {
         "setsid sh -c 'sh -c \"echo forked; exec sleep 1000\" & exit' ; \
          env -i sleep 1000 & echo cleared; wait",
     );
-    start.environment.push(mark.clone().into());
+    start.environment.push(mark.clone().into_bytes().into());
     let (read, write) = rustix::pipe::pipe().unwrap();
     let null = null();
     let main =
         spawn(&start.request([null.as_fd(), write.as_fd(), write.as_fd()], &[], None)).unwrap();
     // A bystander with a similar variable.
     let mut bystander = Start::new(&["sleep", "1000"]);
-    bystander.environment.push(format!("{mark}0").into());
+    bystander.environment.push(format!("{mark}0").into_bytes().into());
     let bystander = bystander.start();
     let text = read_until(&read, "cleared\n");
     if !text.contains("forked\n") {

@@ -6,7 +6,7 @@ use std::fmt;
 use keepd_model::Origin;
 
 /// The most errors of one load that are kept; the rest is counted.
-const DIAGNOSTICS_MAX: usize = 1_000;
+pub(crate) const DIAGNOSTICS_MAX: usize = 1_000;
 
 /// The most errors that are kept for one service when the others are to be salvaged.
 const DIAGNOSTICS_OF_SERVICE_MAX: usize = 10;
@@ -176,7 +176,7 @@ impl Collector {
 }
 
 /// Sorts by place, those without a place last, and drops what is said twice.
-fn sort(diagnostics: &mut Vec<Diagnostic>) {
+pub(crate) fn sort(diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.sort_by(|left, right| {
         let key =
             |diagnostic: &Diagnostic| (diagnostic.origin.is_none(), diagnostic.origin.clone());

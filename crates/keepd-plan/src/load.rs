@@ -1,6 +1,6 @@
 //! Texts in, a plan or all errors out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keepd_model::{Origin, Plan, ServiceName, ServiceSpec};
@@ -12,6 +12,7 @@ use crate::diagnostic::{Collector, Diagnostic, Salvage, quoted};
 use crate::document::Document;
 use crate::edges::{Relations, Services};
 use crate::field::{Entry, Field, Place, Value, integer, shown};
+use crate::keep::Exceptions;
 use crate::schema::{self, Section, Status};
 use crate::service::{Draft, ServiceReader};
 use crate::table::{Entries, Reader, is_note};
@@ -70,7 +71,7 @@ pub struct Salvaged {
 /// Returns every error of every file, by file, line and column; of more than a thousand the rest
 /// is counted.
 pub fn load(sources: &[Source], context: &Context) -> Result<Loaded, Vec<Diagnostic>> {
-    let (plan, collector) = read(sources, context);
+    let Reading { plan, collector, .. } = read(sources, context, &Exceptions::default());
     collector.finish().map(|warnings| Loaded { plan, warnings })
 }
 
@@ -85,7 +86,7 @@ pub fn load(sources: &[Source], context: &Context) -> Result<Loaded, Vec<Diagnos
 /// cannot be read, unknown keys at the top level, `[keepd]`, and `[defaults]`, without which a
 /// service may run as somebody it must not run as.
 pub fn load_salvaging(sources: &[Source], context: &Context) -> Result<Salvaged, Vec<Diagnostic>> {
-    let (mut plan, collector) = read(sources, context);
+    let Reading { mut plan, collector, .. } = read(sources, context, &Exceptions::default());
     let Salvage { mut warnings, broken } = collector.salvage()?;
     let mut quarantined = Vec::new();
     for (name, errors) in broken {
@@ -93,56 +94,82 @@ pub fn load_salvaging(sources: &[Source], context: &Context) -> Result<Salvaged,
             warnings.extend(errors);
             continue;
         };
-        *spec = Arc::new(quarantine(spec, &errors));
+        *spec = Arc::new(quarantine(spec, reason(&errors)));
         quarantined.push((spec.name.clone(), errors));
     }
     Ok(Salvaged { plan, warnings, quarantined })
 }
 
-/// Returns what stands for a service with these errors: what people call it, and nothing that could
-/// be run or waited for.
-fn quarantine(spec: &ServiceSpec, errors: &[Diagnostic]) -> ServiceSpec {
-    let why = errors.first().map(|error| match &error.origin {
-        Some(origin) => format!("{origin}: {}", error.message),
-        None => error.message.clone(),
-    });
+/// Returns what stands for a service that cannot be used: what people call it, and nothing that
+/// could be run or waited for.
+pub(crate) fn quarantine(spec: &ServiceSpec, why: String) -> ServiceSpec {
     ServiceSpec {
         description: spec.description.clone(),
         enabled: spec.enabled,
         tags: spec.tags.clone(),
         origins: spec.origins.clone(),
-        ..ServiceSpec::quarantined(spec.name.clone(), why.unwrap_or_default())
+        ..ServiceSpec::quarantined(spec.name.clone(), why)
     }
 }
 
-/// Reads everything, and notes what is wrong; what is in order is in the plan.
-fn read(sources: &[Source], context: &Context) -> (Plan, Collector) {
+/// Returns the sentence why a service with these errors cannot be used.
+pub(crate) fn reason(errors: &[Diagnostic]) -> String {
+    let why = errors.first().map(|error| match &error.origin {
+        Some(origin) => format!("{origin}: {}", error.message),
+        None => error.message.clone(),
+    });
+    why.unwrap_or_default()
+}
+
+/// What files say, and what is wrong with them.
+pub(crate) struct Reading {
+    /// What is in order.
+    pub(crate) plan: Plan,
+    pub(crate) collector: Collector,
+    /// What each kept table names in `depends_on`, `after` and `before`.
+    pub(crate) kept_relations: BTreeMap<ServiceName, BTreeSet<String>>,
+}
+
+/// Reads everything, and notes what is wrong.
+pub(crate) fn read(sources: &[Source], context: &Context, exceptions: &Exceptions) -> Reading {
     let mut collector = Collector::default();
-    let documents: Vec<Document<'_>> =
-        sources.iter().filter_map(|source| Document::parse(source, &mut collector)).collect();
+    let mut parse = |source| Document::parse(source, &mut collector);
+    let documents: Vec<Document<'_>> = sources.iter().filter_map(&mut parse).collect();
+    let kept: Vec<Document<'_>> = exceptions.kept.values().filter_map(parse).collect();
     let is_complete =
         documents.len() == sources.len() && documents.iter().all(|document| document.is_complete);
     let mut loader = Loader {
         context: *context,
+        exceptions,
         is_complete,
+        is_kept: false,
         collector,
         manager: Entries::default(),
         defaults: Entries::default(),
         services: Vec::new(),
         declared: BTreeMap::new(),
+        kept_relations: BTreeMap::new(),
     };
     for document in &documents {
         loader.read_top(document);
     }
+    loader.is_kept = true;
+    for document in &kept {
+        loader.read_top(document);
+    }
     let plan = loader.plan();
-    (plan, loader.collector)
+    Reading { plan, collector: loader.collector, kept_relations: loader.kept_relations }
 }
 
 /// Everything the files say, while they are read.
 struct Loader<'d> {
     context: Context,
+    /// What holds instead of some tables of the files.
+    exceptions: &'d Exceptions,
     /// Nothing was lost to syntax errors, so what is not there was not written.
     is_complete: bool,
+    /// What is read now are tables that are kept, not files.
+    is_kept: bool,
     collector: Collector,
     manager: Entries<'d>,
     defaults: Entries<'d>,
@@ -150,6 +177,7 @@ struct Loader<'d> {
     services: Vec<Declaration<'d>>,
     /// Where each service stands for the first time, by what stands there for a name.
     declared: BTreeMap<String, Origin>,
+    kept_relations: BTreeMap<ServiceName, BTreeSet<String>>,
 }
 
 /// One service as it is written down.
@@ -160,6 +188,8 @@ struct Declaration<'d> {
     entries: Entries<'d>,
     /// The rank of its last table.
     rank: u32,
+    /// It is complete by itself: `[defaults]` of the files was not made for it.
+    is_kept: bool,
 }
 
 impl<'d> Loader<'d> {
@@ -247,6 +277,9 @@ impl<'d> Loader<'d> {
                 continue;
             }
             let name: &str = key.get_ref();
+            if !self.is_kept && self.exceptions.kept.contains_key(name) {
+                continue;
+            }
             self.collector.about(Some(name));
             self.read_service(document, name, document.origin(key.span().start), value);
             self.collector.about(None);
@@ -278,8 +311,8 @@ impl<'d> Loader<'d> {
         let reason = match ServiceName::new(text) {
             Ok(name) => {
                 let is_instance = name.instance().is_some();
-                let origin = origin.clone();
-                self.services.push(Declaration { name, document, origin, entries, rank });
+                let (origin, is_kept) = (origin.clone(), self.is_kept);
+                self.services.push(Declaration { name, document, origin, entries, rank, is_kept });
                 if !is_instance {
                     return;
                 }
@@ -372,7 +405,10 @@ impl<'d> Loader<'d> {
     }
 
     fn draft(&mut self, declaration: &Declaration<'d>) -> Draft {
-        let entries = self.defaults.overridden_by(declaration.entries.clone());
+        let entries = match declaration.is_kept {
+            true => declaration.entries.clone(),
+            false => self.defaults.overridden_by(declaration.entries.clone()),
+        };
         self.collector.about(Some(declaration.name.as_str()));
         let mut reader = ServiceReader {
             place: Place::Service(declaration.name.as_str()),
@@ -385,8 +421,19 @@ impl<'d> Loader<'d> {
             true => declaration.document.source.directory.as_str(),
             false => "/",
         };
-        let draft = reader.read(declaration.name.clone(), directory);
+        let mut draft = reader.read(declaration.name.clone(), directory);
         self.collector.about(None);
+        let name = &declaration.name;
+        if self.exceptions.quarantined.contains_key(name) {
+            // Nothing waits for what it would wait for, so it is no part of a cycle either.
+            draft.edges.clear();
+            draft.after.clear();
+            draft.before.clear();
+        }
+        if declaration.is_kept {
+            let named = draft.edges.keys().chain(draft.after.keys()).chain(draft.before.keys());
+            self.kept_relations.insert(name.clone(), named.cloned().collect());
+        }
         draft
     }
 

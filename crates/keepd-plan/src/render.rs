@@ -7,8 +7,8 @@ use std::time::Duration;
 use keepd_model::backoff::Backoff;
 use keepd_model::{
     CommandLine, Edge, EnvFile, EnvInherit, ExpectedEnd, Kind, LogMode, LogSpec, ManagerSpec,
-    Origin, Plan, Probe, ReadySpec, Reload, RestartLimit, ServiceName, ServiceSpec, Signal,
-    StopSpec, Template,
+    Origin, Origins, Plan, Probe, ReadySpec, Reload, RestartLimit, ServiceName, ServiceSpec,
+    Signal, StopSpec, Template,
 };
 
 use crate::duration::format_duration;
@@ -239,7 +239,7 @@ fn edges(lines: &mut Lines<'_>, edges: &BTreeMap<ServiceName, Edge>) {
 struct Lines<'s> {
     text: String,
     /// Where the keys stand; none: that is not known.
-    origins: Option<&'s BTreeMap<String, Origin>>,
+    origins: Option<&'s Origins>,
     options: RenderOptions,
 }
 

@@ -1,5 +1,6 @@
 //! One service, from its keys to its specification.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -94,7 +95,9 @@ impl<'d> ServiceReader<'_, 'd> {
                 if field.has_failed() {
                     draft.broken.insert(row.doc.key);
                 }
-                draft.spec.origins.insert(key.to_owned(), entry.key_origin());
+                let known = row.doc.key;
+                let key = if key == known { Cow::Borrowed(known) } else { key.to_owned().into() };
+                draft.spec.origins.insert(key, entry.key_origin());
             }
         }
         if draft.spec.kind == Kind::Group {
@@ -115,7 +118,7 @@ impl<'d> ServiceReader<'_, 'd> {
     fn draft(&self, name: ServiceName, working_dir: &str) -> Draft {
         let mut spec = ServiceSpec::new(name, CommandLine::Words(Vec::new()));
         spec.working_dir = Template::literal(working_dir);
-        spec.origins.insert(String::new(), self.origin.clone());
+        spec.origins.insert("", self.origin.clone());
         Draft {
             spec,
             shell: false,

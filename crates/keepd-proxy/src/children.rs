@@ -13,7 +13,7 @@ use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, spawn};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::environment::{Base, Facts, Process};
+use crate::environment::{Base, Entry, Facts, Process};
 use crate::groups::Groups;
 use crate::notify::NotifySockets;
 use crate::pump::{Moment, Pump, Start, Writers};
@@ -171,7 +171,7 @@ impl Children {
     fn request<'a>(
         &'a self,
         attributes: &'a Attributes,
-        environment: &'a [Vec<u8>],
+        environment: &'a [Entry<'a>],
     ) -> SpawnRequest<'a> {
         let null = self.inheritance.null.as_fd();
         SpawnRequest {
@@ -246,17 +246,28 @@ impl Children {
         }
     }
 
-    /// Reads what a child says of itself; `None` if it said nothing new. To be asked when its pipe
-    /// is ready and before it is reaped.
+    /// Reads what a child says of itself, whose pipe is ready; `None` if it said nothing new.
     pub(crate) fn report(&mut self, epoll: &Epoll, pid: Pid) -> Option<Input> {
         let (_, child) = self.reports.get_mut(&pid)?;
-        let outcome = match child.report() {
+        let report = child.report_ready();
+        self.on_report(epoll, pid, report)
+    }
+
+    /// Reads the last that a child says of itself, before it is reaped.
+    pub(crate) fn last_report(&mut self, epoll: &Epoll, pid: Pid) -> Option<Input> {
+        let (_, child) = self.reports.get_mut(&pid)?;
+        let report = child.report();
+        self.on_report(epoll, pid, report)
+    }
+
+    fn on_report(&mut self, epoll: &Epoll, pid: Pid, report: Report) -> Option<Input> {
+        let outcome = match report {
             Report::Pending => return None,
             Report::Executed => SpawnOutcome::Executed,
             Report::Failed(failure) => SpawnOutcome::Failed(failure),
         };
-        let _ = epoll.remove(&*child);
-        let (owner, _) = self.reports.remove(&pid)?;
+        let (owner, child) = self.reports.remove(&pid)?;
+        let _ = epoll.remove(&child);
         Some(Input::Report { owner, outcome })
     }
 

@@ -1,5 +1,6 @@
 //! The environment of a service: the proxy's own, the differences, keepd's variables.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStringExt;
 
@@ -28,6 +29,9 @@ pub(crate) struct Base {
     /// The value of KEEPD_PROJECT.
     instance: Option<String>,
 }
+
+/// One `KEY=VALUE`.
+pub(crate) type Entry<'a> = Cow<'a, [u8]>;
 
 /// What keepd says about one start.
 pub(crate) struct Facts<'a> {
@@ -78,13 +82,13 @@ impl Base {
     /// Returns the environment of one start of a service.
     ///
     /// A plain service gets the proxy's unchanged; one of keepd's own the same and KEEPD_PROJECT.
-    pub(crate) fn for_service(
-        &self,
-        spawn: &ServiceSpawn,
+    pub(crate) fn for_service<'a>(
+        &'a self,
+        spawn: &'a ServiceSpawn,
         notify_socket: Option<&[u8]>,
-    ) -> Vec<Vec<u8>> {
+    ) -> Vec<Entry<'a>> {
         if !spawn.extended {
-            return self.whole.clone();
+            return self.whole.iter().map(|entry| Cow::Borrowed(entry.as_slice())).collect();
         }
         match spawn.attributes.place {
             Place::Own => {
@@ -110,7 +114,11 @@ impl Base {
 
     /// Returns the passed environment with these differences, then the facts: a difference cannot
     /// hide one.
-    pub(crate) fn with_facts(&self, differences: &Environment, facts: &Facts<'_>) -> Vec<Vec<u8>> {
+    pub(crate) fn with_facts<'a>(
+        &'a self,
+        differences: &'a Environment,
+        facts: &Facts<'_>,
+    ) -> Vec<Entry<'a>> {
         let mut variables = Variables::of(&self.passed);
         variables.change(differences, &self.passed);
         variables.set(b"KEEPD_SERVICE", facts.name.as_str().as_bytes());
@@ -139,29 +147,31 @@ impl Base {
         variables.into_entries()
     }
 
-    fn mark(&self, variables: &mut Variables) {
+    fn mark(&self, variables: &mut Variables<'_>) {
         if let Some(instance) = &self.instance {
             variables.set(PROJECT, instance.as_bytes());
         }
     }
 }
 
-/// Variables in the order of their first appearance, each once.
-struct Variables {
-    entries: Vec<Option<Vec<u8>>>,
-    positions: HashMap<Vec<u8>, usize>,
+/// Variables in the order of their first appearance, each once. What they are made from is
+/// borrowed: starts come in hundreds, and each would copy the whole environment of the proxy.
+struct Variables<'a> {
+    entries: Vec<Option<Entry<'a>>>,
+    positions: HashMap<&'a [u8], usize>,
 }
 
-impl Variables {
-    fn of(entries: &[Vec<u8>]) -> Self {
+impl<'a> Variables<'a> {
+    fn of(entries: &'a [Vec<u8>]) -> Self {
         let positions = entries.iter().enumerate();
+        let borrowed = entries.iter().map(|entry| Some(Cow::Borrowed(entry.as_slice())));
         Self {
-            positions: positions.map(|(at, entry)| (key(entry).to_vec(), at)).collect(),
-            entries: entries.iter().cloned().map(Some).collect(),
+            positions: positions.map(|(at, entry)| (key(entry), at)).collect(),
+            entries: borrowed.collect(),
         }
     }
 
-    fn change(&mut self, differences: &Environment, base: &[Vec<u8>]) {
+    fn change(&mut self, differences: &'a Environment, base: &[Vec<u8>]) {
         if differences.clear {
             *self = Self::of(&[]);
         } else {
@@ -181,18 +191,18 @@ impl Variables {
         }
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        let entry = Some([key, b"=", value].concat());
+    fn set(&mut self, key: &'a [u8], value: &[u8]) {
+        let entry = Some(Cow::Owned([key, b"=", value].concat()));
         match self.positions.get(key) {
             Some(position) => self.entries[*position] = entry,
             None => {
-                self.positions.insert(key.to_vec(), self.entries.len());
+                self.positions.insert(key, self.entries.len());
                 self.entries.push(entry);
             }
         }
     }
 
-    fn into_entries(self) -> Vec<Vec<u8>> {
+    fn into_entries(self) -> Vec<Entry<'a>> {
         self.entries.into_iter().flatten().collect()
     }
 }
@@ -230,8 +240,8 @@ mod tests {
         }
     }
 
-    fn text(entries: Vec<Vec<u8>>) -> Vec<String> {
-        let text = |entry| String::from_utf8(entry).unwrap();
+    fn text(entries: Vec<Entry<'_>>) -> Vec<String> {
+        let text = |entry: Entry<'_>| String::from_utf8(entry.into_owned()).unwrap();
         entries.into_iter().map(text).collect()
     }
 

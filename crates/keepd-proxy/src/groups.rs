@@ -42,6 +42,8 @@ pub(crate) struct Groups {
     empty: Vec<Owner>,
     look_at: Option<Instant>,
     unremoved: Vec<Group>,
+    /// There are new ones among the unremoved.
+    has_unremoved_news: bool,
     /// What runs that are over left behind (`kill_mode=main`), by the number in the epoll set.
     left: HashMap<u64, Left>,
 }
@@ -56,7 +58,33 @@ struct Left {
 
 struct Entry {
     kind: Kind,
+    /// `cgroup.events` of a leaf, from the first time that somebody asked who is left.
+    events: Option<OwnedFd>,
     watch: Watch,
+}
+
+impl Entry {
+    /// Reads `cgroup.events` of a leaf, which is opened once. A leaf that is gone has nobody.
+    fn is_populated(&mut self) -> Result<bool, Errno> {
+        let Kind::Leaf(group) = &self.kind else {
+            return Ok(true);
+        };
+        let events = match self.events.take() {
+            Some(events) => events,
+            None => group.events()?,
+        };
+        let is_populated = read_populated(events.as_fd());
+        self.events = Some(events);
+        is_populated
+    }
+
+    /// Takes the events out of the set again, where they are in it. Nothing more is told by them.
+    fn stop_events(&mut self, epoll: &Epoll) {
+        if let (Watch::Events(_), Some(events)) = (&self.watch, &self.events) {
+            let _ = epoll.remove(events);
+            self.watch = Watch::Told;
+        }
+    }
 }
 
 enum Kind {
@@ -79,8 +107,10 @@ enum Kill {
 /// Whether somebody wants to know when a group is empty.
 enum Watch {
     No,
-    /// The descriptor of a cgroup tells it, under this number.
-    Events(u64, OwnedFd),
+    /// The events of a cgroup tell it, under this number.
+    Events(u64),
+    /// It is empty, and among those to be told.
+    Told,
     /// It is looked at from time to time.
     Looks {
         empty: u32,
@@ -117,6 +147,7 @@ impl Groups {
             empty: Vec::new(),
             look_at: None,
             unremoved: Vec::new(),
+            has_unremoved_news: false,
             left: HashMap::new(),
         }
     }
@@ -148,7 +179,7 @@ impl Groups {
                 kill: Kill::No,
             },
         };
-        let entry = Entry { kind, watch: Watch::No };
+        let entry = Entry { kind, events: None, watch: Watch::No };
         self.entries.insert(owner.clone(), entry);
         Ok(())
     }
@@ -177,15 +208,23 @@ impl Groups {
         signal: Signal,
         now: Instant,
     ) -> Result<(), Errno> {
-        match self.entries.get_mut(owner).map(|entry| &mut entry.kind) {
-            Some(Kind::Leaf(group)) if signal == Signal::KILL => group.kill(),
-            Some(Kind::Leaf(group)) => group.signal_all(signal).map(drop),
-            Some(Kind::Marked { kill, .. }) if signal == Signal::KILL => {
+        let Some(found) = self.entries.get_mut(owner) else {
+            return Ok(());
+        };
+        // Mostly the main process was all there was, and asking is much cheaper than a kill.
+        let is_leaf = matches!(found.kind, Kind::Leaf(_));
+        if is_leaf && signal == Signal::KILL && found.is_populated() == Ok(false) {
+            return Ok(());
+        }
+        match &mut found.kind {
+            Kind::Leaf(group) if signal == Signal::KILL => group.kill(),
+            Kind::Leaf(group) => group.signal_all(signal).map(drop),
+            Kind::Marked { kill, .. } if signal == Signal::KILL => {
                 *kill = Kill::Due;
                 self.look_at = Some(now);
                 Ok(())
             }
-            Some(Kind::Marked { entry, leader, .. }) => {
+            Kind::Marked { entry, leader, .. } => {
                 let mark = Mark { entry, leader: *leader };
                 for process in sweep::processes_marked_each(&[mark])?.into_iter().flatten() {
                     // Who has ended meanwhile needs no signal.
@@ -193,7 +232,6 @@ impl Groups {
                 }
                 Ok(())
             }
-            None => Ok(()),
         }
     }
 
@@ -210,27 +248,34 @@ impl Groups {
             self.empty.push(owner.clone());
             return Ok(());
         };
-        let mut result = Ok(());
-        if let Kind::Leaf(group) = &entry.kind {
-            self.token_next += 1;
-            let token = self.token_next;
-            let events = group.events().and_then(|events| {
-                epoll.add(&events, Token::Group(token).into(), Interest::PRIORITY)?;
-                Ok(events)
-            });
-            match events {
-                Ok(events) => {
-                    entry.watch = Watch::Events(token, events);
-                    self.watchers.insert(token, owner.clone());
-                    self.on_ready(epoll, token);
+        let watched = match &entry.kind {
+            Kind::Leaf(_) => entry.is_populated().and_then(|is_populated| {
+                if !is_populated {
+                    entry.watch = Watch::Told;
+                    self.empty.push(owner.clone());
                     return Ok(());
                 }
-                Err(error) => result = Err(error),
+                self.token_next += 1;
+                let token = self.token_next;
+                // A change since the reading is told at once.
+                if let Some(events) = &entry.events {
+                    epoll.add(events, Token::Group(token).into(), Interest::PRIORITY)?;
+                }
+                entry.watch = Watch::Events(token);
+                self.watchers.insert(token, owner.clone());
+                Ok(())
+            }),
+            Kind::Marked { .. } => {
+                entry.watch = Watch::Looks { empty: 0 };
+                self.look_at = Some(now);
+                Ok(())
             }
+        };
+        if watched.is_err() {
+            entry.watch = Watch::Looks { empty: 0 };
+            self.look_at = Some(now);
         }
-        entry.watch = Watch::Looks { empty: 0 };
-        self.look_at = Some(now);
-        result
+        watched
     }
 
     /// A cgroup changed. The reading rearms its descriptor.
@@ -244,13 +289,14 @@ impl Groups {
         let Some(owner) = self.watchers.get(&token) else {
             return;
         };
-        let Some(Watch::Events(_, events)) = self.entries.get(owner).map(|entry| &entry.watch)
-        else {
+        let Some(entry) = self.entries.get_mut(owner) else {
             return;
         };
         // A group that cannot be read is not there any more.
-        if !read_populated(events.as_fd()).unwrap_or(false) && !self.empty.contains(owner) {
+        if matches!(entry.watch, Watch::Events(_)) && !entry.is_populated().unwrap_or(false) {
             self.empty.push(owner.clone());
+            entry.stop_events(epoll);
+            self.watchers.remove(&token);
         }
     }
 
@@ -278,7 +324,7 @@ impl Groups {
             };
             *empty = if is_empty { *empty + 1 } else { 0 };
             if *empty >= EMPTY_LOOKS {
-                entry.watch = Watch::No;
+                entry.watch = Watch::Told;
                 self.empty.push(owner);
             } else {
                 self.look_at = Some(now.saturating_add(LOOK_INTERVAL));
@@ -302,7 +348,10 @@ impl Groups {
                 (Kind::Leaf(group), Watch::Looks { .. }) => {
                     seen.push((owner.clone(), group.is_populated() == Ok(false)));
                 }
-                (Kind::Marked { .. } | Kind::Leaf(_), Watch::No | Watch::Events(..)) => {}
+                (
+                    Kind::Marked { .. } | Kind::Leaf(_),
+                    Watch::No | Watch::Events(_) | Watch::Told,
+                ) => {}
             }
         }
         // A look that failed has seen nothing, which is not the same as nobody.
@@ -329,29 +378,40 @@ impl Groups {
         !self.empty.is_empty()
     }
 
-    /// Returns a group that is empty and was watched. It is forgotten and its leaf removed.
+    /// Returns a group that is empty and was watched. It is forgotten.
     pub(crate) fn take_empty(&mut self, epoll: &Epoll) -> Option<Owner> {
         let owner = self.empty.pop()?;
         self.discard(epoll, &owner);
         Some(owner)
     }
 
-    /// Forgets a group that has no process, and removes its leaf.
+    /// Forgets a group that has no process; its leaf goes at the end of the turn.
     pub(crate) fn discard(&mut self, epoll: &Epoll, owner: &Owner) {
-        if let Some(Entry { kind, watch }) = self.entries.remove(owner) {
-            if let Watch::Events(token, events) = watch {
-                self.watchers.remove(&token);
-                let _ = epoll.remove(&events);
-            }
-            match kind {
-                Kind::Leaf(group) => self.unremoved.push(group),
-                Kind::Marked { .. } => {}
-            }
+        let Some(mut entry) = self.entries.remove(owner) else {
+            return;
+        };
+        if let Watch::Events(token) = entry.watch {
+            self.watchers.remove(&token);
         }
-        self.remove_unremoved();
+        entry.stop_events(epoll);
+        match entry.kind {
+            Kind::Leaf(group) => self.remove_later(group),
+            Kind::Marked { .. } => {}
+        }
     }
 
-    fn remove_unremoved(&mut self) {
+    fn remove_later(&mut self, group: Group) {
+        self.unremoved.push(group);
+        self.has_unremoved_news = true;
+    }
+
+    /// Removes the leaves that were given up since the last call. Called once in a turn, after the
+    /// starts and before anybody hears of the ends: no start waits for it, and who is told that a
+    /// service is down finds no leaf.
+    pub(crate) fn remove_unremoved(&mut self) {
+        if !std::mem::take(&mut self.has_unremoved_news) {
+            return;
+        }
         // A process that is just ending can keep its leaf busy for a moment.
         self.unremoved.retain(|group| group.remove().is_err());
         self.unremoved.truncate(UNREMOVED_MAX);
@@ -363,12 +423,18 @@ impl Groups {
     /// ends. Where a leaf cannot be watched, it is tried to be removed from time to time; the error
     /// says why.
     pub(crate) fn leave(&mut self, epoll: &Epoll, owner: &Owner) -> Result<(), Errno> {
-        match self.entries.remove(owner).map(|entry| entry.kind) {
-            // Mostly nobody is left.
-            Some(Kind::Leaf(group)) if group.remove().is_err() => {
-                self.watch_left(epoll, owner.clone(), group)
+        let Some(mut entry) = self.entries.remove(owner) else {
+            return Ok(());
+        };
+        // Mostly nobody is left.
+        let is_empty = entry.is_populated() == Ok(false);
+        match entry.kind {
+            Kind::Leaf(group) if is_empty => {
+                self.remove_later(group);
+                Ok(())
             }
-            Some(Kind::Leaf(_) | Kind::Marked { .. }) | None => Ok(()),
+            Kind::Leaf(group) => self.watch_left(epoll, owner.clone(), group),
+            Kind::Marked { .. } => Ok(()),
         }
     }
 
@@ -395,8 +461,7 @@ impl Groups {
     fn remove_left(&mut self, epoll: &Epoll, token: u64) {
         if let Some(Left { group, events, .. }) = self.left.remove(&token) {
             let _ = epoll.remove(&events);
-            self.unremoved.push(group);
-            self.remove_unremoved();
+            self.remove_later(group);
         }
     }
 

@@ -158,6 +158,7 @@ impl Shell {
             self.perform_all();
         }
         self.hear_connections(&heard);
+        self.groups.remove_unremoved();
         self.settle_connections();
         self.log.flush(self.now.monotonic);
     }
@@ -320,7 +321,7 @@ impl Shell {
             let Ok(Some((pid, exit))) = reap::peek() else {
                 return;
             };
-            if let Some(news) = self.children.report(&self.epoll, pid) {
+            if let Some(news) = self.children.last_report(&self.epoll, pid) {
                 self.tell(news);
             }
             self.children.forget(&self.epoll, pid);

@@ -3,6 +3,7 @@
 //! Usage: `keepd-bench-floor once|again COUNT PROGRAM [ARGUMENT...]`. `again`: what ends is started
 //! at once; `once`: the floor ends with the last of its children.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
@@ -45,8 +46,8 @@ fn usage() -> ExitCode {
 fn start_many(program: &OsString, rest: &[OsString], count: usize) -> io::Result<()> {
     let words = [program].into_iter().chain(rest);
     let arguments: Vec<Vec<u8>> = words.map(|word| word.as_bytes().to_vec()).collect();
-    let environment: Vec<Vec<u8>> = std::env::vars_os()
-        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
+    let environment: Vec<Cow<'_, [u8]>> = std::env::vars_os()
+        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat().into())
         .collect();
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     let request = SpawnRequest {

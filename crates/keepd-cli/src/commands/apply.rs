@@ -1,7 +1,7 @@
 //! `keepd apply`.
 
 use clap::Args;
-use keepd_manager::api::types::{ApplyAccepted, ApplyRequest, ChangeObject, StepObject};
+use keepd_manager::api::types::{ApplyAccepted, ApplyRequest, ChangeObject};
 use keepd_model::ExitCode;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -12,15 +12,15 @@ use crate::client::{Client, block_on, token};
 use crate::error::CliError;
 use crate::output::{Screen, print_json};
 use crate::place;
-use crate::steps::{print_steps, print_warnings};
+use crate::steps::{print_errors, print_steps, print_warnings};
 
 /// Make what runs match the configuration file
 ///
 /// The file is read and checked as a whole: with any error in it nothing is changed, unless
 /// --keep-going says so. Then new services are started, removed ones are stopped, and those with
 /// changed keys are restarted, in the order of their dependencies; keys that need no restart take
-/// effect at once. Exit code 1 if a service does not get there. `-o json` prints the change, and
-/// what was done as its `steps`.
+/// effect at once. Exit code 1 if a service does not get there. `-o json` prints one document: the
+/// `steps`, and the change at its end as `result`.
 #[derive(Args, Debug)]
 pub(crate) struct ApplyOptions {
     /// Only mark services that would be restarted; `keepd restart` gives them their new
@@ -38,7 +38,8 @@ pub(crate) struct ApplyOptions {
 
     /// Leave out services with errors instead of refusing everything
     ///
-    /// Those that run go on as they are; new ones are shown as failed, with the reason.
+    /// Those that run go on as they are, with what they need; new ones are shown as failed, with
+    /// the reason. `keepd status` says so until files without errors are applied.
     #[arg(long)]
     keep_going: bool,
 }
@@ -58,28 +59,40 @@ pub(crate) fn run(globals: &Globals, options: &ApplyOptions) -> Result<ExitCode,
     block_on(async {
         let asked_at = Instant::now();
         let accepted: ApplyAccepted = client.post("/v1/config/apply", &request).await?;
-        print_warnings(&accepted.warnings);
-        if !globals.is_json() {
-            let mut screen = Screen::stdout();
-            print_steps(globals, &mut screen, &accepted.steps, "Nothing has changed.")?;
-        }
-        let change = change::follow(&client, globals, &accepted.change, asked_at).await?;
         if globals.is_json() {
-            match &change {
-                Some(change) => print_json(&Report { change, steps: &accepted.steps })?,
-                None => print_json(&accepted)?,
-            }
-        } else if change.is_none() {
-            change::print_accepted(globals, &accepted.change)?;
+            return finish_as_json(&client, globals, accepted, asked_at).await;
         }
-        Ok(change::exit_code(change.as_ref()))
+        print_errors(&accepted.errors);
+        print_warnings(&accepted.warnings);
+        for note in &accepted.notes {
+            eprintln!("keepd: {note}");
+        }
+        let mut screen = Screen::stdout();
+        print_steps(globals, &mut screen, &accepted.steps, "Nothing has changed.")?;
+        change::finish(&client, globals, &accepted.change, asked_at).await
     })
 }
 
-/// What `-o json` prints of a change that is over.
+/// Everything about an apply in one document.
 #[derive(Serialize)]
-struct Report<'r> {
+struct ApplyObject {
     #[serde(flatten)]
-    change: &'r ChangeObject,
-    steps: &'r [StepObject],
+    accepted: ApplyAccepted,
+    /// What became of it; `null` if nobody waited.
+    result: Option<ChangeObject>,
+}
+
+async fn finish_as_json(
+    client: &Client,
+    globals: &Globals,
+    accepted: ApplyAccepted,
+    asked_at: Instant,
+) -> Result<ExitCode, CliError> {
+    let result = match globals.no_wait {
+        true => None,
+        false => Some(change::result(client, globals, &accepted.change, asked_at).await?),
+    };
+    let code = result.as_ref().map_or(ExitCode::Done, change::exit_code);
+    print_json(&ApplyObject { accepted, result })?;
+    Ok(code)
 }

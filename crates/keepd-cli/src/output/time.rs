@@ -1,5 +1,7 @@
 //! Points in time for people.
 
+use std::cell::OnceCell;
+
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
@@ -9,19 +11,26 @@ use crate::arguments::Globals;
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     now: Timestamp,
-    zone: TimeZone,
+    /// The local one is looked up when it is needed: for that the folders of all zones are read,
+    /// which takes longer than everything else about an answer.
+    zone: OnceCell<TimeZone>,
 }
 
 impl Clock {
     /// Reads the wall clock; the zone is the local one, or UTC with `--utc`.
     pub(crate) fn read(globals: &Globals) -> Self {
-        let zone = if globals.utc { TimeZone::UTC } else { TimeZone::system() };
-        Self::new(Timestamp::now(), zone)
+        let zone = if globals.utc { OnceCell::from(TimeZone::UTC) } else { OnceCell::new() };
+        Self { now: Timestamp::now(), zone }
     }
 
     /// Returns a clock that shows this time.
+    #[cfg(test)]
     pub(crate) fn new(now: Timestamp, zone: TimeZone) -> Self {
-        Self { now, zone }
+        Self { now, zone: OnceCell::from(zone) }
+    }
+
+    fn zone(&self) -> &TimeZone {
+        self.zone.get_or_init(TimeZone::system)
     }
 
     /// Returns how long ago a time is; negative for a time to come.
@@ -40,14 +49,14 @@ impl Clock {
     /// Returns a time to the second with its zone: `2026-11-21T08:02:55+01:00`, in UTC
     /// `…T07:02:55Z`.
     pub(crate) fn absolute(&self, time: Timestamp) -> String {
-        let zoned = time.to_zoned(self.zone.clone());
-        let zone = if self.zone == TimeZone::UTC { "Z" } else { "%:z" };
+        let zoned = time.to_zoned(self.zone().clone());
+        let zone = if *self.zone() == TimeZone::UTC { "Z" } else { "%:z" };
         zoned.strftime(&format!("%Y-%m-%dT%H:%M:%S{zone}")).to_string()
     }
 
     /// Returns the time of the day, with the date if it is not today's.
     pub(crate) fn of_day(&self, time: Timestamp) -> String {
-        let zoned = |time: Timestamp| -> Zoned { time.to_zoned(self.zone.clone()) };
+        let zoned = |time: Timestamp| -> Zoned { time.to_zoned(self.zone().clone()) };
         let format = if zoned(time).date() == zoned(self.now).date() {
             "%H:%M:%S"
         } else {

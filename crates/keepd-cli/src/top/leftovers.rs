@@ -1,15 +1,17 @@
 //! What a lost keepd left behind: processes of the instance that nobody supervises.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use keepd_manager::Instance;
 use keepd_model::{Instant, Pid, Signal};
-use keepd_os::cgroup::Group;
-use keepd_os::epoll::Epoll;
+use keepd_os::cgroup::{Group, read_populated};
+use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::sweep::{self, Leader};
 use keepd_os::{clock, proc, reap};
 
 use super::system;
+use crate::commands::manager;
 use crate::error::CliError;
 
 /// Between two looks at processes that were killed, where nothing tells when they are gone.
@@ -115,23 +117,66 @@ pub(crate) fn end_leftovers(
             }
             return Ok(left);
         }
-        wait(LOOK_AGAIN);
+        if !left.is_empty() {
+            wait(LOOK_AGAIN);
+        }
     }
 }
 
-/// Waits until the instance is empty by itself, up to `patience`; reports whether it is.
-pub(super) fn wait_until_empty(
-    instance: &Instance,
-    adoption: &Adoption,
-    patience: Duration,
-) -> bool {
+/// Waits until the manager has ended by itself, up to `patience`. Others of the instance are not
+/// waited for: nobody supervises them any more.
+pub(super) fn wait_for_manager(instance: &Instance, adoption: &Adoption, patience: Duration) {
     let deadline: Instant = clock::monotonic_now().saturating_add(patience);
+    // Only keepd's own processes are in there.
+    let own = open_group(instance).and_then(|group| group.child("own").ok());
+    let watch = own.as_ref().and_then(Watch::new);
     loop {
-        match find_leftovers(instance, Some(adoption)) {
-            Ok(left) if left.is_empty() => return true,
-            Ok(_) if clock::monotonic_now() < deadline => wait(LOOK_AGAIN),
-            Ok(_) | Err(_) => return false,
+        let is_there = match (&watch, &own) {
+            (Some(watch), _) => watch.is_populated(),
+            (None, Some(own)) => own.is_populated().unwrap_or(false),
+            (None, None) => finds_manager(adoption),
+        };
+        let now = clock::monotonic_now();
+        if !is_there || now >= deadline {
+            return;
         }
+        match &watch {
+            Some(watch) => watch.wait(deadline.saturating_since(now)),
+            None => wait(LOOK_AGAIN),
+        }
+    }
+}
+
+/// Reports whether the manager is among the processes that came to us. The proxy is its parent, so
+/// it does when that ends.
+fn finds_manager(adoption: &Adoption) -> bool {
+    let is_manager = |pid: Pid| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).nth(1) == Some(manager::VERB.as_bytes())
+    };
+    adoption.orphans().iter().any(|process| is_manager(process.pid))
+}
+
+/// The change of a group to empty, as something to wait for.
+struct Watch {
+    epoll: Epoll,
+    events: OwnedFd,
+}
+
+impl Watch {
+    fn new(group: &Group) -> Option<Self> {
+        let (epoll, events) = (Epoll::new().ok()?, group.events().ok()?);
+        epoll.add(&events, 0, Interest::PRIORITY).ok()?;
+        Some(Self { epoll, events })
+    }
+
+    /// A group that cannot be read is gone.
+    fn is_populated(&self) -> bool {
+        read_populated(self.events.as_fd()).unwrap_or(false)
+    }
+
+    fn wait(&self, time: Duration) {
+        let _ = self.epoll.wait(Some(time), &mut Vec::new());
     }
 }
 

@@ -11,6 +11,7 @@ mod leftovers;
 mod prepare;
 mod supervise;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -44,8 +45,8 @@ fn spawn_self(
         .chain(arguments)
         .map(OsStringExt::into_vec)
         .collect();
-    let environment: Vec<Vec<u8>> = std::env::vars_os()
-        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat())
+    let environment: Vec<Cow<'_, [u8]>> = std::env::vars_os()
+        .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat().into())
         .collect();
     let request = SpawnRequest {
         arguments: &arguments,

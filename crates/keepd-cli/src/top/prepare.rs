@@ -19,6 +19,7 @@ use keepd_os::{file, process};
 
 use super::leftovers::{find_leftovers, group_name};
 use super::system;
+use crate::commands::manager;
 use crate::error::{CliError, ErrorKind};
 
 /// The delays after which the proxy starts a manager that ended again; the last one repeats.
@@ -231,7 +232,7 @@ fn write_boot_file(options: &Options) -> Result<(), CliError> {
         .map_err(|errno| system(format!("cannot find the keepd program: {errno}")))?;
     let name =
         ServiceName::new_internal("keepd.manager").map_err(|error| system(error.to_string()))?;
-    let mut arguments = vec![executable.into_os_string(), OsString::from("__manager")];
+    let mut arguments = vec![executable.into_os_string(), OsString::from(manager::VERB)];
     arguments.extend(options.to_arguments());
     let arguments = arguments.iter().map(|word| word.as_bytes().to_vec()).collect();
     let attributes = Attributes {

@@ -13,7 +13,7 @@ use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::{Report, Session, Spawned};
 use keepd_os::{process, reap, terminal};
 
-use super::leftovers::{Adoption, end_leftovers, wait_until_empty};
+use super::leftovers::{Adoption, end_leftovers, wait_for_manager};
 use super::{spawn_self, system};
 use crate::error::{CliError, ErrorKind};
 use crate::place;
@@ -175,7 +175,7 @@ fn reap_all(proxy: Pid) -> Result<Option<Exit>, keepd_model::Errno> {
 fn finish(options: &Options, adoption: &Adoption, end: Exit) -> Result<ExitCode, CliError> {
     let instance = &options.instance;
     if let Exit::Code(_) = end {
-        wait_until_empty(instance, adoption, MANAGER_PATIENCE);
+        wait_for_manager(instance, adoption, MANAGER_PATIENCE);
     }
     // Also where it is empty: this removes the group.
     let left = end_leftovers(instance, Some(adoption), KILL_PATIENCE)?;

@@ -1,5 +1,6 @@
 //! `keepd run`: an instance of no project, started with what is good in its files.
-//! (behaviour 15.1, 15.2, 15.3, 15.4, 15.5, 15.6, 15.7, 15.8, 15.9, 15.10, 15.11, 15.13)
+//! (behaviour 10.14, 15.1, 15.2, 15.3, 15.4, 15.5, 15.6, 15.7, 15.8, 15.9, 15.10)
+//! (behaviour 15.11, 15.13)
 //!
 //! It is the user instance here, with the home of the test: the system instance is the same program
 //! with other folders, and a machine has only one of them.
@@ -450,4 +451,28 @@ fn as_the_first_process_it_reaps_and_shows_the_lines_of_services() {
     });
     project.keepd(["shutdown", "--system"]).expect_code(0);
     run.wait_for(LONG).expect_code(0);
+}
+
+#[test]
+fn an_apply_that_keeps_going_ends_one_quarantine_and_keeps_the_other() {
+    let broken = "[services.a]\ncommand = 5\n[services.b]\ncommand = 5\n";
+    let user = User::new(&format!("{broken}{}", service("web")));
+    let run = user.start(&[]);
+    let web = user.wait_for_state("web", "ready");
+    let text = format!("{}[services.b]\ncommand = 5\n[services.web]\nx = 1\n", service("a"));
+    user.configure("keepd.toml", &text);
+    user.keepd(&["apply"]).expect_code(100);
+    user.keepd(&["apply", "--keep-going"]).expect_code(0);
+    user.wait_for_state("a", "ready");
+    assert_eq!(user.wait_for_state("b", "failed")["reason"], "config");
+    assert_eq!(user.wait_for_state("web", "ready")["pid"], web["pid"]);
+    let notes = user.notes();
+    let quarantined = notes[1].starts_with("quarantined: b: its table has errors; ");
+    assert!(notes[0].contains("errors: web; ") && quarantined, "{notes:?}");
+    // What is not whole is no revision to come back to.
+    assert!(!user.state_dir().join("last-good.json").exists());
+    user.configure("keepd.toml", &service("web"));
+    user.keepd(&["apply"]).expect_code(0);
+    assert_eq!(user.notes(), [""; 0]);
+    user.end(run);
 }

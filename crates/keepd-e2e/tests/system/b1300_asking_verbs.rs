@@ -293,7 +293,7 @@ fn show_is_what_holds_and_what_the_kernel_says() {
     project.configure(&CONFIGURATION.replace("red", "green"));
     let words = ["apply", "--no-restart", "-o", "json"];
     let change: Value = serde_json::from_str(&project.keepd(words).expect_code(0).stdout).unwrap();
-    assert_eq!(change["verb"], "apply");
+    assert_eq!(change["result"]["verb"], "apply");
     assert_eq!(change["steps"][0]["action"], "marked");
     drop(up);
 }

@@ -1,7 +1,7 @@
 //! Bad days: what goes wrong is told in a clear sentence, the others are untouched, nothing hangs.
 //! Starts that cannot be prepared have a page of their own (`b0800_bad_starts`), and so have
 //! processes that hide (`b0600_whole_groups`).
-//! (behaviour 3.4, 6.5, 7.7, 8.4)
+//! (behaviour 3.4, 6.5, 7.7, 7.12, 8.4)
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -49,12 +49,20 @@ fn a_taken_port_is_told_in_the_words_of_the_server() {
         "{GOOD}
 [services.cache]
 command = \"{} --port {port} --bind 127.0.0.1 --save ''\"
+ready.port = {port}
 restart = \"never\"
+[services.user]
+command = \"${{TEST_SERVICE}}\"
+depends_on = [\"cache\"]
 ",
         redis.display()
     ));
     let _up = project.up();
     project.wait_for_state("cache", "failed");
+    // Somebody answered on that port all the time, and was not taken for the cache.
+    let user = project.wait_for_state("user", "waiting");
+    assert_eq!((&user["reason"], user["generation"].as_u64()), (&"dependency".into(), Some(0)));
+    assert_eq!(project.service("cache")["ready_after_s"], serde_json::Value::Null);
     let why = wait_until("the last lines of the server", LONG, || {
         let why = why(&project, "cache");
         why.contains("the last lines of that run:").then_some(why)
@@ -67,6 +75,48 @@ restart = \"never\"
 
     drop(taken);
     project.keepd(["start", "cache"]).expect_code(0);
+    project.wait_for_state("user", "ready");
+    assert_good_is_untouched(&project);
+}
+
+#[test]
+fn a_stranger_on_the_port_is_named_and_not_taken_for_the_service() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let project = Project::new(&format!(
+        "{GOOD}
+[services.port]
+command = \"${{TEST_SERVICE}}\"
+ready.port = {port}
+[services.http]
+command = \"${{TEST_SERVICE}}\"
+ready.http = \"http://localhost:{port}/\"
+[services.dependent]
+command = \"${{TEST_SERVICE}}\"
+depends_on = [\"port\"]
+"
+    ));
+    let _up = project.up();
+    let sentence = format!("port {port} was taken by another process before this one started: ");
+    let holder = format!("(pid {})", std::process::id());
+    for name in ["port", "http"] {
+        // The answer to a question is no event.
+        let said = wait_until("the stranger to be named", LONG, || {
+            let waits_for = project.service(name)["waits_for"].to_string();
+            waits_for.contains(&sentence).then_some(waits_for)
+        });
+        assert!(said.contains(&holder), "{said}");
+        let why = why(&project, name);
+        assert!(why.contains(&sentence) && why.contains(&holder), "{why}");
+    }
+    assert_eq!(project.service("dependent")["state"], "waiting");
+    assert_eq!(project.events().of("start", "dependent").len(), 0);
+
+    // Whoever comes to the port later is the service, as far as anybody can know.
+    drop(taken);
+    // What another test starts has our sockets until it executes its program.
+    let _new = wait_until("the port", LONG, || TcpListener::bind(("127.0.0.1", port)).ok());
+    project.wait_for_state("dependent", "ready");
     assert_good_is_untouched(&project);
 }
 

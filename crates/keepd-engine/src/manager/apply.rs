@@ -25,6 +25,7 @@ impl Manager {
             self.plan.services.keys().chain(new.services.keys()).collect();
         for name in names {
             let (action, keys) = match (self.plan.services.get(name), new.services.get(name)) {
+                (None, Some(spec)) if spec.quarantine.is_some() => (Action::Quarantine, Vec::new()),
                 (None, Some(spec)) if spec.enabled => (Action::Start, Vec::new()),
                 (None, Some(_)) => (Action::Add, Vec::new()),
                 (Some(_), None) => (Action::Remove, Vec::new()),
@@ -94,7 +95,7 @@ impl Manager {
                 }
                 None => {
                     let name = spec.name.clone();
-                    self.services.insert(name, Service::new(Arc::clone(&spec), now));
+                    self.services.insert(name, Box::new(Service::new(Arc::clone(&spec), now)));
                 }
             }
         }
@@ -148,6 +149,14 @@ impl Manager {
                 goal(Target::Up)
             }
             Action::Add => {
+                self.touch(name);
+                None
+            }
+            // It fails at once, as the asker knows; that is no goal that could be missed.
+            Action::Quarantine => {
+                if self.plan.services.get(name).is_some_and(|spec| spec.enabled) {
+                    self.want_up(now, name, cause);
+                }
                 self.touch(name);
                 None
             }

@@ -1,5 +1,7 @@
 //! What people ask for: start, stop, restart, reload; boot asks the same way.
 
+use std::collections::BTreeSet;
+
 use keepd_model::{ChangeId, Instant, ServiceName};
 
 use super::Manager;
@@ -107,10 +109,10 @@ impl Manager {
         self.open_change(now, Wish { verb: Verb::Boot, who: None, token: None, goals });
     }
 
-    /// Reports whether a service that nobody knows yet shall run.
-    pub(super) fn is_wanted_at_boot(&self, name: &ServiceName) -> bool {
+    /// Returns which services shall run of those that nobody knows yet.
+    pub(super) fn wanted_at_boot(&self) -> BTreeSet<ServiceName> {
         if self.shutdown.is_some() {
-            return false;
+            return BTreeSet::new();
         }
         let roots: Vec<ServiceName> = match &self.settings.only {
             Some(only) => only.clone(),
@@ -122,7 +124,7 @@ impl Manager {
                 .map(|spec| spec.name.clone())
                 .collect(),
         };
-        self.with_dependencies(&roots).contains(name)
+        self.with_dependencies(&roots)
     }
 
     /// Wants these up; returns the goals.

@@ -13,8 +13,9 @@ use super::{Manager, Sent};
 /// How many closed changes are kept to be asked about.
 const CLOSED_MAX: usize = 64;
 
-/// How many notes changes may have together before closed ones are forgotten sooner.
-const NOTES_MAX: usize = 256;
+/// How many notes changes may have together before closed ones are forgotten sooner: a part of what
+/// the proxy keeps for one service.
+const NOTES_MAX: usize = keepd_model::protocol::NOTES_MAX / 4;
 
 /// Every change that is open or was closed lately.
 #[derive(Debug, Default)]

@@ -185,6 +185,7 @@ impl Manager {
                 .filter_map(|unmet| match unmet {
                     Unmet::Edge(on, _) | Unmet::Order(on) => self.services.get(&on),
                 })
+                .map(Box::as_ref)
                 .collect();
             // A plan has no cycles; the bound keeps a broken one from hanging us.
             if depth < self.services.len() {

@@ -54,7 +54,7 @@ impl Manager {
             let other = self.services.get(on)?;
             // A daemon that ended with success is done, and does not get ready by itself.
             let rests = other.is_hopeless || other.phase == Phase::Resting(Rest::Done);
-            (rests && !other.satisfies(edge.until)).then_some(other)
+            (rests && !other.satisfies(edge.until)).then_some(&**other)
         })
     }
 

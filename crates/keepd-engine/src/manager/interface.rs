@@ -567,6 +567,8 @@ pub enum Action {
     Start,
     /// It is new and not enabled.
     Add,
+    /// It is new, and its table cannot be used.
+    Quarantine,
     /// It is gone from the file.
     Remove,
     /// A changed key needs a restart.

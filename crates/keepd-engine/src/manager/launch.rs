@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keepd_model::protocol::Command;
+use keepd_model::protocol::{Attributes, Command};
 use keepd_model::{Instant, ServiceName};
 
 use super::cause::Cause;
@@ -100,10 +100,9 @@ impl Manager {
 
     /// Sends what differs from what the proxy holds, writes the record, and commands the start.
     fn command_start(&mut self, now: Instant, name: &ServiceName, launch: Launch) {
-        let Some(service) = self.services.get_mut(name) else {
+        let Some(spec) = self.services.get(name).map(|service| Arc::clone(&service.spec)) else {
             return;
         };
-        let spec = Arc::clone(&service.spec);
         let Launch {
             arguments,
             environment,
@@ -115,28 +114,29 @@ impl Manager {
             questions,
             reload: _,
         } = launch;
-        let attributes = attributes(&spec, directory, uid, gid, groups);
+        let mut attributes = Arc::new(attributes(&spec, directory, uid, gid, groups));
+        self.share(&mut attributes);
         let tags: Vec<Vec<u8>> = spec.tags.iter().map(|tag| tag.clone().into_bytes()).collect();
         let mut commands = Vec::new();
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
         let known = &mut service.known;
-        if known.arguments.as_ref() != Some(&arguments) {
-            known.arguments = Some(arguments.clone());
+        if known.note_arguments(&arguments) {
             commands.push(Command::ServiceArgs { name: name.clone(), arguments });
         }
         if known.attributes.as_ref() != Some(&attributes) {
-            known.attributes = Some(attributes.clone());
+            known.attributes = Some(Arc::clone(&attributes));
+            let attributes = Arc::unwrap_or_clone(attributes);
             commands.push(Command::ServiceSet { name: name.clone(), attributes });
         }
-        if known.environment.as_ref() != Some(&environment) {
-            known.environment = Some(environment.clone());
+        if known.note_environment(&environment) {
             commands.push(Command::ServiceEnv { name: name.clone(), environment });
         }
-        if known.log.as_ref() != Some(&log) {
-            known.log = Some(log.clone());
+        if known.note_log(&log) {
             commands.push(Command::ServiceLog { name: name.clone(), log });
         }
-        if known.tags.as_ref() != Some(&tags) && !(known.tags.is_none() && tags.is_empty()) {
-            known.tags = Some(tags.clone());
+        if !(known.tags.is_none() && tags.is_empty()) && known.note_tags(&tags) {
             commands.push(Command::ServiceTags { name: name.clone(), tags });
         }
         for command in commands {
@@ -165,17 +165,27 @@ impl Manager {
         self.send_for(start, Sent::Run);
     }
 
+    /// Replaces attributes by those that were seen last, if they are the same: one folder and one
+    /// user are those of many services.
+    pub(super) fn share(&mut self, attributes: &mut Arc<Attributes>) {
+        if self.attributes_seen == *attributes {
+            attributes.clone_from(&self.attributes_seen);
+        } else {
+            self.attributes_seen.clone_from(attributes);
+        }
+    }
+
     /// Sends attributes that take effect at once, if the proxy holds others.
     pub(super) fn refresh_attributes(&mut self, name: &ServiceName) {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        let Some(held) = service.known.attributes.clone() else {
+        let Some(held) = &mut service.known.attributes else {
             return;
         };
-        let attributes = with_stop(held.clone(), &service.spec);
-        if attributes != held {
-            service.known.attributes = Some(attributes.clone());
+        let attributes = with_stop(Attributes::clone(held), &service.spec);
+        if **held != attributes {
+            *held = Arc::new(attributes.clone());
             self.send_for(Command::ServiceSet { name: name.clone(), attributes }, Sent::Run);
         }
     }
@@ -194,10 +204,9 @@ impl Manager {
             return;
         };
         let value = Record::of(service).encode();
-        if service.known.record.as_deref() == Some(value.as_slice()) {
+        if !service.known.note_record(&value) {
             return;
         }
-        service.known.record = Some(value.clone());
         let key = RECORD_KEY.to_owned();
         self.send(Command::ServiceNote { name: name.clone(), key, value });
     }

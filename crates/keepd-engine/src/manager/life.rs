@@ -69,7 +69,7 @@ impl Manager {
         let Some(ending) = service.phase.begin_ending(EndWhy::ByItself) else {
             return;
         };
-        let cause = end_cause(report, ending.started, now, service.known.program());
+        let cause = end_cause(report, ending.started, now, service.known.program.as_deref());
         self.transition(now, name, Phase::Ending(ending), cause);
     }
 
@@ -85,7 +85,7 @@ impl Manager {
         let Some(ending) = ending else {
             return;
         };
-        let cause = end_cause(report, ending.started, now, service.known.program());
+        let cause = end_cause(report, ending.started, now, service.known.program.as_deref());
         let exit = match report.ended {
             Some(RunEnd::Exit(exit)) => Some(exit),
             Some(RunEnd::Failed(_)) => None,

@@ -61,9 +61,10 @@ mod sync;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_model::protocol::{Command, RequestId};
+use keepd_model::protocol::{Attributes, Command, RequestId};
 use keepd_model::{ChangeId, Generation, Instant, Plan, ServiceName};
 
 use self::changes::Changes;
@@ -83,6 +84,9 @@ pub use self::interface::{
 /// No answer to a readiness question within this time is an answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// For so many outputs room is kept. A large change makes many at once, and then there is peace.
+const OUTPUTS_KEPT: usize = 64;
+
 /// The service that keepd's manager itself is to the proxy; notes about everything hang on it.
 const MANAGER_NAME: &str = "keepd.manager";
 
@@ -94,7 +98,8 @@ pub struct Manager {
     plan: Plan,
     booted: bool,
     link: Link,
-    services: BTreeMap<ServiceName, Service>,
+    /// Boxed: half of the room in a map's nodes is empty.
+    services: BTreeMap<ServiceName, Box<Service>>,
     /// Who depends on whom, and who comes after whom: derived from the plan.
     order: Order,
     queue: BTreeSet<ServiceName>,
@@ -104,6 +109,8 @@ pub struct Manager {
     requests: BTreeMap<RequestId, Sent>,
     changes: Changes,
     shutdown: Option<Shutdown>,
+    /// See [`Manager::share`].
+    attributes_seen: Arc<Attributes>,
     answers: Vec<(AskId, Result<ChangeId, Refusal>)>,
     outputs: VecDeque<Output>,
     ticket_next: u64,
@@ -165,6 +172,7 @@ impl Manager {
             requests: BTreeMap::new(),
             changes: Changes::default(),
             shutdown: None,
+            attributes_seen: Arc::default(),
             answers: Vec::new(),
             outputs: VecDeque::new(),
             ticket_next: 0,
@@ -226,14 +234,19 @@ impl Manager {
 
     /// Returns the next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+        }
+        output
     }
 
     /// Decides what follows, writes down what a successor needs, answers, in this order.
     fn finish_turn(&mut self, now: Instant) {
+        let mut end = None;
         if self.is_synchronised() {
             self.settle(now);
-            self.advance_shutdown(now);
+            end = self.advance_shutdown(now);
             self.settle_goals(now);
             self.write_records();
             self.write_changes();
@@ -242,6 +255,8 @@ impl Manager {
         for (ask, answer) in std::mem::take(&mut self.answers) {
             self.outputs.push_back(Output::Answer { ask, answer });
         }
+        // After it nothing is done any more: who asked for the end hears of it first.
+        self.outputs.extend(end);
     }
 
     /// Moves a service to another phase: the one door.

@@ -99,7 +99,7 @@ fn insert(
 impl Manager {
     /// Derives the relations anew. Services that are going keep theirs until they are down.
     pub(super) fn index_order(&mut self) {
-        self.order = Order::of(self.services.values());
+        self.order = Order::of(self.services.values().map(Box::as_ref));
     }
 
     /// Puts those into the queue that wait for a service, which became hopeless or is so no more.
@@ -190,7 +190,7 @@ impl Manager {
         // Who is there does not go back for somebody who comes late.
         let is_to_come = service.phase != Phase::Gathered;
         let order = earlier.filter(move |other| {
-            is_to_come && self.services.get(*other).is_some_and(is_on_its_way)
+            is_to_come && self.services.get(*other).is_some_and(|other| is_on_its_way(other))
         });
         edges.chain(order.cloned().map(Unmet::Order))
     }

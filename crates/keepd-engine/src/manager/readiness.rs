@@ -44,7 +44,7 @@ impl Manager {
             settled: settled(&service.spec, started),
             deadline: ready.timeout.map(|timeout| started.saturating_add(timeout)),
         };
-        let starting = Starting { generation, pid, started, readiness };
+        let starting = Box::new(Starting { generation, pid, started, readiness });
         self.transition(now, name, Phase::Starting(starting), Cause::Executed);
         if unknown {
             self.prepare_check(Purpose::Questions(name.clone(), generation), name);
@@ -78,7 +78,7 @@ impl Manager {
                 .timeout
                 .map(|timeout| started.saturating_add(timeout).max(grace(timeout))),
         };
-        service.phase = Phase::Starting(Starting { generation, pid, started, readiness });
+        service.phase = Phase::Starting(Box::new(Starting { generation, pid, started, readiness }));
         if unknown {
             self.prepare_check(Purpose::Questions(name.clone(), generation), name);
         }
@@ -237,7 +237,7 @@ impl Manager {
         let settled = readiness.settled.is_some_and(|settled| settled <= now);
         if settled && readiness.is_answered() {
             let ready_after = now.saturating_since(starting.started);
-            let Starting { generation, pid, started, .. } = *starting;
+            let Starting { generation, pid, started, .. } = **starting;
             service.ready_after = Some(ready_after);
             let running = Running { generation, pid, started, ready: now };
             self.transition(now, name, Phase::Running(running), Cause::BecameReady);

@@ -110,7 +110,7 @@ impl Record {
             restart_times: service.restart_times.iter().copied().collect(),
             restarts: service.restarts,
             ready_after: service.ready_after,
-            last_end: service.last_end.clone(),
+            last_end: service.last_end.as_deref().cloned(),
             launched: service.launched,
             kept: service.kept,
             enabled: Some(service.spec.enabled),

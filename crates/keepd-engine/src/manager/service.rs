@@ -1,6 +1,8 @@
 //! One service as the manager knows it: what is wanted, what it is doing, and why.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +57,7 @@ pub(super) enum Phase {
         deadline: Option<Instant>,
     },
     /// The program runs and is not ready.
-    Starting(Starting),
+    Starting(Box<Starting>),
     /// It is ready.
     Running(Running),
     /// A group of which every member is there.
@@ -256,21 +258,66 @@ fn describe(question: &Question) -> String {
 }
 
 /// What the proxy is known to hold of a service's definition; only differences are sent.
+///
+/// Of what is only ever compared as a whole there is a digest: the proxy has it, and a second copy
+/// of everything would be most of what a service costs here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Definition {
-    pub(super) arguments: Option<Vec<Vec<u8>>>,
-    pub(super) attributes: Option<Attributes>,
-    pub(super) environment: Option<Environment>,
-    pub(super) log: Option<LogTarget>,
-    pub(super) tags: Option<Vec<Vec<u8>>>,
-    pub(super) record: Option<Vec<u8>>,
+    /// The first of the arguments: the program that the proxy was told to start.
+    pub(super) program: Option<Box<[u8]>>,
+    pub(super) arguments: Option<Digest>,
+    /// Shared by services that have the same, which most have.
+    pub(super) attributes: Option<Arc<Attributes>>,
+    pub(super) environment: Option<Digest>,
+    pub(super) log: Option<Digest>,
+    pub(super) tags: Option<Digest>,
+    pub(super) record: Option<Digest>,
 }
 
 impl Definition {
-    /// Returns the program that the proxy was told to start.
-    pub(super) fn program(&self) -> Option<&[u8]> {
-        self.arguments.as_ref()?.first().map(Vec::as_slice)
+    /// Notes the arguments that the proxy holds; reports whether that is news.
+    pub(super) fn note_arguments(&mut self, arguments: &[Vec<u8>]) -> bool {
+        self.program = arguments.first().map(|program| program.as_slice().into());
+        note(&mut self.arguments, arguments)
     }
+
+    /// Notes the environment that the proxy holds; reports whether that is news.
+    pub(super) fn note_environment(&mut self, environment: &Environment) -> bool {
+        note(&mut self.environment, environment)
+    }
+
+    /// Notes where the proxy sends the output; reports whether that is news.
+    pub(super) fn note_log(&mut self, log: &LogTarget) -> bool {
+        note(&mut self.log, log)
+    }
+
+    /// Notes the tags that the proxy holds; reports whether that is news.
+    pub(super) fn note_tags(&mut self, tags: &[Vec<u8>]) -> bool {
+        note(&mut self.tags, tags)
+    }
+
+    /// Notes the record that the proxy holds; reports whether that is news.
+    pub(super) fn note_record(&mut self, record: &[u8]) -> bool {
+        note(&mut self.record, record)
+    }
+}
+
+/// 64 bits of a value, and never zero, so that there being none takes no room of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Digest(NonZeroU64);
+
+impl Digest {
+    fn of(value: &(impl Hash + ?Sized)) -> Self {
+        let mut hasher = Fnv::default();
+        value.hash(&mut hasher);
+        Self(NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MAX))
+    }
+}
+
+/// Notes a value; reports whether another one, or none, was known.
+fn note(known: &mut Option<Digest>, value: &(impl Hash + ?Sized)) -> bool {
+    let digest = Some(Digest::of(value));
+    std::mem::replace(known, digest) != digest
 }
 
 /// One step of a service's past.
@@ -303,7 +350,7 @@ pub(super) struct Service {
     pub(super) restart_times: VecDeque<Instant>,
     pub(super) restarts: u64,
     pub(super) ready_after: Option<Duration>,
-    pub(super) last_end: Option<LastEnd>,
+    pub(super) last_end: Option<Box<LastEnd>>,
     /// Runs that are over, oldest first.
     pub(super) history: History,
     /// Why the present or last run was started.
@@ -571,7 +618,7 @@ impl Service {
         ready_after: Option<Duration>,
         runs_max: usize,
     ) {
-        self.last_end = Some(end.clone());
+        self.last_end = Some(Box::new(end.clone()));
         let cause = self.start_cause.clone();
         self.history.add(PastRun { cause, ready_after, end }, runs_max);
     }
@@ -579,6 +626,9 @@ impl Service {
     pub(super) fn remember(&mut self, step: PastStep) {
         if self.past.len() == HISTORY_MAX {
             self.past.pop_front();
+        } else if self.past.len() == self.past.capacity() {
+            // Most services take two steps and then run for months.
+            self.past.reserve_exact(2);
         }
         self.past.push_back(step);
     }
@@ -646,11 +696,22 @@ impl Default for Fnv {
     }
 }
 
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 impl Fnv {
     fn field(&mut self, text: &str) {
-        for byte in text.bytes().chain([0]) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        self.write(text.as_bytes());
+        self.write(&[0]);
     }
 }
 

@@ -154,26 +154,22 @@ impl Manager {
         }
     }
 
-    /// Begins the end when nothing runs or will run; tells the shell when nothing is left.
-    pub(super) fn advance_shutdown(&mut self, now: Instant) {
+    /// Begins the end when nothing runs or will run; returns what tells the shell that nothing is
+    /// left, to be said last in this turn: the connection ends with the answer to it.
+    pub(super) fn advance_shutdown(&mut self, now: Instant) -> Option<Output> {
         if self.shutdown.is_none() && self.exits_when_idle() && self.is_idle() {
             self.begin_shutdown(now, ShutdownCause::Idle, false);
             self.settle(now);
         }
-        let empty = !self.services.values().any(super::service::Service::has_process);
-        let Some(shutdown) = &mut self.shutdown else {
-            return;
-        };
-        if empty && shutdown.stage != Stage::Finished {
-            shutdown.stage = Stage::Finished;
-            let code = shutdown.code.get();
-            // Goals and records of this turn come first: the connection ends with the answer to
-            // this.
-            self.settle_goals(now);
-            self.write_records();
-            self.write_changes();
-            self.outputs.push_back(Output::Finish { code });
+        let shutdown = self.shutdown.as_mut()?;
+        if shutdown.stage == Stage::Finished
+            || self.services.values().any(|service| service.has_process())
+        {
+            return None;
         }
+        shutdown.stage = Stage::Finished;
+        let code = shutdown.code.get();
+        Some(Output::Finish { code })
     }
 
     fn exits_when_idle(&self) -> bool {

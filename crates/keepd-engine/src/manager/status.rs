@@ -39,7 +39,7 @@ impl Manager {
                 Phase::Backoff { until } => Some(until),
                 _ => None,
             },
-            last_end: service.last_end.clone(),
+            last_end: service.last_end.as_deref().cloned(),
             waits_for: self.waits_for(service),
             status_text: service.status_text.clone(),
             config_changed: service.is_outdated(),

@@ -43,7 +43,10 @@ pub(super) struct Dump {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Membership {
     /// It is.
-    Planned,
+    Planned {
+        /// It is wanted up where nothing else was recorded.
+        wanted: bool,
+    },
     /// It was, and is on its way out.
     Removed,
 }
@@ -165,16 +168,20 @@ impl Manager {
                 seen.entry(name).or_default().invocation = Some(id);
             }
             Event::Args(name, arguments) => {
-                seen.entry(name).or_default().definition.arguments = Some(arguments);
+                seen.entry(name).or_default().definition.note_arguments(&arguments);
             }
-            Event::Tags(name, tags) => seen.entry(name).or_default().definition.tags = Some(tags),
+            Event::Tags(name, tags) => {
+                seen.entry(name).or_default().definition.note_tags(&tags);
+            }
             Event::Set(name, attributes) => {
-                seen.entry(name).or_default().definition.attributes = Some(attributes);
+                seen.entry(name).or_default().definition.attributes = Some(Arc::new(attributes));
             }
             Event::Env(name, environment) => {
-                seen.entry(name).or_default().definition.environment = Some(environment);
+                seen.entry(name).or_default().definition.note_environment(&environment);
             }
-            Event::Log(name, log) => seen.entry(name).or_default().definition.log = Some(log),
+            Event::Log(name, log) => {
+                seen.entry(name).or_default().definition.note_log(&log);
+            }
             Event::Note(name, key, value) => {
                 seen.entry(name).or_default().notes.insert(key, value);
             }
@@ -268,10 +275,12 @@ impl Manager {
         self.changes.restore(noted);
         let mut adopted = 0;
         let planned: Vec<Arc<ServiceSpec>> = self.plan.services.values().cloned().collect();
+        let wanted = self.wanted_at_boot();
         for spec in planned {
             let seen = seen.remove(&spec.name).unwrap_or_default();
             let name = spec.name.clone();
-            let known = self.adopt_service(now, spec, seen, Membership::Planned);
+            let membership = Membership::Planned { wanted: wanted.contains(&name) };
+            let known = self.adopt_service(now, spec, seen, membership);
             adopted += usize::from(known);
             self.set_timer(&name);
             self.touch(&name);
@@ -311,14 +320,19 @@ impl Manager {
         let mut service = match self.services.remove(&name) {
             // A dump in the middle of a life: what we know is newer than any note.
             Some(service) => service,
-            None => Service::new(spec.clone(), now),
+            None => Box::new(Service::new(spec.clone(), now)),
         };
         if let Some(timer) = service.timer.take() {
             self.timers.remove(&(timer, name.clone()));
         }
         let known_before = service.known.record.is_some();
         service.known = seen.definition;
-        service.known.record = seen.notes.get(RECORD_KEY).cloned();
+        if let Some(attributes) = &mut service.known.attributes {
+            self.share(attributes);
+        }
+        if let Some(record) = seen.notes.get(RECORD_KEY) {
+            service.known.note_record(record);
+        }
         service.invocation = seen.invocation.or(service.invocation);
         let record = if known_before { Some(Record::of(&service)) } else { record };
         service.history.restore(&seen.notes);
@@ -331,7 +345,7 @@ impl Manager {
                 restore(&mut service, record);
                 follow_enabled_since(&mut service, record, spec.enabled);
             }
-            None if self.is_wanted_at_boot(&name) => {
+            None if membership == (Membership::Planned { wanted: true }) => {
                 service.want = Want::Up;
                 service.want_cause = Cause::Boot;
             }
@@ -508,7 +522,7 @@ fn restore(service: &mut Service, record: &Record) {
     }
     service.restarts = record.restarts;
     service.ready_after = record.ready_after;
-    service.last_end = record.last_end.clone();
+    service.last_end = record.last_end.clone().map(Box::new);
     service.launched = record.launched;
     service.kept = record.kept;
 }

@@ -88,6 +88,27 @@ fn new_services_start_with_what_they_need() {
 }
 
 #[test]
+fn what_is_new_and_quarantined_is_no_goal() {
+    // (behaviour 10.15)
+    let mut world = two();
+    let mut new = world.manager.plan().clone();
+    let broken = |service| ServiceSpec::quarantined(name(service), "1:1: it is odd".to_owned());
+    let mut idle = broken("idle");
+    idle.enabled = false;
+    for spec in [broken("odd"), idle] {
+        new.services.insert(spec.name.clone(), spec.into());
+    }
+    let steps = world.manager.preview(&new);
+    assert!(steps.len() == 2 && steps.iter().all(|step| step.action == Action::Quarantine));
+    let change = world.apply(new, true);
+    assert!(world.change(change).is_success());
+    assert_eq!(world.goals(change), [""; 0]);
+    assert_eq!(world.state("odd"), State::Failed);
+    assert_eq!(world.state("idle"), State::Stopped);
+    assert_eq!(world.sent(), [""; 0]);
+}
+
+#[test]
 fn what_is_gone_is_stopped_and_forgotten() {
     // (behaviour 10.9, 9.2): a dependent that goes with it goes first.
     let web = needs(daemon("web"), &[("db", Until::Ready)]);

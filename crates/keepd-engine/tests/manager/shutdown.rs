@@ -1,6 +1,6 @@
 //! Behaviour 12: the end of everything.
 
-use keepd_engine::manager::{Ask, Refusal, Settings};
+use keepd_engine::manager::{Ask, AskId, Input, Output, Refusal, Settings, Who};
 use keepd_model::{Exit, ExitWhen, RestartPolicy, ShutdownOn, Signal, State, Until};
 
 use crate::world::*;
@@ -24,6 +24,22 @@ fn services_end_in_reverse_order() {
     assert_eq!(world.sent(), ["stop db"]);
     assert_eq!(world.finished, Some(0));
     assert!(world.change(change).is_success());
+}
+
+#[test]
+fn who_asks_for_the_end_of_nothing_is_answered_before_it() {
+    let mut web = daemon("web");
+    web.enabled = false;
+    let mut world = World::boot(plan([web]));
+    let (ask, who) = (AskId(99), Who { uid: 0, pid: 1 });
+    let request = Ask::Shutdown { now: false };
+    world.manager.handle_input(world.now, Input::Ask { ask, who, token: None, request });
+    let outputs: Vec<Output> = std::iter::from_fn(|| world.manager.poll_output()).collect();
+    let [.., Output::Answer { ask: answered, .. }, Output::Finish { code: 0 }] = &outputs[..]
+    else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!(*answered, ask);
 }
 
 #[test]

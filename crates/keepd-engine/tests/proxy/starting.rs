@@ -193,12 +193,12 @@ fn notes_are_kept_bounded_and_removed_when_empty() {
         driver.ask(note("big".into(), vec![b'x'; 64 * 1024 + 1])),
         [format!("1> fail 2 {}", FailKind::Limit.word())]
     );
-    for number in 1..256 {
+    for number in 1..2048 {
         driver.ask(note(number.to_string(), b"x".to_vec()));
     }
-    assert_eq!(driver.ask(note("more".into(), b"x".to_vec())), ["1> fail 258 limit"]);
-    assert_eq!(driver.ask(note("wanted".into(), b"down".to_vec())), ["1> ok 259"]);
-    for number in 1..256 {
+    assert_eq!(driver.ask(note("more".into(), b"x".to_vec())), ["1> fail 2050 limit"]);
+    assert_eq!(driver.ask(note("wanted".into(), b"down".to_vec())), ["1> ok 2051"]);
+    for number in 1..2048 {
         driver.ask(note(number.to_string(), Vec::new()));
     }
     let dump = driver.ask_as(OTHER, Command::StateDump);

@@ -16,6 +16,7 @@ use super::types::{
 };
 use crate::accepted::AcceptedSource;
 use crate::apply::{Application, ApplyError, apply};
+use crate::config::OnErrors;
 use crate::proposal::{Proposal, propose};
 
 /// Handles `GET /v1/config`.
@@ -45,7 +46,7 @@ pub(super) async fn diff(
     let texts = sources.map(|sources| sources.into_iter().map(Into::into).collect());
     api.synchronised().await?;
     let in_force = api.configuration.lock().await.clone();
-    let Proposal { candidate, plan_id } = propose(&in_force, texts).await?;
+    let Proposal { candidate, plan_id } = propose(&in_force, texts, OnErrors::Refuse).await?;
     let plan = candidate.plan;
     let steps = api.caller.look(move |machine, _| machine.preview(&plan)).await?;
     let warnings = candidate.warnings.into_iter().map(Into::into).collect();
@@ -68,17 +69,16 @@ pub(super) async fn put_in_force(
 ) -> Result<(StatusCode, Json<ApplyAccepted>), Failure> {
     Parameters::parse(query.as_deref(), &[])?;
     let ApplyRequest { restart, keep_going, plan, token } = parse_or_default(body)?;
-    if keep_going {
-        return Err(Failure::usage("cannot use \"keep_going\": this version has no such thing")
-            .with_hint("correct the files: an apply without errors changes everything at once"));
-    }
     api.synchronised().await?;
-    let application = Application { token, restart, plan_id: plan };
+    let on_errors = if keep_going { OnErrors::KeepGoing } else { OnErrors::Refuse };
+    let application = Application { token, restart, on_errors, plan_id: plan };
     let applied = apply(&api.configuration, &api.caller, peer.who(), application).await?;
     let object = ApplyAccepted {
         change: applied.change.to_string(),
         steps: step_objects(applied.steps, restart),
         warnings: applied.warnings.into_iter().map(Into::into).collect(),
+        errors: applied.errors.into_iter().map(Into::into).collect(),
+        notes: applied.notes,
     };
     Ok((StatusCode::ACCEPTED, Json(object)))
 }
@@ -99,6 +99,7 @@ fn action_word(action: Action, restart: bool) -> &'static str {
     match action {
         Action::Start => "start",
         Action::Add => "add",
+        Action::Quarantine => "quarantine",
         Action::Remove => "remove",
         Action::Restart if restart => "restart",
         Action::Restart => "marked",

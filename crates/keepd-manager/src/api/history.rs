@@ -24,10 +24,31 @@ pub(crate) struct History {
 }
 
 struct State {
-    kept: VecDeque<Arc<EventObject>>,
+    kept: VecDeque<Kept>,
     last: u64,
     /// `None`: no more will come.
     readers: Option<broadcast::Sender<Arc<EventObject>>>,
+}
+
+/// An event as it happened. What readers get is made for those who read: as texts a thousand events
+/// take several times as much room, and mostly nobody asks.
+struct Kept {
+    sequence: u64,
+    clock: WallClock,
+    news: Announcement,
+}
+
+impl Kept {
+    fn object(&self) -> Arc<EventObject> {
+        Arc::new(event_object(self.sequence, &self.news, &self.clock))
+    }
+
+    fn is_after(&self, since: &Since, last: u64) -> bool {
+        match since {
+            Since::Sequence(since) => *since > last || self.sequence > *since,
+            Since::Time(since) => self.clock.text(self.news.at) >= *since,
+        }
+    }
 }
 
 /// From where on a reader wants events.
@@ -74,18 +95,18 @@ impl History {
     }
 
     /// Adds an event and tells it to every reader.
-    pub(crate) fn add(&self, news: &Announcement, clock: &WallClock) {
+    pub(crate) fn add(&self, news: Announcement, clock: WallClock) {
         let mut state = self.lock();
         state.last += 1;
-        let event = Arc::new(event_object(state.last, news, clock));
+        let event = Kept { sequence: state.last, clock, news };
+        if let Some(readers) = state.readers.as_ref().filter(|all| all.receiver_count() > 0) {
+            // It fails when the last reader has just gone, which is no failure.
+            let _ = readers.send(event.object());
+        }
         if state.kept.len() == KEPT_MAX {
             state.kept.pop_front();
         }
-        state.kept.push_back(Arc::clone(&event));
-        if let Some(readers) = &state.readers {
-            // It fails when there is no reader, which is no failure.
-            let _ = readers.send(event);
-        }
+        state.kept.push_back(event);
     }
 
     /// Returns the kept events after `since`, and what comes next; nothing, after
@@ -98,12 +119,8 @@ impl History {
         since: Option<&Since>,
     ) -> (Vec<Arc<EventObject>>, Option<Receiver>) {
         let state = self.lock();
-        let is_new = |event: &&Arc<EventObject>| match since {
-            Some(Since::Sequence(since)) => *since > state.last || event.sequence > *since,
-            Some(Since::Time(since)) => event.time >= *since,
-            None => false,
-        };
-        let kept = state.kept.iter().filter(is_new).cloned().collect();
+        let is_new = |event: &&Kept| since.is_some_and(|since| event.is_after(since, state.last));
+        let kept = state.kept.iter().filter(is_new).map(Kept::object).collect();
         (kept, state.readers.as_ref().map(broadcast::Sender::subscribe))
     }
 
@@ -193,7 +210,7 @@ mod tests {
     fn add(history: &History, id: u64) {
         let what = Happening::ChangeOpened(ChangeId(id));
         let clock = WallClock::new(Instant::ZERO, 0);
-        history.add(&Announcement { at: Instant::ZERO, what }, &clock);
+        history.add(Announcement { at: Instant::ZERO, what }, clock);
     }
 
     #[test]
@@ -235,7 +252,7 @@ mod tests {
         for second in 0..4 {
             let what = Happening::ChangeOpened(ChangeId(second));
             let at = Instant::from_nanos(second * 1_000_000_000);
-            history.add(&Announcement { at, what }, &WallClock::new(Instant::ZERO, 0));
+            history.add(Announcement { at, what }, WallClock::new(Instant::ZERO, 0));
         }
         let since = Since::parse("1970-01-01T02:00:02+02:00").unwrap();
         let (kept, _) = history.subscribe(Some(&since));

@@ -11,6 +11,7 @@ mod events;
 mod health;
 mod history;
 mod launch;
+mod leftovers;
 mod listener;
 mod problem;
 mod query;

@@ -1,15 +1,14 @@
 //! `GET /v1/services`, `/v1/services/{name}`, `/v1/services/{name}/why`.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use keepd_engine::manager::{LastEnd, ServiceStatus};
 use keepd_model::protocol::leaf_name;
 use keepd_model::{Exit, Pid, ServiceName};
-use keepd_os::cgroup::Group;
+use keepd_os::cgroup::{Group, Usage};
 
 use super::Api;
+use super::leftovers::Leaves;
 use super::problem::Failure;
 use super::query::Parameters;
 use super::types::{LastExitObject, ServiceObject, ServicesObject, WhyLineObject, WhyObject};
@@ -98,38 +97,22 @@ async fn objects(api: &Api, statuses: Vec<ServiceStatus>) -> Vec<ServiceObject> 
     blocking(move || {
         let clock = WallClock::read();
         let group = group.and_then(|path| Group::open(&path).ok());
+        let leaves = group.as_ref().map(Leaves::read);
         let object = |status: &ServiceStatus| {
-            let usage = group.as_ref().and_then(|group| Usage::read(group, status));
-            service_object(status, &clock, usage)
+            let usage = group.as_ref().and_then(|group| usage(group, status));
+            let left = group.as_ref().zip(leaves.as_ref());
+            let leftovers = left.map(|(group, leaves)| leaves.left_by(group, status));
+            ServiceObject { leftovers, ..service_object(status, &clock, usage) }
         };
         statuses.iter().map(object).collect()
     })
     .await
 }
 
-/// What the processes of a service use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Usage {
-    cpu: Option<Duration>,
-    memory_bytes: u64,
-    tasks: u64,
-}
-
-impl Usage {
-    /// Reads the leaf of the present run; `None` where there is none.
-    fn read(group: &Group, status: &ServiceStatus) -> Option<Self> {
-        status.pid?;
-        let leaf = group.child(&leaf_name(&status.spec.name, status.generation)).ok()?;
-        let pids = leaf.pids().ok()?;
-        Some(Self {
-            cpu: leaf.cpu_usage(),
-            memory_bytes: pids
-                .iter()
-                .filter_map(|pid| keepd_os::proc::memory_resident_bytes(*pid))
-                .sum(),
-            tasks: u64::try_from(pids.len()).unwrap_or(u64::MAX),
-        })
-    }
+/// Reads what the processes of the present run use; `None` where there is none.
+fn usage(group: &Group, status: &ServiceStatus) -> Option<Usage> {
+    status.pid?;
+    group.child_usage(&leaf_name(&status.spec.name, status.generation)).ok()
 }
 
 fn service_object(
@@ -178,6 +161,7 @@ fn service_object(
         waits_for: status.waits_for.clone(),
         status_text: status.status_text.clone(),
         hopeless: status.hopeless.clone(),
+        leftovers: None,
         output_blocked: status.output_blocked.map(|errno| errno.to_string()),
     }
 }
@@ -202,6 +186,8 @@ pub(super) fn last_exit_object(end: &LastEnd, clock: &WallClock) -> LastExitObje
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::api::samples::{at, status};
     use keepd_model::State as ServiceState;
@@ -226,7 +212,7 @@ mod tests {
             r#""memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"#,
             r#""depends_on":["db","migrate"],"tags":[],"enabled":true,"config_changed":false,"#,
             r#""quarantine":null,"description":"","user":null,"waits_for":[],"status_text":null,"#,
-            r#""output_blocked":null,"hopeless":null}"#,
+            r#""output_blocked":null,"hopeless":null,"leftovers":null}"#,
         );
         assert_eq!(serde_json::to_string(&object).unwrap(), expected);
         let read: ServiceObject = serde_json::from_str(expected).unwrap();

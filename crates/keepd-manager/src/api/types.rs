@@ -89,6 +89,9 @@ pub struct ServiceObject {
     pub output_blocked: Option<String>,
     /// Why it does not get where it should be by itself; `null` if it does, or is there.
     pub hopeless: Option<String>,
+    /// Processes that runs which are over left behind (`kill_mode = "main"`); `null` without a
+    /// cgroup, where nobody knows.
+    pub leftovers: Option<u64>,
 }
 
 /// How a run ended.
@@ -337,6 +340,12 @@ pub struct ApplyAccepted {
     pub steps: Vec<StepObject>,
     /// What is odd in the files, but no error.
     pub warnings: Vec<DiagnosticObject>,
+    /// Everything that is wrong with what was left out ([`ApplyRequest::keep_going`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<DiagnosticObject>,
+    /// What is in force other than what the files say, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Body of `POST /v1/config/diff`. An empty body is the default.
@@ -365,8 +374,8 @@ pub struct DiffObject {
 pub struct StepObject {
     /// Which service.
     pub name: String,
-    /// `start`, `add`, `remove`, `restart`, `marked` (a restart that [`ApplyRequest::restart`]
-    /// leaves to an operator), `live` or `next-start`.
+    /// `start`, `add`, `quarantine`, `remove`, `restart`, `marked` (a restart that
+    /// [`ApplyRequest::restart`] leaves to an operator), `live` or `next-start`.
     pub action: String,
     /// The keys that are the reason.
     pub keys: Vec<String>,

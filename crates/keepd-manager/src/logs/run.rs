@@ -252,6 +252,7 @@ mod tests {
 
     #[test]
     fn a_long_line_is_looked_at_by_its_beginning() {
+        // (behaviour 7.13)
         let scratch = Scratch::new();
         let mut web = Written::new(&scratch, "web");
         web.start(1, 0);

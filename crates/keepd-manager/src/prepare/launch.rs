@@ -426,6 +426,7 @@ mod tests {
 
     #[test]
     fn what_an_earlier_run_left_is_removed() {
+        // (behaviour 7.11)
         let scratch = Scratch::new();
         let ask = |path: &Path| remove_stale(&[Question::File(path.to_str().unwrap().to_owned())]);
         let file = scratch.write("ready", "old");
@@ -446,6 +447,7 @@ mod tests {
 
     #[test]
     fn a_folder_in_its_place_is_said_and_left() {
+        // (behaviour 7.11)
         let scratch = Scratch::new();
         let path = scratch.path().to_str().unwrap().to_owned();
         let refused = remove_stale(&[Question::File(path.clone())]).unwrap_err();

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::launch::remove_stale;
 use super::{Variables, failure, prepare};
 use crate::Instance;
+use crate::probes::Strangers;
 
 /// The longest time that a start waits for the user database and file systems.
 const PREPARE_LIMIT: Duration = Duration::from_secs(5);
@@ -25,13 +26,19 @@ pub(crate) struct Pool {
     instance: Arc<Instance>,
     base: Arc<Variables>,
     permits: Arc<Semaphore>,
+    strangers: Strangers,
 }
 
 impl Pool {
     /// Returns a pool for services of this instance that inherit these variables.
     pub(crate) fn new(instance: Arc<Instance>, base: Variables) -> Self {
         let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
-        Self { instance, base: Arc::new(base), permits }
+        Self { instance, base: Arc::new(base), permits, strangers: Strangers::default() }
+    }
+
+    /// Returns who listens where services are about to listen, found out before each start.
+    pub(crate) fn strangers(&self) -> Strangers {
+        self.strangers.clone()
     }
 
     /// Returns whose services are prepared.
@@ -68,11 +75,13 @@ impl Pool {
         let (instance, base) = (Arc::clone(&self.instance), Arc::clone(&self.base));
         let given_up = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&given_up);
+        let strangers = self.strangers.clone();
         let work = tokio::task::spawn_blocking(move || {
             let launch = prepare(&spec, &instance, &base, preparation)?;
             // A thread that hung until now must not take away the file of a later run.
             if preparation == Preparation::Start && !seen.load(Ordering::Acquire) {
                 remove_stale(&launch.questions)?;
+                strangers.note(&spec.name, &launch.questions);
             }
             Ok(launch)
         });

@@ -8,5 +8,7 @@ mod lent;
 mod log;
 mod network;
 mod prober;
+mod strangers;
 
 pub(crate) use prober::Prober;
+pub(crate) use strangers::Strangers;

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::logs::Unread;
 
 /// The port of a URL that names none.
-const HTTP_PORT: u16 = 80;
+pub(super) const HTTP_PORT: u16 = 80;
 
 /// The most of an answer's head that is read: what hyper needs at least.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -26,6 +26,7 @@ pub(super) enum ProbeError {
     Pattern(PatternError),
     Unfit(&'static str),
     Url(&'static str),
+    Taken(String),
     Http(hyper::Error),
     Status(StatusCode),
 }
@@ -47,6 +48,7 @@ impl fmt::Display for ProbeError {
             Self::Pattern(error) => {
                 write!(formatter, "cannot use the regular expression: {error}")
             }
+            Self::Taken(sentence) => formatter.write_str(sentence),
             Self::Unfit(problem) | Self::Url(problem) => write!(formatter, "{problem}"),
             Self::Http(error) if error.is_incomplete_message() => {
                 write!(formatter, "connection closed without an answer")

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::lent::{Lent, Looks};
 use super::log::{LogSearch, search};
 use super::network::{self, ProbeError};
+use super::strangers::{Stranger, Strangers};
 use crate::Instance;
 use crate::logs::ServiceLog;
 
@@ -27,6 +28,8 @@ pub(crate) struct Prober {
     places: BTreeMap<ServiceName, LogTarget>,
     /// Runs that were asked something which is looked at again and again.
     watched: BTreeMap<ServiceName, Watched>,
+    /// Who listened before the services were started.
+    strangers: Strangers,
 }
 
 /// One run.
@@ -51,10 +54,10 @@ struct Watch {
 }
 
 impl Prober {
-    /// Returns a prober for services of this instance.
-    pub(crate) fn new(instance: Arc<Instance>) -> Self {
+    /// Returns a prober for services of this instance, which are started beside these strangers.
+    pub(crate) fn new(instance: Arc<Instance>, strangers: Strangers) -> Self {
         let (places, watched) = (BTreeMap::new(), BTreeMap::new());
-        Self { instance, looks: Looks::new(), places, watched }
+        Self { instance, looks: Looks::new(), places, watched, strangers }
     }
 
     /// Notes where the output of a service goes from now on.
@@ -84,6 +87,7 @@ impl Prober {
     /// Forgets what was looked at for a service: its run is ready, or over.
     pub(crate) fn forget(&mut self, name: &ServiceName) {
         self.watched.remove(name);
+        self.strangers.forget(name);
     }
 
     /// Returns the answer to a question; no answer within the limit is an answer, too.
@@ -97,6 +101,7 @@ impl Prober {
     ) -> impl Future<Output = Result<(), String>> + Send + use<> {
         let look = self.look(name, generation, index, &question);
         let looks = self.looks.clone();
+        let stranger = self.strangers.of(name, &question);
         async move {
             // What is said of a question that finds no answer in time.
             let silence = match question {
@@ -107,7 +112,11 @@ impl Prober {
                 | Question::Socket(_)
                 | Question::File(_) => "timed out",
             };
-            match timeout(limit, answer(&looks, look, &question)).await {
+            let answer = async {
+                refuse_stranger(stranger).await?;
+                answer(&looks, look, &question).await
+            };
+            match timeout(limit, answer).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(silence.to_owned()),
@@ -156,6 +165,14 @@ impl Prober {
             Some(LogTarget::Append { .. } | LogTarget::Null | LogTarget::Inherit) => return None,
         };
         Some(ServiceLog { name: name.clone(), dir })
+    }
+}
+
+/// Refuses to ask where only somebody listens who did so before the service was started.
+async fn refuse_stranger(stranger: Option<Arc<Stranger>>) -> Result<(), ProbeError> {
+    match stranger {
+        Some(stranger) if stranger.is_alone().await => Err(ProbeError::Taken(stranger.sentence())),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -217,13 +234,14 @@ mod tests {
     /// The log folders of this instance are where [`Written`] makes them.
     fn prober(scratch: &Scratch) -> Prober {
         let path = scratch.path().to_owned();
-        Prober::new(Arc::new(Instance {
+        let instance = Instance {
             name: "shop-1".into(),
             run_dir: path.clone(),
             state_dir: path.clone(),
             log_dir: path.clone(),
             config_dir: path,
-        }))
+        };
+        Prober::new(Arc::new(instance), Strangers::default())
     }
 
     fn web() -> ServiceName {
@@ -255,6 +273,30 @@ mod tests {
             let question = Question::Http(format!("http://{}/", listener.local_addr().unwrap()));
             let outcome = prober.ask_web(1, question, SHORT).await;
             assert_eq!(outcome, Err("timed out".to_owned()));
+        });
+    }
+
+    #[test]
+    fn who_listened_before_the_start_is_not_believed() {
+        // (behaviour 7.12)
+        let scratch = Scratch::new();
+        let mut prober = prober(&scratch);
+        block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let question = Question::Tcp(address.to_string());
+            // Nothing was noted: a predecessor started it.
+            assert_eq!(prober.ask_web(1, question.clone(), LIMIT).await, Ok(()));
+            prober.strangers.note(&web(), std::slice::from_ref(&question));
+            let taken = prober.ask_web(2, question.clone(), LIMIT).await.unwrap_err();
+            let sentence = format!("port {} was taken by another process ", address.port());
+            assert!(taken.starts_with(&sentence), "{taken}");
+            drop(listener);
+            let refused = Err("connection refused".to_owned());
+            assert_eq!(prober.ask_web(2, question.clone(), LIMIT).await, refused);
+            let _own = tokio::net::TcpListener::bind(address).await.unwrap();
+            assert_eq!(prober.ask_web(2, question, LIMIT).await, Ok(()));
+            prober.forget(&web());
         });
     }
 

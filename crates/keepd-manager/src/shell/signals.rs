@@ -36,7 +36,7 @@ async fn apply_by_signal(configuration: &Configuration, caller: &Caller) {
     }
     let application = Application { restart: true, ..Application::default() };
     match apply(configuration, caller, who, application).await {
-        Ok(Applied { change, steps, warnings }) => {
+        Ok(Applied { change, steps, warnings, errors: _, notes: _ }) => {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }

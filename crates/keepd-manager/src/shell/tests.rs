@@ -294,7 +294,7 @@ fn what_cannot_be_done_is_a_problem() {
             ),
             ("POST", "/v1/actions", r#"{"action":"reload","select":["db"]}"#, 409, "cannot-reload"),
             ("POST", "/v1/actions", long.as_str(), 413, "usage"),
-            ("POST", "/v1/config/apply", r#"{"keep_going":true}"#, 400, "usage"),
+            ("POST", "/v1/config/apply", r#"{"keep_going":1}"#, 400, "usage"),
             ("POST", "/v1/config/apply", r#"{"plan":"0123456789abcdef"}"#, 409, "plan-changed"),
             ("POST", "/v1/config/diff", r#"{"source":[]}"#, 400, "usage"),
             ("GET", "/v1/wait", "", 400, "usage"),

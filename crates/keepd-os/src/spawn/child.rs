@@ -24,6 +24,9 @@ const EXTRA_FIRST: RawFd = 3;
 /// Everything the child looks at, as plain numbers and pointers into memory that the parent
 /// prepared.
 pub(super) struct Plan<'a> {
+    /// Signals that are set to their defaults, bit 0 for signal 1. The kernel has done it for the
+    /// others.
+    pub(super) signals: u64,
     /// Write end of the error pipe.
     pub(super) report: RawFd,
     /// The table of descriptors is shared with the parent: keep a copy of what lies below this
@@ -101,7 +104,7 @@ unsafe fn steps(plan: &mut Plan<'_>) -> Stop {
 unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
     // SAFETY: as for `run`, for each of them.
     unsafe {
-        default_signals()?;
+        default_signals(plan.signals)?;
         own_descriptors(plan)?;
         session(plan)?;
         limits(plan.descriptor_limit)?;
@@ -116,10 +119,13 @@ unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
 /// # Safety
 ///
 /// As for [`run`].
-unsafe fn default_signals() -> Result<(), Stop> {
+unsafe fn default_signals(signals: u64) -> Result<(), Stop> {
     let default = KernelAction([0; 4]);
     for signal in 1..SIGNALS_END {
-        if signal == c_long::from(libc::SIGKILL) || signal == c_long::from(libc::SIGSTOP) {
+        let is_asked = signals & 1 << (signal - 1) != 0;
+        let is_fixed =
+            signal == c_long::from(libc::SIGKILL) || signal == c_long::from(libc::SIGSTOP);
+        if is_fixed || !is_asked {
             continue;
         }
         // SAFETY: `default` is at least as large as what the kernel reads; nothing is written.

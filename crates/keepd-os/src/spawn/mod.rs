@@ -14,9 +14,9 @@
 //! [`reserve_slots`] the table is shared instead (CLONE_FILES), and the child's first act is a
 //! private copy of its lowest part: `close_range(K, ~0, CLOSE_RANGE_UNSHARE)`. What the child needs
 //! must therefore lie below K and stay untouched until the copy exists. That is what slots are:
-//! descriptor numbers that were taken early, in small sets, one set for each spawn in flight. The
+//! descriptor numbers that were taken early, a few of them for each spawn in flight. The
 //! child says "I have my own" with one zero byte on its pipe; then, or when the child has ended,
-//! the set is free again. When no set is free the spawn is made with a full copy, which is slower
+//! they are free again. When too few are free the spawn is made with a full copy, which is slower
 //! and nothing else.
 
 mod child;

@@ -1,6 +1,7 @@
 //! Everything with memory in it, made before the clone: C strings, their pointer arrays, PATH
 //! candidates.
 
+use std::borrow::Cow;
 use std::ffi::c_char;
 use std::ptr;
 
@@ -26,12 +27,23 @@ pub(super) struct Image {
 }
 
 /// Strings laid one after the other, each ended by a NUL.
-#[derive(Default)]
 struct Arena {
     bytes: Vec<u8>,
 }
 
 impl Arena {
+    /// Makes room for what a request has at least. After a clone each page that we write is copied
+    /// for as long as the child has not executed its program, so few allocations are less work.
+    fn for_request(request: &SpawnRequest<'_>) -> Self {
+        let arguments = request.arguments.iter().map(Vec::len);
+        let environment = request.environment.iter().map(|entry| entry.len());
+        let directory = request.directory.map(<[u8]>::len);
+        let lengths = arguments.chain(environment).chain(directory);
+        let program = request.arguments.first().map_or(0, Vec::len);
+        let bytes = lengths.map(|length| length + 1).sum::<usize>() + program + 1;
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// Appends the parts as one C string and returns where it begins.
     fn push(&mut self, parts: &[&[u8]]) -> Result<usize, SpawnFailure> {
         let start = self.bytes.len();
@@ -53,7 +65,7 @@ impl Image {
         check_targets(request)?;
         let program = request.arguments.first().filter(|program| !program.is_empty());
         let program = program.ok_or_else(invalid)?;
-        let mut arena = Arena::default();
+        let mut arena = Arena::for_request(request);
         let arguments = push_all(&mut arena, request.arguments)?;
         let environment = push_all(&mut arena, request.environment)?;
         let candidates = push_candidates(&mut arena, program, request.environment)?;
@@ -77,8 +89,12 @@ impl Image {
     }
 }
 
-fn push_all(arena: &mut Arena, strings: &[Vec<u8>]) -> Result<Vec<usize>, SpawnFailure> {
-    strings.iter().map(|string| arena.push(&[string])).collect()
+fn push_all(arena: &mut Arena, strings: &[impl AsRef<[u8]>]) -> Result<Vec<usize>, SpawnFailure> {
+    let mut starts = Vec::with_capacity(strings.len());
+    for string in strings {
+        starts.push(arena.push(&[string.as_ref()])?);
+    }
+    Ok(starts)
 }
 
 /// Appends the paths that execve(2) shall try. An empty element of `PATH` is the working directory,
@@ -86,7 +102,7 @@ fn push_all(arena: &mut Arena, strings: &[Vec<u8>]) -> Result<Vec<usize>, SpawnF
 fn push_candidates(
     arena: &mut Arena,
     program: &[u8],
-    environment: &[Vec<u8>],
+    environment: &[Cow<'_, [u8]>],
 ) -> Result<Vec<usize>, SpawnFailure> {
     if program.contains(&b'/') {
         return Ok(vec![arena.push(&[program])?]);

@@ -57,28 +57,47 @@ impl Spawned {
     pub fn report(&mut self) -> Report {
         let mut ended = false;
         while self.last == Report::Pending {
-            let mut bytes = [0; 2 * FAILURE_BYTES];
-            match rustix::io::read(&*self.pipe, &mut bytes) {
-                Ok(0) => self.last = self.at_end(),
-                Ok(count) => self.on_bytes(&bytes[..count]),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) if ended => self.last = self.at_end(),
-                Err(rustix::io::Errno::AGAIN) => {
-                    // A copy of the write end hides the end of the pipe while the child shares our
-                    // descriptors, or while another child, forked meanwhile, is stalled. The dead
-                    // write no more.
-                    ended = reap::has_ended(self.pid);
-                    if !ended {
-                        break;
-                    }
-                    self.release();
-                }
-                Err(error) => {
-                    self.last = failed(SpawnStep::Descriptors, errno::from_rustix(error));
-                }
+            if self.read() {
+                continue;
             }
+            // A copy of the write end hides the end of the pipe while the child shares our
+            // descriptors, or while another child, forked meanwhile, is stalled. The dead write no
+            // more.
+            if ended {
+                self.last = self.at_end();
+                break;
+            }
+            ended = reap::has_ended(self.pid);
+            if !ended {
+                break;
+            }
+            self.release();
         }
         self.last
+    }
+
+    /// `read(pipe, …)`, once: as [`Spawned::report`], for when the pipe is known to be ready.
+    ///
+    /// What this call does not read makes the pipe ready again, so an epoll set asks again by
+    /// itself, and nothing has to be found out about the child. See pipe(7).
+    pub fn report_ready(&mut self) -> Report {
+        if self.last == Report::Pending {
+            self.read();
+        }
+        self.last
+    }
+
+    /// Takes in what is in the pipe; returns whether there was anything, be it the end.
+    fn read(&mut self) -> bool {
+        let mut bytes = [0; 2 * FAILURE_BYTES];
+        match rustix::io::read(&*self.pipe, &mut bytes) {
+            Ok(0) => self.last = self.at_end(),
+            Ok(count) => self.on_bytes(&bytes[..count]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return false,
+            Err(error) => self.last = failed(SpawnStep::Descriptors, errno::from_rustix(error)),
+        }
+        true
     }
 
     fn at_end(&mut self) -> Report {

@@ -1,5 +1,6 @@
 //! What a process is started from.
 
+use std::borrow::Cow;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use crate::process::DescriptorLimit;
@@ -12,7 +13,7 @@ pub struct SpawnRequest<'a> {
     /// `environment`; a relative one with a slash starts at `directory`.
     pub arguments: &'a [Vec<u8>],
     /// The whole environment, each entry `KEY=VALUE`.
-    pub environment: &'a [Vec<u8>],
+    pub environment: &'a [Cow<'a, [u8]>],
     /// Working directory; `None`: the caller's.
     pub directory: Option<&'a [u8]>,
     /// File mode creation mask, umask(2).

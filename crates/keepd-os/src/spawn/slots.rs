@@ -12,10 +12,11 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::{errno, reap};
 
-/// Spawns that can share the table at the same time.
-const SETS_MAX: usize = 16;
-/// The error pipe, three standard descriptors, and a few more.
-const SLOTS_PER_SET: usize = 8;
+/// A spawn takes one for its error pipe, up to three for the standard descriptors, and a few more.
+/// The child copies and closes all of them, so more would make each spawn slower.
+const SLOTS_MAX: usize = 192;
+/// The most that one spawn may take.
+const SLOTS_PER_SPAWN: usize = 8;
 /// At most this part of the descriptor limit is spent on slots.
 const LIMIT_SHARE: u64 = 16;
 
@@ -24,32 +25,29 @@ static SLOTS: Mutex<Option<Slots>> = Mutex::new(None);
 struct Slots {
     /// What an unused slot refers to, so that its number stays taken.
     null: OwnedFd,
-    sets: Vec<Set>,
+    slots: Vec<OwnedFd>,
+    /// Which of them nobody uses.
+    free: Vec<usize>,
+    users: Vec<User>,
     /// One more than the highest slot.
     below: RawFd,
     ticket_next: u64,
 }
 
-struct Set {
-    slots: Vec<OwnedFd>,
-    user: Option<User>,
-}
-
 /// A child that may still look at our table.
 struct User {
     ticket: u64,
-    /// So many slots of the set, the first ones, refer to something of its.
-    slots_used: usize,
+    /// These slots refer to something of its.
+    slots: Vec<usize>,
     pipe: Arc<OwnedFd>,
     /// Unknown during the clone.
     pid: Option<Pid>,
 }
 
-/// The right to one set, until the child has a table of its own. Not returning it is safe: the set
-/// is found to be free when it is needed.
+/// The right to some slots, until the child has a table of its own. Not returning it is safe: they
+/// are found to be free when they are needed.
 #[derive(Debug)]
 pub(super) struct Lease {
-    set: usize,
     ticket: u64,
 }
 
@@ -66,7 +64,7 @@ pub(super) struct Leased {
 /// costs the same with 10 and with 20,000 descriptors open.
 ///
 /// Call it once, before many descriptors are open; later calls do nothing. A process that never
-/// calls it spawns correctly, only slower. At most 128 descriptors are taken, fewer under a small
+/// calls it spawns correctly, only slower. At most 192 descriptors are taken, fewer under a small
 /// limit. See fcntl(2).
 pub fn reserve_slots() -> Result<(), Errno> {
     let mut slots = lock();
@@ -76,26 +74,25 @@ pub fn reserve_slots() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Puts the descriptors into a free set; `None` where there are no slots, none free or too many
-/// descriptors.
+/// Puts the descriptors into free slots; `None` where there are no slots, too few free or too
+/// many descriptors.
 pub(super) fn lease(descriptors: &[BorrowedFd<'_>], pipe: &Arc<OwnedFd>) -> Option<Leased> {
     lock().as_mut()?.lease(descriptors, pipe)
 }
 
-/// Says which child uses the set, so that its end can be noticed.
+/// Says which child uses the slots, so that its end can be noticed.
 pub(super) fn started(lease: &Lease, pid: Pid) {
     if let Some(user) = lock().as_mut().and_then(|slots| slots.user_mut(lease)) {
         user.pid = Some(pid);
     }
 }
 
-/// Gives a set back: the child has a table of its own, has ended, or never was.
-pub(super) fn release(lease: Lease) {
-    let Lease { set, ticket } = lease;
+/// Gives slots back: the child has a table of its own, has ended, or never was.
+pub(super) fn release(Lease { ticket }: Lease) {
     if let Some(slots) = lock().as_mut()
-        && slots.user_mut(&Lease { set, ticket }).is_some()
+        && let Some(position) = slots.users.iter().position(|user| user.ticket == ticket)
     {
-        slots.clear(set);
+        slots.clear(position);
     }
 }
 
@@ -109,74 +106,79 @@ impl Slots {
         let null =
             rustix::fs::open("/dev/null", flags, Mode::empty()).map_err(errno::from_rustix)?;
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let affordable = limit / LIMIT_SHARE / SLOTS_PER_SET as u64;
-        let count = usize::try_from(affordable).map_or(SETS_MAX, |count| count.min(SETS_MAX));
+        let affordable = usize::try_from(limit / LIMIT_SHARE).unwrap_or(SLOTS_MAX);
+        let count = affordable.min(SLOTS_MAX);
         let mut below = 0;
-        let mut sets = Vec::with_capacity(count);
+        let mut slots = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut slots = Vec::with_capacity(SLOTS_PER_SET);
-            for _ in 0..SLOTS_PER_SET {
-                let slot = fcntl_dupfd_cloexec(&null, 3).map_err(errno::from_rustix)?;
-                below = below.max(slot.as_raw_fd() + 1);
-                slots.push(slot);
-            }
-            sets.push(Set { slots, user: None });
+            let slot = fcntl_dupfd_cloexec(&null, 3).map_err(errno::from_rustix)?;
+            below = below.max(slot.as_raw_fd() + 1);
+            slots.push(slot);
         }
-        Ok(Self { null, sets, below, ticket_next: 0 })
+        let free = (0..count).collect();
+        Ok(Self { null, slots, free, users: Vec::new(), below, ticket_next: 0 })
     }
 
     fn lease(&mut self, descriptors: &[BorrowedFd<'_>], pipe: &Arc<OwnedFd>) -> Option<Leased> {
-        if descriptors.len() > SLOTS_PER_SET {
-            return None;
-        }
-        let set = self.free_set()?;
-        let ticket = self.ticket_next;
-        self.ticket_next += 1;
-        self.sets[set].user =
-            Some(User { ticket, slots_used: descriptors.len(), pipe: Arc::clone(pipe), pid: None });
-        let slots = &mut self.sets[set].slots;
-        let placed = descriptors
-            .iter()
-            .zip(slots.iter_mut())
-            .all(|(descriptor, slot)| dup3(descriptor, slot, DupFlags::CLOEXEC).is_ok());
-        let numbers = slots.iter().take(descriptors.len()).map(AsRawFd::as_raw_fd).collect();
-        if !placed {
-            self.clear(set);
-            return None;
-        }
-        Some(Leased { lease: Lease { set, ticket }, numbers, below: self.below })
-    }
-
-    /// Returns a free set, after looking whether a used one has become free.
-    fn free_set(&mut self) -> Option<usize> {
-        if let Some(free) = self.sets.iter().position(|set| set.user.is_none()) {
-            return Some(free);
-        }
-        let mut found = None;
-        for index in 0..self.sets.len() {
-            if self.sets[index].user.as_ref().is_some_and(User::is_done) {
-                self.clear(index);
-                found = found.or(Some(index));
+        // Mostly one descriptor is wanted more than once: /dev/null.
+        let mut different: Vec<BorrowedFd<'_>> = Vec::with_capacity(descriptors.len());
+        for descriptor in descriptors {
+            if position_of(descriptor, &different).is_none() {
+                different.push(*descriptor);
             }
         }
-        found
+        let count = different.len();
+        if count > SLOTS_PER_SPAWN {
+            return None;
+        }
+        if self.free.len() < count {
+            self.clear_done();
+        }
+        let taken = self.free.split_off(self.free.len().checked_sub(count)?);
+        let ticket = self.ticket_next;
+        self.ticket_next += 1;
+        let placed = different.iter().zip(&taken).all(|(descriptor, slot)| {
+            dup3(descriptor, &mut self.slots[*slot], DupFlags::CLOEXEC).is_ok()
+        });
+        let numbers = descriptors.iter().filter_map(|descriptor| {
+            let slot = taken[position_of(descriptor, &different)?];
+            Some(self.slots[slot].as_raw_fd())
+        });
+        let numbers = numbers.collect();
+        self.users.push(User { ticket, slots: taken, pipe: Arc::clone(pipe), pid: None });
+        if !placed {
+            self.clear(self.users.len() - 1);
+            return None;
+        }
+        Some(Leased { lease: Lease { ticket }, numbers, below: self.below })
+    }
+
+    /// Looks which slots have become free.
+    fn clear_done(&mut self) {
+        for position in (0..self.users.len()).rev() {
+            if self.users[position].is_done() {
+                self.clear(position);
+            }
+        }
     }
 
     fn user_mut(&mut self, lease: &Lease) -> Option<&mut User> {
-        let user = self.sets.get_mut(lease.set)?.user.as_mut();
-        user.filter(|user| user.ticket == lease.ticket)
+        self.users.iter_mut().find(|user| user.ticket == lease.ticket)
     }
 
-    /// Lets go of what the slots refer to and keeps their numbers.
-    fn clear(&mut self, set: usize) {
-        let set = &mut self.sets[set];
-        let slots_used = set.user.take().map_or(0, |user| user.slots_used);
-        for slot in set.slots.iter_mut().take(slots_used) {
+    /// Lets go of what the slots of a user refer to and keeps their numbers.
+    fn clear(&mut self, position: usize) {
+        for slot in self.users.swap_remove(position).slots {
             // dup3(2) onto an open number fails only for EINTR and EBUSY, and then the slot keeps
             // an additional reference until its next use, which hurts nobody.
-            let _ = dup3(&self.null, slot, DupFlags::CLOEXEC);
+            let _ = dup3(&self.null, &mut self.slots[slot], DupFlags::CLOEXEC);
+            self.free.push(slot);
         }
     }
+}
+
+fn position_of(descriptor: &BorrowedFd<'_>, among: &[BorrowedFd<'_>]) -> Option<usize> {
+    among.iter().position(|one| one.as_raw_fd() == descriptor.as_raw_fd())
 }
 
 impl User {

@@ -19,13 +19,13 @@ use super::prepare::Image;
 use super::report::Spawned;
 use super::slots::{self, Leased};
 use crate::errno;
-use crate::signals::AllBlocked;
+use crate::signals::{self, AllBlocked};
 
 /// Set once clone3(2) has turned out not to exist here.
 static CLONE3_MISSING: AtomicBool = AtomicBool::new(false);
 
-/// `clone3({CLONE_INTO_CGROUP | CLONE_FILES, …})`, then execve(2) in the child: starts a process
-/// and returns at once, before the program runs.
+/// `clone3({CLONE_INTO_CGROUP | CLONE_FILES | CLONE_CLEAR_SIGHAND, …})`, then execve(2) in the
+/// child: starts a process and returns at once, before the program runs.
 ///
 /// Fails only if there is no child: strings with a NUL byte, no pipe, no process. What goes wrong
 /// in the child comes through [`Spawned::report`]. Where clone3 is missing or filtered (ENOSYS,
@@ -35,7 +35,7 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, SpawnFailure> {
     let image = Image::new(request)?;
     if !CLONE3_MISSING.load(Ordering::Relaxed) {
         match attempt(request, &image, Method::Clone3) {
-            Err(error) if is_worth_another_way(error, request) => {
+            Err(error) if is_worth_another_way(error) => {
                 let missing = error.errno == Errno(libc::ENOSYS);
                 CLONE3_MISSING.store(missing, Ordering::Relaxed);
             }
@@ -47,21 +47,18 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, SpawnFailure> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
-    /// Into the cgroup, with slots if there are any.
+    /// Into the cgroup, without signal handlers, with slots if there are any.
     Clone3,
-    /// A plain copy; the child enters the cgroup by itself.
+    /// A plain copy; the child enters the cgroup and resets all signals by itself.
     Clone,
 }
 
-/// E2BIG and EINVAL: the kernel knows clone3(2), but not yet with a cgroup (before 5.7).
-fn is_worth_another_way(failure: SpawnFailure, request: &SpawnRequest<'_>) -> bool {
-    match (failure.step, failure.errno.0) {
-        (SpawnStep::Clone | SpawnStep::Cgroup, libc::ENOSYS | libc::EPERM) => true,
-        (SpawnStep::Clone | SpawnStep::Cgroup, libc::E2BIG | libc::EINVAL) => {
-            request.cgroup.is_some()
-        }
-        (_, _) => false,
-    }
+/// E2BIG and EINVAL: the kernel knows clone3(2), but not yet with CLONE_CLEAR_SIGHAND (before 5.5)
+/// or a cgroup (before 5.7).
+fn is_worth_another_way(failure: SpawnFailure) -> bool {
+    const NOT_HERE: [i32; 4] = [libc::ENOSYS, libc::EPERM, libc::E2BIG, libc::EINVAL];
+    let is_clone = failure.step == SpawnStep::Clone || failure.step == SpawnStep::Cgroup;
+    is_clone && NOT_HERE.contains(&failure.errno.0)
 }
 
 fn attempt(
@@ -89,6 +86,10 @@ fn attempt(
     let targets = targets.chain(request.extra.iter().map(|(_, target)| *target));
     let mut placements: Vec<_> = numbers[1..].iter().copied().zip(targets).collect();
     let mut plan = Plan {
+        signals: match method {
+            Method::Clone3 => signals::ignored(),
+            Method::Clone => u64::MAX,
+        },
         report: numbers[0],
         unshare_below: leased.as_ref().map(|leased| leased.below),
         enter_cgroup: procs.as_ref().map(AsRawFd::as_raw_fd),
@@ -174,7 +175,9 @@ fn clone(
 unsafe fn clone3(cgroup: Option<BorrowedFd<'_>>, share_descriptors: bool) -> libc::c_long {
     /// Absent from some of libc's targets under this name.
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    let mut flags = 0;
+    /// Handlers become defaults; what is ignored stays ignored. Absent as well.
+    const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    let mut flags = CLONE_CLEAR_SIGHAND;
     if cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }

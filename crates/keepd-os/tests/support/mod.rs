@@ -1,6 +1,7 @@
 //! What the tests of this crate share: processes, deadlines, folders of their own.
 #![expect(dead_code, reason = "each test program uses its own part of this module")]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -20,7 +21,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// An owned description of a process, with defaults.
 pub(crate) struct Start {
     pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) environment: Vec<Vec<u8>>,
+    pub(crate) environment: Vec<Cow<'static, [u8]>>,
     pub(crate) directory: Option<Vec<u8>>,
     pub(crate) umask: u32,
     pub(crate) uid: Option<u32>,
@@ -34,7 +35,7 @@ impl Start {
     pub(crate) fn new(arguments: &[&str]) -> Self {
         Self {
             arguments: arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
-            environment: vec![b"PATH=/usr/bin:/bin".to_vec()],
+            environment: vec![b"PATH=/usr/bin:/bin".into()],
             directory: None,
             umask: 0o022,
             uid: None,

@@ -3,6 +3,7 @@
 mod documentation;
 mod every_key;
 mod example;
+mod keep;
 mod messages;
 mod messages_of_files;
 mod messages_of_relations;

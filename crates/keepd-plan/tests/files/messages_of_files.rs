@@ -61,7 +61,7 @@ depends_on.cache = {}
     // A path is relative to the file it stands in, the default folder is that of the first file.
     assert_eq!(spec.env_files[0].path, Template::literal("/b/b.env"));
     assert_eq!(spec.working_dir, Template::literal("/a"));
-    let place = |key: &str| spec.origins[key].to_string();
+    let place = |key: &str| spec.origins.get(key).unwrap().to_string();
     assert_eq!(place("command"), "b.toml:3:1");
     assert_eq!(place("ready.port"), "a.toml:5:7");
     assert_eq!(place("env.A"), "a.toml:4:9");

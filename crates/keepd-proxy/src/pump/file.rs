@@ -29,6 +29,8 @@ pub(super) struct LogFile {
     path: PathBuf,
     placement: Placement,
     length: u64,
+    /// Device and number of the file, by which it is known again.
+    identity: (u64, u64),
 }
 
 impl LogFile {
@@ -43,8 +45,14 @@ impl LogFile {
             // The proxy's umask takes the rights of the group away.
             fchmod(&file, Mode::from_raw_mode(FILE_MODE)).map_err(errno)?;
         }
-        let length = file::length(&file)?;
-        Ok(Self { file, path: path.to_owned(), placement, length })
+        let stat = fstat(&file).map_err(errno)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            placement,
+            length: u64::try_from(stat.st_size).unwrap_or(0),
+            identity: (stat.st_dev, stat.st_ino),
+        })
     }
 
     /// Returns the bytes written since the file began: where the next byte goes.
@@ -78,18 +86,18 @@ impl LogFile {
 
     /// Opens the file again if somebody removed or replaced it, and follows a truncation.
     pub(super) fn refresh(&mut self) -> Result<(), Errno> {
-        let ours = fstat(&self.file).map_err(errno)?;
-        let is_same = std::fs::metadata(&self.path)
-            .is_ok_and(|there| there.dev() == ours.st_dev && there.ino() == ours.st_ino);
-        if !is_same {
+        // The number of an open file is nobody else's, so that looking at the path is enough.
+        let there = std::fs::metadata(&self.path);
+        let Some(ours) = there.ok().filter(|there| (there.dev(), there.ino()) == self.identity)
+        else {
             if let Some(folder) = self.path.parent() {
                 make_folder(folder)?;
             }
             *self = Self::open(&self.path, self.placement)?;
             return Ok(());
-        }
+        };
         match self.placement {
-            Placement::Offset => self.length = self.length.min(file::length(&self.file)?),
+            Placement::Offset => self.length = self.length.min(ours.len()),
             Placement::Append => {}
         }
         Ok(())
@@ -128,15 +136,17 @@ impl LogFile {
 
 /// Makes a folder and its parents.
 pub(super) fn make_folder(path: &Path) -> Result<(), Errno> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    // The parent of a single word is the current folder, written as nothing.
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_folder(parent)?;
-    }
     let mode = Mode::from_raw_mode(FOLDER_MODE);
-    match mkdir(path, mode) {
+    // The parent of a single word is the current folder, written as nothing.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let made = match (mkdir(path, mode), parent) {
+        (Err(rustix::io::Errno::NOENT), Some(parent)) => {
+            make_folder(parent)?;
+            mkdir(path, mode)
+        }
+        (made, _) => made,
+    };
+    match made {
         // The proxy's umask takes the rights of everybody away; these folders are to be looked
         // into.
         Ok(()) => chmod(path, mode).map_err(errno),

@@ -34,10 +34,15 @@ impl Index {
 
     /// Adds a record and writes what waits. After an error the record waits for [`Index::flush`].
     pub(super) fn add(&mut self, record: &IndexRecord) -> Result<(), Errno> {
+        self.push(record);
+        self.flush()
+    }
+
+    /// Adds a record that waits for [`Index::flush`].
+    pub(super) fn push(&mut self, record: &IndexRecord) {
         if self.waiting.len() < WAITING_BYTES_MAX {
             self.waiting.extend_from_slice(&encode_record(record));
         }
-        self.flush()
     }
 
     /// Writes what waits.

@@ -367,21 +367,22 @@ impl Logged {
     /// start.
     fn begin(&mut self, generation: Generation, now: Moment) {
         self.generation = generation;
-        for stream in &mut self.streams {
-            if let Some(index) = &mut self.index {
-                // Where it cannot be written now it waits in the index and goes with the next
-                // chunk.
-                let _ = index.add(&IndexRecord {
-                    kind: IndexKind::Start,
-                    stream: stream.which,
-                    offset: stream.offset() + stream.waiting_bytes(),
-                    length_bytes: 0,
-                    generation,
-                    monotonic: now.monotonic,
-                    wall: now.wall,
-                });
-            }
+        let Some(index) = &mut self.index else {
+            return;
+        };
+        for stream in &self.streams {
+            index.push(&IndexRecord {
+                kind: IndexKind::Start,
+                stream: stream.which,
+                offset: stream.offset() + stream.waiting_bytes(),
+                length_bytes: 0,
+                generation,
+                monotonic: now.monotonic,
+                wall: now.wall,
+            });
         }
+        // What cannot be written now waits in the index and goes with the next chunk.
+        let _ = index.flush();
     }
 
     /// Moves bytes of one stream and records them. Returns whether there were any.

@@ -1,14 +1,16 @@
 # Options that say which keepd is meant are passed on to it.
 _keepd_offered() {
     local -a meant offered
+    local -A given
     local option
+    given=("${(@kv)keepd_before_verb}" "${(@kv)opt_args}")
     for option in -c --config -s --socket --project; do
-        if [[ -n "${opt_args[$option]}" ]]; then
-            meant+=("$option" "${opt_args[$option]}")
+        if [[ -n "${given[$option]}" ]]; then
+            meant+=("$option" "${given[$option]}")
         fi
     done
     for option in --system --user; do
-        if (( ${+opt_args[$option]} )); then
+        if (( ${+given[$option]} )); then
             meant+=("$option")
         fi
     done

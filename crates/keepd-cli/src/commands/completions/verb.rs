@@ -49,6 +49,14 @@ const BASH_FUNCTION: &str = "_keepd() {";
 /// What completes an argument in zsh that has the hint we misuse as a mark.
 const ZSH_MARK: &str = ":_users";
 
+/// Where clap's function for zsh goes on with the words of a verb. It forgets the options that were
+/// read until then.
+const ZSH_VERB: &str = "    (keepd)\n";
+/// Keeps them for ours.
+const ZSH_KEEP: &str = "        local -A keepd_before_verb
+        keepd_before_verb=(\"${(@kv)opt_args}\")
+";
+
 const BASH: &str = include_str!("keepd.bash");
 const ZSH: &str = include_str!("keepd.zsh");
 const FISH: &str = include_str!("keepd.fish");
@@ -99,6 +107,7 @@ fn script(shell: Shell) -> Result<String, CliError> {
                 })
             });
             let generated = words(shell, &mut marked)?.replace(ZSH_MARK, ":_keepd_offered");
+            let generated = generated.replacen(ZSH_VERB, &format!("{ZSH_VERB}{ZSH_KEEP}"), 1);
             // The first line says which program it is for.
             let (first, rest) = generated.split_once('\n').unwrap_or((&generated, ""));
             Ok(format!("{first}\n\n{own}{rest}"))
@@ -154,6 +163,8 @@ mod tests {
         let zsh = script(Shell::Zsh).unwrap();
         assert!(zsh.starts_with("#compdef keepd\n"));
         assert!(zsh.contains(":_keepd_offered'") && !zsh.contains("_users"));
+        let keeps = "    case $state in\n    (keepd)\n        local -A keepd_before_verb\n";
+        assert!(zsh.contains(keeps), "options before the verb are known after it");
         let fish = script(Shell::Fish).unwrap();
         let why = "\"__fish_keepd_using_subcommand why\" -f -a \"(__keepd_services) \"";
         assert!(fish.contains(why), "{fish}");

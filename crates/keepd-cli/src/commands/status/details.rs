@@ -88,6 +88,7 @@ pub(super) fn facts(
     say("process", process(service, clock, absolute));
     say("ready", service.ready_after_s.map(|after_s| format!("after {}", seconds(after_s))));
     say("uses", uses(service));
+    say("left behind", service.leftovers.and_then(left_behind));
     say("restarts", Some(service.restarts.to_string()).filter(|count| count != "0"));
     say(
         "last run",
@@ -108,6 +109,15 @@ pub(super) fn facts(
         say("changed", Some(format!("{what}; \"keepd restart {name}\" gives it the new one")));
     }
     facts
+}
+
+/// Says what runs that are over left behind, if anything.
+fn left_behind(count: u64) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("1 process of an earlier run".to_owned()),
+        count => Some(format!("{count} processes of earlier runs")),
+    }
 }
 
 fn wanted(service: &ServiceObject) -> String {

@@ -43,6 +43,7 @@ pub(crate) fn service(name: &str, state: &str) -> ServiceObject {
         status_text: None,
         output_blocked: None,
         hopeless: None,
+        leftovers: None,
     }
 }
 
@@ -183,10 +184,12 @@ fn details_leave_out_what_is_not_there() {
          user: postgres"
     );
     web.depends_on = vec!["db".to_owned(), "migrate".to_owned()];
+    web.leftovers = Some(2);
     assert_eq!(
         lines(&web),
         "state: backoff (operator), for 0s\n\
          wanted: up, daemon, enabled\n\
+         left behind: 2 processes of earlier runs\n\
          restarts: 4\n\
          last run: OOM, 0s ago, after 12.4s\n\
          next start: in 7s\n\
