@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use keepd_manager::Instance;
 use keepd_manager::api::types::{Problem, ProblemCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +42,8 @@ pub(crate) struct Client {
     proxy_socket: PathBuf,
     shown: String,
     start: &'static str,
+    /// What to say where nobody is at the socket.
+    absence: String,
 }
 
 /// An answer that goes on and on.
@@ -67,7 +70,14 @@ enum Failure {
 impl Client {
     /// Returns a client of the manager of this instance. Nothing is connected yet.
     pub(crate) fn new(place: &Place) -> Self {
+        // Files that nobody named here may have put a standing instance elsewhere: what was looked
+        // at is all that is known.
+        let absence = match place.instance.as_ref().and_then(Instance::standing) {
+            Some(_) => format!("nothing listens at \"{}\"", place.socket.display()),
+            None => "nothing runs there".to_owned(),
+        };
         Self {
+            absence,
             socket: place.socket.clone(),
             proxy_socket: place.socket.with_file_name("proxy.sock"),
             shown: place.shown.clone(),
@@ -256,7 +266,7 @@ impl Client {
         let message = format!("cannot reach keepd {}", self.shown);
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                CliError::new(ErrorKind::NoManager, format!("{message}: nothing runs there"))
+                CliError::new(ErrorKind::NoManager, format!("{message}: {}", self.absence))
                     .with_hint(self.start)
             }
             _ => CliError::because(ErrorKind::NoManager, message, error),

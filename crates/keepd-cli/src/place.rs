@@ -175,7 +175,8 @@ pub(crate) fn locate_standing(globals: &Globals, standing: Standing) -> Result<I
     let surroundings = surroundings();
     if let Some(files) = named_files(globals)? {
         let manager = manager_spec(&files);
-        return Ok(standing.locate(config_dir(&files).as_deref(), &manager, &surroundings));
+        let instance = standing.locate(config_dir(&files).as_deref(), &manager, &surroundings);
+        return Ok(led(instance, &surroundings));
     }
     Ok(installed(standing, &surroundings))
 }
@@ -183,11 +184,22 @@ pub(crate) fn locate_standing(globals: &Globals, standing: Standing) -> Result<I
 /// Returns a standing instance that was started without naming files.
 fn installed(standing: Standing, surroundings: &Surroundings) -> Instance {
     let manager = manager_spec(&standing.search_path(surroundings));
-    let instance = standing.locate(None, &manager, surroundings);
+    let instance = led(standing.locate(None, &manager, surroundings), surroundings);
     match Accepted::read(&instance.accepted_file()) {
         Ok(accepted) => of_accepted(standing, &accepted, surroundings),
         Err(_) => instance,
     }
+}
+
+/// Returns the instance with the run folder that it runs with: what was named when it was started,
+/// or what the files said then, may have put it elsewhere, and then its signpost leads there.
+fn led(instance: Instance, surroundings: &Surroundings) -> Instance {
+    let usual = instance.usual_run_dir(surroundings);
+    if instance.control_socket().exists() || !usual.join("lock").exists() {
+        return instance;
+    }
+    let run_dir = std::fs::read_link(&usual).unwrap_or(usual);
+    Instance { run_dir, ..instance }
 }
 
 /// Returns a standing instance by what it accepted.
@@ -268,7 +280,9 @@ fn instance_of(files: &[Root]) -> Result<Instance, CliError> {
         CliError::new(ErrorKind::Usage, "cannot find a project: no configuration file is named")
     })?;
     let manager = manager_spec(files);
-    Ok(Instance::locate(&place_in(first), &manager, &surroundings())?)
+    let surroundings = surroundings();
+    let instance = Instance::locate(&place_in(first), &manager, &surroundings)?;
+    Ok(led(instance, &surroundings))
 }
 
 /// Returns a path in the folder of the instance: the file itself, or any one in the folder that was

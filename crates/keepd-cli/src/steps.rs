@@ -47,6 +47,7 @@ fn step_line(step: &StepObject) -> (String, Paint) {
         "add" => ('+', "add, not enabled", Paint::Good),
         "quarantine" => ('+', "quarantine", Paint::Bad),
         "remove" => ('-', "remove", Paint::Bad),
+        "marked" => ('~', "not restarted", Paint::Dim),
         // What runs stays as it is.
         "next-start" => ('.', "next-start", Paint::Dim),
         other => ('~', other, Paint::Moving),
@@ -76,6 +77,7 @@ mod tests {
             line("web", "restart", &["command", "env.PORT"]),
             "~ web restart (command, env.PORT)"
         );
+        assert_eq!(line("web", "marked", &["command"]), "~ web not restarted (command)");
         assert_eq!(line("web", "live", &["stop_timeout"]), "~ web live (stop_timeout)");
         assert_eq!(line("new", "start", &[]), "+ new start");
         assert_eq!(line("old", "remove", &[]), "- old remove");

@@ -68,7 +68,7 @@ pub struct InstanceError {
 }
 
 impl InstanceError {
-    fn new(text: String, source: io::Error) -> Self {
+    pub(crate) fn new(text: String, source: io::Error) -> Self {
         Self { text, hint: None, source: Some(source) }
     }
 
@@ -128,7 +128,7 @@ impl Surroundings {
     }
 
     /// Returns the folder in which the run folders of all instances of this user are.
-    fn run_parent(&self, manager: &ManagerSpec) -> PathBuf {
+    pub(crate) fn run_parent(&self, manager: &ManagerSpec) -> PathBuf {
         if let Some(path) = &self.keepd_run_dir {
             path.clone()
         } else if let Some(path) = &manager.run_dir {
@@ -140,6 +140,12 @@ impl Surroundings {
         } else {
             PathBuf::from(format!("/tmp/keepd-{}", self.uid))
         }
+    }
+
+    /// Returns the mode of run folders: services under other user ids must reach their notify
+    /// sockets below the folder of root, but must not see what else there is.
+    fn run_mode(&self) -> u32 {
+        if self.uid == 0 { 0o711 } else { 0o700 }
     }
 
     /// Returns the folder in which the run folder of a standing instance is. That of the system is
@@ -332,13 +338,8 @@ impl Instance {
     }
 
     fn create_run_dir(&self, surroundings: &Surroundings) -> Result<(), InstanceError> {
-        // Services under other user ids must reach their notify sockets below the folder of root,
-        // but must not see what else there is.
-        let mode = if surroundings.uid == 0 { 0o711 } else { 0o700 };
-        if let Some(parent) = self.run_dir.parent() {
-            make_dirs(parent, mode)?;
-            check_owner(parent, surroundings.uid)?;
-        }
+        let mode = surroundings.run_mode();
+        create_run_parent(&self.run_dir, surroundings)?;
         for dir in [&self.run_dir, &self.notify_dir()] {
             make_dirs(dir, mode)?;
             check_owner(dir, surroundings.uid)?;
@@ -361,6 +362,17 @@ impl Instance {
             ),
             "set KEEPD_RUN_DIR to a folder with a shorter path",
         ))
+    }
+
+    /// Returns where its run folder would be if the configuration said nothing about it. This is
+    /// where everybody looks who does not know the files.
+    pub fn usual_run_dir(&self, surroundings: &Surroundings) -> PathBuf {
+        let manager = ManagerSpec::default();
+        let parent = match self.standing() {
+            Some(standing) => surroundings.standing_run_parent(standing, &manager),
+            None => surroundings.run_parent(&manager),
+        };
+        parent.join(&self.name)
     }
 
     /// Returns the file that is locked as long as the instance lives.
@@ -477,6 +489,18 @@ fn create_state_dir(dir: &Path) -> Result<(), InstanceError> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Makes the folder in which a run folder is, and checks that it belongs to nobody else.
+pub(crate) fn create_run_parent(
+    run_dir: &Path,
+    surroundings: &Surroundings,
+) -> Result<(), InstanceError> {
+    let Some(parent) = run_dir.parent() else {
+        return Ok(());
+    };
+    make_dirs(parent, surroundings.run_mode())?;
+    check_owner(parent, surroundings.uid)
 }
 
 fn check_writable(dir: &Path) -> Result<(), InstanceError> {

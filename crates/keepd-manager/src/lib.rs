@@ -26,10 +26,12 @@ mod proposal;
 pub mod revision;
 mod run;
 mod shell;
+mod signpost;
 mod standing;
 pub mod time;
 
 pub use instance::Instance;
 pub use options::{Options, OptionsError};
 pub use run::run;
+pub use signpost::Signpost;
 pub use standing::Standing;

@@ -111,10 +111,12 @@ pub(crate) fn left_out_notes(exceptions: &Exceptions) -> Vec<String> {
 }
 
 fn quarantined<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
-    let names = list(names)?;
+    let names: Vec<&str> = names.collect();
+    let have = if names.len() == 1 { "its table has" } else { "their tables have" };
+    let names = list(names.into_iter())?;
     Some(format!(
-        "quarantined, because the configuration of them has errors: {names}; \
-         \"keepd why NAME\" says which, \"keepd apply\" takes the corrected files"
+        "quarantined: {names}: {have} errors; \"keepd why NAME\" says which, \
+         \"keepd apply\" takes the corrected files"
     ))
 }
 
@@ -209,7 +211,7 @@ mod tests {
             .map(|service| (service.name.as_str(), service.quarantine.is_some()))
             .collect();
         assert_eq!(states, [("db", true), ("web", false)]);
-        let expected = "quarantined, because the configuration of them has errors: db; ";
+        let expected = "quarantined: db: its table has errors; \"keepd why NAME\" says which";
         assert!(start.accepted.notes[0].starts_with(expected), "{:?}", start.accepted.notes);
         assert_eq!(start.errors.len(), 1);
         assert_eq!(start.accepted.load().unwrap().plan, start.loaded.plan);

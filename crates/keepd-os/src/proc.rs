@@ -3,6 +3,10 @@
 //! A pid says nothing by itself: ask again after the process was taken hold of (as child or by
 //! [`pidfd`](crate::pidfd)), and believe the second answer. See proc(5).
 
+mod details;
+
+pub use details::{Details, Limit, details};
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;

@@ -111,7 +111,7 @@ const UNBUILT_VALUES: &[(&str, &[&str])] =
     &[("kind", &["forking"]), ("log.mode", &["journald", "syslog"]), ("until", &["healthy"])];
 
 /// Tables of a service whose keys are fixed.
-pub(crate) const GROUPS: [&str; 2] = ["ready", "log"];
+pub(crate) const TABLES: [&str; 2] = ["ready", "log"];
 
 /// Keys that every service has for itself, so that `[defaults]` cannot hold them.
 pub(crate) const NOT_IN_DEFAULTS: [&str; 9] = [
@@ -161,16 +161,16 @@ fn unbuilt(section: Section) -> impl Iterator<Item = &'static str> {
 
 /// Returns every documented key of a table, and the tables in it.
 fn documented(section: Section) -> impl Iterator<Item = &'static str> {
-    let groups = GROUPS.into_iter().filter(move |_| section == Section::Service);
-    built(section).chain(unbuilt(section)).chain(groups)
+    let tables = TABLES.into_iter().filter(move |_| section == Section::Service);
+    built(section).chain(unbuilt(section)).chain(tables)
 }
 
 /// Looks a key up.
 pub(crate) fn status(section: Section, key: &str) -> Status {
     if section == Section::Service
-        && let Some(group) = GROUPS.into_iter().find(|group| *group == key)
+        && let Some(table) = TABLES.into_iter().find(|table| *table == key)
     {
-        return Status::Built(group);
+        return Status::Built(table);
     }
     if let Some(found) = built(section).find(|known| *known == key) {
         return Status::Built(found);

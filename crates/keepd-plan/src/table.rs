@@ -9,7 +9,7 @@ use toml::de::{DeString, DeTable};
 use crate::diagnostic::{Collector, quoted};
 use crate::document::Document;
 use crate::field::{Entry, Field, Place, Value, shown};
-use crate::schema::{self, GROUPS, NOT_IN_DEFAULTS, Section, Status};
+use crate::schema::{self, NOT_IN_DEFAULTS, Section, Status, TABLES};
 
 /// The one key whose table is not taken apart here, because names of services may hold dots.
 const LAYERED: &str = "depends_on";
@@ -166,9 +166,9 @@ impl<'d> Reader<'_, 'd> {
     ) {
         let entry =
             Entry { document: self.document, key_start: key.span().start, value, rank: Entry::OWN };
-        let is_group = self.section == Section::Service && GROUPS.contains(&ours);
+        let is_table = self.section == Section::Service && TABLES.contains(&ours);
         let is_open = self.section == Section::Service && ours == "env";
-        if !is_group && !is_open {
+        if !is_table && !is_open {
             entries.keys.insert(ours.to_owned(), entry);
             return;
         }
@@ -179,7 +179,7 @@ impl<'d> Reader<'_, 'd> {
             return;
         };
         for (key, value) in inner {
-            if is_group {
+            if is_table {
                 self.key(&format!("{ours}."), key, value, inner, entries);
             } else if !self.document.is_unreadable(value) {
                 let name = format!("{ours}.{}", key.get_ref());

@@ -19,11 +19,14 @@ use crate::steps::{print_errors, print_steps, print_warnings};
 /// The file is read and checked as a whole: with any error in it nothing is changed, unless
 /// --keep-going says so. Then new services are started, removed ones are stopped, and those with
 /// changed keys are restarted, in the order of their dependencies; keys that need no restart take
-/// effect at once. Exit code 1 if a service does not get there.
+/// effect at once. Exit code 1 if a service does not get there. `-o json` prints one document: the
+/// `steps`, and the change at its end as `result`.
 #[derive(Args, Debug)]
 pub(crate) struct ApplyOptions {
     /// Only mark services that would be restarted; `keepd restart` gives them their new
     /// configuration
+    ///
+    /// They are shown as `not restarted` (in JSON as `marked`), and `status` names them.
     #[arg(long)]
     no_restart: bool,
 

@@ -21,7 +21,7 @@ use crate::place;
 /// running keepd and asks no network. Exit code 100 if there is an error.
 #[derive(Args, Debug)]
 pub(crate) struct CheckOptions {
-    /// Check these files together instead of the project's keepd.toml
+    /// Check these files together instead of those of the project or instance
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 

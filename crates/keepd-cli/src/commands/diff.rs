@@ -16,10 +16,11 @@ use crate::steps::{print_steps, print_warnings};
 
 /// Show what apply would do
 ///
-/// One line a service, with the keys that are the reason: `+` is started, `-` is stopped and
-/// forgotten, `~` is restarted or changed while it runs, `.` is changed at its next start. The last
-/// line names the plan: `keepd apply --plan ID` does exactly this, or nothing. Exit code 0 if there
-/// is nothing to do, 1 if there is something, 100 if the files have errors.
+/// One line a service, with the keys that are the reason: `+` is started, or only added if it is
+/// not enabled, `-` is stopped and forgotten, `~` is restarted or changed while it runs, `.` is
+/// changed at its next start. The last line names the plan: `keepd apply --plan ID` does exactly
+/// this, or nothing. Exit code 0 if there is nothing to do, 1 if there is something, 100 if the
+/// files have errors.
 #[derive(Args, Debug)]
 pub(crate) struct DiffOptions {
     /// Compare with these files instead of those that keepd was started with

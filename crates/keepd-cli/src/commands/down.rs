@@ -61,7 +61,12 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
         && UnixStream::connect(instance.control_socket()).is_err()
     {
         if !globals.quiet && !globals.is_json() {
-            println!("Nothing runs for {}.", instance.shown());
+            let socket = instance.control_socket();
+            println!(
+                "Nothing runs for {}: nothing listens at \"{}\".",
+                instance.shown(),
+                socket.display()
+            );
         }
         return Ok(ExitCode::Done);
     }
@@ -92,6 +97,7 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
 /// start.
 fn forget(instance: &Instance) {
     let _ = std::fs::remove_dir_all(&instance.run_dir);
+    instance.remove_signpost(&place::surroundings());
 }
 
 /// Waits until the top process has left nothing behind, and is gone.

@@ -19,8 +19,10 @@ use crate::place;
 
 /// Print what happened: state changes, commands and applies
 ///
-/// keepd remembers the last 1,000 events. With -f it goes on with what happens from now on; a
-/// keepd that is replaced meanwhile is found again, and a line says that something may be missing.
+/// The manager remembers the last 1,000 events that it told itself. Those of a manager before it
+/// are lost, and its own first event says so if services ran on; what why and history say is not
+/// lost. With -f it goes on with what happens from now on; a manager that is replaced meanwhile is
+/// found again, and a line says that something may be missing.
 #[derive(Args, Debug)]
 pub(crate) struct EventsOptions {
     /// Print what happened to these services instead of everything

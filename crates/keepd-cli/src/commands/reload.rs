@@ -10,7 +10,8 @@ use crate::error::CliError;
 
 /// Ask services to read their own files again
 ///
-/// Each of them gets its reload_signal; its process goes on. Exit code 100 if one of them has none.
+/// Each of them gets its reload_signal, or its reload_command is run; its process goes on. A group
+/// stands for its members. Exit code 100 if one of them has neither.
 #[derive(Args, Debug)]
 pub(crate) struct ReloadOptions {
     /// Ask these services

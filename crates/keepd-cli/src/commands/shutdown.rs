@@ -11,7 +11,8 @@ use crate::place;
 /// Stop every service and keepd itself, whichever instance it is
 ///
 /// Services are stopped in the reverse order of their dependencies, each with its own stop signal
-/// and timeout. For a project this is the same as down; for the system instance it is the only way.
+/// and timeout. For a project this is the same as down; for the system and the user
+/// instance it is the only way.
 #[derive(Args, Debug)]
 pub(crate) struct ShutdownOptions {
     /// Start the machine again afterwards; only where keepd is its process 1

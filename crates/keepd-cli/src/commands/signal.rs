@@ -12,7 +12,7 @@ use crate::error::{CliError, ErrorKind};
 ///
 /// What follows from the signal is up to the service and its restart policy: use stop to end it and
 /// reload to make it read its files again. Exit code 3 if one of them is not running; then none is
-/// signalled.
+/// signalled. A group stands for its members.
 #[derive(Args, Debug)]
 pub(crate) struct SignalOptions {
     /// Send this signal: HUP, SIGHUP or 1

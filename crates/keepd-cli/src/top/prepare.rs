@@ -6,11 +6,12 @@ use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::Duration;
 
 use keepd_manager::accepted::Accepted;
 use keepd_manager::instance::{Surroundings, write_atomically};
-use keepd_manager::{Instance, Options};
+use keepd_manager::{Instance, Options, Signpost};
 use keepd_model::protocol::{Attributes, Command, LogTarget, Place, Request, RequestId, VERSION};
 use keepd_model::{Generation, ManagerSpec, ServiceName};
 use keepd_os::cgroup::Group;
@@ -58,9 +59,13 @@ impl Prepared {
         surroundings: &Surroundings,
         wishes: Wishes,
     ) -> Result<Self, CliError> {
+        if let Some(run_dir) = instance.clear_signpost()? {
+            return Err(runs_elsewhere(&instance, &run_dir));
+        }
         let warnings = instance.create(manager, surroundings)?;
         say_where(&instance, manager);
         let lock = lock(&instance)?;
+        put_signpost(&instance, accepted, surroundings)?;
         instance.remove_moved();
         for warning in warnings {
             eprintln!("keepd: warning: {warning}");
@@ -128,6 +133,43 @@ fn lock(instance: &Instance) -> Result<File, CliError> {
         let run_dir = &instance.run_dir;
         fs::create_dir_all(run_dir).map_err(|error| failed(&error))?;
     }
+}
+
+/// Makes the instance known where everybody looks for it, if its run folder is somewhere else.
+fn put_signpost(
+    instance: &Instance,
+    accepted: &Accepted,
+    surroundings: &Surroundings,
+) -> Result<(), CliError> {
+    match instance.put_signpost(surroundings) {
+        Ok(Signpost::NotNeeded | Signpost::Put) => Ok(()),
+        Ok(Signpost::Runs(run_dir)) => {
+            // Nothing is to be left of a start that is refused, and the lock is ours.
+            let _ = fs::remove_dir_all(&instance.run_dir);
+            Err(runs_elsewhere(instance, &run_dir))
+        }
+        // Who reads the same files finds the run folder; named files are not known to everybody.
+        Err(error) => {
+            if instance.standing().is_some() && accepted.roots.iter().any(|root| root.required) {
+                let error = CliError::from(error);
+                let socket = instance.control_socket();
+                eprintln!(
+                    "keepd: warning: verbs do not find this instance by themselves: {error}\n\
+                     hint: use -s {}",
+                    socket.display()
+                );
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Refuses an instance that runs with another run folder than this start would use.
+fn runs_elsewhere(instance: &Instance, run_dir: &Path) -> CliError {
+    let shown = instance.shown();
+    let folder = run_dir.display();
+    let message = format!("cannot start {shown}: keepd runs it already, in \"{folder}\"");
+    system(message).with_hint(running_hint(instance))
 }
 
 /// Returns what to do about an instance that runs.

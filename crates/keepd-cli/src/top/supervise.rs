@@ -16,6 +16,7 @@ use keepd_os::{process, reap, terminal};
 use super::leftovers::{Adoption, end_leftovers, wait_for_manager};
 use super::{spawn_self, system};
 use crate::error::{CliError, ErrorKind};
+use crate::place;
 
 /// The signals that are passed down.
 const PASSED: [Signal; 6] =
@@ -187,6 +188,7 @@ fn finish(options: &Options, adoption: &Adoption, end: Exit) -> Result<ExitCode,
     }
     // What stays behind here is found and replaced by the next start.
     let _ = fs::remove_dir_all(&instance.run_dir);
+    instance.remove_signpost(&place::surroundings());
     match end {
         Exit::Code(0) => Ok(ExitCode::Done),
         Exit::Code(code) => Ok(ExitCode::Service(code)),

@@ -76,7 +76,7 @@ fn the_broken_keeps_its_table_and_the_rest_follows_the_files() {
     assert!(apply.stderr.starts_with(&check.stderr), "{}\n{}", check.stderr, apply.stderr);
     let sentences = [
         "the tables from before are in force, because the configuration has errors: db, web; ",
-        "quarantined, because the configuration of them has errors: new; ",
+        "quarantined: new: its table has errors; ",
     ];
     let said = notes(&project);
     assert_eq!(said.len(), 2, "{said:?}");

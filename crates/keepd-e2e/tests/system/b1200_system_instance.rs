@@ -1,13 +1,15 @@
 //! `keepd run`: an instance of no project, started with what is good in its files.
-//! (behaviour 10.14, 15.1, 15.2, 15.3, 15.4, 15.5, 15.6, 15.7, 15.8, 15.9, 15.10, 15.11)
+//! (behaviour 10.14, 15.1, 15.2, 15.3, 15.4, 15.5, 15.6, 15.7, 15.8, 15.9, 15.10)
+//! (behaviour 15.11, 15.13)
 //!
 //! It is the user instance here, with the home of the test: the system instance is the same program
 //! with other folders, and a machine has only one of them.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use keepd_model::Signal;
-use keepd_testkit::{Api, LONG, Project, Running, keepd_program, skip, wait_until};
+use keepd_testkit::{Api, Finished, LONG, Project, Running, keepd_program, skip, wait_until};
 use serde_json::Value;
 
 const SERVICE: &str = "command = \"${TEST_SERVICE} --ready 0\"\nready.notify = true\n";
@@ -48,7 +50,7 @@ impl User {
     }
 
     /// Runs a verb for the user instance.
-    fn keepd(&self, words: &[&str]) -> keepd_testkit::Finished {
+    fn keepd(&self, words: &[&str]) -> Finished {
         self.project.keepd(words.iter().chain(&["--user"]))
     }
 
@@ -160,12 +162,18 @@ fn a_broken_service_is_quarantined_until_an_apply() {
     let db = user.wait_for_state("db", "failed");
     assert_eq!(db["reason"], "config");
     let [note] = user.notes().try_into().expect("there is one note");
-    assert!(note.starts_with("quarantined, because"), "{note}");
-    assert!(note.contains(": db;"), "{note}");
+    assert!(note.starts_with("quarantined: db: its table has errors; "), "{note}");
     let status = user.keepd(&["status"]).expect_code(0);
     assert!(status.stdout.starts_with("note: quarantined"), "{}", status.stdout);
     let why = user.keepd(&["why", "db"]).expect_code(0);
     assert!(why.stdout.contains("conf.d/db.toml:4:1: "), "{}", why.stdout);
+    let end = "it stays so until its table in the file is corrected and applied\n";
+    assert!(why.stdout.ends_with(end), "{}", why.stdout);
+    let page = user.keepd(&["status", "db"]).expect_code(3);
+    let mut facts = page.stdout.lines().filter(|line| line.starts_with("  because "));
+    let because = facts.next().expect("the page says why");
+    assert!(because.contains("its table cannot be used: "), "{because}");
+    assert!(because.contains("conf.d/db.toml:4:1: "), "{because}");
     assert!(run.stderr().text().contains("conf.d/db.toml:4:1: "), "{}", run.stderr().text());
     // What is not good as a whole is nothing to fall back to.
     assert!(!user.state_dir().join("last-good.json").exists());
@@ -182,7 +190,10 @@ fn a_broken_service_is_quarantined_until_an_apply() {
     assert_eq!(user.notes(), [note]);
 
     user.configure("conf.d/db.toml", &service("db"));
-    user.keepd(&["apply"]).expect_code(0);
+    let applied = user.keepd(&["apply"]).expect_code(0);
+    assert!(applied.stdout.starts_with("+ db start\n+ more start\n"), "{}", applied.stdout);
+    let events = user.keepd(&["events", "db"]).expect_code(0);
+    assert!(!events.stdout.contains("is stopped"), "{}", events.stdout);
     user.wait_for_state("db", "ready");
     user.wait_for_state("more", "ready");
     assert_eq!(user.notes(), [""; 0]);
@@ -254,8 +265,11 @@ fn the_verbs_find_the_instance_that_runs() {
     let missing = user.keepd(&["status"]).expect_code(111);
     assert_eq!(
         missing.stderr,
-        "keepd: cannot reach keepd of the user instance: nothing runs there\n\
-         hint: keepd run --user\n"
+        format!(
+            "keepd: cannot reach keepd of the user instance: nothing listens at \"{}\"\n\
+             hint: keepd run --user\n",
+            user.project.run_dir().with_file_name("user").join("keepd.sock").display()
+        )
     );
     let run = user.start(&[]);
     user.wait_for_state("web", "ready");
@@ -298,6 +312,115 @@ fn the_system_instance_is_what_a_verb_means_outside_of_projects() {
     assert!(project.path("state/last-good.json").exists() && project.path("log/web").is_dir());
     run.signal(Signal::TERM);
     run.wait().expect_code(0);
+}
+
+/// Returns a command for `sh` in a mount namespace with a /run of its own, so that the run folder
+/// of root can be looked at without touching that of the machine. `before` is run there first.
+/// `None` where there can be none.
+fn with_own_run(project: &Project, before: &str) -> Option<Command> {
+    let mut command = project.command("unshare");
+    command.env_remove("KEEPD_RUN_DIR").args(["--mount", "--map-root-user"]);
+    let script = format!("mount -t tmpfs tmpfs /run && {before} && exec \"$@\"");
+    command.args(["sh", "-c", &script, "sh"]);
+    let mut probe = project.command("unshare");
+    probe.args(["--mount", "--map-root-user", "mount", "-t", "tmpfs", "tmpfs", "/run"]);
+    probe.output().is_ok_and(|output| output.status.success()).then_some(command)
+}
+
+/// Runs a verb in the mount namespace of a keepd, in the folder of its project.
+fn keepd_beside(project: &Project, run: &Running, words: &[&str]) -> Finished {
+    let mut command = project.command("nsenter");
+    let folder = project.path(".");
+    command.env_remove("KEEPD_RUN_DIR").args(["--user", "--mount", "--preserve-credentials"]);
+    command.arg(format!("--target={}", run.pid())).arg(format!("--wd={}", folder.display()));
+    command.arg(keepd_program()).args(words);
+    Running::start(&mut command).wait_for(LONG)
+}
+
+#[test]
+fn an_instance_is_found_whose_files_put_its_run_folder_elsewhere() {
+    let project = Project::new("");
+    std::fs::remove_file(project.path("keepd.toml")).unwrap();
+    let folders = "[keepd]\nrun_dir = \"../elsewhere\"\nstate_dir = \"../state\"\n\
+                   log_dir = \"../log\"\n";
+    project.write("etc/keepd.toml", format!("{folders}{}", service("web")));
+    let Some(mut command) = with_own_run(&project, "true") else {
+        skip("an instance whose run folder is elsewhere: unshare(1) cannot hide /run here");
+        return;
+    };
+    command.arg(keepd_program()).args(["run", "--system", "-c", "etc/keepd.toml"]);
+    let mut run = Running::start(&mut command);
+    let socket = project.path("elsewhere/system/keepd.sock");
+    wait_until("the socket of keepd", LONG, || {
+        assert!(run.is_running(), "keepd run ended: {}", run.stderr().text());
+        socket.exists().then_some(())
+    });
+    let beside = |words: &[&str]| keepd_beside(&project, &run, words);
+    beside(&["--system", "wait", "web"]).expect_code(0);
+    let named = ["-c", "etc/keepd.toml", "status", "-v", "web"];
+    for words in [&["status", "-v"][..], &["--system", "status", "-v"], &named] {
+        let status = beside(words).expect_code(0);
+        let expected = "keepd: using keepd of the system instance at ";
+        assert!(status.stderr.starts_with(expected), "{words:?}: {}", status.stderr);
+        assert!(status.stdout.contains("ready"), "{words:?}: {}", status.stdout);
+    }
+    let why = beside(&["--system", "why", "web"]).expect_code(0);
+    assert!(why.stdout.starts_with("web is ready"), "{}", why.stdout);
+
+    // The same instance does not start a second time with another run folder.
+    project.write("other.toml", "[keepd]\nrun_dir = \"../third\"\n");
+    let refused = beside(&["run", "--system", "-c", "other.toml"]).expect_code(111);
+    assert!(refused.stderr.contains("keepd runs it already, in "), "{}", refused.stderr);
+    assert!(!project.path("../third/system").exists());
+    project.write("plain.toml", "[keepd]\nstate_dir = \"state\"\n");
+    let refused = beside(&["run", "--system", "-c", "plain.toml"]).expect_code(111);
+    assert!(refused.stderr.contains("keepd runs it already, in "), "{}", refused.stderr);
+
+    // A project may move its run folder in the file while it runs.
+    project.configure("[keepd]\nrun_dir = \"../elsewhere\"\n");
+    beside(&["up", "-d"]).expect_code(0);
+    project.configure("");
+    beside(&["status"]).expect_code(0);
+    project.configure("[keepd]\nrun_dir = \"../fourth\"\n");
+    beside(&["status"]).expect_code(0);
+    beside(&["down"]).expect_code(0);
+    let down = beside(&["down"]).expect_code(0);
+    assert!(down.stdout.contains("Nothing runs"), "{}", down.stdout);
+
+    let end = beside(&["--system", "shutdown"]).expect_code(0);
+    assert!(!end.stdout.contains("Nothing runs"), "{}", end.stdout);
+    run.wait_for(LONG).expect_code(0);
+    assert!(!socket.parent().unwrap().exists());
+}
+
+#[test]
+fn an_instance_that_cannot_be_found_elsewhere_says_so_and_runs() {
+    let project = Project::new("");
+    let folders = "[keepd]\nrun_dir = \"../elsewhere\"\nstate_dir = \"state\"\nlog_dir = \"log\"\n";
+    project.configure(&format!("{folders}{}", service("web")));
+    // A file is in the way of the usual folder, which holds for root, too.
+    let Some(mut command) = with_own_run(&project, ": > /run/keepd") else {
+        skip("an instance that cannot be found: unshare(1) cannot hide /run here");
+        return;
+    };
+    command.arg(keepd_program()).args(["run", "--system", "-c", "keepd.toml"]);
+    let mut run = Running::start(&mut command);
+    let socket = project.path("../elsewhere/system/keepd.sock").display().to_string();
+    let named = ["--system", "-c", "keepd.toml", "wait", "web"];
+    wait_until("the warning", LONG, || {
+        assert!(run.is_running(), "keepd run ended: {}", run.stderr().text());
+        run.stderr().text().contains("hint: use -s ").then_some(())
+    });
+    let warning = "keepd: warning: verbs do not find this instance by themselves: cannot make ";
+    assert!(run.stderr().text().contains(warning), "{}", run.stderr().text());
+    wait_until("the socket of keepd", LONG, || std::fs::metadata(&socket).is_ok().then_some(()));
+    keepd_beside(&project, &run, &named).expect_code(0);
+    let words = ["--system", "shutdown"];
+    let nothing = keepd_beside(&project, &run, &words).expect_code(0);
+    let expected = "Nothing runs for the system instance: nothing listens at \"/run/keepd/";
+    assert!(nothing.stdout.starts_with(expected), "{}", nothing.stdout);
+    keepd_beside(&project, &run, &["-s", &socket, "shutdown"]).expect_code(0);
+    run.wait_for(LONG).expect_code(0);
 }
 
 #[test]
@@ -344,7 +467,8 @@ fn an_apply_that_keeps_going_ends_one_quarantine_and_keeps_the_other() {
     assert_eq!(user.wait_for_state("b", "failed")["reason"], "config");
     assert_eq!(user.wait_for_state("web", "ready")["pid"], web["pid"]);
     let notes = user.notes();
-    assert!(notes[0].contains("errors: web; ") && notes[1].contains("errors: b; "), "{notes:?}");
+    let quarantined = notes[1].starts_with("quarantined: b: its table has errors; ");
+    assert!(notes[0].contains("errors: web; ") && quarantined, "{notes:?}");
     // What is not whole is no revision to come back to.
     assert!(!user.state_dir().join("last-good.json").exists());
     user.configure("keepd.toml", &service("web"));

@@ -276,7 +276,13 @@ fn show_is_what_holds_and_what_the_kernel_says() {
     project.keepd(["show", "extra", "--actual"]).expect_code(3);
     // What is in force changes, and the process does not.
     project.configure(&CONFIGURATION.replace("red", "blue"));
-    project.keepd(["apply", "--no-restart"]).expect_code(0);
+    let apply = project.keepd(["apply", "--no-restart"]).expect_code(0);
+    assert_eq!(apply.stdout, "~ web not restarted (env.COLOR)\n");
+    let status = project.keepd(["status"]).expect_code(0).stdout;
+    let note = "note: not restarted since their configuration changed: web; ";
+    assert!(status.lines().any(|line| line.starts_with(note)), "{status}");
+    let page = project.keepd(["status", "web"]).expect_code(0).stdout;
+    assert!(page.contains("its configuration is newer than its process"), "{page}");
     let actual = project.keepd(["show", "web", "--actual", "--reveal"]).expect_code(0).stdout;
     let marked: Vec<&str> = actual.lines().filter(|line| line.starts_with('!')).collect();
     let [color] = marked.as_slice() else { panic!("{actual}") };
@@ -284,6 +290,11 @@ fn show_is_what_holds_and_what_the_kernel_says() {
         color.contains("env.COLOR") && color.ends_with("red  (a start would give it blue)"),
         "{color}"
     );
+    project.configure(&CONFIGURATION.replace("red", "green"));
+    let words = ["apply", "--no-restart", "-o", "json"];
+    let change: Value = serde_json::from_str(&project.keepd(words).expect_code(0).stdout).unwrap();
+    assert_eq!(change["result"]["verb"], "apply");
+    assert_eq!(change["steps"][0]["action"], "marked");
     drop(up);
 }
 

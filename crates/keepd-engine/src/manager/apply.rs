@@ -35,7 +35,12 @@ impl Manager {
                     let Some(action) = self.action_for(spec, &differences) else {
                         continue;
                     };
-                    (action, differences.into_iter().map(|difference| difference.key).collect())
+                    // What was quarantined has nothing that its new keys could be compared with.
+                    let keys = match old.quarantine {
+                        Some(_) => Vec::new(),
+                        None => differences.into_iter().map(|difference| difference.key).collect(),
+                    };
+                    (action, keys)
                 }
             };
             steps.push(Step { name: name.clone(), action, keys });
@@ -56,6 +61,13 @@ impl Manager {
             () if differences.is_empty() => return None,
             // Its new table cannot be used: what runs goes on with the old one.
             () if new.quarantine.is_some() => Action::NextStart,
+            () if matches!(service.cause, Cause::Quarantined(_)) && runs_or_ran => {
+                if new.enabled {
+                    Action::Start
+                } else {
+                    Action::NextStart
+                }
+            }
             () if any(Apply::Restart) && runs_or_ran => Action::Restart,
             () if any(Apply::Restart) || any(Apply::NextStart) => Action::NextStart,
             () => Action::Live,
@@ -127,6 +139,12 @@ impl Manager {
         let goal = |target| Some(Goal { name: name.clone(), target, along: false, outcome: None });
         match step.action {
             Action::Start => {
+                // What was quarantined comes anew: nobody stopped it.
+                if let Some(service) = self.services.get_mut(name)
+                    && matches!(service.cause, Cause::Quarantined(_))
+                {
+                    service.phase = Phase::Resting(Rest::Stopped);
+                }
                 self.want_up(now, name, cause);
                 goal(Target::Up)
             }

@@ -241,6 +241,9 @@ impl Manager {
                 };
                 format!("it stays so until it is started by hand ({place})")
             }
+            (Want::Up, Phase::Resting(_)) if matches!(service.cause, Cause::Quarantined(_)) => {
+                "it stays so until its table in the file is corrected and applied".to_owned()
+            }
             (Want::Up, Phase::Resting(Rest::Failed | Rest::Done)) => {
                 format!("it stays so: its restart policy is \"{policy}\" ({place})")
             }

@@ -1,6 +1,6 @@
 //! Behaviour 6: edges that may fail or react, order without need, groups, quarantine.
 
-use keepd_engine::manager::{Ask, Refusal};
+use keepd_engine::manager::{Action, Ask, Refusal, Step};
 use keepd_model::{Edge, Exit, OnStop, Reason, RestartPolicy, ServiceSpec, State, Until, Wanted};
 
 use crate::world::*;
@@ -312,10 +312,19 @@ fn what_is_quarantined_is_seen_and_not_started() {
     let names = vec![name("db")];
     let refusal = world.refusal(Ask::Start { names, alone: false });
     assert!(matches!(refusal, Refusal::Quarantined(..)), "{refusal:?}");
-    // A correct file ends it.
+    let end = "it stays so until its table in the file is corrected and applied";
+    assert_eq!(world.why("db").last().unwrap().trim_start(), end);
+    // A correct file ends it, and it never was anything that could be stopped or restarted.
     let web = needs(daemon("web"), &[("db", Until::Ready)]);
-    world.apply(plan([daemon("db"), web, daemon("other")]), true);
+    let corrected = plan([daemon("db"), web.clone(), daemon("other")]);
+    let steps = world.manager.preview(&corrected);
+    let start = Step { name: name("db"), action: Action::Start, keys: Vec::new() };
+    assert_eq!(steps, [start]);
+    let off = plan([ServiceSpec { enabled: false, ..daemon("db") }, web, daemon("other")]);
+    assert_eq!(world.manager.preview(&off)[0].action, Action::NextStart);
+    let change = world.apply(corrected, true);
     assert_eq!((world.state("db"), world.state("web")), (State::Ready, State::Ready));
+    assert_eq!(world.goals(change), ["db reached"]);
 }
 
 #[test]

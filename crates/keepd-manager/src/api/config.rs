@@ -51,7 +51,7 @@ pub(super) async fn diff(
     let plan = candidate.plan;
     let steps = api.caller.look(move |machine, _| machine.preview(&plan)).await?;
     let warnings = candidate.warnings.into_iter().map(Into::into).collect();
-    Ok(Json(DiffObject { plan: plan_id, steps: step_objects(steps), warnings }))
+    Ok(Json(DiffObject { plan: plan_id, steps: step_objects(steps, true), warnings }))
 }
 
 impl From<SourceObject> for AcceptedSource {
@@ -80,7 +80,7 @@ pub(super) async fn put_in_force(
     let applied = tokio::spawn(work).await.map_err(|_| Gone)??;
     let object = ApplyAccepted {
         change: applied.change.to_string(),
-        steps: step_objects(applied.steps),
+        steps: step_objects(applied.steps, restart),
         warnings: applied.warnings.into_iter().map(Into::into).collect(),
         errors: applied.errors.into_iter().map(Into::into).collect(),
         notes: applied.notes,
@@ -88,23 +88,26 @@ pub(super) async fn put_in_force(
     Ok((StatusCode::ACCEPTED, Json(object)))
 }
 
-fn step_objects(mut steps: Vec<Step>) -> Vec<StepObject> {
+/// Returns what is done, in the order of names. Without restarts a service that would be restarted
+/// is only marked.
+fn step_objects(mut steps: Vec<Step>, restart: bool) -> Vec<StepObject> {
     steps.sort_by(|one, other| one.name.cmp(&other.name));
     let object = |step: Step| StepObject {
         name: step.name.to_string(),
-        action: action_word(step.action).to_owned(),
+        action: action_word(step.action, restart).to_owned(),
         keys: step.keys,
     };
     steps.into_iter().map(object).collect()
 }
 
-fn action_word(action: Action) -> &'static str {
+fn action_word(action: Action, restart: bool) -> &'static str {
     match action {
         Action::Start => "start",
         Action::Add => "add",
         Action::Quarantine => "quarantine",
         Action::Remove => "remove",
-        Action::Restart => "restart",
+        Action::Restart if restart => "restart",
+        Action::Restart => "marked",
         Action::Live => "live",
         Action::NextStart => "next-start",
     }

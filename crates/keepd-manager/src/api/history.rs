@@ -188,8 +188,11 @@ fn event_object(sequence: u64, news: &Announcement, clock: &WallClock) -> EventO
             text: format!("{name} {words}"),
             ..empty_event(sequence, time, "output-blocked")
         },
-        Happening::Synchronised { .. } => {
-            EventObject { text: words, ..empty_event(sequence, time, "synchronised") }
+        Happening::Synchronised { adopted } => {
+            // Who reads from here on must not take this for the beginning of everything.
+            let lost = if *adopted > 0 { "; what the manager before it told is lost" } else { "" };
+            let text = format!("{words}{lost}");
+            EventObject { text, ..empty_event(sequence, time, "synchronised") }
         }
         Happening::ShutdownBegun(cause) => EventObject {
             reason: Some(cause.reason().to_string()),
@@ -228,6 +231,19 @@ mod tests {
             3,
             "the number of another manager"
         );
+    }
+
+    #[test]
+    fn a_successor_says_that_earlier_events_are_lost() {
+        let text = |adopted| {
+            let what = Happening::Synchronised { adopted };
+            let news = Announcement { at: Instant::ZERO, what };
+            event_object(1, &news, &WallClock::new(Instant::ZERO, 0)).text
+        };
+        assert_eq!(text(0), "keepd is in charge");
+        let expected = "keepd is in charge again; 3 services ran on; \
+                        what the manager before it told is lost";
+        assert_eq!(text(3), expected);
     }
 
     #[test]

@@ -155,6 +155,7 @@ fn service_object(
         tags: spec.tags.clone(),
         enabled: spec.enabled,
         config_changed: status.config_changed,
+        quarantine: spec.quarantine.clone(),
         description: spec.description.clone(),
         user: spec.user.clone(),
         waits_for: status.waits_for.clone(),
@@ -210,7 +211,7 @@ mod tests {
             r#""reason":"signal","ran_s":12.4,"failure":null},"cpu_s":null,"#,
             r#""memory_bytes":null,"tasks":null,"limits_enforced":true,"log_dropped_bytes":0,"#,
             r#""depends_on":["db","migrate"],"tags":[],"enabled":true,"config_changed":false,"#,
-            r#""description":"","user":null,"waits_for":[],"status_text":null,"#,
+            r#""quarantine":null,"description":"","user":null,"waits_for":[],"status_text":null,"#,
             r#""output_blocked":null,"hopeless":null,"leftovers":null}"#,
         );
         assert_eq!(serde_json::to_string(&object).unwrap(), expected);

@@ -74,6 +74,9 @@ pub struct ServiceObject {
     pub enabled: bool,
     /// Its process runs with an older configuration.
     pub config_changed: bool,
+    /// Why its table cannot be used; `null` if it can.
+    #[serde(default)]
+    pub quarantine: Option<String>,
     /// One line for people.
     pub description: String,
     /// The user it runs as; `null` is keepd's own.
@@ -371,7 +374,8 @@ pub struct DiffObject {
 pub struct StepObject {
     /// Which service.
     pub name: String,
-    /// `start`, `add`, `quarantine`, `remove`, `restart`, `live` or `next-start`.
+    /// `start`, `add`, `quarantine`, `remove`, `restart`, `marked` (a restart that
+    /// [`ApplyRequest::restart`] leaves to an operator), `live` or `next-start`.
     pub action: String,
     /// The keys that are the reason.
     pub keys: Vec<String>,
@@ -411,6 +415,9 @@ pub struct DiagnosticObject {
 }
 
 /// One event of `GET /v1/events`, in the `data:` of a server-sent event whose `id:` is `sequence`.
+///
+/// A manager remembers the last 1,000 that it told itself. Those of the one before it are lost: its
+/// event `synchronised` says so if services ran on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventObject {
     /// Counts the events of this manager from 1.

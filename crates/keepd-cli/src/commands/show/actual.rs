@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use keepd_manager::api::types::{LaunchObject, ServiceObject};
-use keepd_model::ServiceSpec;
+use keepd_model::{Pid, ServiceSpec};
+use keepd_os::proc::{self, Details, Limit};
 
 use super::redact::{HIDDEN, is_secret};
 
@@ -77,91 +79,80 @@ pub(super) struct Expectation<'a> {
     pub(super) keepd: (u32, u32),
 }
 
-/// Reads what the kernel says about a process.
+/// Compares what the kernel says about a process.
 ///
 /// # Errors
 /// It has ended, or may not be looked at.
 pub(super) fn facts(pid: u32, expectation: Expectation<'_>) -> io::Result<Vec<Fact>> {
     let launch = expectation.launch;
-    let link = |name: &str| {
-        let path = fs::read_link(format!("/proc/{pid}/{name}"))?;
-        Ok::<_, io::Error>(text(path.as_os_str().as_bytes()))
-    };
-    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}"));
-    let status = text(&read("status")?);
+    let pid = Pid::new(pid).ok_or(io::ErrorKind::NotFound)?;
+    let details = proc::details(pid).map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
+    let path = |path: &Path| text(path.as_os_str().as_bytes());
+    let words = |words: &[Vec<u8>]| words.iter().map(|word| text(word)).collect::<Vec<_>>();
     let mut facts = vec![
         Fact::new("pid", pid.to_string(), None),
-        Fact::new("executable", link("exe")?, None),
+        Fact::new("executable", path(&details.executable), None),
         Fact::new(
             "arguments",
-            joined(split(&read("cmdline")?)),
+            joined(words(&details.arguments)),
             launch.map(|launch| joined(launch.arguments.clone())),
         ),
-        Fact::new("directory", link("cwd")?, launch.map(|launch| resolved(&launch.directory))),
+        Fact::new(
+            "directory",
+            path(&details.directory),
+            launch.map(|launch| resolved(&launch.directory)),
+        ),
     ];
-    facts.extend(identity(&status, expectation));
-    let umask = field(&status, "Umask:").unwrap_or_default();
-    let expected = expectation.spec.map(|spec| format!("{:04o}", spec.umask));
-    facts.push(Fact::new("umask", umask.to_owned(), expected));
-    facts.push(Fact::new("cgroup", group(&text(&read("cgroup")?)), None));
-    facts.extend(limits(&text(&read("limits")?)));
-    facts.extend(variables(&split(&read("environ")?), expectation));
+    facts.extend(identity(&details, expectation));
+    let mask = |mask: u32| format!("{mask:04o}");
+    let expected = expectation.spec.map(|spec| mask(spec.umask));
+    facts.push(Fact::new("umask", details.umask.map(mask).unwrap_or_default(), expected));
+    facts.push(Fact::new("cgroup", details.cgroup.clone(), None));
+    facts.extend(details.limits.iter().filter_map(limit));
+    facts.extend(variables(&words(&details.environment), expectation));
     Ok(facts)
 }
 
-/// Returns the group of the unified hierarchy, of which there is one (cgroups(7)); the groups of
-/// each controller where there is none.
-fn group(text: &str) -> String {
-    let unified = text.lines().find_map(|line| line.strip_prefix("0::"));
-    unified.map_or_else(|| text.trim_end().replace('\n', ", "), str::to_owned)
-}
-
-/// Returns who the process is, by the effective ids.
-fn identity(status: &str, expectation: Expectation<'_>) -> Vec<Fact> {
+/// Returns who the process is.
+fn identity(details: &Details, expectation: Expectation<'_>) -> Vec<Fact> {
     let Expectation { launch, keepd: (uid, gid), .. } = expectation;
-    let effective = |name: &str| {
-        let ids = field(status, name).unwrap_or_default();
-        ids.split_whitespace().nth(1).unwrap_or_default().to_owned()
-    };
-    let groups = field(status, "Groups:").unwrap_or_default();
+    let shown = |id: Option<u32>| id.map(|id| id.to_string()).unwrap_or_default();
     let numbers = |groups: &[u32]| -> String {
         let mut groups = groups.to_vec();
         groups.sort_unstable();
         groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
-    let known: Vec<u32> = groups.split_whitespace().filter_map(|id| id.parse().ok()).collect();
     vec![
         Fact::new(
             "uid",
-            effective("Uid:"),
+            shown(details.uid),
             launch.map(|launch| launch.uid.unwrap_or(uid).to_string()),
         ),
         Fact::new(
             "gid",
-            effective("Gid:"),
+            shown(details.gid),
             launch.map(|launch| launch.gid.unwrap_or(gid).to_string()),
         ),
         // Which supplementary groups keepd itself has is not known here.
         Fact::new(
             "groups",
-            numbers(&known),
+            numbers(&details.groups),
             launch.and_then(|launch| launch.groups.as_deref()).map(numbers),
         ),
     ]
 }
 
-/// Returns the limits that are not infinite, soft and hard (getrlimit(2)).
-fn limits(text: &str) -> Vec<Fact> {
-    let rows = text.lines().skip(1).filter_map(|line| {
-        // The name has words; the columns begin at a fixed place (proc_pid_limits(5)).
-        let (name, rest) = line.split_at_checked(26)?;
-        let mut columns = rest.split_whitespace();
-        let (soft, hard) = (columns.next()?, columns.next()?);
-        let key = name.trim().to_lowercase().replace("max ", "limit ");
-        (soft != "unlimited" || hard != "unlimited")
-            .then(|| Fact::new(&key, format!("{soft} (at most {hard})"), None))
-    });
-    rows.collect()
+/// Returns a limit, soft and hard, unless there is none.
+fn limit(limit: &Limit) -> Option<Fact> {
+    if limit.soft.is_none() && limit.hard.is_none() {
+        return None;
+    }
+    let shown = |value: Option<u64>| {
+        value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string())
+    };
+    let key = limit.name.to_lowercase().replace("max ", "limit ");
+    let value = format!("{} (at most {})", shown(limit.soft), shown(limit.hard));
+    Some(Fact::new(&key, value, None))
 }
 
 /// Returns the variables of the process, and those that a start would be given besides.
@@ -203,20 +194,6 @@ fn of_start(name: &str, service: &ServiceObject) -> Option<String> {
 fn is_own(name: &str) -> bool {
     name == "NOTIFY_SOCKET"
         || ["KEEPD_", "LISTEN_", "WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// Returns what a line of `/proc/PID/status` says.
-fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
-    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
-}
-
-/// Returns the words of a text that ends each with a NUL.
-fn split(bytes: &[u8]) -> Vec<String> {
-    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    if bytes.is_empty() {
-        return Vec::new();
-    }
-    bytes.split(|byte| *byte == 0).map(text).collect()
 }
 
 /// Returns words so that each of them is seen: as the shell takes them.
@@ -283,29 +260,21 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_limits_are_read_as_the_kernel_writes_them() {
+    fn ids_and_limits_are_compared_and_shown() {
         let service = service("web", "ready");
         let launch = launch(&[]);
         let expectation =
             Expectation { service: &service, launch: Some(&launch), spec: None, keepd: (0, 0) };
-        let status = "Umask:\t0022\nUid:\t7\t7\t7\t7\nGid:\t5\t5\t5\t5\nGroups:\t8 9 \n";
-        let facts = identity(status, expectation);
+        let own = proc::details(keepd_os::process::id()).unwrap();
+        let details = Details { uid: Some(7), gid: Some(5), groups: vec![8, 9], ..own };
+        let facts = identity(&details, expectation);
         let marks: Vec<bool> = facts.iter().map(Fact::differs).collect();
         assert_eq!(marks, [false, true, false]);
-        assert_eq!(field(status, "Umask:"), Some("0022"));
-        let row = |name: &str, soft: &str, hard: &str, unit: &str| {
-            format!("{name:26}{soft:21}{hard:21}{unit:10}\n")
-        };
-        let text = [
-            row("Limit", "Soft Limit", "Hard Limit", "Units"),
-            row("Max cpu time", "unlimited", "unlimited", "seconds"),
-            row("Max open files", "1024", "524288", "files"),
-        ]
-        .concat();
-        let limits = limits(&text);
-        assert_eq!(limits.len(), 1);
-        assert_eq!(limits[0].key, "limit open files");
-        assert_eq!(limits[0].actual.as_deref(), Some("1024 (at most 524288)"));
+        let shown = |soft, hard| limit(&Limit { name: "Max open files".to_owned(), soft, hard });
+        assert_eq!(shown(None, None), None);
+        let fact = shown(Some(1024), None).unwrap();
+        assert_eq!(fact.key, "limit open files");
+        assert_eq!(fact.actual.as_deref(), Some("1024 (at most unlimited)"));
     }
 
     #[test]
@@ -319,14 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn the_group_is_that_of_the_unified_hierarchy() {
-        assert_eq!(group("8:pids:/\n0::/keepd.x/s.web.1\n"), "/keepd.x/s.web.1");
-        assert_eq!(group("8:pids:/\n1:cpu:/a\n"), "8:pids:/, 1:cpu:/a");
-    }
-
-    #[test]
     fn words_are_seen_one_by_one() {
-        assert_eq!(joined(split(b"sh\0-c\0a b\0\0")), "sh -c 'a b' ''");
-        assert_eq!(split(b""), Vec::<String>::new());
+        let words = ["sh", "-c", "a b", ""].map(str::to_owned).to_vec();
+        assert_eq!(joined(words), "sh -c 'a b' ''");
     }
 }

@@ -77,6 +77,10 @@ pub(super) fn facts(
         }
     });
     say("state", Some([Some(reason), since].into_iter().flatten().collect::<Vec<_>>().join(", ")));
+    say(
+        "because",
+        service.quarantine.as_ref().map(|why| format!("its table cannot be used: {why}")),
+    );
     say("wanted", Some(wanted(service)));
     say("health", Some(service.health.clone()).filter(|health| health != "-"));
     say("says", service.status_text.clone());
@@ -100,7 +104,9 @@ pub(super) fn facts(
     say("tags", Some(list(&service.tags)));
     say("user", service.user.clone());
     if service.config_changed {
-        say("changed", Some("its configuration is newer than its process".to_owned()));
+        let name = &service.name;
+        let what = "its configuration is newer than its process";
+        say("changed", Some(format!("{what}; \"keepd restart {name}\" gives it the new one")));
     }
     facts
 }

@@ -35,6 +35,9 @@ const COLUMNS: [Column; 14] = [
 
 const PLAIN_COLUMNS: usize = 9;
 
+/// How many services a note names.
+const NAMES_MAX: usize = 8;
+
 /// What stands for a value that there is not.
 const ABSENT: &str = "-";
 
@@ -71,6 +74,25 @@ pub(super) fn cells(
         ]);
     }
     cells
+}
+
+/// Returns the note about services whose processes run with an older configuration.
+pub(super) fn outdated(services: &[ServiceObject]) -> Option<String> {
+    let names: Vec<&str> = services
+        .iter()
+        .filter(|service| service.config_changed)
+        .map(|service| service.name.as_str())
+        .collect();
+    let (first, more) =
+        (names.get(..NAMES_MAX).unwrap_or(&names), names.len().saturating_sub(NAMES_MAX));
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!names.is_empty()).then(|| {
+        format!(
+            "not restarted since their configuration changed: {}{more}; \"keepd restart NAME\" \
+             gives them the new one",
+            first.join(", ")
+        )
+    })
 }
 
 fn number(value: Option<impl ToString>) -> Cell {

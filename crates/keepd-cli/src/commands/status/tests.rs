@@ -36,6 +36,7 @@ pub(crate) fn service(name: &str, state: &str) -> ServiceObject {
         tags: Vec::new(),
         enabled: true,
         config_changed: false,
+        quarantine: None,
         description: String::new(),
         user: None,
         waits_for: Vec::new(),

@@ -73,7 +73,8 @@ fn print_list(globals: &Globals, found: &ServicesObject) -> Result<(), CliError>
         .collect();
     let colored = globals.is_colored(io::stdout().is_terminal());
     let mut screen = Screen::stdout();
-    for note in found.notes.iter().filter(|_| !globals.quiet) {
+    let outdated = rows::outdated(&found.services);
+    for note in found.notes.iter().chain(&outdated).filter(|_| !globals.quiet) {
         screen.line(&format!("note: {note}"))?;
     }
     screen.text(&render(rows::columns(wide), &rows, !globals.quiet, colored))?;
