@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use keepd_model::Signal;
-use keepd_testkit::{LONG, Project, Running, keepd_program, signal, wait_until};
+use keepd_testkit::{LONG, Project, Running, free_port, keepd_program, signal, wait_until};
 
 /// The page, as it is in the repository.
 const PAGE: &str = include_str!("../../../../docs/protocol.md");
@@ -69,7 +69,7 @@ impl Connection {
         self.lines.read_line(&mut line).unwrap_or_else(|error| panic!("nothing is said: {error}"));
         let line = line.strip_suffix('\n').expect("the proxy goes on").to_owned();
         let fields: Vec<&str> = line.split('\t').collect();
-        if let ["service.run", name, _, "up", _, pid, ..] = fields[..] {
+        if let ["service.run", name, _, "forked" | "up", _, pid, ..] = fields[..] {
             self.pids.insert(name.to_owned(), pid.parse().unwrap());
         }
         line
@@ -139,6 +139,8 @@ pub(crate) fn start_proxy(project: &Project) -> Running {
     command
         .env("PATH", format!("{folder}:/usr/bin:/bin"))
         .env("EDITOR", "ed")
+        // `keepd demo web` listens there.
+        .env("PORT", free_port().to_string())
         .args(START.split(' ').skip(1));
     Running::start(&mut command)
 }

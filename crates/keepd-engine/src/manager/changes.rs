@@ -154,8 +154,8 @@ impl Manager {
         id
     }
 
-    /// Settles what is open of the oldest changes, if too many are open, or they need too many notes.
-    /// What they asked for is wanted as before.
+    /// Settles what is open of the oldest changes, if too many are open, or if they need too many
+    /// notes. What they asked for is wanted as before.
     fn give_up_oldest(&mut self) {
         let mut count = self.changes.open.len();
         let mut notes: usize =
