@@ -23,6 +23,7 @@ mod template;
 pub use exit::{Errno, Exit, SpawnFailure, SpawnStep};
 pub use name::{NameError, SERVICE_NAME_BYTES_MAX, ServiceName};
 pub use number::{ChangeId, ExitCode, Generation, Instant, Pid};
+pub use selector::is_pattern;
 pub use signal::{Signal, SignalError};
 pub use spec::{
     Apply, CommandLine, Difference, Echo, Edge, EnvFile, EnvInherit, ExitWhen, ExpectedEnd,

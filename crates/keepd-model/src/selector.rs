@@ -2,6 +2,11 @@
 
 use crate::{Plan, ServiceName, ServiceSpec};
 
+/// Reports whether a selector must be held against every service: any but a name.
+pub fn is_pattern(selector: &str) -> bool {
+    selector == "all" || selector.contains(['*', '?', ':'])
+}
+
 impl ServiceSpec {
     /// Reports whether a selector means this service: its name, its base name, a glob over its name
     /// (`*` any run of bytes, `?` one byte), `tag:T`, or `all`.

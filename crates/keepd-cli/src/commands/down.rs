@@ -85,6 +85,7 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
         Some(instance) if has_top => wait_for_end(globals, &instance)?,
         // Its top process was lost: nobody else is left to clean up.
         Some(instance) => {
+            let _lock = top::hold(&instance)?;
             top::end_leftovers(&instance, None, KILL_PATIENCE)?;
             forget(&instance);
         }
@@ -126,6 +127,7 @@ fn end_leftovers(globals: &Globals, instance: &Instance) -> Result<ExitCode, Cli
         let message = format!("cannot end leftovers of project \"{name}\": keepd runs it");
         return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd down"));
     }
+    let _lock = top::hold(instance)?;
     let found = top::find_leftovers(instance, None)?;
     let left = top::end_leftovers(instance, None, KILL_PATIENCE)?;
     for process in &found {

@@ -21,7 +21,7 @@ use keepd_os::spawn::{Session, SpawnRequest, Spawned, spawn};
 
 pub(crate) use detach::detach;
 pub(crate) use leftovers::{end_leftovers, find_leftovers};
-pub(crate) use prepare::{Prepared, Wishes, is_locked};
+pub(crate) use prepare::{Prepared, Wishes, hold, is_locked};
 pub(crate) use supervise::{Input, supervise};
 
 use crate::error::{CliError, ErrorKind};

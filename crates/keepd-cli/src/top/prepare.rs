@@ -189,6 +189,15 @@ pub(crate) fn is_locked(instance: &Instance) -> bool {
     open.is_ok_and(|lock| matches!(file::lock_exclusive(&lock), Ok(false)))
 }
 
+/// Takes the lock of an instance that is to be cleaned up, so that nobody starts it meanwhile.
+/// There is none to be taken if its run folder is gone.
+pub(crate) fn hold(instance: &Instance) -> Result<Option<File>, CliError> {
+    match instance.run_dir.is_dir() {
+        true => lock(instance).map(Some),
+        false => Ok(None),
+    }
+}
+
 fn refuse_leftovers(instance: &Instance) -> Result<(), CliError> {
     let left = find_leftovers(instance, None)?;
     if left.is_empty() {

@@ -75,7 +75,14 @@ pub(crate) fn supervise(options: &Options, input: Input) -> Result<ExitCode, Cli
         // It may be gone by now, and then nobody misses it.
         let _ = terminal::take_foreground(std::io::stdin());
     }
-    finish(options, &adoption, end?)
+    match end {
+        Ok(end) => finish(options, &adoption, end),
+        // Whatever it is that cannot be done any more: what was started must not be left alone.
+        Err(error) => {
+            let _ = finish(options, &adoption, Exit::Unknown);
+            Err(error)
+        }
+    }
 }
 
 fn failed(what: &str, errno: keepd_model::Errno) -> CliError {

@@ -117,6 +117,9 @@ pub fn sentence(happening: &Happening) -> String {
         }
         Happening::OutputBlocked { errno: None, .. } => "has its output written again".to_owned(),
         Happening::Synchronised { adopted: 0 } => "keepd is in charge".to_owned(),
+        Happening::Synchronised { adopted: 1 } => {
+            "keepd is in charge again; 1 service ran on".to_owned()
+        }
         Happening::Synchronised { adopted } => {
             format!("keepd is in charge again; {adopted} services ran on")
         }

@@ -230,3 +230,18 @@ fn who_did_not_end_in_time_is_told_so() {
     world.kill(&["other"]);
     assert_eq!(world.status("other").last_end.unwrap().failure, None);
 }
+
+#[test]
+fn names_and_patterns_mean_the_same_as_ever() {
+    let world = World::boot(plan([daemon("web"), daemon("web-admin"), daemon("db")]));
+    let select = |selectors: &[&str]| -> Result<String, String> {
+        let selectors: Vec<String> = selectors.iter().map(|text| (*text).to_owned()).collect();
+        let names = world.manager.select(&selectors)?;
+        Ok(names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(select(&["web", "web", "db"]), Ok("db web".to_owned()));
+    assert_eq!(select(&["web*", "web"]), Ok("web web-admin".to_owned()));
+    assert_eq!(select(&["state:ready"]), Ok("db web web-admin".to_owned()));
+    assert_eq!(select(&["all", "wbe"]), Err("wbe".to_owned()));
+    assert_eq!(select(&["state:failed"]), Err("state:failed".to_owned()));
+}

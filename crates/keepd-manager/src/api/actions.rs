@@ -11,7 +11,7 @@ use super::Api;
 use super::body::{Body, check_token, parse};
 use super::listener::Peer;
 use super::problem::Failure;
-use super::query::Parameters;
+use super::query::{Parameters, check_selectors};
 use super::types::{ActionAccepted, ActionOptions, ActionRequest, ActionWord};
 use crate::calls::{ActError, MakeAsk};
 
@@ -96,6 +96,7 @@ fn check_options(action: ActionWord, options: &ActionOptions) -> Result<(), Fail
 }
 
 fn check_select(action: ActionWord, select: &[String]) -> Result<(), Failure> {
+    check_selectors(select)?;
     match (action, select.is_empty()) {
         (ActionWord::Shutdown, true) => Ok(()),
         (ActionWord::Shutdown, false) => {
@@ -152,5 +153,15 @@ mod tests {
         assert_eq!(check_select(ActionWord::Shutdown, &[]), Ok(()));
         assert!(check_select(ActionWord::Shutdown, &some).is_err());
         assert!(check_select(ActionWord::Stop, &[]).is_err());
+    }
+
+    #[test]
+    fn names_are_many_and_patterns_are_few() {
+        let names: Vec<String> = (0..2_000).map(|number| format!("s{number}")).collect();
+        assert_eq!(check_select(ActionWord::Stop, &names), Ok(()));
+        let patterns: Vec<String> = (0..101).map(|number| format!("s{number}*")).collect();
+        let failure = check_select(ActionWord::Stop, &patterns).unwrap_err();
+        let expected = "cannot use 101 patterns in one request: the limit is 100";
+        assert_eq!(failure.problem().detail, expected);
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn stream(
         None if follow => None,
         None => Some(Since::Sequence(0)),
     };
-    let only = only(&api, parameters.every("select")).await?;
+    let only = only(&api, parameters.selectors()?).await?;
     let (kept, receiver) = api.history.subscribe(since.as_ref());
     let (sender, events) = mpsc::channel(WAITING_MAX);
     tokio::spawn(feed(kept, receiver.filter(|_| follow), only, sender));

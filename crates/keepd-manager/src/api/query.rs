@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use keepd_model::is_pattern;
+
 use super::problem::Failure;
+
+/// The most selectors of one request that are no names.
+const PATTERNS_MAX: usize = 100;
 
 /// How long a waiter waits if it does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
@@ -61,11 +66,33 @@ impl Parameters {
         }
     }
 
+    /// Returns the selectors of a request.
+    ///
+    /// # Errors
+    /// There are more than could be answered at once.
+    pub(crate) fn selectors(&self) -> Result<Vec<String>, Failure> {
+        let selectors = self.every("select");
+        check_selectors(&selectors)?;
+        Ok(selectors)
+    }
+
     /// Returns every value of a parameter.
-    pub(crate) fn every(&self, name: &str) -> Vec<String> {
+    fn every(&self, name: &str) -> Vec<String> {
         let values = self.0.iter().filter(|(known, _)| known == name);
         values.map(|(_, value)| value.clone()).collect()
     }
+}
+
+/// Refuses so many patterns that everybody else would have to wait until each was held against
+/// every service.
+pub(crate) fn check_selectors(selectors: &[String]) -> Result<(), Failure> {
+    let patterns = selectors.iter().filter(|selector| is_pattern(selector)).count();
+    if patterns <= PATTERNS_MAX {
+        return Ok(());
+    }
+    let detail =
+        format!("cannot use {patterns} patterns in one request: the limit is {PATTERNS_MAX}");
+    Err(Failure::usage(detail).with_hint("name services, or ask several times"))
 }
 
 /// Returns text with `+` and `%XX` resolved.
@@ -95,7 +122,7 @@ mod tests {
     fn values_are_decoded_and_kept_in_order() {
         let query = "select=web%2A&timeout=1s&select=tag%3Aa+b&timeout=2s&";
         let found = Parameters::parse(Some(query), &["select", "timeout"]).unwrap();
-        assert_eq!(found.every("select"), ["web*", "tag:a b"]);
+        assert_eq!(found.selectors().unwrap(), ["web*", "tag:a b"]);
         assert_eq!(found.last("timeout"), Some("2s"));
         assert_eq!(found.last("gone"), None);
     }

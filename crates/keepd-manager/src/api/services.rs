@@ -20,7 +20,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ServicesObject>, Failure> {
-    let selectors = Parameters::parse(query.as_deref(), &["select"])?.every("select");
+    let selectors = Parameters::parse(query.as_deref(), &["select"])?.selectors()?;
     api.synchronised().await?;
     let view = move |machine: &keepd_engine::manager::Manager, _| {
         if selectors.is_empty() {

@@ -27,7 +27,7 @@ pub(super) async fn wait(
     RawQuery(query): RawQuery,
 ) -> Result<Json<WaitObject>, Failure> {
     let parameters = Parameters::parse(query.as_deref(), &["select", "state", "timeout"])?;
-    let selectors = parameters.every("select");
+    let selectors = parameters.selectors()?;
     if selectors.is_empty() {
         return Err(Failure::usage("cannot wait for nothing: \"select\" is missing")
             .with_hint("name services, or \"all\""));
