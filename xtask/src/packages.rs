@@ -16,7 +16,7 @@ struct Need {
     skipped: &'static str,
 }
 
-const NEEDS: [Need; 4] = [
+const NEEDS: [Need; 6] = [
     Need {
         program: "redis-server",
         package: "redis-server",
@@ -29,6 +29,8 @@ const NEEDS: [Need; 4] = [
         skipped: "the stories with a real PostgreSQL",
     },
     Need { program: "python3", package: "python3", skipped: "examples/web-stack" },
+    Need { program: "zsh", package: "zsh", skipped: "the completions for zsh" },
+    Need { program: "fish", package: "fish", skipped: "the completions for fish" },
 ];
 
 /// Where Debian keeps the programs of PostgreSQL's server: in a folder for each version, not in

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A sentence for whoever started the run: "cannot <verb> <object>: why".
+/// A sentence for whoever started the run: `cannot VERB OBJECT: why`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BenchError(String);
 

@@ -29,8 +29,8 @@ use keepd_engine::proxy::Owner;
 use keepd_model::backoff::Backoff;
 use keepd_model::protocol::{Command, RunEnd};
 use keepd_model::{
-    ChangeId, Generation, Instant, Kind, OnStop, Pid, ServiceName, ServiceSpec, State, Until,
-    Wanted,
+    ChangeId, Generation, Instant, Kind, OnStop, Pid, RestartLimit, ServiceName, ServiceSpec,
+    State, Until, Wanted,
 };
 
 use crate::kernel::Truth;
@@ -56,6 +56,8 @@ pub(crate) struct Track {
     next_start: Option<Instant>,
     /// Automatic restarts since somebody asked for it; `None`: not known.
     restarts: Option<Vec<Instant>>,
+    /// The limit that they were counted under.
+    limit: Option<RestartLimit>,
 }
 
 /// A service that ran quietly when the manager was lost.
@@ -261,6 +263,7 @@ impl World {
             track.next_start = None;
             // Whoever asks for a start forgets the ends so far; whether there were any is not said.
             track.count = None;
+            track.restarts = None;
         }
         for spec in self.accepted.services.values() {
             if spec.kind == Kind::Group {
@@ -405,6 +408,10 @@ impl World {
     fn check_restart_limit(&mut self, at: Instant, name: &ServiceName, spec: &ServiceSpec) -> Step {
         let limit = spec.restart_limit;
         let track = self.checker.tracks.entry(name.clone()).or_default();
+        if track.limit.replace(limit) != Some(limit) {
+            // What was counted under another limit is nobody's business here.
+            track.restarts = None;
+        }
         let Some(restarts) = &mut track.restarts else {
             return Ok(());
         };
