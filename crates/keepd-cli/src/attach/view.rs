@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 
 use keepd_manager::api::types::EventObject;
-use keepd_manager::console::{append_json_line, append_text_line, paint_dim};
+use keepd_manager::console::{self, append_json_line, append_text_line, is_end_of_run, paint_dim};
 use keepd_manager::logs::{Follower, LogLine, StartFrom};
 use keepd_manager::time::timestamp;
 use keepd_model::{Reason, ServiceName, State};
@@ -158,18 +158,8 @@ impl<'p> View<'p> {
 /// Returns the service that has no process any more, by this event.
 fn ended(event: &EventObject) -> Option<ServiceName> {
     let to = State::from_word(event.to.as_deref()?)?;
-    match to {
-        State::Stopped | State::Done | State::Failed | State::Backoff => {
-            ServiceName::new(event.service.as_deref()?).ok()
-        }
-        State::Waiting
-        | State::Scheduled
-        | State::Starting
-        | State::Ready
-        | State::Stopping
-        | State::Stuck
-        | State::Unknown => None,
-    }
+    let name = ServiceName::new(event.service.as_deref()?).ok()?;
+    is_end_of_run(to).then_some(name)
 }
 
 /// Reports whether the first `keepd up` shows this event, too.
@@ -177,31 +167,8 @@ fn is_worth_a_line(event: &EventObject) -> bool {
     let Some(to) = event.to.as_deref().and_then(State::from_word) else {
         return !matches!(event.event.as_str(), "change-opened" | "change-closed" | "state");
     };
-    match to {
-        State::Ready
-        | State::Backoff
-        | State::Done
-        | State::Failed
-        | State::Stopped
-        | State::Stuck
-        | State::Unknown => true,
-        // Who is asked to stop is on its way; who ended by itself, or follows what it lost, is
-        // news.
-        State::Stopping => {
-            let reason = event.reason.as_deref().and_then(Reason::from_word);
-            matches!(
-                reason,
-                Some(
-                    Reason::Exit
-                        | Reason::Signal
-                        | Reason::Oom
-                        | Reason::Unknown
-                        | Reason::Dependency
-                )
-            )
-        }
-        State::Waiting | State::Scheduled | State::Starting => false,
-    }
+    let reason = event.reason.as_deref().and_then(Reason::from_word);
+    console::is_worth_a_line(to, reason.unwrap_or(Reason::Unknown))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod color;
 mod line;
 mod live;
+mod news;
 mod queue;
 mod screen;
 mod style;
@@ -16,6 +17,7 @@ mod writer;
 
 pub use color::{ColorChoice, ColorEnvironment, paint_dim, paint_name};
 pub use line::{append_json_line, append_text_line};
+pub use news::{is_end_of_run, is_worth_a_line};
 
 pub(crate) use queue::Queue;
 #[cfg(test)]

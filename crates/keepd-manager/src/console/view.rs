@@ -15,6 +15,7 @@ use tracing::Level;
 
 use super::color::{ColorChoice, ColorEnvironment};
 use super::live::{Progress, Show, Waiting};
+use super::news::{is_end_of_run, is_worth_a_line};
 use super::queue::Queue;
 use super::style::{SharedStyle, Style};
 use super::summary;
@@ -240,16 +241,7 @@ fn shows_services(echo: Echo, foreground: bool) -> bool {
 /// Returns the service that has no process any more, by this news.
 fn ended(what: &Happening) -> Option<&ServiceName> {
     match what {
-        Happening::State { name, to, .. } => match to {
-            State::Stopped | State::Done | State::Failed | State::Backoff => Some(name),
-            State::Waiting
-            | State::Scheduled
-            | State::Starting
-            | State::Ready
-            | State::Stopping
-            | State::Stuck
-            | State::Unknown => None,
-        },
+        Happening::State { name, to, .. } => is_end_of_run(*to).then_some(name),
         Happening::ChangeOpened(_)
         | Happening::ChangeClosed(_)
         | Happening::OutputBlocked { .. }
@@ -259,26 +251,10 @@ fn ended(what: &Happening) -> Option<&ServiceName> {
 }
 
 /// Returns the line for this news; `None` if it is only for programs.
-///
-/// Steps on the way are left out: what is waited for has a line of its own.
 fn text(what: &Happening) -> Option<String> {
     match what {
         Happening::State { name, to, cause, .. } => {
-            let worth_a_line = match to {
-                State::Ready
-                | State::Backoff
-                | State::Done
-                | State::Failed
-                | State::Stopped
-                | State::Stuck
-                | State::Unknown => true,
-                // Nobody asked for these.
-                State::Stopping => {
-                    matches!(cause, Cause::Ended { .. } | Cause::DependencyLost { .. })
-                }
-                State::Waiting | State::Scheduled | State::Starting => false,
-            };
-            worth_a_line.then(|| format!("{name} {}", sentence(what)))
+            is_worth_a_line(*to, cause.reason()).then(|| format!("{name} {}", sentence(what)))
         }
         Happening::OutputBlocked { name, .. } => Some(format!("{name} {}", sentence(what))),
         Happening::ShutdownBegun(_) => Some(sentence(what)),
