@@ -13,7 +13,7 @@ use keepd_manager::accepted::Accepted;
 use keepd_manager::instance::{Surroundings, write_atomically};
 use keepd_manager::{Instance, Options, Signpost};
 use keepd_model::protocol::{Attributes, Command, LogTarget, Place, Request, RequestId, VERSION};
-use keepd_model::{Generation, ManagerSpec, ServiceName};
+use keepd_model::{Errno, Generation, ManagerSpec, ServiceName};
 use keepd_os::cgroup::Group;
 use keepd_os::{file, process};
 
@@ -27,6 +27,12 @@ const MANAGER_RESPAWN_MS: [u64; 5] = [0, 10, 50, 200, 1_000];
 
 /// How many processes an error names.
 const NAMED_MAX: usize = 8;
+
+/// How often the lock of an instance is tried before somebody else has it.
+const LOCK_TRIES: u32 = 5;
+
+/// From one try to the next: longer than a look takes.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the user asked of the manager that will run.
 #[derive(Debug, Default)]
@@ -119,7 +125,7 @@ fn lock(instance: &Instance) -> Result<File, CliError> {
             .mode(0o600)
             .open(&path)
             .map_err(|error| failed(&error))?;
-        if !file::lock_exclusive(&lock).map_err(|errno| failed(&errno))? {
+        if !try_lock(&lock).map_err(|errno| failed(&errno))? {
             let shown = instance.shown();
             let message = format!("cannot start {shown}: keepd runs it already");
             return Err(system(message).with_hint(running_hint(instance)));
@@ -187,6 +193,18 @@ fn running_hint(instance: &Instance) -> String {
 pub(crate) fn is_locked(instance: &Instance) -> bool {
     let open = OpenOptions::new().write(true).open(instance.lock_file());
     open.is_ok_and(|lock| matches!(file::lock_exclusive(&lock), Ok(false)))
+}
+
+/// Takes a lock, and tries a few times: a verb that only looks whether somebody has it has it for
+/// that moment.
+fn try_lock(lock: &File) -> Result<bool, Errno> {
+    for _ in 0..LOCK_TRIES {
+        if file::lock_exclusive(lock)? {
+            return Ok(true);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    file::lock_exclusive(lock)
 }
 
 /// Takes the lock of an instance that is to be cleaned up, so that nobody starts it meanwhile.
