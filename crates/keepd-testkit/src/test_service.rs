@@ -289,8 +289,9 @@ impl Service {
         let elapsed = self.started.elapsed();
         if self.options.ready.is_some_and(|after| elapsed >= after) && !self.ready_said {
             self.ready_said = true;
-            notify("READY=1");
+            // Written first: whoever hears of it may look for it, and compare its time.
             self.witness.say("ready", "");
+            notify("READY=1");
         }
         if let Some(every) = self.options.chatter
             && elapsed >= every * self.chatter_count
