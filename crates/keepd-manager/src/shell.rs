@@ -16,7 +16,9 @@ use keepd_engine::manager::{
     Announcement, Ask, AskId, Happening, Input, Manager, Output, Preparation, Question, Refusal,
     Ticket, Verb,
 };
-use keepd_model::protocol::{Command, Event, LogTarget, Message, READY_FD_TEXT, RequestId};
+use keepd_model::protocol::{
+    self, Command, Event, FailKind, LogTarget, Message, READY_FD_TEXT, RequestId,
+};
 use keepd_model::{
     ChangeId, ExitCode, Generation, Instant, ManagerSpec, Plan, ServiceName, ServiceSpec, State,
 };
@@ -331,6 +333,14 @@ impl Shell {
             Message::Event(Event::Signal { signal, at, count }) => {
                 self.on_signal(signal, count);
                 Message::Event(Event::Signal { signal, at, count })
+            }
+            Message::Reply(id, protocol::Reply::Fail(fail)) => {
+                // Nobody waits for the answer to a note; that one is missing shows only after a
+                // takeover.
+                if fail.kind == FailKind::Limit {
+                    tracing::warn!("the proxy refuses a command: {}", fail.text);
+                }
+                Message::Reply(id, protocol::Reply::Fail(fail))
             }
             Message::Event(_)
             | Message::ProtoAccepted { .. }
