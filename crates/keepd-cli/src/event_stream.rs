@@ -164,21 +164,7 @@ fn path(wanted: &Wanted, known: Option<i32>, manager: Option<i32>, last: u64) ->
 
 /// Returns the event that stands for what is missing.
 fn lost(sequence: u64, text: String) -> EventObject {
-    EventObject {
-        sequence,
-        time: timestamp(wall_now_ns()),
-        event: "lost".to_owned(),
-        service: None,
-        from: None,
-        to: None,
-        reason: None,
-        generation: None,
-        pid: None,
-        ran_s: None,
-        next_start: None,
-        change: None,
-        text,
-    }
+    EventObject { text, ..EventObject::new(sequence, timestamp(wall_now_ns()), "lost") }
 }
 
 /// Returns the event of a line of the stream; other lines than `data:` say nothing more.

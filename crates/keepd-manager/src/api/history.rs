@@ -133,29 +133,11 @@ impl History {
 /// Returns the event that tells a reader what it lost.
 pub(crate) fn lost_event(sequence: u64, count: u64) -> EventObject {
     let text = format!("{count} events were lost: they were not read in time");
-    EventObject { text, ..empty_event(sequence, WallClock::read().text(now()), "lost") }
+    EventObject { text, ..EventObject::new(sequence, WallClock::read().text(now()), "lost") }
 }
 
 fn now() -> keepd_model::Instant {
     keepd_os::clock::monotonic_now()
-}
-
-fn empty_event(sequence: u64, time: String, event: &str) -> EventObject {
-    EventObject {
-        sequence,
-        time,
-        event: event.to_owned(),
-        service: None,
-        from: None,
-        to: None,
-        reason: None,
-        generation: None,
-        pid: None,
-        ran_s: None,
-        next_start: None,
-        change: None,
-        text: String::new(),
-    }
 }
 
 fn event_object(sequence: u64, news: &Announcement, clock: &WallClock) -> EventObject {
@@ -164,7 +146,7 @@ fn event_object(sequence: u64, news: &Announcement, clock: &WallClock) -> EventO
     let change_event = |event: &str, id: &ChangeId| EventObject {
         change: Some(id.to_string()),
         text: words.clone(),
-        ..empty_event(sequence, time.clone(), event)
+        ..EventObject::new(sequence, time.clone(), event)
     };
     match &news.what {
         Happening::State { name, from, to, cause, generation, pid, ran, next_start } => {
@@ -178,7 +160,7 @@ fn event_object(sequence: u64, news: &Announcement, clock: &WallClock) -> EventO
                 ran_s: ran.map(seconds),
                 next_start: next_start.map(|at| clock.text(at)),
                 text: format!("{name} {words}"),
-                ..empty_event(sequence, time, "state")
+                ..EventObject::new(sequence, time, "state")
             }
         }
         Happening::ChangeOpened(id) => change_event("change-opened", id),
@@ -186,18 +168,18 @@ fn event_object(sequence: u64, news: &Announcement, clock: &WallClock) -> EventO
         Happening::OutputBlocked { name, .. } => EventObject {
             service: Some(name.to_string()),
             text: format!("{name} {words}"),
-            ..empty_event(sequence, time, "output-blocked")
+            ..EventObject::new(sequence, time, "output-blocked")
         },
         Happening::Synchronised { adopted } => {
             // Who reads from here on must not take this for the beginning of everything.
             let lost = if *adopted > 0 { "; what the manager before it told is lost" } else { "" };
             let text = format!("{words}{lost}");
-            EventObject { text, ..empty_event(sequence, time, "synchronised") }
+            EventObject { text, ..EventObject::new(sequence, time, "synchronised") }
         }
         Happening::ShutdownBegun(cause) => EventObject {
             reason: Some(cause.reason().to_string()),
             text: words,
-            ..empty_event(sequence, time, "shutdown")
+            ..EventObject::new(sequence, time, "shutdown")
         },
     }
 }

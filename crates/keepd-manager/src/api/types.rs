@@ -449,6 +449,27 @@ pub struct EventObject {
     pub text: String,
 }
 
+impl EventObject {
+    /// Returns an event that is about nothing yet.
+    pub fn new(sequence: u64, time: String, event: &str) -> Self {
+        Self {
+            sequence,
+            time,
+            event: event.to_owned(),
+            service: None,
+            from: None,
+            to: None,
+            reason: None,
+            generation: None,
+            pid: None,
+            ran_s: None,
+            next_start: None,
+            change: None,
+            text: String::new(),
+        }
+    }
+}
+
 /// Answer of `GET /v1/version`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionObject {
