@@ -97,8 +97,8 @@ impl Link {
     /// yet one that knows numbers.
     pub(crate) fn push(&mut self, id: RequestId, command: Command) {
         let request = match command {
-            Command::Proto { .. } => Request::Plain(command),
-            command => Request::Extended(id, command),
+            Command::Proto { .. } => Request::Unnumbered(command),
+            command => Request::Numbered(id, command),
         };
         keepd_wire::encode_request(&request, &mut self.outgoing);
     }

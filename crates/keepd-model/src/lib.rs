@@ -11,6 +11,8 @@
 
 pub mod backoff;
 mod exit;
+mod handle;
+mod log_level;
 mod name;
 mod number;
 pub mod protocol;
@@ -21,6 +23,11 @@ mod state;
 mod template;
 
 pub use exit::{Errno, Exit, SpawnFailure, SpawnStep};
+pub use handle::{
+    Address, Domain, FdSlot, HANDLE_NAME_BYTES_MAX, HandleKind, HandleName, HandleNameError,
+    HandleReport, OpenFlags, PipeEnd, PipeSpec, SocketSpec, SocketType,
+};
+pub use log_level::LogLevel;
 pub use name::{NameError, SERVICE_NAME_BYTES_MAX, ServiceName};
 pub use number::{ChangeId, ExitCode, Generation, Instant, Pid};
 pub use selector::is_pattern;

@@ -9,7 +9,10 @@
 
 use std::time::Duration;
 
-use crate::{Errno, Exit, Generation, Instant, KillMode, Pid, ServiceName, Signal, SpawnFailure};
+use crate::{
+    Errno, Exit, FdSlot, Generation, HandleName, HandleReport, Instant, KillMode, LogLevel,
+    OpenFlags, Pid, PipeSpec, ServiceName, Signal, SocketSpec, SpawnFailure,
+};
 
 /// The longest line of an extended connection, line feed excluded.
 pub const EXTENDED_LINE_BYTES_MAX: usize = 1024 * 1024;
@@ -35,16 +38,17 @@ pub struct RequestId(pub u64);
 /// One line from a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// A command of daemonproxy's language: no number, no answer of its own.
-    Plain(Command),
+    /// A command without a number, as people type it: success is silent, a refusal is an `error`
+    /// line.
+    Unnumbered(Command),
     /// `@ID⇥NAME…`: answered exactly once by `ok` or `fail`.
-    Extended(RequestId, Command),
+    Numbered(RequestId, Command),
 }
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `proto⇥keepd⇥VERSION`: makes the connection an extended one. Always untagged.
+    /// `proto⇥keepd⇥VERSION`: makes a plain connection an extended one. Always untagged.
     Proto {
         /// The version that the client speaks.
         version: u32,
@@ -61,12 +65,98 @@ pub enum Command {
         /// They are.
         on: bool,
     },
+    /// `conn.start⇥on|off`: whether `service.run … start` is told for starts by command too, just
+    /// before the process is asked for.
+    WatchStarts {
+        /// They are.
+        on: bool,
+    },
+    /// `conn.event_timeout⇥RESET⇥CLOSE`: how long a plain connection may be stalled. Extended
+    /// connections keep a backlog instead and have no such command.
+    EventTimeout {
+        /// After this time the queue of its commands goes on without answers.
+        reset: Duration,
+        /// After this time the connection is closed.
+        close: Duration,
+    },
     /// `exit`: closes this connection.
     Exit,
-    /// `terminate⇥CODE`: ends the proxy with this code. Services are not touched.
+    /// `terminate⇥CODE[⇥GUARD]`: ends the proxy with this code. Services are not touched.
     Terminate {
         /// The exit code.
         code: u8,
+        /// The guard code; looked at only while there is a guard.
+        guard: Option<i64>,
+    },
+    /// `terminate.guard⇥+|-⇥CODE`: no end without this code from here on, or no longer.
+    TerminateGuard {
+        /// Set it, or clear it.
+        set: bool,
+        /// The code; not 0 where it is set.
+        code: i64,
+    },
+    /// `terminate.exec_args[⇥ARG…]`: what the proxy becomes at its end; nothing: it just ends.
+    TerminateExec {
+        /// Program and arguments.
+        arguments: Vec<Vec<u8>>,
+    },
+    /// `chdir⇥PATH`: the working directory of the proxy, and so of services that have none of their
+    /// own.
+    Chdir {
+        /// The folder.
+        path: Vec<u8>,
+    },
+    /// `log.filter[⇥+|-|LEVEL]`: shows or changes the filter of the proxy's own log.
+    LogFilter {
+        /// What to do with it.
+        change: FilterChange,
+    },
+    /// `log.dest⇥fd⇥HANDLE`: where the proxy's own log goes, by the name of a handle.
+    LogDestination {
+        /// The handle; messages wait until there is one of this name.
+        handle: HandleName,
+    },
+    /// `socket.create⇥-⇥PATH`: the control socket, instead of one there may be.
+    SocketCreate {
+        /// Its path.
+        path: Vec<u8>,
+    },
+    /// `socket.delete`: no control socket.
+    SocketDelete,
+    /// `fd.open⇥NAME⇥FLAGS⇥PATH`.
+    HandleOpen {
+        /// The handle; one of this name is replaced.
+        name: HandleName,
+        /// How.
+        flags: OpenFlags,
+        /// What.
+        path: Vec<u8>,
+    },
+    /// `fd.pipe⇥READ⇥WRITE[⇥FLAGS]`.
+    HandlePipe {
+        /// The end to be read.
+        read: HandleName,
+        /// The end to be written.
+        write: HandleName,
+        /// How it is made.
+        spec: PipeSpec,
+    },
+    /// `fd.socket⇥NAME⇥FLAGS[⇥ADDRESS]`.
+    HandleSocket {
+        /// The handle; one of this name is replaced.
+        name: HandleName,
+        /// How it is made.
+        spec: SocketSpec,
+    },
+    /// `fd.take⇥NAME`: the oldest descriptor that came with this connection's messages.
+    HandleTake {
+        /// The handle; one of this name is replaced.
+        name: HandleName,
+    },
+    /// `fd.delete⇥NAME`.
+    HandleDelete {
+        /// The handle.
+        name: HandleName,
     },
     /// `signal.clear⇥SIGNAL⇥COUNT`: subtracts from the pending count.
     SignalClear {
@@ -111,21 +201,37 @@ pub enum Command {
         /// Where it goes.
         log: LogTarget,
     },
-    /// `service.auto_up⇥NAME⇥SECONDS|-[⇥always]`: daemonproxy's fixed restart interval.
+    /// `service.fds⇥NAME[⇥HANDLE…]`: the descriptors of the next start, from 0 on, instead of those
+    /// of `service.log`; everything else is closed.
+    ServiceFds {
+        /// The service; made if it is new.
+        name: ServiceName,
+        /// One for each number from 0 on; none: no descriptor at all.
+        slots: Vec<FdSlot>,
+    },
+    /// `service.auto_up⇥NAME⇥SECONDS|-[⇥TRIGGER…]`: daemonproxy's fixed restart interval.
     ServiceAutoUp {
         /// The service; made if it is new.
         name: ServiceName,
         /// The interval in seconds; `None` keeps the stored one.
         seconds: Option<u32>,
-        /// Restart always, or not at all.
-        always: bool,
+        /// When it starts by itself.
+        triggers: Triggers,
     },
-    /// `service.start⇥NAME[⇥GEN]`: starts it, if the last generation is still `expected`.
+    /// `service.start⇥NAME[⇥GEN[⇥AT_NS]]`: starts it, if the last generation is still `expected`;
+    /// plain: `service.start⇥NAME[⇥TS]`.
     ServiceStart {
         /// The service.
         name: ServiceName,
         /// The last generation that the asker knows; plain connections do not say.
         expected: Option<Generation>,
+        /// When; at once if nothing is said or the time is over. A pending start gets a new time.
+        at: Option<Instant>,
+    },
+    /// `service.cancel⇥NAME`: takes a pending start back; plain: `service.start⇥NAME⇥-`.
+    ServiceCancel {
+        /// The service.
+        name: ServiceName,
     },
     /// `service.stop⇥NAME⇥GEN[⇥SIGNAL⇥TIMEOUT_MS]`: signal, wait, KILL, until the group is empty.
     ServiceStop {
@@ -143,7 +249,7 @@ pub enum Command {
         /// The generation that is meant; plain connections do not say.
         expected: Option<Generation>,
         /// The signal.
-        signal: Signal,
+        signal: SignalNumber,
         /// Who gets it.
         scope: Scope,
     },
@@ -172,6 +278,56 @@ pub enum Command {
     },
 }
 
+/// The number of a signal as kill(2) takes it: 0 asks whether the process is there, and numbers
+/// that the kernel does not have are refused by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SignalNumber(pub u16);
+
+impl From<Signal> for SignalNumber {
+    fn from(signal: Signal) -> Self {
+        Self(signal.get().into())
+    }
+}
+
+impl SignalNumber {
+    /// Returns the signal, if the kernel has one of this number.
+    pub fn signal(self) -> Option<Signal> {
+        u8::try_from(self.0).ok().and_then(Signal::new)
+    }
+}
+
+/// When a service starts by itself (`service.auto_up`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Triggers {
+    /// The words as they were given, for reports. Empty: never.
+    pub words: Vec<Vec<u8>>,
+    /// `always`: holds at any time.
+    pub always: bool,
+    /// Each holds while its pending count is above 0. In order, without doubles; what the kernel
+    /// does not have is in the words only.
+    pub signals: Vec<Signal>,
+}
+
+impl Triggers {
+    /// Returns the one trigger that always holds.
+    pub fn always() -> Self {
+        Self { words: vec![b"always".to_vec()], always: true, signals: Vec::new() }
+    }
+}
+
+/// What `log.filter` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FilterChange {
+    /// Shows it.
+    Show,
+    /// `+`: less is shown.
+    Less,
+    /// `-`: more is shown.
+    More,
+    /// This level and everything below is suppressed.
+    To(LogLevel),
+}
+
 /// Who gets a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -179,7 +335,7 @@ pub enum Scope {
     Main,
     /// Every process of the service.
     All,
-    /// The process group of the main process (plain connections only).
+    /// The process group that the main process leads (killpg(3)).
     ProcessGroup,
 }
 
@@ -210,8 +366,23 @@ pub struct Attributes {
     /// `respawn_ms=0,10,50`: the proxy starts it again by itself after these delays (the last one
     /// repeats). Only for keepd's own processes, until leases exist. Empty: it does not.
     pub respawn: Vec<Duration>,
-    /// `place=own|service`: which cgroup. keepd's own processes are not in a leaf.
+    /// `place=own|service|none`: which cgroup. keepd's own processes are not in a leaf.
     pub place: Place,
+    /// `session=new|inherit`: a session of its own, or the proxy's session and process group.
+    pub session: SessionPlace,
+    /// `marks=yes|no`: whether INVOCATION_ID and keepd's own variables are added to its environment.
+    pub marks: bool,
+    /// `retry_ms=`: a clone that failed is tried again after this time; `None`: it is a failure.
+    pub retry: Option<Duration>,
+}
+
+/// The session of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SessionPlace {
+    /// Its own: setsid(2).
+    New,
+    /// The proxy's, and its process group too.
+    Inherit,
 }
 
 /// Which cgroup a service's processes live in.
@@ -221,6 +392,8 @@ pub enum Place {
     Service,
     /// The group of keepd's own processes; its end is that of the main process alone.
     Own,
+    /// That of the proxy: nothing but the main process is known, signalled or waited for.
+    None,
 }
 
 impl Default for Attributes {
@@ -238,6 +411,9 @@ impl Default for Attributes {
             stop_timeout: Duration::from_secs(10),
             respawn: Vec::new(),
             place: Place::Service,
+            session: SessionPlace::New,
+            marks: true,
+            retry: None,
         }
     }
 }
@@ -449,8 +625,17 @@ pub enum Event {
     Env(ServiceName, Environment),
     /// `service.log…`: set, or dumped.
     Log(ServiceName, LogTarget),
-    /// `service.auto_up⇥NAME⇥SECONDS⇥always` or `service.auto_up⇥NAME⇥-`.
-    AutoUp(ServiceName, Option<u32>),
+    /// `service.auto_up⇥NAME⇥SECONDS⇥TRIGGER…`, or `service.auto_up⇥NAME⇥-` without triggers: the
+    /// interval and the words of the triggers.
+    AutoUp(ServiceName, u32, Vec<Vec<u8>>),
+    /// `service.fds⇥NAME[⇥HANDLE…]`: set, or dumped once it was set.
+    Fds(ServiceName, Vec<FdSlot>),
+    /// `fd.state⇥NAME⇥TYPE⇥FLAGS⇥DESCRIPTION`: made, or dumped.
+    Handle(HandleReport),
+    /// `fd.state⇥NAME⇥deleted`: deleted by a command.
+    HandleDeleted(HandleName),
+    /// `log.filter⇥LEVEL`: the answer to who asked.
+    LogFilter(LogLevel),
     /// `service.note⇥NAME⇥KEY⇥VALUE`: dumped only; a note is told to nobody when it is set.
     Note(ServiceName, String, Vec<u8>),
     /// `service.deleted⇥NAME`.
@@ -563,8 +748,6 @@ pub enum Message {
     Reply(RequestId, Reply),
     /// What `echo` returns.
     Text(Vec<u8>),
-    /// `error⇥TEXT`, on plain connections.
-    PlainError(String),
-    /// `overflow`: events were lost; plain connections only.
-    Overflow,
+    /// `error⇥TEXT`: the answer to a command without a number that was refused.
+    Error(String),
 }

@@ -557,7 +557,7 @@ fn read_line(connection: ConnectionId, line: &Line, mode: Mode) -> Option<Input>
 fn is_answered(news: &Input) -> bool {
     matches!(
         news,
-        Input::Request { request: Request::Extended(..), .. }
+        Input::Request { request: Request::Numbered(..), .. }
             | Input::Refused { answer: Message::Reply(..), .. }
     )
 }

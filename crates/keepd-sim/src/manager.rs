@@ -260,8 +260,8 @@ impl World {
     fn write_command(&mut self, id: RequestId, command: Command) {
         if let Some(shell) = &mut self.manager {
             let request = match command {
-                Command::Proto { .. } => Request::Plain(command),
-                other => Request::Extended(id, other),
+                Command::Proto { .. } => Request::Unnumbered(command),
+                other => Request::Numbered(id, other),
             };
             let start = shell.outbox.len();
             encode_request(&request, &mut shell.outbox);

@@ -30,8 +30,8 @@ impl World {
         let connection = self.connect(true);
         let mut bytes = Vec::new();
         let proto = Command::Proto { version: VERSION };
-        encode_request(&Request::Plain(proto), &mut bytes);
-        let dump = Request::Extended(RequestId(1), Command::StateDump);
+        encode_request(&Request::Unnumbered(proto), &mut bytes);
+        let dump = Request::Numbered(RequestId(1), Command::StateDump);
         encode_request(&dump, &mut bytes);
         let stall = self.random.millis(0, 2_000);
         let until = self.now.saturating_add(stall);

@@ -271,15 +271,15 @@ impl World {
                 return broken("S9", format!("{id:?}: the proxy cannot read: {}", error.text));
             }
         };
-        if let Request::Extended(_, Command::ServiceNote { .. }) = &request
+        if let Request::Numbered(_, Command::ServiceNote { .. }) = &request
             && self.sabotage == Some(Sabotage::LosesNotes)
         {
             return Ok(());
         }
-        if let Request::Extended(_, Command::ServiceSet { name, attributes }) = &request {
+        if let Request::Numbered(_, Command::ServiceSet { name, attributes }) = &request {
             self.kernel.attributes.insert(name.clone(), attributes.clone());
         }
-        if let Request::Extended(number, _) = &request
+        if let Request::Numbered(number, _) = &request
             && let Some(connection) = self.proxy.connections.get_mut(&id)
             && connection.hears
             && connection.unanswered.insert(*number, self.now).is_some()

@@ -4,7 +4,9 @@ use std::str;
 use std::time::Duration;
 
 use keepd_model::KillMode;
-use keepd_model::protocol::{Attributes, Environment, EnvironmentChange, LogTarget, Place};
+use keepd_model::protocol::{
+    Attributes, Environment, EnvironmentChange, LogTarget, Place, SessionPlace,
+};
 
 use crate::field::{
     Fields, LineWriter, Problem, decimal, decimal_u32, milliseconds, quoted, signal, signal_word,
@@ -42,6 +44,9 @@ pub(crate) fn decode_attributes(mut fields: Fields<'_>) -> Result<Attributes, Pr
             "stop_timeout_ms" => attributes.stop_timeout = duration(value, key)?,
             "respawn_ms" => attributes.respawn = respawn(value)?,
             "place" => attributes.place = place(value)?,
+            "session" => attributes.session = session(value)?,
+            "marks" => attributes.marks = yes_or_no(value, key)?,
+            "retry_ms" => attributes.retry = Some(duration(value, key)?),
             _ => return Err(unknown_key(key)),
         }
     }
@@ -67,6 +72,9 @@ pub(crate) fn encode_attributes<'out>(
         stop_timeout,
         respawn,
         place,
+        session,
+        marks,
+        retry,
     } = attributes;
     if let Some(directory) = directory {
         line = line.prefixed("directory=", directory);
@@ -93,7 +101,14 @@ pub(crate) fn encode_attributes<'out>(
         let delays = respawn.iter().map(|delay| milliseconds(*delay));
         line = line.word(format_args!("respawn_ms={}", comma_list(delays)));
     }
-    line.word(format_args!("place={}", place_word(*place)))
+    line = line
+        .word(format_args!("place={}", place_word(*place)))
+        .word(format_args!("session={}", session_word(*session)))
+        .word(format_args!("marks={}", if *marks { "yes" } else { "no" }));
+    match retry {
+        Some(retry) => line.word(format_args!("retry_ms={}", milliseconds(*retry))),
+        None => line,
+    }
 }
 
 /// Reads `[=⇥]+K=V…⇥-K…`.
@@ -319,7 +334,23 @@ fn place(value: &[u8]) -> Result<Place, Problem> {
     match value {
         b"service" => Ok(Place::Service),
         b"own" => Ok(Place::Own),
-        other => Err(wrong_value("place", "\"service\" or \"own\"", other)),
+        b"none" => Ok(Place::None),
+        other => Err(wrong_value("place", "\"service\", \"own\" or \"none\"", other)),
+    }
+}
+
+fn session(value: &[u8]) -> Result<SessionPlace, Problem> {
+    match value {
+        b"new" => Ok(SessionPlace::New),
+        b"inherit" => Ok(SessionPlace::Inherit),
+        other => Err(wrong_value("session", "\"new\" or \"inherit\"", other)),
+    }
+}
+
+const fn session_word(session: SessionPlace) -> &'static str {
+    match session {
+        SessionPlace::New => "new",
+        SessionPlace::Inherit => "inherit",
     }
 }
 
@@ -327,6 +358,7 @@ const fn place_word(place: Place) -> &'static str {
     match place {
         Place::Service => "service",
         Place::Own => "own",
+        Place::None => "none",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fields of a line: splitting, escapes, numbers, names; and the writer of lines.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use keepd_model::{Generation, Pid, ServiceName, Signal};
@@ -12,10 +13,19 @@ const QUOTED_BYTES_MAX: usize = 64;
 
 /// What is wrong with a line, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem(pub(crate) String);
+pub struct Problem(pub(crate) String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Problem {}
 
 impl Problem {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    /// Makes one of a sentence without a full stop.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
@@ -80,7 +90,7 @@ impl<'line> Fields<'line> {
     }
 
     /// Returns the next field as a signal.
-    pub(crate) fn signal(&mut self) -> Result<Signal, Problem> {
+    pub fn signal(&mut self) -> Result<Signal, Problem> {
         signal(&self.required("signal")?)
     }
 
@@ -156,7 +166,7 @@ pub(crate) fn escape(field: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Reads a decimal number of digits alone, at most `max`.
-pub(crate) fn decimal(field: &[u8], what: &str, max: u64) -> Result<u64, Problem> {
+pub fn decimal(field: &[u8], what: &str, max: u64) -> Result<u64, Problem> {
     let mut number: u64 = 0;
     if field.is_empty() {
         return Err(Problem::new(format!("an integer is expected as {what}")));
@@ -185,7 +195,7 @@ pub(crate) fn decimal_u32(field: &[u8], what: &str, max: u32) -> Result<u32, Pro
 }
 
 /// Reads a signal: `TERM`, `SIGTERM` or a number from 1 to 64.
-pub(crate) fn signal(field: &[u8]) -> Result<Signal, Problem> {
+pub fn signal(field: &[u8]) -> Result<Signal, Problem> {
     std::str::from_utf8(field)
         .ok()
         .filter(|text| !text.starts_with('+'))
@@ -200,7 +210,7 @@ pub(crate) fn pid(field: &[u8]) -> Result<Pid, Problem> {
 }
 
 /// Refuses the byte that no argument, variable or path can hold (execve(2) ends them there).
-pub(crate) fn without_zero(field: &[u8], what: &str) -> Result<(), Problem> {
+pub fn without_zero(field: &[u8], what: &str) -> Result<(), Problem> {
     if field.contains(&0) {
         return Err(Problem::new(format!("the {what} must not hold a zero byte")));
     }
@@ -208,7 +218,7 @@ pub(crate) fn without_zero(field: &[u8], what: &str) -> Result<(), Problem> {
 }
 
 /// Returns the start of a foreign text in double quotes, harmless in a log or on a terminal.
-pub(crate) fn quoted(bytes: &[u8]) -> String {
+pub fn quoted(bytes: &[u8]) -> String {
     let start = &bytes[..bytes.len().min(QUOTED_BYTES_MAX)];
     let dots = if start.len() < bytes.len() { "..." } else { "" };
     let text: String = String::from_utf8_lossy(start)

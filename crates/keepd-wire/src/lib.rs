@@ -26,9 +26,10 @@ mod message;
 pub mod notify;
 mod request;
 mod setter;
+pub mod words;
 
 pub use field::FIELDS_MAX;
 pub use line::{Line, LineReader};
 pub use message::{FEATURES, MessageError, decode_message, encode_message};
-pub use request::{Mode, RequestError, decode_request, encode_request, plain_error_text};
+pub use request::{RequestError, decode_request, encode_request};
 pub use setter::NOTE_KEY_BYTES_MAX;

@@ -1,21 +1,18 @@
-//! What a connection hears: events, answers, and the forms they have in both modes.
+//! What an extended connection hears: events and answers.
 
 mod extended;
-mod plain;
 
 use std::fmt;
 
-use keepd_model::Instant;
 use keepd_model::protocol::Message;
-
-use crate::Mode;
 
 /// Words of version 1 for the answer to `proto`: what this proxy can do, so that a client need not
 /// guess from a version. Never reused.
-pub const FEATURES: [&str; 10] = [
+pub const FEATURES: [&str; 11] = [
     "attributes",
     "env",
     "exec",
+    "fd",
     "kill_main",
     "log",
     "mainpid",
@@ -41,25 +38,11 @@ impl fmt::Display for MessageError {
 
 impl std::error::Error for MessageError {}
 
-/// Appends a message as a line of a connection, line feed included, or nothing if connections of
-/// this mode do not hear it.
+/// Appends a message as a line of an extended connection, line feed included.
 ///
-/// On an extended connection what `echo` returns is `echo⇥TEXT`, as every line there begins with
-/// its name. Plain connections hear daemonproxy's lines and nothing else; a value with a tab or
-/// line feed cannot be said to them, so such a line is left out. `now` is needed for their
-/// whole-second times since a start or an end
-/// ([`RunReport::started`](keepd_model::protocol::RunReport::started) and `ended_at` say when that
-/// was).
-///
-/// The original knows one state from clone to reap. So `forked` is its `up`, and `up`, `stopping`,
-/// `emptying` and `stuck` are no news to a plain connection; in a dump to one, a service with a
-/// process must therefore be reported as
-/// [`RunState::Forked`](keepd_model::protocol::RunState::Forked).
-pub fn encode_message(message: &Message, mode: Mode, now: Instant, out: &mut Vec<u8>) {
-    match mode {
-        Mode::Plain => plain::encode(message, now, out),
-        Mode::Extended => extended::encode(message, out),
-    }
+/// What `echo` returns is `echo⇥TEXT`, as every line there begins with its name.
+pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
+    extended::encode(message, out);
 }
 
 /// Reads one line of an extended connection, without its line feed.

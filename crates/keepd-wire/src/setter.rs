@@ -1,11 +1,11 @@
 //! Lines that say what a service is: sent as commands, heard as events, the same in both
 //! directions.
 
-use keepd_model::ServiceName;
 use keepd_model::protocol::{Attributes, Environment, LogTarget, NOTE_BYTES_MAX};
+use keepd_model::{FdSlot, ServiceName};
 
-use crate::attribute;
 use crate::field::{Fields, LineWriter, Problem, escape, quoted, without_zero};
+use crate::{attribute, words};
 
 /// The longest key of a note.
 pub const NOTE_KEY_BYTES_MAX: usize = 255;
@@ -73,18 +73,28 @@ pub(crate) fn write_log(name: &ServiceName, log: &LogTarget, out: &mut Vec<u8>) 
     attribute::encode_log_target(log, line).end();
 }
 
-/// Appends `service.auto_up⇥NAME⇥SECONDS|-[⇥always]`.
+/// Appends `service.auto_up⇥NAME⇥SECONDS|-[⇥TRIGGER…]`.
 pub(crate) fn write_auto_up(
     name: &ServiceName,
     seconds: Option<u32>,
-    always: bool,
+    triggers: &[Vec<u8>],
     out: &mut Vec<u8>,
 ) {
-    LineWriter::new("service.auto_up", out)
-        .word(name)
-        .word_or_unset(seconds)
-        .optional_word(always.then_some("always"))
-        .end();
+    LineWriter::new("service.auto_up", out).word(name).word_or_unset(seconds).list(triggers).end();
+}
+
+/// Reads a descriptor list: as many places as fields.
+pub(crate) fn read_slots(fields: Fields<'_>) -> Result<Vec<FdSlot>, Problem> {
+    fields.rest().iter().map(|field| words::fd_slot(field)).collect()
+}
+
+/// Appends `service.fds⇥NAME[⇥HANDLE…]`.
+pub(crate) fn write_fds(name: &ServiceName, slots: &[FdSlot], out: &mut Vec<u8>) {
+    let mut line = LineWriter::new("service.fds", out).word(name);
+    for slot in slots {
+        line = line.word(words::fd_slot_word(slot));
+    }
+    line.end();
 }
 
 /// Appends `service.note⇥NAME⇥KEY⇥VALUE`.

@@ -14,10 +14,11 @@ struct Row {
     third_party: &'static [&'static str],
 }
 
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 13] = [
     Row { name: "keepd-model", inner: &[], third_party: &[] },
     Row { name: "keepd-engine", inner: &["model"], third_party: &[] },
     Row { name: "keepd-wire", inner: &["model"], third_party: &[] },
+    Row { name: "keepd-compat", inner: &["model", "engine", "wire"], third_party: &[] },
     Row {
         name: "keepd-plan",
         inner: &["model"],
@@ -26,7 +27,7 @@ const ROWS: [Row; 12] = [
     Row { name: "keepd-os", inner: &["model"], third_party: &["libc", "rustix"] },
     Row {
         name: "keepd-proxy",
-        inner: &["model", "engine", "wire", "os"],
+        inner: &["model", "engine", "wire", "compat", "os"],
         third_party: &["rustix"],
     },
     Row {
@@ -63,7 +64,7 @@ const ROWS: [Row; 12] = [
             "tokio",
         ],
     },
-    Row { name: "keepd-sim", inner: &["model", "engine", "wire"], third_party: &[] },
+    Row { name: "keepd-sim", inner: &["model", "engine", "wire", "compat"], third_party: &[] },
     Row { name: "keepd-testkit", inner: &["model", "os"], third_party: &["serde_json"] },
     Row { name: "keepd-e2e", inner: &["model", "testkit"], third_party: &["serde_json"] },
     Row {

@@ -6,8 +6,13 @@ use super::paths::{CodePath, paths};
 use super::source::Source;
 
 /// The crates that decide and translate, and never act.
-const PURE: [&str; 4] =
-    ["crates/keepd-model", "crates/keepd-engine", "crates/keepd-wire", "crates/keepd-plan"];
+const PURE: [&str; 5] = [
+    "crates/keepd-model",
+    "crates/keepd-engine",
+    "crates/keepd-wire",
+    "crates/keepd-compat",
+    "crates/keepd-plan",
+];
 
 /// The crates that act, but by our own clock.
 const OWN_CLOCK: [&str; 2] = ["crates/keepd-os", "crates/keepd-proxy"];

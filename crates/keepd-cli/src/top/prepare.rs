@@ -274,10 +274,10 @@ fn write_boot_file(options: &Options) -> Result<(), CliError> {
         Command::ServiceStart { name, expected: Some(Generation::NONE) },
     ];
     let mut text = Vec::new();
-    let proto = Request::Plain(Command::Proto { version: VERSION });
+    let proto = Request::Unnumbered(Command::Proto { version: VERSION });
     keepd_wire::encode_request(&proto, &mut text);
     for (id, command) in (1..).zip(commands) {
-        keepd_wire::encode_request(&Request::Extended(RequestId(id), command), &mut text);
+        keepd_wire::encode_request(&Request::Numbered(RequestId(id), command), &mut text);
     }
     let path = options.instance.boot_file();
     write_atomically(&path, &text)

@@ -161,7 +161,8 @@ impl Manager {
         // The record goes first: were we lost in between, a successor finds a record of a
         // generation that the proxy does not know, and begins again.
         self.write_record(name);
-        let start = Command::ServiceStart { name: name.clone(), expected: Some(expected) };
+        let start =
+            Command::ServiceStart { name: name.clone(), expected: Some(expected), at: None };
         self.send_for(start, Sent::Run);
     }
 

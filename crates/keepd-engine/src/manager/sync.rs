@@ -113,7 +113,7 @@ impl Manager {
             Message::Event(event) => self.on_event(now, event),
             Message::Reply(id, reply) => self.on_reply(now, id, reply),
             // Lines of plain connections: not meant for us.
-            Message::Text(_) | Message::PlainError(_) | Message::Overflow => {}
+            Message::Text(_) | Message::Error(_) => {}
         }
     }
 
@@ -149,6 +149,10 @@ impl Manager {
             | Event::Env(..)
             | Event::Log(..)
             | Event::AutoUp(..)
+            | Event::Fds(..)
+            | Event::Handle(_)
+            | Event::HandleDeleted(_)
+            | Event::LogFilter(_)
             | Event::Note(..)
             | Event::DumpEnd { .. } => {}
         }
@@ -203,6 +207,10 @@ impl Manager {
             Event::Notify { .. }
             | Event::Output { .. }
             | Event::OutputBlocked { .. }
+            | Event::Fds(..)
+            | Event::Handle(_)
+            | Event::HandleDeleted(_)
+            | Event::LogFilter(_)
             | Event::AutoUp(..) => {}
         }
     }

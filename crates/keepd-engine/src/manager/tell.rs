@@ -44,7 +44,8 @@ impl Manager {
                 Reload::Signal(signal) => {
                     let (expected, scope) = (Some(generation), Scope::Main);
                     let sent = Sent::Told { name: name.clone(), change };
-                    let command = Command::ServiceSignal { name, expected, signal, scope };
+                    let command =
+                        Command::ServiceSignal { name, expected, signal: signal.into(), scope };
                     self.send_for(command, sent);
                 }
                 Reload::Command(_) => {
@@ -137,7 +138,10 @@ impl Manager {
         for (name, generation) in told {
             let sent = Sent::Told { name: name.clone(), change };
             let expected = Some(generation);
-            self.send_for(Command::ServiceSignal { name, expected, signal, scope }, sent);
+            self.send_for(
+                Command::ServiceSignal { name, expected, signal: signal.into(), scope },
+                sent,
+            );
         }
         Ok(change)
     }

@@ -71,8 +71,7 @@ impl Backlog {
             Message::ProtoAccepted { .. }
             | Message::Reply(..)
             | Message::Text(_)
-            | Message::PlainError(_)
-            | Message::Overflow => {
+            | Message::Error(_) => {
                 self.order.push_back(Mark::Message(message));
                 return;
             }
@@ -151,10 +150,15 @@ pub(super) fn service_of(event: &Event) -> Option<&ServiceName> {
         | Event::Set(name, _)
         | Event::Env(name, _)
         | Event::Log(name, _)
-        | Event::AutoUp(name, _)
+        | Event::AutoUp(name, ..)
+        | Event::Fds(name, _)
         | Event::Note(name, ..)
         | Event::Deleted(name) => Some(name),
-        Event::Signal { .. } | Event::DumpEnd { .. } => None,
+        Event::Signal { .. }
+        | Event::Handle(_)
+        | Event::HandleDeleted(_)
+        | Event::LogFilter(_)
+        | Event::DumpEnd { .. } => None,
     }
 }
 
@@ -177,8 +181,12 @@ fn keeping(event: &Event) -> Keeping {
         | Event::Env(..)
         | Event::Log(..)
         | Event::AutoUp(..)
+        | Event::Fds(..)
         | Event::Note(..)
         | Event::Deleted(_)
+        | Event::Handle(_)
+        | Event::HandleDeleted(_)
+        | Event::LogFilter(_)
         | Event::Signal { .. }
         | Event::DumpEnd { .. } => Keeping::Latest,
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use keepd_model::protocol::{
     Command, Event, Fail, FailKind, Message, NOTE_BYTES_MAX, NOTES_MAX, Reply, Request, RequestId,
-    VERSION,
+    Triggers,
 };
 use keepd_model::{Generation, Instant, ServiceName, Signal, Wanted};
 
-use super::connections::{Audience, Connection, Mode};
+use super::connections::Audience;
 use super::packed::{Changes, Words};
 use super::service::{Note, Run, Service};
 use super::{ConnectionId, Output, Proxy};
@@ -22,26 +22,26 @@ pub(super) const SERVICES_MAX: usize = 20_000;
 /// Who asked, and how it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
-    /// In daemonproxy's language: success is silent, a refusal is an `error` line.
-    Plain(ConnectionId),
+    /// Without a number: success is silent, a refusal is an `error` line.
+    Unnumbered(ConnectionId),
     /// Answered exactly once.
-    Extended(ConnectionId, RequestId),
+    Numbered(ConnectionId, RequestId),
 }
 
 impl Asker {
     /// Returns the connection.
     const fn connection(self) -> ConnectionId {
         match self {
-            Self::Plain(connection) | Self::Extended(connection, _) => connection,
+            Self::Unnumbered(connection) | Self::Numbered(connection, _) => connection,
         }
     }
 
-    /// Returns who hears that a setter was accepted: an extended sender has its answer, a plain one
-    /// takes the event for it.
+    /// Returns who hears that a setter was accepted: the sender of a number has its answer, one
+    /// without takes the event for it.
     const fn audience(self) -> Audience {
         match self {
-            Self::Plain(_) => Audience::Everyone,
-            Self::Extended(connection, _) => Audience::EveryoneBut(connection),
+            Self::Unnumbered(_) => Audience::Everyone,
+            Self::Numbered(connection, _) => Audience::EveryoneBut(connection),
         }
     }
 }
@@ -66,30 +66,22 @@ pub(super) fn stale(
     )
 }
 
-/// Returns the refusal of a command that needs the extension.
-fn not_plain() -> Fail {
-    fail(FailKind::UnknownCommand, "unknown command on a plain connection".to_owned())
+/// Returns the refusal of a command that is for other connections.
+fn not_here(why: &str) -> Fail {
+    fail(FailKind::Malformed, why.to_owned())
 }
 
 impl Proxy {
     /// A connection sent a command.
     pub(super) fn on_request(&mut self, now: Instant, connection: ConnectionId, request: Request) {
-        let Some(known) = self.connections.get(&connection) else {
+        if !self.connections.contains_key(&connection) {
             return;
+        }
+        let (asker, command) = match request {
+            Request::Unnumbered(command) => (Asker::Unnumbered(connection), command),
+            Request::Numbered(id, command) => (Asker::Numbered(connection, id), command),
         };
-        let (asker, outcome) = match (request, &known.mode) {
-            (Request::Plain(command), Mode::Plain { .. } | Mode::Extended(_)) => {
-                let asker = Asker::Plain(connection);
-                (asker, self.run_command(now, asker, command))
-            }
-            (Request::Extended(id, command), Mode::Extended(_)) => {
-                let asker = Asker::Extended(connection, id);
-                (asker, self.run_command(now, asker, command))
-            }
-            (Request::Extended(..), Mode::Plain { .. }) => {
-                (Asker::Plain(connection), Err(not_plain()))
-            }
-        };
+        let outcome = self.run_command(now, asker, command);
         if let Err(refusal) = outcome {
             self.refuse(asker, refusal);
         }
@@ -98,8 +90,8 @@ impl Proxy {
     /// Tells an asker that its command is accepted.
     pub(super) fn accept(&mut self, asker: Asker) {
         match asker {
-            Asker::Plain(_) => {}
-            Asker::Extended(connection, id) => {
+            Asker::Unnumbered(_) => {}
+            Asker::Numbered(connection, id) => {
                 self.send(connection, Message::Reply(id, Reply::Ok));
             }
         }
@@ -107,10 +99,10 @@ impl Proxy {
 
     fn refuse(&mut self, asker: Asker, refusal: Fail) {
         match asker {
-            Asker::Plain(connection) => {
-                self.send(connection, Message::PlainError(refusal.text));
+            Asker::Unnumbered(connection) => {
+                self.send(connection, Message::Error(refusal.text));
             }
-            Asker::Extended(connection, id) => {
+            Asker::Numbered(connection, id) => {
                 self.send(connection, Message::Reply(id, Reply::Fail(refusal)));
             }
         }
@@ -119,7 +111,10 @@ impl Proxy {
     /// Runs a command. `Ok`: it was accepted and answered, or (`service.exec`) is answered later.
     fn run_command(&mut self, now: Instant, asker: Asker, command: Command) -> Result<(), Fail> {
         match command {
-            Command::Proto { version } => self.proto(asker, version),
+            Command::Proto { .. } => Err(not_here("the connection is an extended one")),
+            Command::EventTimeout { .. } => {
+                Err(not_here("a connection with the extension has no time limits"))
+            }
             Command::Echo { text } => {
                 if !text.is_empty() {
                     self.send(asker.connection(), Message::Text(text));
@@ -138,7 +133,22 @@ impl Proxy {
                 self.close(now, asker.connection());
                 Ok(())
             }
-            Command::Terminate { code } => {
+            Command::WatchStarts { .. }
+            | Command::TerminateGuard { .. }
+            | Command::TerminateExec { .. }
+            | Command::Chdir { .. }
+            | Command::LogFilter { .. }
+            | Command::LogDestination { .. }
+            | Command::SocketCreate { .. }
+            | Command::SocketDelete
+            | Command::HandleOpen { .. }
+            | Command::HandlePipe { .. }
+            | Command::HandleSocket { .. }
+            | Command::HandleTake { .. }
+            | Command::HandleDelete { .. }
+            | Command::ServiceFds { .. }
+            | Command::ServiceCancel { .. } => Err(not_here("not there yet")),
+            Command::Terminate { code, guard: _ } => {
                 self.accept(asker);
                 self.outputs.push_back(Output::Terminate { code });
                 self.is_terminated = true;
@@ -175,10 +185,10 @@ impl Proxy {
                 service.log.clone_from(&log);
                 Event::Log(name, log)
             }),
-            Command::ServiceAutoUp { name, seconds, always } => {
-                self.set_auto_up(now, asker, &name, seconds, always)
+            Command::ServiceAutoUp { name, seconds, triggers } => {
+                self.set_auto_up(now, asker, &name, seconds, triggers)
             }
-            Command::ServiceStart { name, expected } => {
+            Command::ServiceStart { name, expected, at: _ } => {
                 self.start_by_command(now, asker, &name, expected)
             }
             Command::ServiceStop { name, expected, other } => {
@@ -210,22 +220,13 @@ impl Proxy {
     }
 
     /// Returns a service for a setter, which makes it if it is new.
-    fn service_or_new(
-        &mut self,
-        now: Instant,
-        asker: Asker,
-        name: &ServiceName,
-    ) -> Result<&mut Service, Fail> {
+    fn service_or_new(&mut self, now: Instant, name: &ServiceName) -> Result<&mut Service, Fail> {
         let is_full = self.services.len() >= SERVICES_MAX;
         if is_full && !self.services.contains_key(name) {
             let text = format!("cannot allocate a new service: there are {SERVICES_MAX} already");
             return Err(fail(FailKind::Limit, text));
         }
-        let extended = match asker {
-            Asker::Plain(_) => false,
-            Asker::Extended(..) => true,
-        };
-        let new = || Box::new(Service::new(now, extended));
+        let new = || Box::new(Service::new(now));
         Ok(self.services.entry(name.clone()).or_insert_with(new))
     }
 
@@ -237,7 +238,7 @@ impl Proxy {
         name: ServiceName,
         change: impl FnOnce(&mut Service, ServiceName) -> Event,
     ) -> Result<(), Fail> {
-        let service = self.service_or_new(now, asker, &name)?;
+        let service = self.service_or_new(now, &name)?;
         let event = change(service, name);
         self.accept(asker);
         self.broadcast(&event, asker.audience());
@@ -252,17 +253,18 @@ impl Proxy {
         asker: Asker,
         name: &ServiceName,
         seconds: Option<u32>,
-        always: bool,
+        triggers: Triggers,
     ) -> Result<(), Fail> {
-        let service = self.service_or_new(now, asker, name)?;
+        let service = self.service_or_new(now, name)?;
         if let Some(seconds) = seconds {
             service.auto_up.seconds = seconds.max(1);
         }
-        service.auto_up.always = always;
+        let always = triggers.always;
+        service.auto_up.triggers = triggers;
         if always {
             service.wanted = Wanted::Up;
         }
-        let event = Event::AutoUp(name.clone(), service.auto_up_seconds());
+        let event = service.auto_up_event(name);
         let starts_now = always && matches!(service.run(), Run::Down { .. });
         self.accept(asker);
         if starts_now {
@@ -288,7 +290,7 @@ impl Proxy {
         if value.len() > NOTE_BYTES_MAX {
             return limit(format!("it has more than {NOTE_BYTES_MAX} bytes"));
         }
-        let service = self.service_or_new(now, asker, name)?;
+        let service = self.service_or_new(now, name)?;
         let notes = &mut service.notes;
         match (notes.binary_search_by(|note| (*note.key).cmp(&key)), value.is_empty()) {
             (Ok(position), true) => {
@@ -333,44 +335,18 @@ impl Proxy {
         arguments: Vec<Vec<u8>>,
     ) -> Result<(), Fail> {
         match asker {
-            Asker::Plain(_) => Err(not_plain()),
-            Asker::Extended(connection, id) => {
+            Asker::Unnumbered(_) => Err(not_here("the command needs a number")),
+            Asker::Numbered(connection, id) => {
                 self.exec(now, (connection, id), name, deadline, arguments)
             }
         }
     }
 
-    /// `proto`: the connection speaks the extension from here on.
-    fn proto(&mut self, asker: Asker, version: u32) -> Result<(), Fail> {
-        let connection = asker.connection();
-        let refused =
-            |kind, why: &str| Err(fail(kind, format!("cannot switch the protocol: {why}")));
-        if version != VERSION {
-            return refused(
-                FailKind::UnknownCommand,
-                &format!("version {version} is unknown, {VERSION} is known"),
-            );
-        }
-        let is_upgraded = self.connections.get_mut(&connection).is_some_and(Connection::upgrade);
-        if !is_upgraded {
-            return refused(FailKind::Malformed, "the connection is an extended one");
-        }
-        let features = self.settings.features.clone();
-        self.send(connection, Message::ProtoAccepted { version: VERSION, features });
-        self.outputs.push_back(Output::Upgrade { connection });
-        Ok(())
-    }
-
     /// `conn.log`. The shell measures output only while somebody watches.
     fn watch_logs(&mut self, asker: Asker, on: bool) -> Result<(), Fail> {
         let was_watched = self.is_output_watched();
-        let known = self.connections.get_mut(&asker.connection());
-        match (asker, known.map(|known| &mut known.mode)) {
-            (Asker::Extended(..), Some(Mode::Extended(extended))) => extended.watches_output = on,
-            (
-                Asker::Plain(_) | Asker::Extended(..),
-                Some(Mode::Plain { .. } | Mode::Extended(_)) | None,
-            ) => return Err(not_plain()),
+        if let Some(connection) = self.connections.get_mut(&asker.connection()) {
+            connection.watches_output = on;
         }
         self.accept(asker);
         self.tell_output_watched(was_watched);

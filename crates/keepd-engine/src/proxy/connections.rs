@@ -1,12 +1,11 @@
 //! Who listens, what each may hear, and what becomes of news while a connection cannot take any.
 
 use std::collections::VecDeque;
-use std::mem;
 
 use keepd_model::Instant;
-use keepd_model::protocol::{Event, Message, Reply};
+use keepd_model::protocol::{Event, Message, Reply, VERSION};
 
-use super::backlog::{Backlog, service_of};
+use super::backlog::Backlog;
 use super::dump::Dump;
 use super::{ConnectionId, Output, Proxy};
 
@@ -19,26 +18,10 @@ pub(super) struct Connection {
     pub(super) full: bool,
     /// Dumps that are not written yet, in the order in which they were asked for.
     pub(super) dumps: VecDeque<Dump>,
-    pub(super) mode: Mode,
-}
-
-/// The language of a connection, with what only that language needs.
-#[derive(Debug)]
-pub(super) enum Mode {
-    /// daemonproxy's.
-    Plain {
-        /// Lines were dropped since it is full.
-        overflowed: bool,
-    },
-    /// With the extension.
-    Extended(Extended),
-}
-
-/// What an extended connection needs.
-#[derive(Debug, Default)]
-pub(super) struct Extended {
     /// Whether it asked for `service.output`.
     pub(super) watches_output: bool,
+    /// Whether it asked for every `service.run … start`.
+    pub(super) watches_starts: bool,
     /// How many dumps it got.
     pub(super) dumps_ended: u64,
     /// What it could not be told yet.
@@ -50,114 +33,68 @@ pub(super) struct Extended {
 pub(super) enum Audience {
     Everyone,
     EveryoneBut(ConnectionId),
-    Extended,
-    Plain,
+    /// Those who asked for every `service.run … start`.
+    WatchersOfStarts,
 }
 
 impl Connection {
-    const fn new(output: bool) -> Self {
+    fn new(output: bool) -> Self {
         Self {
             output,
             full: false,
             dumps: VecDeque::new(),
-            mode: Mode::Plain { overflowed: false },
-        }
-    }
-
-    /// Makes it an extended one. Returns whether it was not one already.
-    pub(super) fn upgrade(&mut self) -> bool {
-        match self.mode {
-            Mode::Plain { .. } => {
-                self.mode = Mode::Extended(Extended::default());
-                true
-            }
-            Mode::Extended(_) => false,
+            watches_output: false,
+            watches_starts: false,
+            dumps_ended: 0,
+            backlog: Backlog::default(),
         }
     }
 
     /// Reports whether this connection is told an event at all.
     fn hears(&self, event: &Event) -> bool {
-        let is_in_old_language = match event {
-            Event::Run(_)
-            | Event::Args(..)
-            | Event::Tags(..)
-            | Event::AutoUp(..)
-            | Event::Deleted(_) => service_of(event).is_some_and(|name| !name.is_internal()),
-            Event::Signal { .. } => true,
-            Event::Invocation { .. }
-            | Event::Notify { .. }
-            | Event::Output { .. }
-            | Event::OutputBlocked { .. }
-            | Event::Set(..)
-            | Event::Env(..)
-            | Event::Log(..)
-            | Event::Note(..)
-            | Event::DumpEnd { .. } => false,
-        };
-        match &self.mode {
-            Mode::Plain { .. } => is_in_old_language,
-            Mode::Extended(extended) => {
-                extended.watches_output || !matches!(event, Event::Output { .. })
-            }
-        }
+        self.watches_output || !matches!(event, Event::Output { .. })
     }
 
     /// Reports whether it belongs to an audience.
     fn is_among(&self, id: ConnectionId, audience: Audience) -> bool {
-        match (audience, &self.mode) {
-            (Audience::Everyone, _)
-            | (Audience::Extended, Mode::Extended(_))
-            | (Audience::Plain, Mode::Plain { .. }) => true,
-            (Audience::EveryoneBut(other), _) => id != other,
-            (Audience::Extended, Mode::Plain { .. }) | (Audience::Plain, Mode::Extended(_)) => {
-                false
-            }
+        match audience {
+            Audience::Everyone => true,
+            Audience::EveryoneBut(other) => id != other,
+            Audience::WatchersOfStarts => self.watches_starts,
         }
     }
 
-    /// Returns the message if it can be sent now. Otherwise a plain connection loses it and is told
-    /// so later, and an extended one keeps it. What is kept goes first, so that order holds.
+    /// Returns the message if it can be sent now, and keeps it otherwise. What is kept goes first,
+    /// so that order holds.
     fn offer(&mut self, message: Message) -> Option<Message> {
         if !self.output {
             // Nobody hears it there, but the shell logs what was refused.
             return is_refusal(&message).then_some(message);
         }
-        match &mut self.mode {
-            Mode::Plain { .. } if !self.full => Some(message),
-            Mode::Plain { overflowed } => {
-                *overflowed = true;
-                None
-            }
-            Mode::Extended(extended) if !self.full && extended.backlog.is_empty() => Some(message),
-            Mode::Extended(extended) => {
-                extended.backlog.add(message);
-                None
-            }
+        if !self.full && self.backlog.is_empty() {
+            return Some(message);
         }
+        self.backlog.add(message);
+        None
     }
 
     /// Reports whether there is something that it has still to be told.
     pub(super) fn is_behind(&self) -> bool {
-        let has_backlog = match &self.mode {
-            Mode::Plain { .. } => false,
-            Mode::Extended(extended) => !extended.backlog.is_empty(),
-        };
-        has_backlog || !self.dumps.is_empty()
+        !self.backlog.is_empty() || !self.dumps.is_empty()
     }
 
     /// Reports whether more was kept for it than can ever be useful.
     fn is_hopeless(&self) -> bool {
-        match &self.mode {
-            Mode::Plain { .. } => false,
-            Mode::Extended(extended) => extended.backlog.is_over_limit(),
-        }
+        self.backlog.is_over_limit()
     }
 }
 
 impl Proxy {
-    /// A connection was made: it hears the pending signals without asking.
+    /// A connection was made: it is greeted, and hears the pending signals without asking.
     pub(super) fn on_connected(&mut self, id: ConnectionId, output: bool) {
         self.connections.insert(id, Connection::new(output));
+        let features = self.settings.features.clone();
+        self.send(id, Message::ProtoAccepted { version: VERSION, features });
         for event in self.signal_events() {
             self.send(id, Message::Event(event));
         }
@@ -187,17 +124,8 @@ impl Proxy {
 
     /// The shell's buffer is empty again. What was kept is sent by [`Proxy::resume_connections`].
     pub(super) fn on_drained(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        connection.full = false;
-        match &mut connection.mode {
-            Mode::Plain { overflowed } => {
-                if mem::take(overflowed) {
-                    self.send(id, Message::Overflow);
-                }
-            }
-            Mode::Extended(_) => {}
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.full = false;
         }
     }
 
@@ -243,12 +171,7 @@ impl Proxy {
                 .find(|(_, connection)| !connection.full && connection.is_behind())
         {
             let id = *id;
-            let kept = match &mut connection.mode {
-                Mode::Plain { .. } => None,
-                Mode::Extended(extended) => extended.backlog.take_first(),
-            };
-            // A piece may be empty (a service that this connection may not see); then the next is
-            // due.
+            let kept = connection.backlog.take_first();
             let messages = kept.unwrap_or_else(|| self.next_dump_messages(id));
             self.outputs.extend(
                 messages.into_iter().map(|message| Output::Send { connection: id, message }),
@@ -258,10 +181,7 @@ impl Proxy {
 
     /// Reports whether any connection asked for `service.output`.
     pub(super) fn is_output_watched(&self) -> bool {
-        self.connections.values().any(|connection| match &connection.mode {
-            Mode::Plain { .. } => false,
-            Mode::Extended(extended) => extended.watches_output,
-        })
+        self.connections.values().any(|connection| connection.watches_output)
     }
 
     /// Tells the shell if that changed.
@@ -275,11 +195,10 @@ impl Proxy {
 
 fn is_refusal(message: &Message) -> bool {
     match message {
-        Message::Reply(_, Reply::Fail(_)) | Message::PlainError(_) => true,
+        Message::Reply(_, Reply::Fail(_)) | Message::Error(_) => true,
         Message::Reply(_, Reply::Ok | Reply::Exec { .. })
         | Message::ProtoAccepted { .. }
         | Message::Event(_)
-        | Message::Text(_)
-        | Message::Overflow => false,
+        | Message::Text(_) => false,
     }
 }

@@ -3,9 +3,8 @@
 use std::ops::Bound::{Excluded, Unbounded};
 
 use keepd_model::ServiceName;
-use keepd_model::protocol::{Event, Message, RunState};
+use keepd_model::protocol::{Event, Message};
 
-use super::connections::Mode;
 use super::service::{Note, Service};
 use super::{ConnectionId, Proxy};
 
@@ -26,8 +25,7 @@ impl Proxy {
         }
     }
 
-    /// Returns the next piece of the first dump of a connection: a service, or the end. Empty if
-    /// the service is not for its eyes.
+    /// Returns the next piece of the first dump of a connection: a service, or the end.
     pub(super) fn next_dump_messages(&mut self, id: ConnectionId) -> Vec<Message> {
         let signals = self.signal_events();
         let Some(connection) = self.connections.get_mut(&id) else {
@@ -42,25 +40,16 @@ impl Proxy {
             }
             None => self.services.first_key_value(),
         };
-        let events = match (next, &mut connection.mode) {
-            (Some((name, service)), mode) => {
+        let events = match next {
+            Some((name, service)) => {
                 dump.after = Some(name.clone());
-                match mode {
-                    Mode::Plain { .. } if name.is_internal() => Vec::new(),
-                    Mode::Plain { .. } => service.plain_lines(name),
-                    Mode::Extended(_) => service.extended_lines(name),
-                }
+                service.dump_lines(name)
             }
-            (None, mode) => {
+            None => {
                 connection.dumps.pop_front();
+                connection.dumps_ended += 1;
                 let mut events = signals;
-                match mode {
-                    Mode::Plain { .. } => {}
-                    Mode::Extended(extended) => {
-                        extended.dumps_ended += 1;
-                        events.push(Event::DumpEnd { sequence: extended.dumps_ended });
-                    }
-                }
+                events.push(Event::DumpEnd { sequence: connection.dumps_ended });
                 events
             }
         };
@@ -83,37 +72,16 @@ impl Proxy {
 }
 
 impl Service {
-    /// Returns the lines of a plain dump, in daemonproxy's order.
-    fn plain_lines(&self, name: &ServiceName) -> Vec<Event> {
-        let mut report = self.report(name);
-        // The old language has one word for everything between the clone and the last of the group,
-        // and it is told at the clone.
-        report.state = match report.state {
-            RunState::Forked
-            | RunState::Up
-            | RunState::Stopping
-            | RunState::Emptying
-            | RunState::Stuck => RunState::Forked,
-            state @ (RunState::Down | RunState::Pending) => state,
-        };
-        vec![
-            Event::Run(report),
-            Event::Tags(name.clone(), self.tags.unpack()),
-            Event::Args(name.clone(), self.arguments.unpack()),
-            Event::AutoUp(name.clone(), self.auto_up_seconds()),
-        ]
-    }
-
-    /// Returns the lines of an extended dump: definition first, then the run and what belongs to
+    /// Returns the lines of a dump: definition first, then the run and what belongs to
     /// it.
-    fn extended_lines(&self, name: &ServiceName) -> Vec<Event> {
+    fn dump_lines(&self, name: &ServiceName) -> Vec<Event> {
         let mut lines = vec![
             Event::Args(name.clone(), self.arguments.unpack()),
             Event::Tags(name.clone(), self.tags.unpack()),
             Event::Set(name.clone(), self.attributes.clone()),
             Event::Env(name.clone(), self.environment.unpack()),
             Event::Log(name.clone(), self.log.clone()),
-            Event::AutoUp(name.clone(), self.auto_up_seconds()),
+            self.auto_up_event(name),
         ];
         let note =
             |note: &Note| Event::Note(name.clone(), note.key.to_string(), note.value.to_vec());

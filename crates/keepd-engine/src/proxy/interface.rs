@@ -1,11 +1,25 @@
 //! What the proxy machine hears and what it asks for.
 
-use keepd_model::protocol::{Attributes, Environment, LogTarget, Message, Request, Stream};
-use keepd_model::{Errno, Exit, Generation, Pid, ServiceName, Signal, SpawnFailure};
+use keepd_model::protocol::{
+    Attributes, Environment, LogTarget, Message, Request, SignalNumber, Stream,
+};
+use keepd_model::{
+    Errno, Exit, Generation, HandleKind, LogLevel, OpenFlags, Pid, PipeSpec, ServiceName, Signal,
+    SocketSpec, SpawnFailure,
+};
 
 /// A connection, numbered by the shell in the order of arrival and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
+
+/// An open descriptor that the shell holds, numbered by the machine and never reused: a handle that
+/// is replaced under its name is another descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DescriptorId(pub u64);
+
+/// An effect that can fail and whose outcome somebody waits for, numbered by the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
 
 /// A command that runs in the context of a service (`service.exec`), numbered by the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +41,8 @@ pub enum Owner {
 /// death before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A connection was made. It begins as a plain one.
+    /// A connection was made, or has asked for the extension: it is greeted with
+    /// [`Message::ProtoAccepted`].
     Connected {
         /// Its number.
         connection: ConnectionId,
@@ -132,6 +147,13 @@ pub enum Input {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// Answer to [`Output::Perform`], given at once.
+    Performed {
+        /// Which.
+        ticket: Ticket,
+        /// What came of it.
+        outcome: Result<Performed, CallFailure>,
+    },
     /// The proxy itself got a signal.
     Signal {
         /// Which.
@@ -139,6 +161,112 @@ pub enum Input {
         /// How often since the last report.
         count: u64,
     },
+}
+
+/// An effect with an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// kill(2), or killpg(3) with `group`.
+    Signal {
+        /// The process, a child that was not reaped yet.
+        pid: Pid,
+        /// Its process group.
+        group: bool,
+        /// What; 0 only asks whether it is there.
+        signal: SignalNumber,
+    },
+    /// open(2).
+    Open {
+        /// What it becomes.
+        descriptor: DescriptorId,
+        /// How.
+        flags: OpenFlags,
+        /// What.
+        path: Vec<u8>,
+    },
+    /// pipe(2) or socketpair(2).
+    Pipe {
+        /// What the end to be read becomes.
+        read: DescriptorId,
+        /// What the end to be written becomes.
+        write: DescriptorId,
+        /// How.
+        spec: PipeSpec,
+    },
+    /// socket(2), bind(2), listen(2).
+    Socket {
+        /// What it becomes.
+        descriptor: DescriptorId,
+        /// How.
+        spec: SocketSpec,
+    },
+    /// The oldest descriptor that came with messages of this connection.
+    Take {
+        /// What it becomes.
+        descriptor: DescriptorId,
+        /// From whom.
+        connection: ConnectionId,
+    },
+    /// chdir(2).
+    Chdir {
+        /// Where to.
+        path: Vec<u8>,
+    },
+    /// Listen for controllers at this path, and no longer at another one.
+    Listen {
+        /// The path.
+        path: Vec<u8>,
+    },
+}
+
+/// What came of an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Performed {
+    /// It is done.
+    Done,
+    /// A descriptor was taken, and it is this.
+    Taken(HandleKind),
+}
+
+/// The call that failed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallFailure {
+    /// The name of the system call, or what was attempted where there is none.
+    pub call: &'static str,
+    /// What the kernel said; `None` where it was not asked (no descriptor came).
+    pub errno: Option<Errno>,
+}
+
+/// Where a place in a descriptor list comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescriptorSource {
+    /// Nothing is open there.
+    Closed,
+    /// This descriptor.
+    Held(DescriptorId),
+    /// The child's end of its control connection.
+    Control,
+    /// There is no handle of the name: the child fails when it places its descriptors.
+    Missing,
+}
+
+/// The descriptors of a start (`service.fds`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescriptorList {
+    /// One for each number from 0 on; everything else is closed.
+    pub sources: Vec<DescriptorSource>,
+    /// How the service controls us, if its list names a control handle: a new connection for each
+    /// start.
+    pub control: Option<ControlEnd>,
+}
+
+/// Directions of the connection between a service and the proxy; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlEnd {
+    /// It may send commands.
+    pub commands: bool,
+    /// It is told answers and events.
+    pub events: bool,
 }
 
 /// What a child reports through its error pipe.
@@ -160,11 +288,6 @@ pub enum Output {
         /// What.
         message: Message,
     },
-    /// From here on the connection's lines are extended ones (after `proto`).
-    Upgrade {
-        /// Which.
-        connection: ConnectionId,
-    },
     /// Flush and close a connection.
     Close {
         /// Which.
@@ -183,12 +306,36 @@ pub enum Output {
         /// What.
         signal: Signal,
     },
-    /// Signal the process group of the main process (plain connections).
-    SignalProcessGroup {
-        /// The leader.
-        pid: Pid,
+    /// Do this, and say at once how it went.
+    Perform {
+        /// The number of the answer.
+        ticket: Ticket,
         /// What.
-        signal: Signal,
+        effect: Effect,
+    },
+    /// Close a descriptor; services that have it keep their copies.
+    CloseDescriptor {
+        /// Which.
+        descriptor: DescriptorId,
+    },
+    /// No control socket any longer: close it and remove its file. Connections stay.
+    StopListening,
+    /// Messages of the proxy's own log go to this descriptor; `None`: they wait.
+    LogTo {
+        /// Where.
+        descriptor: Option<DescriptorId>,
+    },
+    /// Suppress messages of this level and below.
+    LogFilter {
+        /// The level.
+        level: LogLevel,
+    },
+    /// A message for the proxy's own log.
+    Log {
+        /// How bad it is.
+        level: LogLevel,
+        /// One line.
+        text: String,
     },
     /// Signal every process of the group; KILL ends the group at once.
     SignalGroup {
@@ -223,6 +370,16 @@ pub enum Output {
         /// The exit code.
         code: u8,
     },
+    /// What this process becomes at its end, whatever brings it about; empty: nothing.
+    ExitExec {
+        /// Program and arguments.
+        arguments: Vec<Vec<u8>>,
+    },
+    /// Whether a guard is set: with one, no fatal condition ends the proxy.
+    Guarded {
+        /// It is.
+        on: bool,
+    },
 }
 
 /// Everything a start needs.
@@ -242,10 +399,8 @@ pub struct ServiceSpawn {
     pub log: LogTarget,
     /// INVOCATION_ID of this generation.
     pub invocation: u128,
-    /// Made by an extended connection: own session, group leaf and keepd's variables. Plain
-    /// services get what daemonproxy gives: the proxy's session, umask 077, the environment
-    /// unchanged, null descriptors.
-    pub extended: bool,
+    /// Its descriptors, where a list was set; else those of `log`.
+    pub descriptors: Option<DescriptorList>,
 }
 
 /// Everything a job needs. Its standard output and error go to the asker.

@@ -6,7 +6,6 @@ use keepd_model::protocol::{NOTE_BYTES_MAX, NOTES_MAX, RunState};
 use keepd_model::{Generation, Pid, Wanted};
 
 use super::commands::SERVICES_MAX;
-use super::connections::Mode;
 use super::jobs::{JOBS_MAX, JobPhase, SERVICE_JOBS_MAX};
 use super::service::{NOTIFICATIONS_MAX, Run, Timer};
 use super::{Owner, Proxy};
@@ -121,17 +120,12 @@ impl Proxy {
             ensure(connection.output || !connection.is_behind(), || {
                 format!("15. nothing is kept for a connection that hears nothing: {id:?}")
             })?;
-            match &connection.mode {
-                Mode::Plain { overflowed } => ensure(!overflowed || connection.full, || {
-                    format!("16. a plain connection loses lines only while it is full: {id:?}")
-                })?,
-                Mode::Extended(extended) => extended.backlog.check().map_err(|why| {
-                    format!("17. what is kept has one place in the order: {id:?}: {why}")
-                })?,
-            }
+            connection.backlog.check().map_err(|why| {
+                format!("16. what is kept has one place in the order: {id:?}: {why}")
+            })?;
         }
         let are_pending = self.signals.values().all(|pending| pending.count > 0);
-        ensure(are_pending, || "18. only signals that are pending are kept".to_owned())
+        ensure(are_pending, || "17. only signals that are pending are kept".to_owned())
     }
 }
 

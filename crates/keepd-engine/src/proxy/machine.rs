@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use keepd_model::protocol::{Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
-use keepd_model::{Errno, Exit, Generation, Instant, Pid, ServiceName, Signal, Wanted};
+use keepd_model::{
+    Errno, Exit, Generation, HandleReport, Instant, Pid, ServiceName, Signal, Wanted,
+};
 
-use super::connections::{Audience, Connection, Mode};
+use super::connections::{Audience, Connection};
 use super::jobs::Job;
 use super::service::{NOTIFICATIONS_MAX, Notification, Service, Timer};
 use super::{ConnectionId, Input, JobId, Output, Owner};
@@ -17,6 +19,10 @@ pub struct Settings {
     pub seed: u128,
     /// Words for what the proxy can do beyond the version, told in the answer to `proto`.
     pub features: Vec<String>,
+    /// The handles that are there from the start: `null` first, then what the process inherited.
+    /// Their descriptors are numbered from 1 in this order; those of the virtual `control.*` handles
+    /// need none and are made by the machine.
+    pub handles: Vec<HandleReport>,
 }
 
 /// The mechanism: services, their processes, and the connections that command and watch them.
@@ -120,6 +126,7 @@ impl Proxy {
             Input::Output { name, stream, offset } => self.on_output(name, stream, offset),
             Input::OutputBlocked { name, errno } => self.on_output_blocked(&name, errno),
             Input::JobOutput { job, bytes } => self.on_job_output(job, &bytes),
+            Input::Performed { .. } => {}
             Input::Signal { signal, count } => self.on_signal(now, signal, count),
         }
         self.close_hopeless(now);
@@ -196,13 +203,7 @@ impl Proxy {
     /// Returns how many ends of services slow connections were not told, of those that are
     /// connected.
     pub fn ends_dropped(&self) -> u64 {
-        self.connections
-            .values()
-            .map(|connection| match &connection.mode {
-                Mode::Plain { .. } => 0,
-                Mode::Extended(extended) => extended.backlog.ends_dropped,
-            })
-            .sum()
+        self.connections.values().map(|connection| connection.backlog.ends_dropped).sum()
     }
 
     /// A child was reaped. Strangers are none of ours.

@@ -65,8 +65,11 @@ mod packed;
 mod service;
 mod start;
 mod stop;
+mod views;
 
 pub use interface::{
-    ConnectionId, Input, JobId, JobSpawn, Output, Owner, ServiceSpawn, SpawnOutcome,
+    CallFailure, ConnectionId, ControlEnd, DescriptorId, DescriptorList, DescriptorSource, Effect,
+    Input, JobId, JobSpawn, Output, Owner, Performed, ServiceSpawn, SpawnOutcome, Ticket,
 };
 pub use machine::{Proxy, ServiceView, Settings};
+pub use views::ServiceDetails;

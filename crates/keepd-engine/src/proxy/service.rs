@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState};
+use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState, Triggers};
 use keepd_model::{Errno, Generation, Instant, KillMode, Pid, ServiceName, SpawnFailure, Wanted};
 
 use super::connections::Audience;
@@ -17,8 +17,6 @@ pub(super) const NOTIFICATIONS_MAX: usize = 16;
 /// A definition and a run.
 #[derive(Debug)]
 pub(super) struct Service {
-    /// Whether an extended connection made it.
-    pub(super) extended: bool,
     /// Program and arguments of the next start.
     pub(super) arguments: Words,
     /// Free words.
@@ -53,12 +51,12 @@ pub(super) struct Service {
 }
 
 /// `service.auto_up`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AutoUp {
     /// At least this many seconds from one start to the next; at least 1.
     pub(super) seconds: u32,
-    /// Whether it restarts at all; the interval is remembered without it.
-    pub(super) always: bool,
+    /// When it starts by itself; the interval is remembered without any.
+    pub(super) triggers: Triggers,
 }
 
 /// `service.note`.
@@ -267,15 +265,14 @@ impl Run {
 
 impl Service {
     /// Returns a service that was just named for the first time.
-    pub(super) fn new(now: Instant, extended: bool) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            extended,
             arguments: Words::default(),
             tags: Words::default(),
             attributes: Attributes::default(),
             environment: Changes::default(),
             log: LogTarget::default(),
-            auto_up: AutoUp { seconds: 1, always: false },
+            auto_up: AutoUp { seconds: 1, triggers: Triggers::default() },
             notes: Vec::new(),
             generation: Generation::NONE,
             invocation: 0,
@@ -320,33 +317,14 @@ impl Service {
         }
     }
 
-    /// Returns the value of `service.auto_up` events.
-    pub(super) fn auto_up_seconds(&self) -> Option<u32> {
-        self.auto_up.always.then_some(self.auto_up.seconds)
+    /// Returns the event that tells `service.auto_up`.
+    pub(super) fn auto_up_event(&self, name: &ServiceName) -> Event {
+        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.triggers.words.clone())
     }
 
     /// Returns the shortest time from one start to the next by `auto_up`.
     pub(super) fn auto_up_interval(&self) -> Duration {
         Duration::from_secs(u64::from(self.auto_up.seconds.max(1)))
-    }
-
-    /// Reports whether daemonproxy would be silent about this state: it retries a failed fork and
-    /// only tells the new time.
-    fn is_silent_retry(&self, run: &Run) -> bool {
-        match run {
-            Run::Down { ended, .. } => {
-                !self.extended
-                    && self.wanted == Wanted::Up
-                    && ended.is_some_and(|ended| ended.pid.is_none())
-            }
-            Run::Pending { .. }
-            | Run::Spawning { .. }
-            | Run::Forked { .. }
-            | Run::Up { .. }
-            | Run::Stopping { .. }
-            | Run::Emptying { .. }
-            | Run::Stuck { .. } => false,
-        }
     }
 }
 
@@ -363,8 +341,8 @@ impl Proxy {
     /// The only door through which a run changes: it keeps timers and process ids in step with the
     /// run, and announces the new state unless nothing about it is new to a reader.
     ///
-    /// `Spawning` is not announced here: extended connections hear the invocation instead, and
-    /// plain ones must hear `start` exactly once.
+    /// `Spawning` is not announced here: connections hear the invocation instead, and those that
+    /// watch starts must hear of each exactly once.
     pub(super) fn transition(&mut self, name: &ServiceName, run: Run) {
         let Some(service) = self.services.get_mut(name) else {
             return;
@@ -390,11 +368,9 @@ impl Proxy {
                 self.processes.insert(pid, owner);
             }
         }
-        let audience =
-            if service.is_silent_retry(&run) { Audience::Extended } else { Audience::Everyone };
         let is_news = report != before.1 && !matches!(run, Run::Spawning { .. });
         if is_news {
-            self.broadcast(&Event::Run(report), audience);
+            self.broadcast(&Event::Run(report), Audience::Everyone);
         }
     }
 }

@@ -78,9 +78,9 @@ impl Proxy {
             attributes: service.attributes.clone(),
             log: service.log.clone(),
             invocation: service.invocation,
-            extended: service.extended,
+            descriptors: None,
         };
-        let leaf = service.extended && service.attributes.place == Place::Service;
+        let leaf = service.attributes.place == Place::Service;
         self.transition(name, Run::Spawning { asked: now, leaf, stop: None });
         let invocation = Event::Invocation {
             name: name.clone(),
@@ -92,7 +92,7 @@ impl Proxy {
             Cause::Command => {
                 if let Some(service) = self.services.get(name) {
                     let report = service.report(name);
-                    self.broadcast(&Event::Run(report), Audience::Plain);
+                    self.broadcast(&Event::Run(report), Audience::WatchersOfStarts);
                 }
             }
             // Its `start` line was sent when it became pending.
@@ -230,12 +230,12 @@ fn restart_due(now: Instant, service: &mut Service, ended: &Ended) -> Option<Ins
         service.respawn_count = service.respawn_count.saturating_add(1);
         return Some(now.saturating_add(delay));
     }
-    // daemonproxy tries a fork that failed again, whether or not the service has a trigger.
-    if ended.pid.is_none() && (service.auto_up.always || !service.extended) {
-        return Some(now.saturating_add(SPAWN_RETRY));
+    if let (None, Some(retry)) = (ended.pid, service.attributes.retry) {
+        return Some(now.saturating_add(retry));
     }
     service
         .auto_up
+        .triggers
         .always
         .then(|| now.max(ended.started.saturating_add(service.auto_up_interval())))
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keepd_model::protocol::{Fail, FailKind, RunEnd, Scope};
+use keepd_model::protocol::{Fail, FailKind, RunEnd, Scope, SignalNumber};
 use keepd_model::{Exit, Generation, Instant, KillMode, ServiceName, Signal, Wanted};
 
 use super::commands::{Asker, fail, stale};
@@ -174,12 +174,10 @@ impl Proxy {
             (Some(main), Scope::All) if !main.leaf => {
                 Output::SignalMain { owner, pid: main.pid, signal }
             }
-            (Some(main), Scope::ProcessGroup) => {
-                Output::SignalProcessGroup { pid: main.pid, signal }
-            }
             // Without a main process only a group that is not empty can be meant.
             (Some(_) | None, Scope::All) => Output::SignalGroup { owner, signal },
-            (None, Scope::Main | Scope::ProcessGroup) => return,
+            // Nothing of the machine's own goes to a process group.
+            (Some(_), Scope::ProcessGroup) | (None, Scope::Main | Scope::ProcessGroup) => return,
         };
         self.outputs.push_back(output);
     }
@@ -190,7 +188,7 @@ impl Proxy {
         asker: Asker,
         name: &ServiceName,
         expected: Option<Generation>,
-        signal: Signal,
+        signal: SignalNumber,
         scope: Scope,
     ) -> Result<(), Fail> {
         let service = self.service_mut("signal", name)?;
@@ -220,6 +218,9 @@ impl Proxy {
         {
             return Err(stale("signal", name, expected, service.generation));
         }
+        let Some(signal) = signal.signal() else {
+            return Err(not_running("signal", name));
+        };
         self.accept(asker);
         self.send_signal(name, signal, scope);
         Ok(())

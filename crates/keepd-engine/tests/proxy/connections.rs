@@ -18,7 +18,7 @@ fn a_connection_becomes_an_extended_one_once() {
     assert_eq!(
         driver.give(Input::Request {
             connection: PLAIN,
-            request: Request::Extended(RequestId(1), Command::StateDump),
+            request: Request::Numbered(RequestId(1), Command::StateDump),
         }),
         ["2> error unknown command on a plain connection"]
     );

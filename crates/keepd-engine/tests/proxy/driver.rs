@@ -145,7 +145,7 @@ impl Driver {
     /// An extended command of a connection; answers carry the next number.
     pub(crate) fn ask_as(&mut self, connection: ConnectionId, command: Command) -> Vec<String> {
         self.last_request += 1;
-        let request = Request::Extended(RequestId(self.last_request), command);
+        let request = Request::Numbered(RequestId(self.last_request), command);
         self.give(Input::Request { connection, request })
     }
 
@@ -155,7 +155,7 @@ impl Driver {
 
     /// A plain command of a connection.
     pub(crate) fn say(&mut self, connection: ConnectionId, command: Command) -> Vec<String> {
-        self.give(Input::Request { connection, request: Request::Plain(command) })
+        self.give(Input::Request { connection, request: Request::Unnumbered(command) })
     }
 
     pub(crate) fn spawned(&mut self, owner: Owner, number: u32) -> Vec<String> {

@@ -146,7 +146,7 @@ fn a_dump_waits_for_room_and_ends_after_what_was_kept() {
         driver.now,
         Input::Request {
             connection: BOSS,
-            request: Request::Extended(RequestId(99), Command::StateDump),
+            request: Request::Numbered(RequestId(99), Command::StateDump),
         },
     );
     let mut taken = Vec::new();
@@ -176,7 +176,7 @@ fn a_client_too_far_behind_is_closed() {
                 driver.now,
                 Input::Request {
                     connection: OTHER,
-                    request: Request::Extended(RequestId(number), command),
+                    request: Request::Numbered(RequestId(number), command),
                 },
             );
         }

@@ -44,7 +44,7 @@ fn a_job_is_answered_when_its_group_is_empty() {
 fn a_job_is_told_the_main_process_only_while_there_is_one() {
     // (behaviour 4.8)
     let main_pid = |driver: &mut Driver| {
-        let request = Request::Extended(RequestId(1_000), exec("web", 1_000));
+        let request = Request::Numbered(RequestId(1_000), exec("web", 1_000));
         let outputs = driver.drive(Input::Request { connection: BOSS, request });
         let spawn = outputs.iter().find_map(|output| match output {
             Output::SpawnJob(spawn) => Some(spawn.main_pid),

@@ -159,7 +159,7 @@ fn invocations_differ_for_every_start_and_repeat_with_the_seed() {
                 driver.not_spawned(service(text, 1));
                 let dump = driver.drive(keepd_engine::proxy::Input::Request {
                     connection: BOSS,
-                    request: keepd_model::protocol::Request::Extended(
+                    request: keepd_model::protocol::Request::Numbered(
                         keepd_model::protocol::RequestId(1_000 + round),
                         Command::StateDump,
                     ),
@@ -219,7 +219,9 @@ fn there_is_a_limit_of_services() {
             driver.now,
             keepd_engine::proxy::Input::Request {
                 connection: PLAIN,
-                request: keepd_model::protocol::Request::Plain(arguments(&format!("s{number}"))),
+                request: keepd_model::protocol::Request::Unnumbered(arguments(&format!(
+                    "s{number}"
+                ))),
             },
         );
     }

@@ -146,8 +146,8 @@ fn inputs() -> Vec<Input> {
         inputs.extend(commands().into_iter().map(|command| Input::Request {
             connection,
             request: match connection {
-                BOSS => Request::Extended(RequestId(500), command),
-                _ => Request::Plain(command),
+                BOSS => Request::Numbered(RequestId(500), command),
+                _ => Request::Unnumbered(command),
             },
         }));
     }

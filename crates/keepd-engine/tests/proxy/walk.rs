@@ -285,11 +285,11 @@ impl World {
         let request = if peer.is_extended {
             let id = RequestId(self.number());
             self.open.insert((connection, id));
-            Request::Extended(id, self.command())
+            Request::Numbered(id, self.command())
         } else if self.random.chance(50) {
-            Request::Plain(Command::Proto { version: 1 })
+            Request::Unnumbered(Command::Proto { version: 1 })
         } else {
-            Request::Plain(self.command())
+            Request::Unnumbered(self.command())
         };
         self.give(Input::Request { connection, request });
     }
@@ -438,7 +438,7 @@ impl World {
         self.give(Input::Connected { connection: boss, output: true });
         self.give(Input::Request {
             connection: boss,
-            request: Request::Plain(Command::Proto { version: 1 }),
+            request: Request::Unnumbered(Command::Proto { version: 1 }),
         });
         for _ in 0..200 {
             let running: Vec<_> = self
@@ -453,7 +453,7 @@ impl World {
                 let command = Command::ServiceStop { name, expected, other: None };
                 self.give(Input::Request {
                     connection: boss,
-                    request: Request::Extended(id, command),
+                    request: Request::Numbered(id, command),
                 });
             }
             self.drain();

@@ -135,12 +135,12 @@ impl StandIn {
 
     fn answer(&mut self, request: Request) -> Vec<Message> {
         let (id, command) = match request {
-            Request::Plain(Command::Proto { version }) => {
+            Request::Unnumbered(Command::Proto { version }) => {
                 self.received.push(Command::Proto { version });
                 return vec![Message::ProtoAccepted { version, features: Vec::new() }];
             }
-            Request::Plain(command) => panic!("{command:?} has no number"),
-            Request::Extended(id, command) => (id, command),
+            Request::Unnumbered(command) => panic!("{command:?} has no number"),
+            Request::Numbered(id, command) => (id, command),
         };
         self.received.push(command.clone());
         let mut events = Vec::new();

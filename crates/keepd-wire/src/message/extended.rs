@@ -4,13 +4,13 @@ use keepd_model::protocol::{
     EXEC_OUTPUT_BYTES_MAX, Event, Fail, FailKind, Message, NOTIFY_BYTES_MAX, Reply, RequestId,
     RunEnd, RunReport, RunState, Stream,
 };
-use keepd_model::{Errno, Exit, Instant, SpawnFailure, SpawnStep};
+use keepd_model::{Errno, Exit, HandleReport, Instant, SpawnFailure, SpawnStep};
 
 use crate::attribute;
 use crate::field::{
     Escapes, Fields, LineWriter, Problem, decimal_u32, pid, quoted, signal, signal_word,
 };
-use crate::setter;
+use crate::{setter, words};
 
 /// The largest error number; the kernel has none beyond 4095.
 const ERRNO_MAX: u32 = i32::MAX as u32;
@@ -24,8 +24,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
         Message::Event(event) => encode_event(event, out),
         Message::Reply(id, reply) => encode_reply(*id, reply, out),
         Message::Text(text) => setter::write_echo(text, out),
-        Message::PlainError(text) => LineWriter::new("error", out).field(text.as_bytes()).end(),
-        Message::Overflow => LineWriter::new("overflow", out).end(),
+        Message::Error(text) => LineWriter::new("error", out).field(text.as_bytes()).end(),
     }
 }
 
@@ -68,9 +67,16 @@ fn encode_event(event: &Event, out: &mut Vec<u8>) {
         Event::Set(name, attributes) => setter::write_set(name, attributes, out),
         Event::Env(name, environment) => setter::write_env(name, environment, out),
         Event::Log(name, log) => setter::write_log(name, log, out),
-        Event::AutoUp(name, seconds) => {
-            setter::write_auto_up(name, *seconds, seconds.is_some(), out);
+        Event::AutoUp(name, seconds, triggers) => {
+            let seconds = (!triggers.is_empty()).then_some(*seconds);
+            setter::write_auto_up(name, seconds, triggers, out);
         }
+        Event::Fds(name, slots) => setter::write_fds(name, slots, out),
+        Event::Handle(report) => words::write_report(report, out),
+        Event::HandleDeleted(name) => {
+            LineWriter::new("fd.state", out).word(name).word("deleted").end();
+        }
+        Event::LogFilter(level) => LineWriter::new("log.filter", out).word(level).end(),
         Event::Note(name, key, value) => setter::write_note(name, key, value, out),
         Event::Deleted(name) => LineWriter::new("service.deleted", out).word(name).end(),
         Event::Signal { signal, at, count } => LineWriter::new("signal", out)
@@ -134,7 +140,6 @@ pub(super) fn decode(line: &[u8]) -> Result<Option<Message>, Problem> {
         b"proto" => proto_accepted,
         b"echo" => |fields| Ok(Message::Text(fields.rest().join(&b'\t'))),
         b"error" => plain_error,
-        b"overflow" => |fields| fields.end().map(|()| Message::Overflow),
         b"ok" => ok,
         b"fail" => fail,
         b"signal" => signal_event,
@@ -165,6 +170,16 @@ pub(super) fn decode(line: &[u8]) -> Result<Option<Message>, Problem> {
             Ok(Message::Event(Event::Log(name, log)))
         },
         b"service.auto_up" => auto_up,
+        b"service.fds" => |mut fields| {
+            let name = fields.name()?;
+            let slots = setter::read_slots(fields)?;
+            Ok(Message::Event(Event::Fds(name, slots)))
+        },
+        b"fd.state" => handle_state,
+        b"log.filter" => |mut fields| {
+            let level = words::log_level(&fields.required("level")?)?;
+            event(fields, Event::LogFilter(level))
+        },
         b"service.note" => |mut fields| {
             let (name, (key, value)) = (fields.name()?, setter::read_note(&mut fields)?);
             event(fields, Event::Note(name, key, value))
@@ -199,7 +214,7 @@ fn proto_accepted(mut fields: Fields<'_>) -> Result<Message, Problem> {
 
 fn plain_error(fields: Fields<'_>) -> Result<Message, Problem> {
     let text = fields.rest().join(&b'\t');
-    Ok(Message::PlainError(String::from_utf8_lossy(&text).into_owned()))
+    Ok(Message::Error(String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn request_id(fields: &mut Fields<'_>) -> Result<RequestId, Problem> {
@@ -344,21 +359,30 @@ fn output_blocked(mut fields: Fields<'_>) -> Result<Message, Problem> {
     event(fields, Event::OutputBlocked { name, errno })
 }
 
-/// Reads `SECONDS⇥always` or `-`.
+/// Reads `SECONDS⇥TRIGGER…` or `-`.
 fn auto_up(mut fields: Fields<'_>) -> Result<Message, Problem> {
     let name = fields.name()?;
-    let seconds = match &*fields.required("interval")? {
-        b"-" => None,
-        field => {
-            let seconds = decimal_u32(field, "interval", u32::MAX)?;
-            let trigger = fields.required("trigger")?;
-            if &*trigger != b"always" {
-                return Err(Problem::new(format!("unknown trigger {}", quoted(&trigger))));
-            }
-            Some(seconds)
-        }
-    };
-    event(fields, Event::AutoUp(name, seconds))
+    let interval = fields.required("interval")?;
+    if &*interval == b"-" {
+        return event(fields, Event::AutoUp(name, 0, Vec::new()));
+    }
+    let seconds = decimal_u32(&interval, "interval", u32::MAX)?;
+    let triggers = fields.rest();
+    if triggers.is_empty() {
+        return Err(Problem::new("the trigger is missing"));
+    }
+    Ok(Message::Event(Event::AutoUp(name, seconds, triggers)))
+}
+
+fn handle_state(mut fields: Fields<'_>) -> Result<Message, Problem> {
+    let name = words::handle_name(&fields.required("handle name")?)?;
+    let kind = fields.required("type")?;
+    if &*kind == b"deleted" {
+        return event(fields, Event::HandleDeleted(name));
+    }
+    let kind = words::handle_kind(&kind, &fields.required("flags")?)?;
+    let description = fields.required("description")?.into_owned();
+    event(fields, Event::Handle(HandleReport { name, kind, description }))
 }
 
 fn signal_event(mut fields: Fields<'_>) -> Result<Message, Problem> {

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use keepd_model::protocol::{Command, Scope};
-use keepd_model::{Generation, ServiceName, Signal};
+use keepd_model::protocol::{Command, FilterChange, Scope, SignalNumber};
+use keepd_model::{Generation, HandleKind, HandleName, Instant};
 
-use super::{Refusal, auto_up, unknown};
+use super::Refusal;
 use crate::attribute;
 use crate::field::{
     Escapes, Fields, LineWriter, Problem, decimal, milliseconds, quoted, signal, signal_word,
 };
-use crate::setter;
+use crate::{setter, words};
 
 /// Reads what stands after `@ID⇥`.
 pub(super) fn decode(command: &[u8]) -> Result<Command, Refusal> {
@@ -20,7 +20,7 @@ pub(super) fn decode(command: &[u8]) -> Result<Command, Refusal> {
     let command = match &*command_name {
         b"echo" => Command::Echo { text: fields.rest().join(&b'\t') },
         b"statedump" => alone(fields, Command::StateDump)?,
-        b"conn.log" => watch_logs(fields)?,
+        b"conn.log" => Command::WatchLogs { on: on_or_off(fields)? },
         b"exit" => alone(fields, Command::Exit)?,
         b"terminate" => terminate(fields)?,
         b"signal.clear" => signal_clear(fields)?,
@@ -37,7 +37,18 @@ pub(super) fn decode(command: &[u8]) -> Result<Command, Refusal> {
         b"service.log" => {
             Command::ServiceLog { name: fields.name()?, log: attribute::decode_log_target(fields)? }
         }
-        b"service.auto_up" => auto_up(fields.name()?, fields)?,
+        b"service.fds" => {
+            Command::ServiceFds { name: fields.name()?, slots: setter::read_slots(fields)? }
+        }
+        b"service.auto_up" => Command::ServiceAutoUp {
+            name: fields.name()?,
+            seconds: words::interval(&fields.required("interval")?)?,
+            triggers: words::triggers(fields.rest())?,
+        },
+        b"service.cancel" => {
+            let name = fields.name()?;
+            alone(fields, Command::ServiceCancel { name })?
+        }
         b"service.start" => service_start(fields)?,
         b"service.stop" => service_stop(fields)?,
         b"service.signal" => service_signal(fields)?,
@@ -47,8 +58,49 @@ pub(super) fn decode(command: &[u8]) -> Result<Command, Refusal> {
             let name = fields.name()?;
             alone(fields, Command::ServiceDelete { name })?
         }
-        b"proto" => return Err(Problem::new("the command \"proto\" has no number").into()),
-        other => return Err(unknown(other, false)),
+        b"conn.start" => Command::WatchStarts { on: on_or_off(fields)? },
+        b"terminate.guard" => terminate_guard(fields)?,
+        b"terminate.exec_args" => {
+            Command::TerminateExec { arguments: setter::read_arguments(fields)? }
+        }
+        b"chdir" => {
+            let path = path(&mut fields)?;
+            alone(fields, Command::Chdir { path })?
+        }
+        b"log.filter" => {
+            let change = words::filter_change(fields.next().as_deref())?;
+            alone(fields, Command::LogFilter { change })?
+        }
+        b"log.dest" => log_destination(fields)?,
+        b"socket.create" => socket_create(fields)?,
+        b"socket.delete" => alone(fields, Command::SocketDelete)?,
+        b"fd.open" => {
+            let name = handle_name(&mut fields)?;
+            let flags = words::open_flags(&fields.required("list of flags")?)?;
+            let path = path(&mut fields)?;
+            alone(fields, Command::HandleOpen { name, flags, path })?
+        }
+        b"fd.pipe" => {
+            let (read, write) = (handle_name(&mut fields)?, handle_name(&mut fields)?);
+            let spec = words::pipe_spec(&fields.next().unwrap_or_default())?;
+            alone(fields, Command::HandlePipe { read, write, spec })?
+        }
+        b"fd.socket" => {
+            let name = handle_name(&mut fields)?;
+            let flags = fields.required("list of flags")?;
+            let spec = words::socket_spec(&flags, fields.next().as_deref())?;
+            alone(fields, Command::HandleSocket { name, spec })?
+        }
+        b"fd.take" => {
+            let name = handle_name(&mut fields)?;
+            alone(fields, Command::HandleTake { name })?
+        }
+        b"fd.delete" => {
+            let name = handle_name(&mut fields)?;
+            alone(fields, Command::HandleDelete { name })?
+        }
+        b"proto" => return Err(Problem::new("the connection is an extended one").into()),
+        other => return Err(Refusal::UnknownCommand(other.to_vec())),
     };
     Ok(command)
 }
@@ -58,7 +110,7 @@ fn alone(fields: Fields<'_>, command: Command) -> Result<Command, Problem> {
     fields.end().map(|()| command)
 }
 
-fn watch_logs(mut fields: Fields<'_>) -> Result<Command, Problem> {
+fn on_or_off(mut fields: Fields<'_>) -> Result<bool, Problem> {
     let on = match &*fields.required("word \"on\" or \"off\"")? {
         b"on" => true,
         b"off" => false,
@@ -69,13 +121,66 @@ fn watch_logs(mut fields: Fields<'_>) -> Result<Command, Problem> {
             )));
         }
     };
-    alone(fields, Command::WatchLogs { on })
+    fields.end().map(|()| on)
+}
+
+fn handle_name(fields: &mut Fields<'_>) -> Result<HandleName, Problem> {
+    words::handle_name(&fields.required("handle name")?)
+}
+
+fn path(fields: &mut Fields<'_>) -> Result<Vec<u8>, Problem> {
+    let path = fields.required("path")?;
+    words::without_zero(&path, "path")?;
+    if path.is_empty() {
+        return Err(Problem::new("the path is missing"));
+    }
+    Ok(path.into_owned())
+}
+
+/// Reads `+|-⇥CODE`.
+fn terminate_guard(mut fields: Fields<'_>) -> Result<Command, Problem> {
+    let set = match &*fields.required("sign \"+\" or \"-\"")? {
+        b"+" => true,
+        b"-" => false,
+        other => {
+            return Err(Problem::new(format!("\"+\" or \"-\" is expected, not {}", quoted(other))));
+        }
+    };
+    let code = words::integer(&fields.required("guard code")?, "guard code")?;
+    alone(fields, Command::TerminateGuard { set, code })
+}
+
+/// Reads `fd⇥HANDLE`.
+fn log_destination(mut fields: Fields<'_>) -> Result<Command, Problem> {
+    let kind = fields.required("type of the destination")?;
+    if &*kind != b"fd" {
+        return Err(Problem::new(format!(
+            "unknown log type {}, \"fd\" is expected",
+            quoted(&kind)
+        )));
+    }
+    let handle = handle_name(&mut fields)?;
+    alone(fields, Command::LogDestination { handle })
+}
+
+/// Reads `-⇥PATH`.
+fn socket_create(mut fields: Fields<'_>) -> Result<Command, Problem> {
+    let options = fields.required("list of options")?;
+    if !matches!(&*options, b"" | b"-") {
+        return Err(Problem::new(format!("bad options {}, \"-\" is expected", quoted(&options))));
+    }
+    let path = path(&mut fields)?;
+    alone(fields, Command::SocketCreate { path })
 }
 
 fn terminate(mut fields: Fields<'_>) -> Result<Command, Problem> {
     let code = fields.number("exit code", u64::from(u8::MAX))?;
     let code = u8::try_from(code).expect("the number is at most 255");
-    alone(fields, Command::Terminate { code })
+    let guard = match fields.next() {
+        Some(field) => Some(words::integer(&field, "guard code")?),
+        None => None,
+    };
+    alone(fields, Command::Terminate { code, guard })
 }
 
 fn signal_clear(mut fields: Fields<'_>) -> Result<Command, Problem> {
@@ -90,14 +195,19 @@ fn service_args(mut fields: Fields<'_>) -> Result<Command, Problem> {
     Ok(Command::ServiceArgs { name, arguments })
 }
 
-/// Reads `[⇥GEN]`.
+/// Reads `[⇥GEN|-[⇥AT_NS]]`.
 fn service_start(mut fields: Fields<'_>) -> Result<Command, Problem> {
     let name = fields.name()?;
     let expected = match fields.next() {
+        Some(field) if &*field == b"-" => None,
         Some(field) => Some(expected_generation(&field)?),
         None => None,
     };
-    alone(fields, Command::ServiceStart { name, expected })
+    let at = match fields.next() {
+        Some(field) => Some(Instant::from_nanos(decimal(&field, "time", u64::MAX)?)),
+        None => None,
+    };
+    alone(fields, Command::ServiceStart { name, expected, at })
 }
 
 fn expected_generation(field: &[u8]) -> Result<Generation, Problem> {
@@ -126,10 +236,11 @@ fn service_signal(mut fields: Fields<'_>) -> Result<Command, Problem> {
         b"-" => None,
         field => Some(expected_generation(field)?),
     };
-    let signal = fields.signal()?;
+    let signal = words::signal_number(&fields.required("signal")?)?;
     let scope = match &*fields.required("scope")? {
         b"main" => Scope::Main,
         b"all" => Scope::All,
+        b"group" => Scope::ProcessGroup,
         other => {
             return Err(Problem::new(format!(
                 "\"main\" or \"all\" is expected, not {}",
@@ -160,8 +271,8 @@ fn service_note(mut fields: Fields<'_>) -> Result<Command, Problem> {
     alone(fields, Command::ServiceNote { name, key, value })
 }
 
-/// Appends a command without its number. Without a number, a signal is written in the plain form.
-pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
+/// Appends a command without its number.
+pub(super) fn encode(command: &Command, out: &mut Vec<u8>) {
     match command {
         Command::Proto { version } => {
             LineWriter::new("proto", out).word("keepd").word(version).end();
@@ -172,7 +283,9 @@ pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
             LineWriter::new("conn.log", out).word(if *on { "on" } else { "off" }).end();
         }
         Command::Exit => LineWriter::new("exit", out).end(),
-        Command::Terminate { code } => LineWriter::new("terminate", out).word(code).end(),
+        Command::Terminate { code, guard } => {
+            LineWriter::new("terminate", out).word(code).optional_word(*guard).end();
+        }
         Command::SignalClear { signal, count } => {
             LineWriter::new("signal.clear", out).word(signal_word(*signal)).word(count).end();
         }
@@ -181,14 +294,55 @@ pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
         Command::ServiceSet { name, attributes } => setter::write_set(name, attributes, out),
         Command::ServiceEnv { name, environment } => setter::write_env(name, environment, out),
         Command::ServiceLog { name, log } => setter::write_log(name, log, out),
-        Command::ServiceAutoUp { name, seconds, always } => {
-            setter::write_auto_up(name, *seconds, *always, out);
+        Command::ServiceAutoUp { name, seconds, triggers } => {
+            setter::write_auto_up(name, *seconds, &triggers.words, out);
         }
         Command::ServiceNote { name, key, value } => setter::write_note(name, key, value, out),
-        Command::ServiceStart { name, expected } => {
-            let line = LineWriter::new("service.start", out).word(name);
-            line.optional_word(*expected).end();
+        Command::ServiceStart { name, expected, at } => {
+            let mut line = LineWriter::new("service.start", out).word(name);
+            if expected.is_some() || at.is_some() {
+                line = line.word_or_unset(*expected);
+            }
+            line.optional_word(at.map(|at| at.as_nanos())).end();
         }
+        Command::ServiceCancel { name } => LineWriter::new("service.cancel", out).word(name).end(),
+        Command::ServiceFds { name, slots } => setter::write_fds(name, slots, out),
+        Command::WatchStarts { on } => {
+            LineWriter::new("conn.start", out).word(if *on { "on" } else { "off" }).end();
+        }
+        Command::EventTimeout { reset, close } => LineWriter::new("conn.event_timeout", out)
+            .word(reset.as_secs())
+            .word(close.as_secs())
+            .end(),
+        Command::TerminateGuard { set, code } => LineWriter::new("terminate.guard", out)
+            .word(if *set { "+" } else { "-" })
+            .word(code)
+            .end(),
+        Command::TerminateExec { arguments } => {
+            LineWriter::new("terminate.exec_args", out).list(arguments).end();
+        }
+        Command::Chdir { path } => LineWriter::new("chdir", out).field(path).end(),
+        Command::LogFilter { change } => {
+            let word = match change {
+                FilterChange::Show => None,
+                FilterChange::Less => Some("+"),
+                FilterChange::More => Some("-"),
+                FilterChange::To(level) => Some(level.word()),
+            };
+            LineWriter::new("log.filter", out).optional_word(word).end();
+        }
+        Command::LogDestination { handle } => {
+            LineWriter::new("log.dest", out).word("fd").word(handle).end();
+        }
+        Command::SocketCreate { path } => {
+            LineWriter::new("socket.create", out).word("-").field(path).end();
+        }
+        Command::SocketDelete => LineWriter::new("socket.delete", out).end(),
+        Command::HandleOpen { .. }
+        | Command::HandlePipe { .. }
+        | Command::HandleSocket { .. }
+        | Command::HandleTake { .. }
+        | Command::HandleDelete { .. } => encode_handle(command, out),
         Command::ServiceStop { name, expected, other } => {
             let line = LineWriter::new("service.stop", out).word(name).word(expected);
             line.optional_word(other.map(|(signal, _)| signal_word(signal)))
@@ -196,7 +350,12 @@ pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
                 .end();
         }
         Command::ServiceSignal { name, expected, signal, scope } => {
-            encode_signal(name, *expected, *signal, *scope, numbered, out);
+            LineWriter::new("service.signal", out)
+                .word(name)
+                .word_or_unset(*expected)
+                .word(signal_number_word(*signal))
+                .word(scope_word(*scope))
+                .end();
         }
         Command::ServiceExec { name, deadline, arguments } => LineWriter::new("service.exec", out)
             .word(name)
@@ -207,24 +366,39 @@ pub(super) fn encode(command: &Command, numbered: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn encode_signal(
-    name: &ServiceName,
-    expected: Option<Generation>,
-    signal: Signal,
-    scope: Scope,
-    numbered: bool,
-    out: &mut Vec<u8>,
-) {
-    let mut line = LineWriter::new("service.signal", out).word(name);
-    if numbered || expected.is_some() {
-        line = line.word_or_unset(expected);
+fn encode_handle(command: &Command, out: &mut Vec<u8>) {
+    match command {
+        Command::HandleOpen { name, flags, path } => LineWriter::new("fd.open", out)
+            .word(name)
+            .word(words::handle_flags(&HandleKind::File(*flags)))
+            .field(path)
+            .end(),
+        Command::HandlePipe { read, write, spec } => LineWriter::new("fd.pipe", out)
+            .word(read)
+            .word(write)
+            .word(words::pipe_flags(*spec))
+            .end(),
+        Command::HandleSocket { name, spec } => {
+            let line = LineWriter::new("fd.socket", out).word(name).word(words::socket_flags(spec));
+            match spec.bind {
+                Some(_) => line.field(&spec.address_text).end(),
+                None => line.end(),
+            }
+        }
+        Command::HandleTake { name } => LineWriter::new("fd.take", out).word(name).end(),
+        Command::HandleDelete { name } => LineWriter::new("fd.delete", out).word(name).end(),
+        _ => unreachable!("only commands of handles are written here"),
     }
-    line = line.word(signal_word(signal));
+}
+
+const fn scope_word(scope: Scope) -> &'static str {
     match scope {
-        // The plain form has no word for it.
-        Scope::Main if !numbered && expected.is_none() => line.end(),
-        Scope::Main => line.word("main").end(),
-        Scope::All => line.word("all").end(),
-        Scope::ProcessGroup => line.word("group").end(),
+        Scope::Main => "main",
+        Scope::All => "all",
+        Scope::ProcessGroup => "group",
     }
+}
+
+fn signal_number_word(number: SignalNumber) -> String {
+    number.signal().map_or_else(|| number.0.to_string(), signal_word)
 }

@@ -247,7 +247,7 @@ impl Generator {
 
     /// A numbered command.
     pub(crate) fn request(&mut self, kind: u64) -> Request {
-        Request::Extended(RequestId(self.number()), self.command(kind))
+        Request::Numbered(RequestId(self.number()), self.command(kind))
     }
 
     fn run_report(&mut self) -> RunReport {

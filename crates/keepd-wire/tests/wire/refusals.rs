@@ -239,7 +239,7 @@ fn extended_commands_typed_without_a_number_are_told_so() {
     assert_eq!(error.id, None);
     assert!(error.plain_text.contains("needs a number"));
     let statedump = decode_request(b"statedump", Mode::Extended);
-    assert_eq!(statedump, Ok(Some(Request::Plain(Command::StateDump))));
+    assert_eq!(statedump, Ok(Some(Request::Unnumbered(Command::StateDump))));
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn every_command_comes_back_as_it_was() {
     let mut kinds = BTreeSet::new();
     for round in 0..COMMANDS * ROUNDS {
         let request = generator.request(round);
-        if let Request::Extended(_, command) = &request {
+        if let Request::Numbered(_, command) = &request {
             kinds.insert(command_kind(command));
         }
         let line = request_line(&request);
@@ -119,7 +119,7 @@ fn every_message_comes_back_as_it_was() {
 fn every_byte_value_passes_in_a_field() {
     let every_byte: Vec<u8> = (0..=255).collect();
     let name = ServiceName::new("web").unwrap();
-    let request = Request::Extended(
+    let request = Request::Numbered(
         RequestId(1),
         Command::ServiceTags {
             name: name.clone(),
@@ -140,7 +140,7 @@ fn one_empty_argument_is_not_none() {
         let name = name.clone();
         let command = Command::ServiceArgs { name, arguments };
         for request in
-            [Request::Extended(RequestId(1), command.clone()), Request::Plain(command.clone())]
+            [Request::Numbered(RequestId(1), command.clone()), Request::Unnumbered(command.clone())]
         {
             let decoded = decode_request(&request_line(&request), Mode::Extended);
             assert_eq!(decoded, Ok(Some(request)));
@@ -170,7 +170,7 @@ fn plain_commands_come_back_without_a_number() {
         Command::ServiceDelete { name: name.clone() },
     ];
     for command in commands {
-        let request = Request::Plain(command);
+        let request = Request::Unnumbered(command);
         let decoded = decode_request(&request_line(&request), Mode::Extended);
         assert_eq!(decoded, Ok(Some(request)));
     }
@@ -180,7 +180,7 @@ fn plain_commands_come_back_without_a_number() {
 fn without_a_number_a_command_is_itself_or_refused() {
     let mut generator = Generator::new(3);
     for round in 0..COMMANDS * ROUNDS {
-        let request = Request::Plain(generator.command(round));
+        let request = Request::Unnumbered(generator.command(round));
         if let Ok(decoded) = decode_request(&request_line(&request), Mode::Extended) {
             assert_eq!(decoded, Some(request));
         }
@@ -202,7 +202,7 @@ fn what_comes_back_is_never_longer_than_the_line_that_set_it() {
         let line = [b"@1\t", command.as_bytes(), &fields].concat();
         assert!(line.len() <= EXTENDED_LINE_BYTES_MAX);
         let request = decode_request(&line, Mode::Extended).unwrap();
-        let Some(Request::Extended(_, command)) = request else {
+        let Some(Request::Numbered(_, command)) = request else {
             panic!("{command} is a numbered command");
         };
         let event = match command {

