@@ -14,6 +14,7 @@ pub mod epoll;
 mod errno;
 pub mod file;
 pub mod heap;
+mod image;
 pub mod listeners;
 pub mod notify;
 pub mod pidfd;
