@@ -10,9 +10,11 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod daemon;
 pub mod epoll;
 mod errno;
 pub mod file;
+pub mod handle;
 pub mod heap;
 mod image;
 pub mod listeners;

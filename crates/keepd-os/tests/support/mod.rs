@@ -221,6 +221,28 @@ pub(crate) fn is_root(test: &str) -> bool {
     root
 }
 
+const ALONE: &str = "KEEPD_TEST_ALONE";
+
+/// Lets a test run in a process of its own, where it may change what belongs to the whole process:
+/// returns whether this is that process. If not, it has run there, and passed.
+pub(crate) fn is_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some_and(|alone| alone == test) {
+        return true;
+    }
+    let output = alone(test).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{}\n{out}{err}", output.status);
+    false
+}
+
+/// Returns the command that runs one test of this program in a process of its own.
+pub(crate) fn alone(test: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ALONE, test);
+    command
+}
+
 /// A folder of this test's own, removed at the end.
 pub(crate) struct Folder(PathBuf);
 
