@@ -10,10 +10,13 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod daemon;
 pub mod epoll;
 mod errno;
 pub mod file;
+pub mod handle;
 pub mod heap;
+mod image;
 pub mod listeners;
 pub mod notify;
 pub mod pidfd;

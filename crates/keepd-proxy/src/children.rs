@@ -9,7 +9,7 @@ use keepd_model::{Errno, Pid, SpawnFailure, SpawnStep};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::process::{self, DescriptorLimit};
 use keepd_os::random;
-use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, spawn};
+use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Report, Session, SpawnRequest, Spawned, spawn};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -101,7 +101,7 @@ impl Children {
         let writers = around.pump.prepare(around.epoll, around.now, &start);
         let writers = writers.map_err(prepare_failure)?;
         let environment = self.base.for_service(service, notify_socket.as_deref());
-        let standard = self.standard(&service.log, writers.as_ref());
+        let descriptors = self.standard(&service.log, writers.as_ref()).map(Descriptor::Open);
         let has_group = service.extended && attributes.place == Place::Service;
         let ready = match attributes.ready_fd.filter(|_| has_group) {
             // Where there is no process in the end, the pipe ends with this side.
@@ -123,7 +123,7 @@ impl Children {
         };
         let request = SpawnRequest {
             arguments: &service.arguments,
-            standard,
+            descriptors: &descriptors,
             extra: extra.as_slice(),
             cgroup,
             session: self.session(service),
@@ -153,9 +153,10 @@ impl Children {
         let (output, writer) = reading_pipe().map_err(prepare_failure)?;
         around.groups.make(around.epoll, &owner, invocation)?;
         let null = self.inheritance.null.as_fd();
+        let descriptors = [null, writer.as_fd(), writer.as_fd()].map(Descriptor::Open);
         let request = SpawnRequest {
             arguments: &job.arguments,
-            standard: [null, writer.as_fd(), writer.as_fd()],
+            descriptors: &descriptors,
             cgroup: around.groups.directory(&owner),
             ..self.request(&job.attributes, &environment)
         };
@@ -173,7 +174,6 @@ impl Children {
         attributes: &'a Attributes,
         environment: &'a [Entry<'a>],
     ) -> SpawnRequest<'a> {
-        let null = self.inheritance.null.as_fd();
         SpawnRequest {
             arguments: &[],
             environment,
@@ -182,11 +182,12 @@ impl Children {
             uid: attributes.uid,
             gid: attributes.gid,
             groups: attributes.groups.as_deref(),
-            standard: [null, null, null],
+            descriptors: &[],
             extra: &[],
             cgroup: None,
             session: Session::New,
             descriptor_limit: self.descriptor_limit,
+            failure_status: FAILURE_STATUS,
         }
     }
 
