@@ -5,15 +5,13 @@ mod support;
 use std::io::{IoSlice, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
+use std::path::Path;
 
-use keepd_model::Errno;
-use keepd_os::handle::{
-    Access, Address, CallError, Domain, Inspection, Kind, OpenFlags, SocketKind, SocketRequest,
-    inspect, open, pipe, receive, socket, socket_pair, standard, take_inherited,
-};
+use keepd_model::{Address, Domain, Errno, OpenFlags, SocketSpec, SocketType};
+use keepd_os::handle::{Access, CallError, Inspection, Kind, inspect, open, pipe, receive, socket, socket_pair, standard, take_inherited};
 use rustix::io::FdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use support::{Folder, is_alone, null};
@@ -23,9 +21,9 @@ const NONE: OpenFlags = OpenFlags {
     write: false,
     append: false,
     create: false,
-    truncate: false,
+    trunc: false,
     nonblock: false,
-    make_parents: false,
+    mkdir: false,
 };
 
 fn failed(call: &'static str, errno: i32) -> CallError {
@@ -43,7 +41,7 @@ fn a_file_is_opened_as_asked_for() {
     let missing = open(&path, OpenFlags { write: true, create: true, ..NONE });
     assert_eq!(missing.unwrap_err(), failed("open", libc::ENOENT));
 
-    let all = OpenFlags { write: true, create: true, make_parents: true, ..NONE };
+    let all = OpenFlags { write: true, create: true, mkdir: true, ..NONE };
     let file = open(&path, all).unwrap();
     assert!(is_close_on_exec(&file));
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode();
@@ -62,7 +60,7 @@ fn a_file_is_opened_as_asked_for() {
     std::fs::File::from(file).write_all(b"two").unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"onetwo");
 
-    let file = open(&path, OpenFlags { write: true, truncate: true, ..NONE }).unwrap();
+    let file = open(&path, OpenFlags { write: true, trunc: true, ..NONE }).unwrap();
     assert_eq!(rustix::fs::fstat(&file).unwrap().st_size, 0);
     assert_eq!(inspect(open(&path, NONE).unwrap()).unwrap().access, Access::Read);
 }
@@ -71,7 +69,7 @@ fn a_file_is_opened_as_asked_for() {
 fn parents_are_made_only_where_they_are_missing() {
     let folder = Folder::new("handle-parents");
     std::fs::write(folder.join("file"), "").unwrap();
-    let flags = OpenFlags { write: true, create: true, make_parents: true, ..NONE };
+    let flags = OpenFlags { write: true, create: true, mkdir: true, ..NONE };
     let blocked = open(&folder.join("file/below"), flags).unwrap_err();
     assert_eq!(blocked, failed("open", libc::ENOTDIR));
     let blocked = open(&folder.join("file/further/below"), flags).unwrap_err();
@@ -112,7 +110,7 @@ fn pipes_and_pairs_are_connected() {
         assert_eq!((to.access, to.nonblock, to.kind), (Access::Write, nonblock, Kind::Pipe));
         assert!(is_close_on_exec(&read) && is_close_on_exec(&write));
 
-        for kind in [SocketKind::Stream, SocketKind::Datagram, SocketKind::SequencedPacket] {
+        for kind in [SocketType::Stream, SocketType::Datagram, SocketType::SequencedPacket] {
             let (one, other) = socket_pair(Domain::Unix, kind, nonblock).unwrap();
             rustix::io::write(&one, b"x").unwrap();
             let mut byte = [0];
@@ -127,27 +125,38 @@ fn pipes_and_pairs_are_connected() {
             assert!(is_close_on_exec(&one) && is_close_on_exec(&other));
         }
     }
-    let refused = socket_pair(Domain::Inet, SocketKind::Stream, false).unwrap_err();
+    let refused = socket_pair(Domain::Inet, SocketType::Stream, false).unwrap_err();
     assert_eq!(refused, failed("socketpair", libc::EOPNOTSUPP));
 }
 
-fn request(domain: Domain, kind: SocketKind) -> SocketRequest {
-    SocketRequest { domain, kind, bind: None, listen: None, nonblock: false, make_parents: false }
+fn unix(path: &Path) -> Address {
+    Address::Unix(path.as_os_str().as_bytes().to_vec())
+}
+
+fn internet(address: SocketAddr) -> Address {
+    match address {
+        SocketAddr::V4(address) => Address::Inet(address.ip().octets(), address.port()),
+        SocketAddr::V6(address) => Address::Inet6(address.ip().octets(), address.port()),
+    }
+}
+
+fn request(domain: Domain, kind: SocketType) -> SocketSpec {
+    SocketSpec { domain, kind, bind: None, address_text: Vec::new(), listen: None, nonblock: false, mkdir: false }
 }
 
 #[test]
 fn a_listening_socket_with_a_path() {
     let folder = Folder::new("handle-unix");
     let path = folder.join("deep/socket");
-    let mut asked = request(Domain::Unix, SocketKind::Stream);
-    asked.bind = Some(Address::Unix(path.clone()));
+    let mut asked = request(Domain::Unix, SocketType::Stream);
+    asked.bind = Some(unix(&path));
     asked.listen = Some(11);
     assert_eq!(socket(&asked).unwrap_err(), failed("bind", libc::ENOENT));
-    asked.make_parents = true;
+    asked.mkdir = true;
     let listener = socket(&asked).unwrap();
     let kind = Kind::Socket {
         domain: Some(Domain::Unix),
-        kind: Some(SocketKind::Stream),
+        kind: Some(SocketType::Stream),
         listening: true,
     };
     assert_eq!(inspect(&listener).unwrap().kind, kind);
@@ -157,14 +166,14 @@ fn a_listening_socket_with_a_path() {
     // What is left behind is somebody else's to remove.
     assert_eq!(socket(&asked).unwrap_err(), failed("bind", libc::EADDRINUSE));
 
-    asked.bind = Some(Address::Unix(PathBuf::from("x".repeat(108))));
+    asked.bind = Some(Address::Unix(b"x".repeat(108)));
     assert_eq!(socket(&asked).unwrap_err(), failed("bind", libc::ENAMETOOLONG));
-    asked.bind = Some(Address::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))));
+    asked.bind = Some(Address::Inet([127, 0, 0, 1], 0));
     assert_eq!(socket(&asked).unwrap_err(), failed("bind", libc::EAFNOSUPPORT));
 
-    let mut datagrams = request(Domain::Unix, SocketKind::Datagram);
+    let mut datagrams = request(Domain::Unix, SocketType::Datagram);
     let path = folder.join("datagrams");
-    datagrams.bind = Some(Address::Unix(path.clone()));
+    datagrams.bind = Some(unix(&path));
     let receiver = UnixDatagram::from(socket(&datagrams).unwrap());
     UnixDatagram::unbound().unwrap().send_to(b"hello", &path).unwrap();
     assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 5);
@@ -178,9 +187,9 @@ fn listening_sockets_of_both_internet_protocols() {
     let loopback =
         [(Domain::Inet, Ipv4Addr::LOCALHOST.into()), (Domain::Inet6, Ipv6Addr::LOCALHOST.into())];
     for (domain, address) in loopback {
-        let mut asked = request(domain, SocketKind::Stream);
+        let mut asked = request(domain, SocketType::Stream);
         asked.nonblock = true;
-        asked.bind = Some(Address::Inet(SocketAddr::new(address, 0)));
+        asked.bind = Some(internet(SocketAddr::new(address, 0)));
         asked.listen = Some(1);
         let listener = match socket(&asked) {
             Err(error) if domain == Domain::Inet6 => {
@@ -193,7 +202,7 @@ fn listening_sockets_of_both_internet_protocols() {
         let bound = listener.local_addr().unwrap();
         let connection = TcpStream::connect(bound).unwrap();
         // A port in use is not shared, and a freed one is free at once.
-        asked.bind = Some(Address::Inet(bound));
+        asked.bind = Some(internet(bound));
         assert_eq!(socket(&asked).unwrap_err(), failed("bind", libc::EADDRINUSE));
         support::await_readable(&listener);
         let (accepted, _) = listener.accept().unwrap();
@@ -213,7 +222,7 @@ fn what_descriptors_refer_to() {
     let signals = keepd_os::signals::SignalReader::new(&[]).unwrap();
     assert_eq!(kind(signals.as_fd()), Kind::Other);
     let udp = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let (domain, datagram) = (Some(Domain::Inet), Some(SocketKind::Datagram));
+    let (domain, datagram) = (Some(Domain::Inet), Some(SocketType::Datagram));
     assert_eq!(kind(udp.as_fd()), Kind::Socket { domain, kind: datagram, listening: false });
 }
 

@@ -2,10 +2,11 @@
 
 use std::os::fd::AsFd;
 
+use keepd_model::{Domain, SocketType};
 use rustix::fs::{FileType, OFlags};
 use rustix::net::sockopt;
 
-use super::socket::{Domain, SocketKind};
+use super::socket::{domain_of_family, type_of};
 use super::{CallError, failed};
 
 /// What is known of a descriptor that somebody else made.
@@ -48,7 +49,7 @@ pub enum Kind {
         /// Address family; `None` for one that is not made here.
         domain: Option<Domain>,
         /// Kind of communication; `None` for one that is not made here.
-        kind: Option<SocketKind>,
+        kind: Option<SocketType>,
         /// It accepts connections.
         listening: bool,
     },
@@ -72,7 +73,7 @@ pub fn inspect(descriptor: impl AsFd) -> Result<Inspection, CallError> {
             let kind = sockopt::socket_type(&descriptor).map_err(failed("getsockopt"))?;
             let listening =
                 sockopt::socket_acceptconn(&descriptor).map_err(failed("getsockopt"))?;
-            Kind::Socket { domain: Domain::of(domain), kind: SocketKind::of(kind), listening }
+            Kind::Socket { domain: domain_of_family(domain), kind: type_of(kind), listening }
         }
         FileType::Symlink | FileType::Unknown => Kind::Other,
     };

@@ -16,9 +16,9 @@ use keepd_model::Errno;
 
 pub use inherited::{standard, take_inherited};
 pub use inspect::{Access, Inspection, Kind, inspect};
-pub use open::{OpenFlags, open, pipe};
+pub use open::{open, pipe};
 pub use receive::{Received, receive};
-pub use socket::{Address, Domain, SocketKind, SocketRequest, socket, socket_pair};
+pub use socket::{socket, socket_pair};
 
 /// A system call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use keepd_model::OpenFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -14,37 +15,16 @@ const FILE_MODE: u32 = 0o600;
 /// Of a folder that is made.
 const FOLDER_MODE: u32 = 0o700;
 
-/// How a file is opened. Neither `read` nor `write`: for reading.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OpenFlags {
-    /// For reading.
-    pub read: bool,
-    /// For writing.
-    pub write: bool,
-    /// Each write goes to the end: O_APPEND.
-    pub append: bool,
-    /// Makes the file, with mode 0600, if there is none: O_CREAT.
-    pub create: bool,
-    /// Empties the file: O_TRUNC.
-    pub truncate: bool,
-    /// Calls on the descriptor do not wait: O_NONBLOCK.
-    pub nonblock: bool,
-    /// Makes the folders on the way that do not exist, with mode 0700.
-    pub make_parents: bool,
-}
-
-impl OpenFlags {
-    fn flags(self) -> OFlags {
-        let mut flags = match (self.read, self.write) {
-            (true, true) => OFlags::RDWR,
-            (false, true) => OFlags::WRONLY,
-            (true | false, false) => OFlags::RDONLY,
-        };
-        flags.set(OFlags::APPEND, self.append);
-        flags.set(OFlags::CREATE, self.create);
-        flags.set(OFlags::TRUNC, self.truncate);
-        flags
-    }
+fn access_flags(flags: OpenFlags) -> OFlags {
+    let mut access = match (flags.read, flags.write) {
+        (true, true) => OFlags::RDWR,
+        (false, true) => OFlags::WRONLY,
+        (true | false, false) => OFlags::RDONLY,
+    };
+    access.set(OFlags::APPEND, flags.append);
+    access.set(OFlags::CREATE, flags.create);
+    access.set(OFlags::TRUNC, flags.trunc);
+    access
 }
 
 /// `open(path, … | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)`, then `fcntl(F_SETFL)`: opens a file without
@@ -53,12 +33,12 @@ impl OpenFlags {
 /// Opening a FIFO would else wait for its other end. For reading it is opened at once; for writing
 /// only, it fails with ENXIO while nobody reads. See open(2), fifo(7).
 pub fn open(path: &Path, flags: OpenFlags) -> Result<OwnedFd, CallError> {
-    if flags.make_parents {
+    if flags.mkdir {
         make_parents(path)?;
     }
     let always = OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(FILE_MODE);
-    let file = retry_on_intr(|| rustix::fs::open(path, flags.flags() | always, mode))
+    let file = retry_on_intr(|| rustix::fs::open(path, access_flags(flags) | always, mode))
         .map_err(failed("open"))?;
     if !flags.nonblock {
         clear_nonblock(&file)?;
