@@ -200,15 +200,21 @@ pub fn send(pid: Pid, signal: Signal) -> Result<(), Errno> {
     kill(i32::try_from(pid.get()), signal)
 }
 
-/// `kill(-pid, signal)`: signals every process of a process group.
+/// `kill(pid, number)`, or `kill(-pid, number)` for its process group: as [`send`], with any number
+/// that a client may ask for.
 ///
-/// Only for groups whose leader is an own child that is not reaped yet. See kill(2), killpg(3).
-pub fn send_group(leader: Pid, signal: Signal) -> Result<(), Errno> {
-    // For kill(2), -1 is not the group of process 1 but everybody.
-    match i32::try_from(leader.get()) {
-        Ok(1) => Err(Errno(libc::ESRCH)),
-        target => kill(target.map(|pid| -pid), signal),
-    }
+/// 0 only asks whether somebody is there; a number that the kernel does not have fails with EINVAL.
+/// The process is an own child that is not reaped yet. See kill(2), killpg(3).
+pub fn send_number(pid: Pid, number: u16, to_group: bool) -> Result<(), Errno> {
+    let target = match (i32::try_from(pid.get()), to_group) {
+        // For kill(2), -1 is not the group of process 1 but everybody.
+        (Ok(1), true) | (Err(_), _) => return Err(Errno(libc::ESRCH)),
+        (Ok(pid), true) => -pid,
+        (Ok(pid), false) => pid,
+    };
+    // SAFETY: the call takes numbers only.
+    let result = unsafe { libc::kill(target, i32::from(number)) };
+    if result == 0 { Ok(()) } else { Err(errno::last()) }
 }
 
 fn kill<E>(target: Result<i32, E>, signal: Signal) -> Result<(), Errno> {

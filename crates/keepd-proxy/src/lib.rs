@@ -8,12 +8,16 @@
 
 mod children;
 mod connections;
+mod controllers;
+mod descriptors;
 mod environment;
+mod exit;
 mod groups;
 mod listener;
 mod log;
 mod notify;
 mod options;
+mod pool;
 mod pump;
 mod ready;
 mod run;
