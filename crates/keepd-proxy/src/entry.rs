@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use keepd_model::LogLevel;
@@ -12,6 +13,7 @@ use crate::exit::{self, Ended, Exit};
 use crate::log::Log;
 use crate::options::{self, HELP, Options, Step, UsageError};
 use crate::run::Shell;
+use crate::start::Starting;
 
 /// What process 1 reads where nothing else is said.
 const CONFIG_OF_PROCESS_1: &str = "/etc/daemonproxy.conf";
@@ -25,19 +27,25 @@ const GUARD_OF_PROCESS_1: i64 = 1;
 /// ps(1) shows, at most 15 bytes.
 pub fn run(name: &str, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let inherited = handle::take_inherited();
-    let mut start = Start::new();
-    let outcome = start.take_steps(options::read(arguments)).and_then(|()| {
-        let Start { options, log, exit, guard } = start;
-        Shell::start(name, &options, inherited, log, exit, guard)
-    });
-    match outcome {
+    match start(name, arguments, inherited) {
         Ok(shell) => shell.run(),
         Err(Ended(code)) => code,
     }
 }
 
-/// What is known so far.
-struct Start {
+fn start(
+    name: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    inherited: Vec<OwnedFd>,
+) -> Result<Shell, Ended> {
+    let mut words = Words::new();
+    words.take_steps(options::read(arguments))?;
+    let Words { options, log, exit, guard } = words;
+    Starting { name, options: &options, log, exit, guard }.start(inherited)
+}
+
+/// What the words have said so far.
+struct Words {
     options: Options,
     log: Log,
     exit: Exit,
@@ -45,7 +53,7 @@ struct Start {
     guard: Option<i64>,
 }
 
-impl Start {
+impl Words {
     fn new() -> Self {
         let mut start = Self {
             options: Options::default(),

@@ -170,7 +170,7 @@ impl Shell {
     }
 
     /// Returns how long to sleep: exactly until something is due, or until news.
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         if self.has_ended_children || self.groups.has_empty() || self.has_lines_to_run() {
             return Some(Duration::ZERO);
         }
