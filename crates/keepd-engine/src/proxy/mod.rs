@@ -57,14 +57,18 @@ mod backlog;
 mod commands;
 mod connections;
 mod dump;
+mod handles;
 mod interface;
 mod invariants;
 mod jobs;
 mod machine;
 mod packed;
+mod process;
 mod service;
 mod start;
 mod stop;
+mod tickets;
+mod triggers;
 mod views;
 
 pub use interface::{
