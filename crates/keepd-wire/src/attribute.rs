@@ -12,13 +12,12 @@ use crate::field::{
     Fields, LineWriter, Problem, decimal, decimal_u32, milliseconds, quoted, signal, signal_word,
     without_zero,
 };
+use crate::words::PATH_BYTES_MAX;
 
 /// The most supplementary groups (the kernel's NGROUPS_MAX, setgroups(2)).
 const GROUPS_MAX: usize = 65_536;
 /// The most delays of `respawn_ms`.
 const RESPAWN_MAX: usize = 64;
-/// The longest path (the kernel's PATH_MAX without the zero byte).
-const PATH_BYTES_MAX: usize = 4095;
 /// The descriptors that can be `ready_fd`: none of the standard ones, and none that a process with
 /// the usual limit of 1,024 cannot have.
 const READY_FD: std::ops::RangeInclusive<u32> = 3..=1_023;

@@ -30,15 +30,6 @@ impl Problem {
     }
 }
 
-/// Whether fields of a line may hold escapes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Escapes {
-    /// Bytes stand for themselves; tab and line feed cannot be expressed.
-    None,
-    /// `\\`, `\t`, `\n` and `\r`.
-    Backslash,
-}
-
 /// The fields of one line, from the left.
 pub(crate) struct Fields<'line> {
     fields: std::vec::IntoIter<Cow<'line, [u8]>>,
@@ -46,16 +37,13 @@ pub(crate) struct Fields<'line> {
 
 impl<'line> Fields<'line> {
     /// Splits a line at its tabs and resolves the escapes.
-    pub(crate) fn split(line: &'line [u8], escapes: Escapes) -> Result<Self, Problem> {
+    pub(crate) fn split(line: &'line [u8]) -> Result<Self, Problem> {
         let mut fields = Vec::new();
         for raw in line.split(|byte| *byte == b'\t') {
             if fields.len() == FIELDS_MAX {
                 return Err(Problem::new(format!("a line has at most {FIELDS_MAX} fields")));
             }
-            fields.push(match escapes {
-                Escapes::None => Cow::Borrowed(raw),
-                Escapes::Backslash => unescape(raw)?,
-            });
+            fields.push(unescape(raw)?);
         }
         Ok(Self { fields: fields.into_iter() })
     }
@@ -67,7 +55,7 @@ impl<'line> Fields<'line> {
 
     /// Returns the next field; `what` names it in the error.
     pub(crate) fn required(&mut self, what: &str) -> Result<Cow<'line, [u8]>, Problem> {
-        self.next().ok_or_else(|| Problem::new(format!("the {what} is missing")))
+        self.next().ok_or_else(|| missing(what))
     }
 
     /// Returns the next field as a number of at most `max`.
@@ -90,7 +78,7 @@ impl<'line> Fields<'line> {
     }
 
     /// Returns the next field as a signal.
-    pub fn signal(&mut self) -> Result<Signal, Problem> {
+    pub(crate) fn signal(&mut self) -> Result<Signal, Problem> {
         signal(&self.required("signal")?)
     }
 
@@ -108,11 +96,19 @@ impl<'line> Fields<'line> {
     pub(crate) fn end(mut self) -> Result<(), Problem> {
         match self.next() {
             None => Ok(()),
-            Some(field) => {
-                Err(Problem::new(format!("there is a field too many: {}", quoted(&field))))
-            }
+            Some(field) => Err(superfluous(&field)),
         }
     }
+}
+
+/// Returns the problem of a field that is not there; `what` names it without an article.
+pub fn missing(what: &str) -> Problem {
+    Problem::new(format!("the {what} is missing"))
+}
+
+/// Returns the problem of a field that nobody asked for.
+pub fn superfluous(field: &[u8]) -> Problem {
+    Problem::new(format!("superfluous argument: {}", quoted(field)))
 }
 
 /// Resolves the escapes of one field.
@@ -165,19 +161,17 @@ pub(crate) fn escape(field: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Reads a decimal number of digits alone, at most `max`.
+/// Reads a decimal number of digits alone.
+///
+/// # Errors
+///
+/// Refuses everything else, and what is more than `max`.
 pub fn decimal(field: &[u8], what: &str, max: u64) -> Result<u64, Problem> {
     let mut number: u64 = 0;
-    if field.is_empty() {
-        return Err(Problem::new(format!("an integer is expected as {what}")));
+    if field.is_empty() || !field.iter().all(u8::is_ascii_digit) {
+        return Err(no_integer(field, what));
     }
     for byte in field {
-        if !byte.is_ascii_digit() {
-            return Err(Problem::new(format!(
-                "an integer is expected as {what}, not {}",
-                quoted(field)
-            )));
-        }
         let digit = u64::from(byte - b'0');
         number = number
             .checked_mul(10)
@@ -188,6 +182,11 @@ pub fn decimal(field: &[u8], what: &str, max: u64) -> Result<u64, Problem> {
     Ok(number)
 }
 
+/// Returns the problem of a field that holds no number.
+pub(crate) fn no_integer(field: &[u8], what: &str) -> Problem {
+    Problem::new(format!("integer expected as {what}, not {}", quoted(field)))
+}
+
 /// Reads a decimal number that fits 32 bits.
 pub(crate) fn decimal_u32(field: &[u8], what: &str, max: u32) -> Result<u32, Problem> {
     let number = decimal(field, what, u64::from(max))?;
@@ -195,6 +194,10 @@ pub(crate) fn decimal_u32(field: &[u8], what: &str, max: u32) -> Result<u32, Pro
 }
 
 /// Reads a signal: `TERM`, `SIGTERM` or a number from 1 to 64.
+///
+/// # Errors
+///
+/// Refuses everything else: 0 is no signal, and names are upper case.
 pub fn signal(field: &[u8]) -> Result<Signal, Problem> {
     std::str::from_utf8(field)
         .ok()
@@ -210,6 +213,10 @@ pub(crate) fn pid(field: &[u8]) -> Result<Pid, Problem> {
 }
 
 /// Refuses the byte that no argument, variable or path can hold (execve(2) ends them there).
+///
+/// # Errors
+///
+/// Returns that `what`, a name without an article, holds one.
 pub fn without_zero(field: &[u8], what: &str) -> Result<(), Problem> {
     if field.contains(&0) {
         return Err(Problem::new(format!("the {what} must not hold a zero byte")));
@@ -256,14 +263,14 @@ impl<'out> LineWriter<'out> {
     }
 
     /// Adds a field that needs no escapes: a word, number or name.
-    pub(crate) fn word(self, word: impl std::fmt::Display) -> Self {
+    pub(crate) fn word(self, word: impl fmt::Display) -> Self {
         self.out.push(b'\t');
         self.out.extend_from_slice(word.to_string().as_bytes());
         self
     }
 
     /// Adds a word, or `-` where there is none.
-    pub(crate) fn word_or_unset(self, word: Option<impl std::fmt::Display>) -> Self {
+    pub(crate) fn word_or_unset(self, word: Option<impl fmt::Display>) -> Self {
         match word {
             Some(word) => self.word(word),
             None => self.word("-"),
@@ -271,7 +278,7 @@ impl<'out> LineWriter<'out> {
     }
 
     /// Adds a word where there is one.
-    pub(crate) fn optional_word(self, word: Option<impl std::fmt::Display>) -> Self {
+    pub(crate) fn optional_word(self, word: Option<impl fmt::Display>) -> Self {
         match word {
             Some(word) => self.word(word),
             None => self,
@@ -283,13 +290,6 @@ impl<'out> LineWriter<'out> {
         for field in list {
             self = self.field(field);
         }
-        self
-    }
-
-    /// Adds bytes as they are; the caller vouches that they hold no line feed.
-    pub(crate) fn raw(self, bytes: &[u8]) -> Self {
-        self.out.push(b'\t');
-        self.out.extend_from_slice(bytes);
         self
     }
 

@@ -6,6 +6,9 @@
 //! It does not know what a command does; it knows how one is written, and refuses what cannot be
 //! read. Nothing here panics on any input, and no buffer grows beyond a written limit.
 //!
+//! daemonproxy's language, without escapes and numbers, is read in `keepd-compat`; what it has in
+//! common with this one is in [`words`].
+//!
 //! Start from [`decode_request`] (what the proxy reads) and [`encode_message`] (what it writes).
 //! `docs/protocol.md` is the reference for people.
 //!

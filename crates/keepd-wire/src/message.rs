@@ -1,6 +1,7 @@
 //! What an extended connection hears: events and answers.
 
-mod extended;
+mod decode;
+mod encode;
 
 use std::fmt;
 
@@ -42,7 +43,7 @@ impl std::error::Error for MessageError {}
 ///
 /// What `echo` returns is `echo⇥TEXT`, as every line there begins with its name.
 pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
-    extended::encode(message, out);
+    encode::encode(message, out);
 }
 
 /// Reads one line of an extended connection, without its line feed.
@@ -56,7 +57,7 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
 /// Returns the name of a known message and what is wrong with it.
 pub fn decode_message(line: &[u8]) -> Result<Option<Message>, MessageError> {
     let name = line.split(|byte| *byte == b'\t').next().unwrap_or_default();
-    extended::decode(line).map_err(|problem| MessageError {
+    decode::decode(line).map_err(|problem| MessageError {
         name: String::from_utf8_lossy(name).into_owned(),
         problem: problem.0,
     })

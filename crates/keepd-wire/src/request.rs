@@ -1,6 +1,7 @@
 //! Commands: what an extended connection may send.
 
-mod extended;
+mod decode;
+mod encode;
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use keepd_model::protocol::{
     RequestId,
 };
 
-use crate::field::{Problem, decimal};
+use crate::field::{Problem, decimal, missing};
 
 /// A line that is no command, with everything that its answer needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// Why a line is no command of a grammar.
+/// Why a line is no command.
 enum Refusal {
     /// The command is known, its fields are wrong.
     Malformed(Problem),
@@ -90,7 +91,7 @@ pub fn decode_request(line: &[u8]) -> Result<Option<Request>, RequestError> {
     if line.starts_with(b"@") {
         return numbered(line).map(Some);
     }
-    extended::decode(line)
+    decode::decode(line)
         .map(|command| Some(Request::Unnumbered(command)))
         .map_err(|refusal| RequestError::refused(None, refusal))
 }
@@ -98,14 +99,14 @@ pub fn decode_request(line: &[u8]) -> Result<Option<Request>, RequestError> {
 /// Reads `@ID⇥NAME…`.
 fn numbered(line: &[u8]) -> Result<Request, RequestError> {
     let Some(id) = number_of(line) else {
-        let problem = Problem::new("an integer is expected after \"@\"");
+        let problem = Problem::new("integer expected after \"@\"");
         return Err(RequestError::refused(None, problem.into()));
     };
     let Some(tab) = line.iter().position(|byte| *byte == b'\t') else {
-        let problem = Problem::new("the command is missing");
+        let problem = missing("command");
         return Err(RequestError::refused(Some(id), problem.into()));
     };
-    extended::decode(&line[tab + 1..])
+    decode::decode(&line[tab + 1..])
         .map(|command| Request::Numbered(id, command))
         .map_err(|refusal| RequestError::refused(Some(id), refusal))
 }
@@ -120,10 +121,10 @@ fn number_of(line: &[u8]) -> Option<RequestId> {
 /// Appends a request as a line of an extended connection, line feed included.
 pub fn encode_request(request: &Request, out: &mut Vec<u8>) {
     match request {
-        Request::Unnumbered(command) => extended::encode(command, out),
+        Request::Unnumbered(command) => encode::encode(command, out),
         Request::Numbered(id, command) => {
             out.extend_from_slice(format!("@{}\t", id.0).as_bytes());
-            extended::encode(command, out);
+            encode::encode(command, out);
         }
     }
 }

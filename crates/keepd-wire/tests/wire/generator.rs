@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use keepd_model::protocol::{
     Attributes, Command, EXEC_OUTPUT_BYTES_MAX, Environment, EnvironmentChange, Event, Fail,
-    FailKind, LogTarget, Message, NOTIFY_BYTES_MAX, Place, Reply, Request, RequestId, RunEnd,
-    RunReport, RunState, Scope, Stream,
+    FailKind, FilterChange, LogTarget, Message, NOTIFY_BYTES_MAX, Place, Reply, Request, RequestId,
+    RunEnd, RunReport, RunState, Scope, SessionPlace, SignalNumber, Stream, Triggers,
 };
 use keepd_model::{
-    Errno, Exit, Generation, Instant, KillMode, Pid, ServiceName, Signal, SpawnFailure, SpawnStep,
+    Address, Domain, Errno, Exit, FdSlot, Generation, HandleKind, HandleName, HandleReport,
+    Instant, KillMode, LogLevel, OpenFlags, Pid, PipeEnd, PipeSpec, ServiceName, Signal,
+    SocketSpec, SocketType, SpawnFailure, SpawnStep,
 };
+use keepd_wire::words;
 
 /// How many kinds of command [`Generator::command`] makes.
-pub(crate) const COMMANDS: u64 = 18;
+pub(crate) const COMMANDS: u64 = 33;
 /// How many kinds of message [`Generator::message`] makes.
-pub(crate) const MESSAGES: u64 = 24;
+pub(crate) const MESSAGES: u64 = 26;
 
 /// SplitMix64: the same numbers on every machine.
 pub(crate) struct Generator(u64);
@@ -146,7 +149,10 @@ impl Generator {
             stop_signal: self.signal(),
             stop_timeout: self.milliseconds(),
             respawn: (0..self.below(4)).map(|_| self.milliseconds()).collect(),
-            place: self.pick(&[Place::Service, Place::Own]),
+            place: self.pick(&[Place::Service, Place::Own, Place::None]),
+            session: self.pick(&[SessionPlace::New, SessionPlace::Inherit]),
+            marks: self.coin(),
+            retry: self.optional(Self::milliseconds),
         }
     }
 
@@ -196,48 +202,229 @@ impl Generator {
         SpawnFailure { step: self.pick(&SpawnStep::ALL), errno: Errno(1 + self.below(4095) as i32) }
     }
 
-    /// One of the kinds of command that an extended connection can number.
+    fn handle_name(&mut self) -> HandleName {
+        let longest = "h".repeat(63);
+        let name = self.pick(&["null", "-x", "a.b", "control.cmd", "_", "fd_9", &longest]);
+        HandleName::new(name).unwrap()
+    }
+
+    fn open_flags(&mut self) -> OpenFlags {
+        OpenFlags {
+            read: self.coin(),
+            write: self.coin(),
+            append: self.coin(),
+            create: self.coin(),
+            trunc: self.coin(),
+            nonblock: self.coin(),
+            mkdir: self.coin(),
+        }
+    }
+
+    fn domain(&mut self) -> Domain {
+        self.pick(&[Domain::Unix, Domain::Inet, Domain::Inet6])
+    }
+
+    fn socket_type(&mut self) -> SocketType {
+        self.pick(&[SocketType::Stream, SocketType::Datagram, SocketType::SequencedPacket])
+    }
+
+    fn pipe_spec(&mut self) -> PipeSpec {
+        let socket = self.optional(|it| (it.domain(), it.socket_type()));
+        PipeSpec { socket, nonblock: self.coin() }
+    }
+
+    fn backlog(&mut self) -> u32 {
+        1 + self.below(65_535) as u32
+    }
+
+    /// An address and its text, which has more than one form.
+    fn address(&mut self, domain: Domain) -> (Address, Vec<u8>) {
+        let port = self.below(65_536) as u16;
+        let octets = self.next().to_be_bytes();
+        match domain {
+            Domain::Unix => {
+                let mut path = self.nonzero(words::SOCKET_PATH_BYTES_MAX as u64 - 1);
+                path.push(b's');
+                (Address::Unix(path.clone()), path)
+            }
+            Domain::Inet => {
+                let host: [u8; 4] = octets[..4].try_into().unwrap();
+                let text = std::net::Ipv4Addr::from(host).to_string();
+                self.with_port(Address::Inet, host, &text, port)
+            }
+            Domain::Inet6 => {
+                let host = [octets, self.next().to_be_bytes()].concat().try_into().unwrap();
+                let text = format!("[{}]", std::net::Ipv6Addr::from(host));
+                self.with_port(Address::Inet6, host, &text, port)
+            }
+        }
+    }
+
+    fn with_port<const BYTES: usize>(
+        &mut self,
+        make: fn([u8; BYTES], u16) -> Address,
+        host: [u8; BYTES],
+        text: &str,
+        port: u16,
+    ) -> (Address, Vec<u8>) {
+        match self.below(4) {
+            0 => (make([0; BYTES], 0), b"*".to_vec()),
+            1 => (make([0; BYTES], port), format!("*:{port}").into_bytes()),
+            2 => (make(host, 0), text.as_bytes().to_vec()),
+            _ => (make(host, port), format!("{text}:{port}").into_bytes()),
+        }
+    }
+
+    fn socket_spec(&mut self) -> SocketSpec {
+        let domain = self.domain();
+        let address = self.optional(|it| it.address(domain));
+        let listen = if address.is_some() { self.optional(Self::backlog) } else { None };
+        let (bind, address_text) = address.unzip();
+        SocketSpec {
+            domain,
+            kind: self.socket_type(),
+            bind,
+            address_text: address_text.unwrap_or_default(),
+            listen,
+            nonblock: self.coin(),
+            mkdir: domain == Domain::Unix && self.coin(),
+        }
+    }
+
+    fn handle_report(&mut self) -> HandleReport {
+        let kind = match self.below(4) {
+            0 => HandleKind::File(self.open_flags()),
+            1 => HandleKind::Special(self.open_flags()),
+            2 => HandleKind::Pipe {
+                end: self.pick(&[PipeEnd::From, PipeEnd::To]),
+                spec: self.pipe_spec(),
+            },
+            _ => HandleKind::Socket {
+                domain: self.domain(),
+                kind: self.socket_type(),
+                bind: self.coin(),
+                listen: self.optional(Self::backlog),
+                mkdir: self.coin(),
+                nonblock: self.coin(),
+            },
+        };
+        HandleReport { name: self.handle_name(), kind, description: self.bytes(40) }
+    }
+
+    fn slots(&mut self) -> Vec<FdSlot> {
+        let slot = |it: &mut Self| match it.below(3) {
+            0 => FdSlot::Closed,
+            1 => FdSlot::Skipped,
+            _ => FdSlot::Handle(it.handle_name()),
+        };
+        (0..self.below(6)).map(|_| slot(self)).collect()
+    }
+
+    fn trigger_words(&mut self) -> Vec<Vec<u8>> {
+        let all = ["always", "TERM", "SIGTERM", "SIGUSR1", "HUP", "15", "0", "65535", "64"];
+        (0..self.below(5)).map(|_| self.pick(&all).as_bytes().to_vec()).collect()
+    }
+
+    fn triggers(&mut self) -> Triggers {
+        words::triggers(self.trigger_words()).unwrap()
+    }
+
+    fn interval(&mut self) -> u32 {
+        1 + self.u32() % words::INTERVAL_SECONDS_MAX
+    }
+
+    fn integer(&mut self) -> i64 {
+        self.number().cast_signed()
+    }
+
+    fn filter_change(&mut self) -> FilterChange {
+        match self.below(4) {
+            0 => FilterChange::Show,
+            1 => FilterChange::Less,
+            2 => FilterChange::More,
+            _ => FilterChange::To(self.pick(&LogLevel::ALL)),
+        }
+    }
+
+    /// One of the kinds of command that an extended connection takes.
     pub(crate) fn command(&mut self, kind: u64) -> Command {
-        let name = self.name();
         match kind % COMMANDS {
+            kind @ 0..18 => self.command_for_the_proxy(kind),
+            kind => self.command_for_a_service(kind - 18),
+        }
+    }
+
+    fn command_for_the_proxy(&mut self, kind: u64) -> Command {
+        match kind {
             0 => Command::Echo { text: self.bytes(30) },
             1 => Command::StateDump,
             2 => Command::WatchLogs { on: self.coin() },
-            3 => Command::Exit,
-            4 => Command::Terminate { code: self.below(256) as u8 },
-            5 => Command::SignalClear { signal: self.signal(), count: self.number() },
-            6 => Command::ServiceArgs { name, arguments: self.arguments() },
-            7 => Command::ServiceTags { name, tags: self.list() },
-            8 => Command::ServiceSet { name, attributes: self.attributes() },
-            9 => Command::ServiceEnv { name, environment: self.environment() },
-            10 => Command::ServiceLog { name, log: self.log() },
-            11 => Command::ServiceAutoUp {
-                name,
-                seconds: self.optional(|it| 1 + it.u32() % (i32::MAX as u32)),
-                always: self.coin(),
+            3 => Command::WatchStarts { on: self.coin() },
+            4 => Command::Exit,
+            5 => Command::Terminate {
+                code: self.below(256) as u8,
+                guard: self.optional(Self::integer),
             },
-            12 => Command::ServiceStart { name, expected: self.optional(Self::generation) },
-            13 => Command::ServiceStop {
+            6 => Command::TerminateGuard { set: self.coin(), code: self.integer() },
+            7 => Command::TerminateExec { arguments: self.arguments() },
+            8 => Command::Chdir { path: self.path() },
+            9 => Command::LogFilter { change: self.filter_change() },
+            10 => Command::LogDestination { handle: self.handle_name() },
+            11 => Command::SocketCreate { path: self.path() },
+            12 => Command::SocketDelete,
+            13 => {
+                let mut flags = self.open_flags();
+                flags.read |= !flags.write;
+                Command::HandleOpen { name: self.handle_name(), flags, path: self.path() }
+            }
+            14 => {
+                let (read, write) = (self.handle_name(), HandleName::new("other").unwrap());
+                Command::HandlePipe { read, write, spec: self.pipe_spec() }
+            }
+            15 => Command::HandleSocket { name: self.handle_name(), spec: self.socket_spec() },
+            16 => Command::HandleTake { name: self.handle_name() },
+            _ => Command::HandleDelete { name: self.handle_name() },
+        }
+    }
+
+    fn command_for_a_service(&mut self, kind: u64) -> Command {
+        let name = self.name();
+        match kind {
+            0 => Command::SignalClear { signal: self.signal(), count: self.number() },
+            1 => Command::ServiceArgs { name, arguments: self.arguments() },
+            2 => Command::ServiceTags { name, tags: self.list() },
+            3 => Command::ServiceSet { name, attributes: self.attributes() },
+            4 => Command::ServiceEnv { name, environment: self.environment() },
+            5 => Command::ServiceLog { name, log: self.log() },
+            6 => Command::ServiceFds { name, slots: self.slots() },
+            7 => {
+                let seconds = self.optional(Self::interval);
+                Command::ServiceAutoUp { name, seconds, triggers: self.triggers() }
+            }
+            8 => Command::ServiceStart {
+                name,
+                expected: self.optional(Self::generation),
+                at: self.optional(Self::instant),
+            },
+            9 => Command::ServiceCancel { name },
+            10 => Command::ServiceStop {
                 name,
                 expected: self.generation(),
                 other: self.optional(|it| (it.signal(), it.milliseconds())),
             },
-            14 => Command::ServiceSignal {
+            11 => Command::ServiceSignal {
                 name,
                 expected: self.optional(Self::generation),
-                signal: self.signal(),
-                scope: self.pick(&[Scope::Main, Scope::All]),
+                signal: SignalNumber(self.below(65_536) as u16 >> self.below(16)),
+                scope: self.pick(&[Scope::Main, Scope::All, Scope::ProcessGroup]),
             },
-            15 => {
+            12 => {
                 let mut arguments = self.arguments();
                 arguments.push(b"x".to_vec());
-                Command::ServiceExec {
-                    name,
-                    deadline: Duration::from_millis(self.number().max(1)),
-                    arguments,
-                }
+                let deadline = Duration::from_millis(self.number().max(1));
+                Command::ServiceExec { name, deadline, arguments }
             }
-            16 => {
+            13 => {
                 let (key, value) = self.note();
                 Command::ServiceNote { name, key, value }
             }
@@ -245,9 +432,14 @@ impl Generator {
         }
     }
 
-    /// A numbered command.
+    /// A command, with a number or without one.
     pub(crate) fn request(&mut self, kind: u64) -> Request {
-        Request::Numbered(RequestId(self.number()), self.command(kind))
+        let command = self.command(kind);
+        if self.below(4) == 0 {
+            Request::Unnumbered(command)
+        } else {
+            Request::Numbered(RequestId(self.number()), command)
+        }
     }
 
     fn run_report(&mut self) -> RunReport {
@@ -291,13 +483,21 @@ impl Generator {
             8 => Event::Set(name, self.attributes()),
             9 => Event::Env(name, self.environment()),
             10 => Event::Log(name, self.log()),
-            11 => Event::AutoUp(name, self.optional(|it| it.u32())),
+            11 => {
+                let triggers = self.trigger_words();
+                let seconds = if triggers.is_empty() { 0 } else { self.interval() };
+                Event::AutoUp(name, seconds, triggers)
+            }
             12 => {
                 let (key, value) = self.note();
                 Event::Note(name, key, value)
             }
             13 => Event::Deleted(name),
             14 => Event::Signal { signal: self.signal(), at: self.instant(), count: self.number() },
+            15 => Event::Fds(name, self.slots()),
+            16 => Event::Handle(self.handle_report()),
+            17 => Event::HandleDeleted(self.handle_name()),
+            18 => Event::LogFilter(self.pick(&LogLevel::ALL)),
             _ => Event::DumpEnd { sequence: self.number() },
         }
     }
@@ -319,15 +519,14 @@ impl Generator {
     /// One of the kinds of message.
     pub(crate) fn message(&mut self, kind: u64) -> Message {
         match kind % MESSAGES {
-            event @ 0..16 => Message::Event(self.event(event)),
-            16 => Message::ProtoAccepted {
+            event @ 0..20 => Message::Event(self.event(event)),
+            20 => Message::ProtoAccepted {
                 version: self.u32(),
                 features: (0..self.below(4)).map(|_| self.text()).collect(),
             },
-            17 => Message::Text(self.bytes(30)),
-            18 => Message::PlainError(self.text()),
-            19 => Message::Overflow,
-            reply => Message::Reply(RequestId(self.number()), self.reply(reply - 20)),
+            21 => Message::Text(self.bytes(30)),
+            22 => Message::Error(self.text()),
+            reply => Message::Reply(RequestId(self.number()), self.reply(reply - 23)),
         }
     }
 }

@@ -3,6 +3,5 @@
 mod document;
 mod generator;
 mod mutations;
-mod plain_forms;
 mod refusals;
 mod round_trip;

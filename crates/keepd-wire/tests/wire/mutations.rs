@@ -1,11 +1,10 @@
 //! Damaged lines are read or refused; nothing panics, and nothing is read as what cannot be
 //! written.
 
-use keepd_model::Instant;
 use keepd_model::protocol::{Message, Request};
 use keepd_wire::notify::parse_notify;
 use keepd_wire::{
-    Line, LineReader, Mode, decode_message, decode_request, encode_message, encode_request, index,
+    Line, LineReader, decode_message, decode_request, encode_message, encode_request, index,
 };
 
 use crate::generator::Generator;
@@ -46,7 +45,7 @@ fn request_line(request: &Request) -> Vec<u8> {
 
 fn message_line(message: &Message) -> Vec<u8> {
     let mut line = Vec::new();
-    encode_message(message, Mode::Extended, Instant::ZERO, &mut line);
+    encode_message(message, &mut line);
     line.pop();
     line
 }
@@ -58,25 +57,20 @@ fn damaged_commands_are_read_as_commands_or_refused() {
     for round in 0..MUTATIONS {
         let mut line = request_line(&generator.request(round));
         mutate(&mut line, &mut generator);
-        for mode in [Mode::Plain, Mode::Extended] {
-            match decode_request(&line, mode) {
-                Ok(None) => {}
-                Ok(Some(request)) => {
-                    read += 1;
-                    let again = decode_request(&request_line(&request), Mode::Extended);
-                    if mode == Mode::Extended {
-                        assert_eq!(again, Ok(Some(request)));
-                    }
-                }
-                Err(error) => {
-                    refused += 1;
-                    let answer = error.into_message();
-                    assert_eq!(decode_message(&message_line(&answer)), Ok(Some(answer)));
-                }
+        match decode_request(&line) {
+            Ok(None) => {}
+            Ok(Some(request)) => {
+                read += 1;
+                assert_eq!(decode_request(&request_line(&request)), Ok(Some(request)));
+            }
+            Err(error) => {
+                refused += 1;
+                let answer = error.into_message();
+                assert_eq!(decode_message(&message_line(&answer)), Ok(Some(answer)));
             }
         }
     }
-    assert!(read > 2_000 && refused > 10_000, "{read} read, {refused} refused");
+    assert!(read > 2_000 && refused > 5_000, "{read} read, {refused} refused");
 }
 
 #[test]
@@ -97,20 +91,6 @@ fn damaged_messages_are_read_as_messages_or_refused() {
         }
     }
     assert!(read > 2_000 && refused > 2_000, "{read} read, {refused} refused");
-}
-
-#[test]
-fn plain_output_is_whole_lines_whatever_is_said() {
-    let mut generator = Generator::new(13);
-    for round in 0..MUTATIONS {
-        let message = generator.message(round);
-        let now = Instant::from_nanos(generator.next());
-        let mut out = Vec::new();
-        encode_message(&message, Mode::Plain, now, &mut out);
-        let line_feeds = out.iter().filter(|byte| **byte == b'\n').count();
-        assert_eq!(line_feeds, usize::from(!out.is_empty()), "{message:?}");
-        assert!(out.is_empty() || out.ends_with(b"\n"));
-    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Every malformed form is refused, with the number to answer and words that help.
 
+use keepd_model::Address;
 use keepd_model::protocol::{
-    Command, EXEC_OUTPUT_BYTES_MAX, Fail, FailKind, Message, NOTE_BYTES_MAX, NOTIFY_BYTES_MAX,
-    Reply, Request, RequestId,
+    EXEC_OUTPUT_BYTES_MAX, Fail, FailKind, Message, NOTE_BYTES_MAX, NOTIFY_BYTES_MAX, Reply,
+    Request, RequestId,
 };
 use keepd_wire::{
-    FIELDS_MAX, Mode, NOTE_KEY_BYTES_MAX, RequestError, decode_message, decode_request,
+    FIELDS_MAX, NOTE_KEY_BYTES_MAX, RequestError, decode_message, decode_request, words,
 };
 
 /// Writes `⇥` as a tab, as the documentation does.
@@ -13,8 +14,8 @@ pub(crate) fn tabs(text: &str) -> Vec<u8> {
     text.replace('⇥', "\t").into_bytes()
 }
 
-fn refused(line: &[u8], mode: Mode) -> RequestError {
-    match decode_request(line, mode) {
+fn refused(line: &[u8]) -> RequestError {
+    match decode_request(line) {
         Err(error) => error,
         Ok(request) => panic!("{:?} was read as {request:?}", String::from_utf8_lossy(line)),
     }
@@ -26,21 +27,47 @@ fn malformed_numbered_commands_are_answered_by_number() {
         ("", "the command is missing"),
         ("⇥", "unknown command"),
         ("⇥reboot", "unknown command: reboot"),
-        ("⇥service.fds⇥web", "not supported by this version"),
-        ("⇥proto⇥keepd⇥1", "has no number"),
-        ("⇥statedump⇥x", "field too many"),
-        ("⇥exit⇥", "field too many"),
+        ("⇥conn.event_timeout⇥1⇥2", "unknown command: conn.event_timeout"),
+        ("⇥proto⇥keepd⇥1", "the connection is an extended one"),
+        ("⇥statedump⇥x", "superfluous argument: \"x\""),
+        ("⇥exit⇥", "superfluous argument: \"\""),
         ("⇥conn.log", "is missing"),
         ("⇥conn.log⇥yes", "\"on\" or \"off\""),
+        ("⇥conn.start⇥1", "\"on\" or \"off\""),
         ("⇥terminate", "the exit code is missing"),
         ("⇥terminate⇥256", "more than 255"),
-        ("⇥terminate⇥-1", "integer"),
-        ("⇥terminate⇥0⇥7", "field too many"),
+        ("⇥terminate⇥-1", "integer expected as exit code, not \"-1\""),
+        ("⇥terminate⇥0⇥+7", "integer expected as guard code, not \"+7\""),
+        ("⇥terminate⇥0⇥9223372036854775808", "does not fit 64 bits"),
+        ("⇥terminate⇥0⇥7⇥7", "superfluous argument"),
+        ("⇥terminate.guard", "sign \"+\" or \"-\" is missing"),
+        ("⇥terminate.guard⇥1", "\"+\" or \"-\" expected, not \"1\""),
+        ("⇥terminate.guard⇥+", "guard code is missing"),
+        ("⇥terminate.guard⇥-⇥-", "integer expected"),
+        ("⇥terminate.guard⇥+⇥1⇥2", "superfluous argument"),
+        ("⇥terminate.exec_args⇥a⇥\0", "zero byte"),
+        ("⇥chdir", "the path is missing"),
+        ("⇥chdir⇥", "the path is missing"),
+        ("⇥chdir⇥a\0", "zero byte"),
+        ("⇥chdir⇥a⇥b", "superfluous argument: \"b\""),
+        ("⇥log.filter⇥loud", "log level unknown: \"loud\""),
+        ("⇥log.filter⇥+⇥+", "superfluous argument"),
+        ("⇥log.dest", "type of the destination is missing"),
+        ("⇥log.dest⇥file⇥a", "log type unknown: \"file\""),
+        ("⇥log.dest⇥fd", "handle name is missing"),
+        ("⇥log.dest⇥fd⇥-", "invalid handle name: \"-\""),
+        ("⇥log.dest⇥fd⇥a⇥b", "superfluous argument"),
+        ("⇥socket.create", "options is missing"),
+        ("⇥socket.create⇥mode=1⇥/s", "bad options \"mode=1\""),
+        ("⇥socket.create⇥-", "the path is missing"),
+        ("⇥socket.create⇥-⇥", "the path is missing"),
+        ("⇥socket.create⇥-⇥/s⇥x", "superfluous argument"),
+        ("⇥socket.delete⇥/s", "superfluous argument"),
         ("⇥signal.clear⇥FOO⇥1", "invalid signal: \"FOO\""),
         ("⇥signal.clear⇥0⇥1", "invalid signal"),
         ("⇥signal.clear⇥+9⇥1", "invalid signal"),
         ("⇥signal.clear⇥TERM", "the count is missing"),
-        ("⇥signal.clear⇥TERM⇥-1", "integer"),
+        ("⇥signal.clear⇥TERM⇥-1", "integer expected"),
         ("⇥service.args", "service name is missing"),
         ("⇥service.args⇥", "not a valid service name"),
         ("⇥service.args⇥a/b⇥x", "not a valid service name: \"a/b\""),
@@ -49,36 +76,55 @@ fn malformed_numbered_commands_are_answered_by_number() {
         ("⇥service.args⇥web⇥a\\", "ends inside an escape"),
         ("⇥service.args⇥web⇥a\r", "carriage return"),
         ("⇥service.args⇥web⇥a\0b", "zero byte"),
+        ("⇥service.fds", "service name is missing"),
+        ("⇥service.fds⇥web⇥null⇥a/b", "invalid handle name: \"a/b\""),
         ("⇥service.auto_up⇥web", "the interval is missing"),
-        ("⇥service.auto_up⇥web⇥0⇥always", "less than 1"),
-        ("⇥service.auto_up⇥web⇥2147483648⇥always", "more than 2147483647"),
-        ("⇥service.auto_up⇥web⇥1⇥TERM", "trigger \"TERM\" is not supported"),
-        ("⇥service.auto_up⇥web⇥1⇥often", "unknown trigger"),
+        ("⇥service.auto_up⇥web⇥", "integer expected as interval"),
+        ("⇥service.auto_up⇥web⇥soon", "integer expected as interval"),
+        ("⇥service.auto_up⇥web⇥0⇥always", "interval outside 1..2^31-1: \"0\""),
+        ("⇥service.auto_up⇥web⇥-1⇥always", "interval outside 1..2^31-1: \"-1\""),
+        ("⇥service.auto_up⇥web⇥2147483648⇥always", "interval outside 1..2^31-1"),
+        ("⇥service.auto_up⇥web⇥1⇥often", "unknown trigger \"often\""),
+        ("⇥service.auto_up⇥web⇥1⇥term", "unknown trigger"),
+        ("⇥service.auto_up⇥web⇥1⇥", "unknown trigger \"\""),
+        ("⇥service.auto_up⇥web⇥1⇥65536", "unknown trigger"),
+        ("⇥service.cancel", "service name is missing"),
+        ("⇥service.cancel⇥web⇥x", "superfluous argument"),
         ("⇥service.start⇥web⇥x", "integer"),
         ("⇥service.start⇥web⇥18446744073709551616", "more than"),
-        ("⇥service.start⇥web⇥1⇥1", "field too many"),
+        ("⇥service.start⇥web⇥1⇥soon", "integer expected as time"),
+        ("⇥service.start⇥web⇥1⇥-", "integer expected as time"),
+        ("⇥service.start⇥web⇥1⇥1⇥1", "superfluous argument"),
         ("⇥service.stop⇥web", "generation is missing"),
         ("⇥service.stop⇥web⇥1⇥TERM", "timeout is missing"),
-        ("⇥service.stop⇥web⇥1⇥TERM⇥1⇥1", "field too many"),
+        ("⇥service.stop⇥web⇥1⇥TERM⇥1⇥1", "superfluous argument"),
         ("⇥service.signal⇥web⇥TERM", "integer"),
         ("⇥service.signal⇥web⇥1⇥TERM", "scope is missing"),
-        ("⇥service.signal⇥web⇥1⇥TERM⇥group", "\"main\" or \"all\""),
+        ("⇥service.signal⇥web⇥1⇥65536⇥main", "invalid signal: \"65536\""),
+        ("⇥service.signal⇥web⇥1⇥⇥main", "invalid signal: \"\""),
+        ("⇥service.signal⇥web⇥1⇥TERM⇥one", "\"main\", \"all\" or \"group\""),
         ("⇥service.exec⇥web⇥0⇥true", "deadline is less than 1"),
         ("⇥service.exec⇥web⇥10", "the program is missing"),
         ("⇥service.note⇥web⇥⇥value", "a key has 1 to"),
         ("⇥service.note⇥web⇥key", "value of the note is missing"),
-        ("⇥service.note⇥web⇥key⇥value⇥x", "field too many"),
-        ("⇥service.delete⇥web⇥x", "field too many"),
+        ("⇥service.note⇥web⇥key⇥value⇥x", "superfluous argument"),
+        ("⇥service.delete⇥web⇥x", "superfluous argument"),
     ];
     for (command, words) in cases {
-        let error = refused(&tabs(&format!("@7{command}")), Mode::Extended);
+        let unnumbered = command.strip_prefix('⇥').filter(|command| !command.is_empty());
+        if let Some(unnumbered) = unnumbered {
+            let error = refused(&tabs(unnumbered));
+            assert!(error.text.contains(words), "{unnumbered}: {}", error.text);
+            assert!(matches!(error.into_message(), Message::Error(_)));
+        }
+        let error = refused(&tabs(&format!("@7{command}")));
         assert_eq!(error.id, Some(RequestId(7)), "{command}");
         assert!(error.text.contains(words), "{command}: {}", error.text);
         let Message::Reply(id, Reply::Fail(Fail { kind, spawn, .. })) = error.into_message() else {
             panic!("{command} is answered by \"fail\"");
         };
         assert_eq!((id, spawn), (RequestId(7), None));
-        let unknown = words.contains("unknown command") || command.contains("fds");
+        let unknown = words.contains("unknown command");
         assert_eq!(kind == FailKind::UnknownCommand, unknown, "{command}");
     }
 }
@@ -108,7 +154,12 @@ fn malformed_attributes_are_refused() {
         ("set", "stop_signal=0", "invalid signal"),
         ("set", "stop_timeout_ms=1.5", "integer"),
         ("set", "respawn_ms=1,", "integer"),
-        ("set", "place=here", "\"service\" or \"own\""),
+        ("set", "place=here", "\"service\", \"own\" or \"none\""),
+        ("set", "place=", "\"service\", \"own\" or \"none\""),
+        ("set", "session=old", "\"new\" or \"inherit\""),
+        ("set", "marks=true", "\"yes\" or \"no\""),
+        ("set", "retry_ms=", "integer"),
+        ("set", "retry_ms=-1", "integer"),
         ("env", "A=1", "\"+NAME=VALUE\""),
         ("env", "", "\"+NAME=VALUE\""),
         ("env", "+A", "has no value"),
@@ -130,7 +181,7 @@ fn malformed_attributes_are_refused() {
     ];
     for (command, fields, words) in cases {
         let line = tabs(&format!("@7⇥service.{command}⇥web⇥{fields}"));
-        let error = refused(&line, Mode::Extended);
+        let error = refused(&line);
         assert_eq!((error.id, error.kind), (Some(RequestId(7)), FailKind::Malformed));
         assert!(error.text.contains(words), "{fields}: {}", error.text);
     }
@@ -138,7 +189,7 @@ fn malformed_attributes_are_refused() {
 
 #[test]
 fn limits_are_kept() {
-    let accepted = |line: &str| decode_request(&tabs(line), Mode::Extended).is_ok();
+    let accepted = |line: &str| decode_request(&tabs(line)).is_ok();
     let note = |key: usize, value: usize| {
         let (key, value) = ("k".repeat(key), "v".repeat(value));
         accepted(&format!("@1⇥service.note⇥web⇥{key}⇥{value}"))
@@ -166,100 +217,140 @@ fn limits_are_kept() {
 fn a_number_that_cannot_be_read_is_answered_by_error() {
     for line in ["@", "@x⇥statedump", "@-1⇥exit", "@18446744073709551616⇥exit", "@ 1⇥exit"]
     {
-        let error = refused(&tabs(line), Mode::Extended);
+        let error = refused(&tabs(line));
         assert_eq!((error.id, error.kind), (None, FailKind::Malformed), "{line}");
-        assert!(matches!(error.into_message(), Message::PlainError(_)));
+        assert!(matches!(error.into_message(), Message::Error(_)));
     }
 }
 
 #[test]
-fn plain_errors_quote_the_command_as_the_original_does() {
+fn malformed_handles_are_refused() {
+    let path_of = |bytes: usize| "p".repeat(bytes);
     let cases = [
-        ("frobnicate⇥a", "unknown command: frobnicate"),
-        ("@1⇥statedump", "unknown command: @1"),
-        ("service.set⇥web", "unknown command: service.set"),
-        (" statedump", "unknown command:  statedump"),
-        ("service.args", "the service name is missing, for command \"service.args\""),
-        (
-            "service.args⇥web@blue⇥x",
-            "not a valid service name: \"web@blue\", for command \"service.args⇥web@blue⇥x\"",
-        ),
-        (
-            "service.start⇥123456789012345678⇥17",
-            "a start time is not supported by this version, \
-             for command \"service.start⇥1234567890123456...\"",
-        ),
-        (
-            "service.fds⇥web⇥null",
-            "command \"service.fds\" is not supported by this version, \
-             for command \"service.fds⇥web⇥null\"",
-        ),
-        (
-            "terminate⇥0⇥42",
-            "a guard code is not supported by this version, for command \"terminate⇥0⇥42\"",
-        ),
+        ("open", "", "invalid handle name"),
+        ("open", "-", "invalid handle name: \"-\""),
+        ("open", &*path_of(64), "invalid handle name"),
+        ("open", "a", "the flags are missing"),
+        ("open", "a⇥", "the path is missing"),
+        ("open", "a⇥⇥", "the path is missing"),
+        ("open", "a⇥read⇥/p⇥", "superfluous argument: \"\""),
+        ("open", "a⇥read,exec⇥/p", "unknown flag \"exec\""),
+        ("open", "a⇥-,read⇥/p", "unknown flag \"-\""),
+        ("open", "a⇥re\nad⇥/p", "unknown flag \"re?ad\""),
+        ("open", &*format!("a⇥⇥{}", path_of(4096)), "more than 4095 bytes"),
+        ("pipe", "a", "handle name is missing"),
+        ("pipe", "a⇥a", "both ends of the pipe have the name \"a\""),
+        ("pipe", "a⇥b⇥read", "unknown flag \"read\""),
+        ("pipe", "a⇥b⇥⇥x", "superfluous argument"),
+        ("socket", "s", "the flags are missing"),
+        ("socket", "s⇥bind", "address expected to bind the socket to, it is missing"),
+        ("socket", "s⇥bind⇥", "address expected"),
+        ("socket", "s⇥listen=5", "address expected"),
+        ("socket", "s⇥listen=0⇥/s", "invalid listen length \"0\""),
+        ("socket", "s⇥listen=65536⇥/s", "invalid listen length \"65536\""),
+        ("socket", "s⇥listen=⇥/s", "invalid listen length \"\""),
+        ("socket", "s⇥listen=+1⇥/s", "invalid listen length \"+1\""),
+        ("socket", "s⇥connect⇥/s", "unknown flag \"connect\""),
+        ("socket", "s⇥tcp,mkdir⇥*:1", "\"mkdir\" is for unix sockets only"),
+        ("socket", "s⇥⇥/s⇥x", "superfluous argument: \"x\""),
+        ("socket", &*format!("s⇥⇥{}", path_of(108)), "invalid address"),
+        ("socket", "s⇥⇥/s\0", "invalid address"),
+        ("take", "", "invalid handle name"),
+        ("take", "a⇥b", "superfluous argument"),
+        ("delete", "a b", "invalid handle name: \"a b\""),
     ];
-    for (line, expected) in cases {
-        let error = refused(&tabs(line), Mode::Plain);
-        let expected = String::from_utf8(tabs(expected)).unwrap();
-        assert_eq!(error.id, None);
-        assert_eq!(error.into_message(), Message::PlainError(expected));
+    for (command, fields, words) in cases {
+        let error = refused(&tabs(&format!("@7⇥fd.{command}⇥{fields}")));
+        assert_eq!((error.id, error.kind), (Some(RequestId(7)), FailKind::Malformed));
+        assert!(error.text.contains(words), "{command} {fields}: {}", error.text);
     }
 }
 
 #[test]
-fn plain_refusals_name_what_is_wrong() {
-    let long_name = format!("service.args⇥{}⇥x", "a".repeat(32));
-    let cases = [
-        (&*long_name, "not a valid service name"),
-        ("service.signal⇥web", "signal is missing"),
-        ("service.signal⇥web⇥0", "invalid signal"),
-        ("service.signal⇥web⇥TERM⇥all", "unknown option"),
-        ("service.auto_up⇥web⇥x", "integer"),
-        ("service.auto_up⇥web⇥-1", "integer"),
-        ("service.auto_up⇥web⇥1⇥SIGHUP", "not supported by this version"),
-        ("signal.clear⇥TERM⇥-1", "integer"),
-        ("terminate", "the exit code is missing"),
-        ("terminate⇥x", "integer"),
-        ("proto⇥other⇥1", "no such protocol"),
-        ("proto⇥keepd", "version is missing"),
-        ("proto⇥keepd⇥0", "version 0"),
-        ("fd.open⇥a⇥read⇥/", "not supported by this version"),
-        ("conn.event_timeout⇥1⇥2", "not supported by this version"),
+fn addresses_are_numbers_with_a_port_that_exists() {
+    let refused = [
+        ("inet", ":80"),
+        ("inet", "*:"),
+        ("inet", "*:65536"),
+        ("inet", "*:+80"),
+        ("inet", "*:80:80"),
+        ("inet", "1.2.3"),
+        ("inet", "1.2.3.256"),
+        ("inet", "01.2.3.4"),
+        ("inet", "localhost:80"),
+        ("inet", "::1"),
+        ("inet", "[1.2.3.4]:80"),
+        ("inet", "\u{ff11}.2.3.4"),
+        ("inet6", "*80"),
+        ("inet6", "*:"),
+        ("inet6", "[*]"),
+        ("inet6", "[::1"),
+        ("inet6", "[::1]80"),
+        ("inet6", "[::1]:"),
+        ("inet6", "[::1]:65536"),
+        ("inet6", "::1]:80"),
+        ("inet6", "fe80::1%eth0"),
+        ("inet6", "1.2.3.4:80"),
     ];
-    for (line, words) in cases {
-        let error = refused(&tabs(line), Mode::Plain);
-        assert!(error.plain_text.contains(words), "{line}: {}", error.plain_text);
+    for (domain, address) in refused {
+        let problem = words::socket_spec(domain.as_bytes(), Some(address.as_bytes())).unwrap_err();
+        assert!(problem.to_string().starts_with("invalid address "), "{address}: {problem}");
+    }
+    let mut loopback = [0; 16];
+    loopback[15] = 1;
+    let read = [
+        ("inet", "*", Address::Inet([0; 4], 0)),
+        ("inet", "*:65535", Address::Inet([0; 4], 65_535)),
+        ("inet", "127.0.0.1:0", Address::Inet([127, 0, 0, 1], 0)),
+        ("inet", "10.0.0.7", Address::Inet([10, 0, 0, 7], 0)),
+        ("inet6", "*", Address::Inet6([0; 16], 0)),
+        ("inet6", "*:80", Address::Inet6([0; 16], 80)),
+        ("inet6", "::1", Address::Inet6(loopback, 0)),
+        ("inet6", "[::1]", Address::Inet6(loopback, 0)),
+        ("inet6", "[::1]:80", Address::Inet6(loopback, 80)),
+        ("unix", "*:80", Address::Unix(b"*:80".to_vec())),
+    ];
+    for (domain, text, address) in read {
+        let spec = words::socket_spec(domain.as_bytes(), Some(text.as_bytes())).unwrap();
+        assert_eq!((spec.bind, &*spec.address_text), (Some(address), text.as_bytes()), "{text}");
     }
 }
 
 #[test]
-fn extended_commands_typed_without_a_number_are_told_so() {
-    let error = refused(&tabs("service.stop⇥web⇥1"), Mode::Extended);
-    assert_eq!(error.id, None);
-    assert!(error.plain_text.contains("needs a number"));
-    let statedump = decode_request(b"statedump", Mode::Extended);
-    assert_eq!(statedump, Ok(Some(Request::Unnumbered(Command::StateDump))));
+fn integers_have_a_sign_and_64_bits() {
+    assert_eq!(words::integer(b"-9223372036854775808", "code"), Ok(i64::MIN));
+    assert_eq!(words::integer(b"9223372036854775807", "code"), Ok(i64::MAX));
+    assert_eq!(words::integer(b"-0", "code"), Ok(0));
+    for field in ["", "-", "--1", "+1", " 1", "1 ", "1.0", "0x1", "9223372036854775808", "\u{0661}"]
+    {
+        let problem = words::integer(field.as_bytes(), "code").unwrap_err().to_string();
+        assert!(problem.starts_with("integer expected as code, "), "{field}: {problem}");
+    }
+}
+
+#[test]
+fn no_number_is_needed() {
+    for line in ["statedump", "service.stop⇥web⇥1", "fd.take⇥a", "service.set⇥web⇥marks=no"]
+    {
+        let request = decode_request(&tabs(line));
+        assert!(matches!(request, Ok(Some(Request::Unnumbered(_)))), "{line}: {request:?}");
+    }
 }
 
 #[test]
 fn comments_and_blank_lines_are_no_commands() {
     for line in ["", " ", "\t", " \t\r", "# service.args⇥web", "#"] {
-        for mode in [Mode::Plain, Mode::Extended] {
-            assert_eq!(decode_request(&tabs(line), mode), Ok(None), "{line:?}");
-        }
+        assert_eq!(decode_request(&tabs(line)), Ok(None), "{line:?}");
     }
 }
 
 #[test]
 fn lines_that_are_too_long_are_answered_by_number_too() {
-    let plain = RequestError::too_long(b"echo\taaaa", Mode::Plain);
-    assert!(plain.plain_text.contains("long"));
-    assert_eq!(plain.id, None);
-    let numbered = RequestError::too_long(b"@12\tservice.env\tweb", Mode::Extended);
+    let numbered = RequestError::too_long(b"@12\tservice.env\tweb");
     assert_eq!(numbered.id, Some(RequestId(12)));
-    let untagged = RequestError::too_long(b"echo\taaaa", Mode::Extended);
+    let untagged = RequestError::too_long(b"echo\taaaa");
     assert_eq!(untagged.id, None);
+    assert!(untagged.text.contains("too long"));
 }
 
 #[test]
@@ -281,7 +372,21 @@ fn malformed_messages_are_refused() {
         format!("service.invocation⇥web⇥1⇥+{}", "a".repeat(31)),
         "service.output⇥web⇥in⇥5".to_owned(),
         "service.output_blocked⇥web⇥-5".to_owned(),
-        "service.auto_up⇥web⇥5⇥SIGHUP".to_owned(),
+        "service.auto_up⇥web⇥5⇥often".to_owned(),
+        "service.auto_up⇥web⇥0⇥always".to_owned(),
+        "service.auto_up⇥web⇥-⇥always".to_owned(),
+        "service.fds⇥web⇥a/b".to_owned(),
+        "fd.state⇥a".to_owned(),
+        "fd.state⇥-⇥deleted".to_owned(),
+        "fd.state⇥a⇥deleted⇥x".to_owned(),
+        "fd.state⇥a⇥fifo⇥read⇥/p".to_owned(),
+        "fd.state⇥a⇥file⇥read".to_owned(),
+        "fd.state⇥a⇥file⇥exec⇥/p".to_owned(),
+        "fd.state⇥a⇥pipe⇥nonblock⇥b".to_owned(),
+        "fd.state⇥a⇥socket⇥unix,stream,listen=0⇥/s".to_owned(),
+        "log.filter".to_owned(),
+        "log.filter⇥loud".to_owned(),
+        "log.filter⇥info⇥x".to_owned(),
         "service.auto_up⇥web⇥5".to_owned(),
         "service.deleted⇥web⇥x".to_owned(),
         format!("service.notify⇥web⇥1⇥7⇥{}", "x".repeat(NOTIFY_BYTES_MAX + 1)),
@@ -294,7 +399,6 @@ fn malformed_messages_are_refused() {
         "signal⇥SIGHUP⇥5".to_owned(),
         "dump.end".to_owned(),
         "dump.end⇥1⇥2".to_owned(),
-        "overflow⇥x".to_owned(),
         "proto⇥other⇥1".to_owned(),
         "service.tags⇥web⇥\\".to_owned(),
     ];
@@ -306,7 +410,7 @@ fn malformed_messages_are_refused() {
 
 #[test]
 fn unknown_messages_are_skipped_and_unknown_failures_kept() {
-    for line in ["", "service.lease⇥web⇥\\q", "info⇥hello", "warning: fd x"] {
+    for line in ["", "service.lease⇥web⇥\\q", "overflow", "info⇥hello", "warning: fd x"] {
         assert_eq!(decode_message(&tabs(line)), Ok(None), "{line}");
     }
     let message = decode_message(&tabs("fail⇥3⇥quota⇥-⇥-⇥no more"));

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use keepd_model::protocol::{
-    Command, EXTENDED_LINE_BYTES_MAX, Event, Message, Reply, Request, RequestId, Scope,
+    Command, EXTENDED_LINE_BYTES_MAX, Event, Message, Reply, Request, RequestId,
 };
-use keepd_model::{Instant, ServiceName, Signal};
-use keepd_wire::{Mode, decode_message, decode_request, encode_message, encode_request};
+use keepd_model::{FdSlot, ServiceName};
+use keepd_wire::{decode_message, decode_request, encode_message, encode_request};
 
 use crate::generator::{COMMANDS, Generator, MESSAGES};
+use crate::refusals::tabs;
 
 /// How often each kind is made.
 const ROUNDS: u64 = 200;
@@ -21,7 +22,7 @@ fn request_line(request: &Request) -> Vec<u8> {
 
 fn message_line(message: &Message) -> Vec<u8> {
     let mut line = Vec::new();
-    encode_message(message, Mode::Extended, Instant::ZERO, &mut line);
+    encode_message(message, &mut line);
     single_line(line)
 }
 
@@ -39,16 +40,32 @@ fn command_kind(command: &Command) -> &'static str {
         Command::Echo { .. } => "echo",
         Command::StateDump => "statedump",
         Command::WatchLogs { .. } => "conn.log",
+        Command::WatchStarts { .. } => "conn.start",
+        Command::EventTimeout { .. } => "conn.event_timeout",
         Command::Exit => "exit",
         Command::Terminate { .. } => "terminate",
+        Command::TerminateGuard { .. } => "terminate.guard",
+        Command::TerminateExec { .. } => "terminate.exec_args",
+        Command::Chdir { .. } => "chdir",
+        Command::LogFilter { .. } => "log.filter",
+        Command::LogDestination { .. } => "log.dest",
+        Command::SocketCreate { .. } => "socket.create",
+        Command::SocketDelete => "socket.delete",
+        Command::HandleOpen { .. } => "fd.open",
+        Command::HandlePipe { .. } => "fd.pipe",
+        Command::HandleSocket { .. } => "fd.socket",
+        Command::HandleTake { .. } => "fd.take",
+        Command::HandleDelete { .. } => "fd.delete",
         Command::SignalClear { .. } => "signal.clear",
         Command::ServiceArgs { .. } => "service.args",
         Command::ServiceTags { .. } => "service.tags",
         Command::ServiceSet { .. } => "service.set",
         Command::ServiceEnv { .. } => "service.env",
         Command::ServiceLog { .. } => "service.log",
+        Command::ServiceFds { .. } => "service.fds",
         Command::ServiceAutoUp { .. } => "service.auto_up",
         Command::ServiceStart { .. } => "service.start",
+        Command::ServiceCancel { .. } => "service.cancel",
         Command::ServiceStop { .. } => "service.stop",
         Command::ServiceSignal { .. } => "service.signal",
         Command::ServiceExec { .. } => "service.exec",
@@ -62,8 +79,7 @@ fn message_kind(message: &Message) -> &'static str {
     match message {
         Message::ProtoAccepted { .. } => "proto",
         Message::Text(_) => "echo",
-        Message::PlainError(_) => "error",
-        Message::Overflow => "overflow",
+        Message::Error(_) => "error",
         Message::Reply(_, Reply::Ok) => "ok",
         Message::Reply(_, Reply::Exec { .. }) => "ok with output",
         Message::Reply(_, Reply::Fail(_)) => "fail",
@@ -79,6 +95,10 @@ fn message_kind(message: &Message) -> &'static str {
             Event::Env(..) => "service.env",
             Event::Log(..) => "service.log",
             Event::AutoUp(..) => "service.auto_up",
+            Event::Fds(..) => "service.fds",
+            Event::Handle(_) => "fd.state",
+            Event::HandleDeleted(_) => "fd.state deleted",
+            Event::LogFilter(_) => "log.filter",
             Event::Note(..) => "service.note",
             Event::Deleted(_) => "service.deleted",
             Event::Signal { .. } => "signal",
@@ -93,13 +113,12 @@ fn every_command_comes_back_as_it_was() {
     let mut kinds = BTreeSet::new();
     for round in 0..COMMANDS * ROUNDS {
         let request = generator.request(round);
-        if let Request::Numbered(_, command) = &request {
-            kinds.insert(command_kind(command));
-        }
+        let (Request::Numbered(_, command) | Request::Unnumbered(command)) = &request;
+        kinds.insert(command_kind(command));
         let line = request_line(&request);
-        assert_eq!(decode_request(&line, Mode::Extended), Ok(Some(request)));
+        assert_eq!(decode_request(&line), Ok(Some(request)));
     }
-    assert_eq!(kinds.len() as u64, COMMANDS, "all but proto, which has no number: {kinds:?}");
+    assert_eq!(kinds.len() as u64, COMMANDS, "all but proto and conn.event_timeout: {kinds:?}");
 }
 
 #[test]
@@ -112,7 +131,7 @@ fn every_message_comes_back_as_it_was() {
         let line = message_line(&message);
         assert_eq!(decode_message(&line), Ok(Some(message)));
     }
-    assert_eq!(kinds.len(), 22, "{kinds:?}");
+    assert_eq!(kinds.len() as u64, MESSAGES - 1, "service.run is made twice: {kinds:?}");
 }
 
 #[test]
@@ -126,7 +145,7 @@ fn every_byte_value_passes_in_a_field() {
             tags: vec![every_byte.clone(), Vec::new(), every_byte.clone()],
         },
     );
-    let decoded = decode_request(&request_line(&request), Mode::Extended);
+    let decoded = decode_request(&request_line(&request));
     assert_eq!(decoded, Ok(Some(request)));
 
     let message = Message::Event(Event::Note(name, "key".to_owned(), every_byte));
@@ -142,49 +161,57 @@ fn one_empty_argument_is_not_none() {
         for request in
             [Request::Numbered(RequestId(1), command.clone()), Request::Unnumbered(command.clone())]
         {
-            let decoded = decode_request(&request_line(&request), Mode::Extended);
+            let decoded = decode_request(&request_line(&request));
             assert_eq!(decoded, Ok(Some(request)));
         }
     }
 }
 
 #[test]
-fn plain_commands_come_back_without_a_number() {
-    let name = ServiceName::new_internal("keepd.manager").unwrap();
-    let signal = |scope| Command::ServiceSignal {
-        name: name.clone(),
-        expected: None,
-        signal: Signal::TERM,
-        scope,
-    };
-    let commands = [
-        Command::Proto { version: 1 },
-        Command::Echo { text: b"a\tb\\".to_vec() },
-        Command::StateDump,
-        Command::Exit,
-        Command::Terminate { code: 255 },
-        Command::SignalClear { signal: Signal::HUP, count: 2 },
-        Command::ServiceStart { name: name.clone(), expected: None },
-        signal(Scope::Main),
-        signal(Scope::ProcessGroup),
-        Command::ServiceDelete { name: name.clone() },
+fn a_line_is_written_again_in_its_one_form() {
+    let cases = [
+        ("fd.open⇥a⇥⇥/p", "fd.open⇥a⇥read⇥/p"),
+        ("fd.open⇥a⇥-⇥/p", "fd.open⇥a⇥read⇥/p"),
+        ("fd.open⇥a⇥mkdir,,create,append,write⇥p", "fd.open⇥a⇥write,append,create,mkdir⇥p"),
+        ("fd.open⇥a⇥nonblock,write,trunc,read⇥p", "fd.open⇥a⇥read,write,trunc,nonblock⇥p"),
+        ("fd.pipe⇥r⇥w", "fd.pipe⇥r⇥w"),
+        ("fd.pipe⇥r⇥w⇥", "fd.pipe⇥r⇥w"),
+        ("fd.pipe⇥r⇥w⇥-", "fd.pipe⇥r⇥w"),
+        ("fd.pipe⇥r⇥w⇥nonblock", "fd.pipe⇥r⇥w⇥nonblock"),
+        ("fd.pipe⇥r⇥w⇥nonblock,dgram", "fd.pipe⇥r⇥w⇥unix,dgram,nonblock"),
+        ("fd.pipe⇥r⇥w⇥udp", "fd.pipe⇥r⇥w⇥inet,dgram"),
+        ("fd.socket⇥s⇥", "fd.socket⇥s⇥unix,stream"),
+        ("fd.socket⇥s⇥-⇥", "fd.socket⇥s⇥unix,stream"),
+        ("fd.socket⇥s⇥mkdir⇥/s", "fd.socket⇥s⇥unix,stream,bind,mkdir⇥/s"),
+        ("fd.socket⇥s⇥tcp,listen⇥*:80", "fd.socket⇥s⇥inet,stream,bind,listen=32⇥*:80"),
+        ("fd.socket⇥s⇥udp,bind⇥*", "fd.socket⇥s⇥inet,dgram,bind⇥*"),
+        ("fd.socket⇥s⇥inet6,tcp,inet6⇥[::1]:080", "fd.socket⇥s⇥inet6,stream,bind⇥[::1]:080"),
+        ("log.filter⇥", "log.filter"),
+        ("socket.create⇥⇥/s", "socket.create⇥-⇥/s"),
+        ("service.start⇥a⇥-", "service.start⇥a"),
+        ("service.start⇥a⇥-⇥7", "service.start⇥a⇥-⇥7"),
+        ("service.signal⇥a⇥-⇥15⇥group", "service.signal⇥a⇥-⇥SIGTERM⇥group"),
+        ("service.signal⇥a⇥-⇥0⇥main", "service.signal⇥a⇥-⇥0⇥main"),
+        ("service.auto_up⇥a⇥05⇥TERM⇥15⇥always", "service.auto_up⇥a⇥5⇥TERM⇥15⇥always"),
+        ("service.fds⇥a", "service.fds⇥a"),
+        ("service.fds⇥a⇥-⇥⇥null⇥", "service.fds⇥a⇥-⇥⇥null⇥"),
     ];
-    for command in commands {
-        let request = Request::Unnumbered(command);
-        let decoded = decode_request(&request_line(&request), Mode::Extended);
-        assert_eq!(decoded, Ok(Some(request)));
+    for (line, expected) in cases {
+        let request = decode_request(&tabs(line)).unwrap().unwrap();
+        assert_eq!(request_line(&request), tabs(expected), "{line}");
+        assert_eq!(decode_request(&tabs(expected)), Ok(Some(request)), "{line}");
     }
 }
 
 #[test]
-fn without_a_number_a_command_is_itself_or_refused() {
-    let mut generator = Generator::new(3);
-    for round in 0..COMMANDS * ROUNDS {
-        let request = Request::Unnumbered(generator.command(round));
-        if let Ok(decoded) = decode_request(&request_line(&request), Mode::Extended) {
-            assert_eq!(decoded, Some(request));
-        }
-    }
+fn no_place_and_one_empty_place_are_not_the_same() {
+    let slots = |line: &str| match decode_request(&tabs(line)) {
+        Ok(Some(Request::Unnumbered(Command::ServiceFds { slots, .. }))) => slots,
+        other => panic!("{line} was read as {other:?}"),
+    };
+    assert_eq!(slots("service.fds⇥web"), []);
+    assert_eq!(slots("service.fds⇥web⇥"), [FdSlot::Skipped]);
+    assert_eq!(slots("service.fds⇥web⇥-⇥"), [FdSlot::Closed, FdSlot::Skipped]);
 }
 
 #[test]
@@ -201,7 +228,7 @@ fn what_comes_back_is_never_longer_than_the_line_that_set_it() {
         let fields = [name.as_bytes(), b"\t", &body].concat();
         let line = [b"@1\t", command.as_bytes(), &fields].concat();
         assert!(line.len() <= EXTENDED_LINE_BYTES_MAX);
-        let request = decode_request(&line, Mode::Extended).unwrap();
+        let request = decode_request(&line).unwrap();
         let Some(Request::Numbered(_, command)) = request else {
             panic!("{command} is a numbered command");
         };
