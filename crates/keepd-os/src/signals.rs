@@ -257,8 +257,8 @@ impl Drop for AllBlocked {
     }
 }
 
-/// `rt_sigprocmask(SIG_SETMASK, mask)`, raw, for a mask with bit 0 for signal 1: returns the mask from
-/// before.
+/// `rt_sigprocmask(SIG_SETMASK, mask)`, raw, for a mask with bit 0 for signal 1: returns the mask
+/// from before.
 pub(crate) fn set_mask(mask: u64) -> u64 {
     let mut before = 0_u64;
     // SAFETY: a signal set of the kernel has 64 bits; both pointers are to one. With valid

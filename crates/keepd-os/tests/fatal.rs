@@ -58,8 +58,11 @@ fn main() {
     }
 }
 
+/// What must be true of a process that has ended.
+type Check = fn(&Output);
+
 fn all() {
-    let cases: [(&str, fn(&Output)); 8] = [
+    let cases: [(&str, Check); 8] = [
         ("sent", |output| assert_eq!(output.status.code(), Some(0))),
         ("overflow", |output| assert_rescued(output, "SEGV")),
         ("thread", |output| assert_rescued(output, "SEGV")),
