@@ -86,7 +86,7 @@ fn commands() -> Vec<Command> {
         Command::StateDump,
         Command::WatchLogs { on: true },
         Command::Exit,
-        Command::Terminate { code: 0 },
+        Command::Terminate { code: 0, guard: None },
         Command::SignalClear { signal: Signal::HUP, count: 1 },
         arguments("web"),
         Command::ServiceArgs { name: web(), arguments: Vec::new() },
@@ -112,7 +112,7 @@ fn commands() -> Vec<Command> {
         commands.push(Command::ServiceSignal {
             name: web(),
             expected: Some(Generation::new(1)),
-            signal: Signal::HUP,
+            signal: Signal::HUP.into(),
             scope,
         });
     }
@@ -123,7 +123,7 @@ fn inputs() -> Vec<Input> {
     let mut inputs = vec![
         Input::Connected { connection: OTHER, output: false },
         Input::Disconnected { connection: BOSS },
-        Input::Refused { connection: BOSS, answer: Message::PlainError(String::new()) },
+        Input::Refused { connection: BOSS, answer: Message::Error(String::new()) },
         Input::Full { connection: BOSS },
         Input::Drained { connection: BOSS },
         Input::Notify { name: name("web"), pid: pid(100), text: b"READY=1".to_vec() },
@@ -142,7 +142,7 @@ fn inputs() -> Vec<Input> {
         inputs.push(Input::Report { owner: owner.clone(), outcome: SpawnOutcome::Failed(NO_FILE) });
         inputs.push(Input::GroupEmpty { owner });
     }
-    for connection in [BOSS, PLAIN] {
+    for connection in [BOSS, TYPIST] {
         inputs.extend(commands().into_iter().map(|command| Input::Request {
             connection,
             request: match connection {
@@ -161,7 +161,7 @@ fn every_state_takes_every_input() {
         for (state, path) in steps(mode) {
             for input in inputs() {
                 let mut driver = Driver::with_boss();
-                driver.connect(PLAIN);
+                driver.connect(TYPIST);
                 driver.ask(set("web", Attributes { kill_mode: mode, ..Attributes::default() }));
                 driver.ask(arguments("web"));
                 for step in &path {
