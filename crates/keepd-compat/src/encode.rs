@@ -143,7 +143,10 @@ pub(crate) fn write_event(
         Event::Tags(name, tags) => {
             write_list("service.tags", name, tags.iter().map(Vec::as_slice), out);
         }
-        Event::Fds(name, slots) => write_fds(name, Some(slots), out),
+        Event::Fds(name, slots) => {
+            let slots = slots.iter().map(|slot| words::fd_slot_word(slot).as_bytes());
+            write_fds(name, Some(slots), out);
+        }
         Event::AutoUp(name, interval, triggers) => write_auto_up(name, *interval, triggers, out),
         Event::Deleted(name) => State::unset(name, "deleted").write(out),
         Event::Handle(report) => write_handle(report, description_bytes_max, out),
@@ -193,16 +196,17 @@ fn write_list<'field>(
     }
 }
 
-fn write_fds(name: &ServiceName, slots: Option<&[FdSlot]>, out: &mut Vec<u8>) {
-    let is_sayable = |slot: &FdSlot| match slot {
-        FdSlot::Handle(handle) => is_handle_shown(handle),
-        FdSlot::Closed | FdSlot::Skipped => true,
-    };
+/// Appends the descriptor list, given as the words of the command. One with a name outside the old
+/// grammar cannot be said.
+fn write_fds<'word>(
+    name: &ServiceName,
+    slots: Option<impl Iterator<Item = &'word [u8]> + Clone>,
+    out: &mut Vec<u8>,
+) {
     match slots {
         None => write_list("service.fds", name, FDS_UNSET, out),
-        Some(slots) if slots.iter().all(is_sayable) => {
-            let slot_words = slots.iter().map(|slot| words::fd_slot_word(slot).as_bytes());
-            write_list("service.fds", name, slot_words, out);
+        Some(slots) if slots.clone().all(|word| word.len() <= NAME_BYTES_MAX) => {
+            write_list("service.fds", name, slots, out);
         }
         Some(_) => {}
     }
