@@ -12,6 +12,9 @@ use keepd_testkit::{LONG, Project, Running, free_port, keepd_program, signal, wa
 /// The page, as it is in the repository.
 const PAGE: &str = include_str!("../../../../docs/protocol.md");
 
+/// The page with the options.
+const OPTIONS_PAGE: &str = include_str!("../../../../docs/daemonproxy.md");
+
 /// How the page starts the proxy.
 const START: &str = "keepd proxy -S p.sock --run-dir .";
 
@@ -227,6 +230,19 @@ fn the_extended_conversation_of_the_page_can_be_had() {
     assert_eq!(proxy.wait().code(), 9);
     let left = project.processes();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn every_option_of_the_proxy_is_on_its_page() {
+    let help = Project::new("").keepd(["proxy", "--help"]).expect_code(1).stdout;
+    let options: Vec<&str> = help
+        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
+        .filter(|word| word.starts_with("--"))
+        .collect();
+    assert!(options.len() >= 10, "{help}");
+    for option in options {
+        assert!(OPTIONS_PAGE.contains(&format!("`{option}")), "{option} is not on the page");
+    }
 }
 
 #[test]
