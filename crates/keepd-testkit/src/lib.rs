@@ -6,10 +6,11 @@
 //! Nothing here sleeps: every wait is for an event, and has a deadline.
 //!
 //! Start from [`Project`] (a folder with a configuration, and everything that runs in it) and
-//! [`test_service`] (what the services of most tests are).
+//! [`test_service`] (what the services of most tests are); for the proxy alone, from [`daemonproxy`].
 
 mod api;
 mod client;
+pub mod daemonproxy;
 mod event_log;
 mod output;
 mod ports;

@@ -1,0 +1,5 @@
+//! The language, events and quirks of daemonproxy, checked from outside on the program under that
+//! name. One module for each area; the quirks (K1 to K16 kept, A1 to A29 done better) are those of
+//! `docs/protocol.md`.
+
+mod p0100_grammar;
