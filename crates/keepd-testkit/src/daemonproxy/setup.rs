@@ -1,0 +1,174 @@
+//! How a proxy is started.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::Daemonproxy;
+use crate::processes::kill_marked;
+use crate::{Output, Running, Scratch, keepd_program};
+
+/// The variable with the path of another program to test.
+const PEER_VARIABLE: &str = "KEEPD_PEER_DAEMONPROXY";
+
+/// The variable that marks the proxy and everything it starts.
+const MARK_VARIABLE: &str = "KEEPD_TEST_PROXY";
+
+/// How a proxy is to be started.
+///
+/// It gets a folder of its own as working directory, and an environment with nothing but PATH, HOME
+/// (that folder) and the mark by which its processes are found again. Standard input, output and
+/// error are pipes, unless something else is said.
+#[derive(Debug)]
+pub struct Setup {
+    folder: Scratch,
+    before: Vec<OsString>,
+    options: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+    stdin: Option<Stdio>,
+    stdout: Option<Stdio>,
+    stderr: Option<Stdio>,
+}
+
+impl Setup {
+    /// Returns a setup without any option.
+    #[expect(clippy::new_without_default, reason = "it makes a folder, which no default should")]
+    pub fn new() -> Self {
+        Self {
+            folder: Scratch::new(),
+            before: Vec::new(),
+            options: Vec::new(),
+            variables: Vec::new(),
+            stdin: None,
+            stdout: None,
+            stderr: None,
+        }
+    }
+
+    /// Adds options.
+    pub fn options<Word: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = Word>) -> Self {
+        self.options.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// Writes a file into the folder of the proxy.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        self.folder.write(name, text);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts the proxy through another program, which executes what follows these words: `sh -c
+    /// 'ulimit -n 64; exec "$@"' sh`, for example.
+    pub fn through<Word: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = Word>) -> Self {
+        self.before.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// Replaces standard input. There is no controller of the caller then.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
+    /// Replaces standard output. There is no controller of the caller then.
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
+    /// Replaces standard error. The log cannot be asked for then.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
+    /// Returns the folder of the proxy.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the path of a file in the folder of the proxy.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the proxy to its end; the input is closed from the beginning.
+    ///
+    /// The result is asked for by `wait` and its like; then everything the proxy started is killed
+    /// when this setup is dropped.
+    pub fn run(&mut self) -> Running {
+        let mut command = self.command();
+        command.stdin(self.stdin.take().unwrap_or_else(Stdio::null));
+        Running::start(&mut command)
+    }
+
+    /// Starts the proxy.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    #[track_caller]
+    pub fn start(mut self) -> Daemonproxy {
+        let mut command = self.command();
+        command
+            .stdin(self.stdin.take().unwrap_or_else(Stdio::piped))
+            .stdout(self.stdout.take().unwrap_or_else(Stdio::piped))
+            .stderr(self.stderr.take().unwrap_or_else(Stdio::piped));
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let log = match child.stderr.take() {
+            Some(stderr) => Output::collect(stderr),
+            None => Output::collect(std::io::empty()),
+        };
+        Daemonproxy::new(self, child, log)
+    }
+
+    fn command(&self) -> Command {
+        let program = self.program();
+        let mut words = self.before.iter().map(OsString::as_os_str);
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command
+            .args(&self.options)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.folder.path())
+            .env(MARK_VARIABLE, self.folder.path())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Returns the program under test, under the name by which it knows what to be.
+    fn program(&self) -> PathBuf {
+        if let Some(peer) = std::env::var_os(PEER_VARIABLE) {
+            return PathBuf::from(peer);
+        }
+        let folder = self.folder.path().join(".program");
+        let link = folder.join("daemonproxy");
+        if !link.exists() {
+            std::fs::create_dir_all(&folder).expect("a folder can be made in an own folder");
+            symlink(keepd_program(), &link).expect("a link can be made in an own folder");
+        }
+        link
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        let mark = format!("{MARK_VARIABLE}={}", self.folder.path().display());
+        kill_marked(&[&mark]);
+    }
+}
