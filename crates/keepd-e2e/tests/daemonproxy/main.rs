@@ -3,3 +3,6 @@
 //! `docs/protocol.md`.
 
 mod p0100_grammar;
+
+mod options;
+mod place;

@@ -134,14 +134,20 @@ impl Setup {
         let mut words = self.before.iter().map(OsString::as_os_str);
         let mut command = match words.next() {
             Some(first) => {
-                let mut command = Command::new(first);
+                let mut command = self.command_of(first);
                 command.args(words).arg(program);
                 command
             }
-            None => Command::new(program),
+            None => self.command_of(program),
         };
+        command.args(&self.options);
         command
-            .args(&self.options)
+    }
+
+    /// Returns a command for any program, in the folder and with the environment of the proxy.
+    pub fn command_of(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -152,7 +158,7 @@ impl Setup {
     }
 
     /// Returns the program under test, under the name by which it knows what to be.
-    fn program(&self) -> PathBuf {
+    pub fn program(&self) -> PathBuf {
         if let Some(peer) = std::env::var_os(PEER_VARIABLE) {
             return PathBuf::from(peer);
         }
