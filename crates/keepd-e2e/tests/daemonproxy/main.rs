@@ -4,5 +4,8 @@
 
 mod p0100_grammar;
 
+mod exit;
+mod guard;
+mod handles;
 mod options;
 mod place;
