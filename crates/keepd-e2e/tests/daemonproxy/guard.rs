@@ -178,9 +178,13 @@ fn wrong_options_under_guard_do_not_end_it() {
 fn a_missing_argument_under_guard_does_not_end_it() {
     let place = Place::new();
     for option in ["-c", "-E", "--exit-guard", "--fd-pool"] {
-        let mut proxy = place.start_with_socket(
-            &mut place.daemonproxy(&["--exit-guard", "77", "-S", "sock", option]),
-        );
+        let mut proxy = place.start_with_socket(&mut place.daemonproxy(&[
+            "--exit-guard",
+            "77",
+            "-S",
+            "sock",
+            option,
+        ]));
         proxy.talk.refuses("terminate\t0", &["guard code"]);
     }
 }

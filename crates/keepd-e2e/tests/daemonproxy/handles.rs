@@ -67,8 +67,7 @@ fn four_handles_are_unalterable() {
 #[test]
 fn inherited_handles_can_be_replaced_and_deleted() {
     let place = Place::new();
-    let mut proxy =
-        place.start_with_socket(&mut place.after("exec 7</dev/zero", &["-S", "sock"]));
+    let mut proxy = place.start_with_socket(&mut place.after("exec 7</dev/zero", &["-S", "sock"]));
     for name in ["stdin", "stdout", "stderr", "fd_7"] {
         let open = format!("fd.open\t{name}\twrite\t/dev/null");
         let state = format!("fd.state\t{name}\tfile\twrite\t/dev/null");
@@ -107,9 +106,8 @@ fn inherited_sockets_are_inspected() {
     let place = Place::new();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut command = place.daemonproxy(&["-S", "sock"]);
-    let mut proxy = place.start_with_socket(command.stdin(Stdio::from(
-        std::os::fd::OwnedFd::from(theirs),
-    )));
+    let mut proxy =
+        place.start_with_socket(command.stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))));
     let line = handle(&mut proxy.talk, "stdin").unwrap();
     assert_eq!(line, "fd.state\tstdin\tsocket\tunix,stream\tunknown");
     drop(ours);
@@ -121,10 +119,8 @@ fn descriptors_from_1024_up_are_handles() {
     let place = Place::new();
     let before = "ulimit -n 4096 && exec 7</dev/zero 1023</dev/zero 1024</dev/zero 3000</dev/zero";
     let mut proxy = place.start_with_socket(&mut place.after(before, &["-S", "sock"]));
-    let inherited: Vec<String> = handles(&mut proxy.talk)
-        .into_iter()
-        .filter(|name| name.starts_with("fd_"))
-        .collect();
+    let inherited: Vec<String> =
+        handles(&mut proxy.talk).into_iter().filter(|name| name.starts_with("fd_")).collect();
     assert_eq!(inherited, ["fd_1023", "fd_1024", "fd_3000", "fd_7"]);
     let script = "readlink /proc/$$/fd/0 > $OUT";
     let seen = place.in_service(&mut proxy.talk, "fd_3000", script);

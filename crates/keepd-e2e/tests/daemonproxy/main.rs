@@ -4,8 +4,12 @@
 
 mod p0100_grammar;
 
+mod daemonize;
 mod exit;
 mod guard;
 mod handles;
+mod log;
 mod options;
+mod pid1;
 mod place;
+mod pools;

@@ -289,7 +289,11 @@ fn an_error_of_the_config_file_is_logged_and_the_rest_is_done() {
     let place = Place::new();
     place.write("FILE", "no.such.thing\tx\nservice.start\tnobody\nterminate\t4\n");
     let ended = place.run(&["-c", "FILE"]).expect_code(4);
-    assert!(shows(&ended.stderr, &["error: ", "unknown command no.such.thing"]), "{}", ended.stderr);
+    assert!(
+        shows(&ended.stderr, &["error: ", "unknown command no.such.thing"]),
+        "{}",
+        ended.stderr
+    );
     assert!(shows(&ended.stderr, &["error: ", "service.start"]), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
 }
@@ -399,7 +403,8 @@ fn an_interactive_session_needs_its_descriptors() {
 fn a_socket_path_has_at_most_107_bytes() {
     let place = Place::new();
     let longest = path_of_length(&place.path("."), 107);
-    let mut proxy = place.start_with_socket(&mut place.daemonproxy(&["-S", &longest, "-S", "sock"]));
+    let mut proxy =
+        place.start_with_socket(&mut place.daemonproxy(&["-S", &longest, "-S", "sock"]));
     proxy.talk.send("terminate\t0");
     proxy.wait().expect_code(0);
     let command = &mut place.daemonproxy(&["-i", "-S", &longest]);
