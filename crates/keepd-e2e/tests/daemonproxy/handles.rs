@@ -1,233 +1,259 @@
-//! The handles that are there at the start, and what each mode does to the standard descriptors.
+//! `fd.open`, `fd.delete`, and what holds for handles of every kind.
 
-use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use keepd_testkit::daemonproxy::Conversation;
-use keepd_testkit::{LONG, Running, wait_until};
+use keepd_testkit::daemonproxy::{Conversation, Daemonproxy};
 
-use crate::place::{NONBLOCK, Place, Proxy, handle, handles, link};
+use crate::services::{define, expect_down, output_of, read, start};
 
-/// The built-in handles, as a dump shows their names.
-const BUILT_IN: [&str; 7] =
-    ["control.cmd", "control.event", "control.socket", "null", "stderr", "stdin", "stdout"];
+/// The handles that cannot be changed.
+const UNALTERABLE: [&str; 4] = ["null", "control.cmd", "control.event", "control.socket"];
 
-/// Where the descriptors 0, 1 and 2 of a service with stdin, stdout and stderr lead.
+/// Lets a service write a text to a handle.
 #[track_caller]
-fn standard(place: &Place, talk: &mut Conversation) -> [String; 3] {
-    // Each link is read with descriptor 1 elsewhere, so a copy of it is looked at instead.
-    let script = "exec 3>&1 > $OUT; for fd in 0 3 2; do readlink /proc/$$/fd/$fd; done";
-    let seen = place.in_service(talk, "stdin\tstdout\tstderr", script);
-    let links: Vec<String> = seen.lines().map(str::to_owned).collect();
-    links.try_into().unwrap_or_else(|links| panic!("not three lines: {links:?}"))
+fn write_to(controller: &mut Conversation, handle: &str, text: &str) {
+    controller.ask(format!("service.args\twriter\tprintf\t%s\t{text}"));
+    controller.ask(format!("service.fds\twriter\tnull\t{handle}"));
+    start(controller, "writer");
+    assert_eq!(expect_down(controller, "writer"), "exit 0");
 }
 
-/// The seven built-in handles are there, and none of the proxy's own descriptors is.
+/// `fd.open`: the flags are shown in one order, whatever the order they came in.
 #[test]
-fn the_built_in_handles_are_there_and_nothing_else() {
-    let place = Place::new();
-    let mut proxy = place.interactive(&["-S", "sock"]);
-    assert_eq!(handles(&mut proxy.talk), BUILT_IN);
-    let mut other = place.connect("sock", &proxy);
-    assert_eq!(handles(&mut other), BUILT_IN);
-}
-
-/// What `fd.state` says of `null` and the three virtual handles.
-#[test]
-fn the_special_handles_have_their_types_and_flags() {
-    let place = Place::new();
-    let mut proxy = place.interactive(&[]);
-    let null = handle(&mut proxy.talk, "null").unwrap();
-    assert_eq!(null, "fd.state\tnull\tspecial\tread,write\t/dev/null");
-    let names = [("control.cmd", "write"), ("control.event", "read")];
-    for (name, flags) in names.into_iter().chain([("control.socket", "read,write")]) {
-        let line = handle(&mut proxy.talk, name).unwrap();
-        let fields: Vec<&str> = line.split('\t').collect();
-        assert_eq!(fields[..4], ["fd.state", name, "special", flags]);
-        assert_eq!(fields.len(), 5, "{line:?}");
+fn flags_are_shown_in_a_fixed_order() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    fs::write(proxy.path("x"), "").unwrap();
+    for (given, shown) in [
+        ("", "read"),
+        ("read", "read"),
+        ("write,create", "write,create"),
+        ("create,write,read", "read,write,create"),
+        ("trunc,write", "write,trunc"),
+        ("append,write", "write,append"),
+        ("nonblock,read", "read,nonblock"),
+        (
+            "nonblock,mkdir,trunc,create,append,write,read",
+            "read,write,append,create,trunc,nonblock,mkdir",
+        ),
+    ] {
+        controller
+            .answers(&format!("fd.open\tf\t{given}\tx"), &format!("fd.state\tf\tfile\t{shown}\tx"));
     }
 }
 
-/// Built-in handles cannot be deleted, nor replaced.
+/// `fd.open`: the path is shown as it was given.
 #[test]
-fn four_handles_are_unalterable() {
-    let place = Place::new();
-    let mut proxy = place.interactive(&[]);
-    for name in ["null", "control.cmd", "control.event", "control.socket"] {
-        proxy.talk.refuses(&format!("fd.delete\t{name}"), &[]);
-        proxy.talk.refuses(&format!("fd.open\t{name}\tread\t/dev/zero"), &[]);
-        proxy.talk.refuses(&format!("fd.pipe\t{name}\tx"), &[]);
-        proxy.talk.refuses(&format!("fd.pipe\tx\t{name}"), &[]);
-        proxy.talk.refuses(&format!("fd.socket\t{name}\tunix"), &[]);
-    }
-    assert_eq!(handles(&mut proxy.talk), BUILT_IN);
-}
-
-/// `stdin`, `stdout`, `stderr` and `fd_N` can be replaced and deleted.
-#[test]
-fn inherited_handles_can_be_replaced_and_deleted() {
-    let place = Place::new();
-    let mut proxy = place.start_with_socket(&mut place.after("exec 7</dev/zero", &["-S", "sock"]));
-    for name in ["stdin", "stdout", "stderr", "fd_7"] {
-        let open = format!("fd.open\t{name}\twrite\t/dev/null");
-        let state = format!("fd.state\t{name}\tfile\twrite\t/dev/null");
-        assert_eq!(proxy.talk.ask(open), [state]);
-        let deleted = format!("fd.state\t{name}\tdeleted");
-        assert_eq!(proxy.talk.ask(format!("fd.delete\t{name}")), [deleted]);
-    }
-    assert_eq!(handles(&mut proxy.talk), &BUILT_IN[..4]);
-}
-
-/// Inspection of what is inherited: access mode, append, nonblock; the description is "unknown".
-#[test]
-fn inherited_files_are_inspected() {
-    let place = Place::new();
-    let before = "exec 3<one 4>two 5>>three 6<>four 9<&3 0</etc/passwd 1>>out";
-    place.write("one", "");
-    let mut proxy = place.start_with_socket(&mut place.after(before, &["-S", "sock"]));
-    let expected = [
-        ("fd_3", "read"),
-        ("fd_4", "write"),
-        ("fd_5", "write,append"),
-        ("fd_6", "read,write"),
-        ("fd_9", "read"),
-        ("stdin", "read"),
-        ("stdout", "write,append"),
-    ];
-    for (name, flags) in expected {
-        let line = handle(&mut proxy.talk, name).unwrap();
-        assert_eq!(line, format!("fd.state\t{name}\tfile\t{flags}\tunknown"));
+fn a_path_is_shown_as_given() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    let whole = proxy.path("f").display().to_string();
+    for path in ["f", "./f", ".//f", &whole] {
+        controller.answers(
+            &format!("fd.open\tf\twrite,create\t{path}"),
+            &format!("fd.state\tf\tfile\twrite,create\t{path}"),
+        );
     }
 }
 
-/// An inherited socket is shown as one, with domain and type.
+/// `create` makes a file for its owner alone, `mkdir` its folders too.
 #[test]
-fn inherited_sockets_are_inspected() {
-    let place = Place::new();
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let mut command = place.daemonproxy(&["-S", "sock"]);
-    let mut proxy =
-        place.start_with_socket(command.stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))));
-    let line = handle(&mut proxy.talk, "stdin").unwrap();
-    assert_eq!(line, "fd.state\tstdin\tsocket\tunix,stream\tunknown");
-    drop(ours);
-}
-
-/// Every open descriptor has a handle, also from 1,024 up (A27).
-#[test]
-fn descriptors_from_1024_up_are_handles() {
-    let place = Place::new();
-    let before = "ulimit -n 4096 && exec 7</dev/zero 1023</dev/zero 1024</dev/zero 3000</dev/zero";
-    let mut proxy = place.start_with_socket(&mut place.after(before, &["-S", "sock"]));
-    let inherited: Vec<String> =
-        handles(&mut proxy.talk).into_iter().filter(|name| name.starts_with("fd_")).collect();
-    assert_eq!(inherited, ["fd_1023", "fd_1024", "fd_3000", "fd_7"]);
-    let script = "readlink /proc/$$/fd/0 > $OUT";
-    let seen = place.in_service(&mut proxy.talk, "fd_3000", script);
-    assert_eq!(seen, "/dev/zero\n");
-}
-
-/// Services get what their list names and nothing else, also from 1,024 up (A27).
-#[test]
-fn services_get_no_inherited_descriptor() {
-    let place = Place::new();
-    let before = "ulimit -n 4096 && exec 7</dev/zero 1024</dev/zero 3000</dev/zero";
-    let mut proxy = place.start_with_socket(&mut place.after(before, &["-S", "sock"]));
-    let script = "exec ls -l /proc/self/fd > $OUT";
-    let seen = place.in_service(&mut proxy.talk, "null\tnull\tnull", script);
-    let links = seen.lines().filter_map(|line| Some(line.split_once(" -> ")?.1));
-    let others: Vec<&str> = links.filter(|link| *link != "/dev/null").collect();
-    let out = |link: &str| link.contains("/seen-");
-    // The file of the test, and the folder that is being listed.
-    assert!(others.len() == 2 && out(others[0]) && others[1].contains("/proc/"), "{seen}");
-}
-
-/// `-c FILE` and `-S`: the standard descriptors are untouched, the handles are real.
-#[test]
-fn with_a_socket_the_standard_handles_are_real() {
-    let place = Place::new();
-    place.write("in", "");
-    let before = "exec <in >out 2>>err";
-    let mut proxy = place.start_with_socket(&mut place.after(before, &["-S", "sock"]));
-    let real = ["in", "out", "err"].map(|name| place.path(name).display().to_string());
-    assert_eq!(standard(&place, &mut proxy.talk), real);
-    let own: Vec<String> = (0..3).map(|number| link(proxy.pid(), number).unwrap()).collect();
-    assert_eq!(own, real);
-    for descriptor in 0..3 {
-        assert_eq!(proxy.flags(descriptor) & NONBLOCK, 0, "{descriptor}");
+fn new_files_and_folders_are_private() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    controller.answers(
+        "fd.open\tf\twrite,create,mkdir\ta/b/c",
+        "fd.state\tf\tfile\twrite,create,mkdir\ta/b/c",
+    );
+    for (name, mode) in [("a", 0o700), ("a/b", 0o700), ("a/b/c", 0o600)] {
+        let found = fs::metadata(proxy.path(name)).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, mode, "{name}");
     }
+    // Folders that are there are no error.
+    controller.answers(
+        "fd.open\tg\twrite,create,mkdir\ta/b/d",
+        "fd.state\tg\tfile\twrite,create,mkdir\ta/b/d",
+    );
 }
 
-/// `-i`: 0 and 1 are the controller's and do not block; `stdin` and `stdout` are null, never the
-/// controller's stream (K15), and `fd.state` does not show it; `stderr` is real.
+/// `write` alone keeps what is there, `append` writes behind it, `trunc` empties the file.
 #[test]
-fn interactively_stdin_and_stdout_are_null() {
-    let place = Place::new();
-    let mut proxy = Place::start_interactive(&mut place.after("exec 2>>err", &["-i"]));
-    proxy.talk.sync();
-    let err = place.path("err").display().to_string();
-    assert_eq!(standard(&place, &mut proxy.talk), ["/dev/null", "/dev/null", &err]);
-    assert_eq!(proxy.flags(0) & NONBLOCK, NONBLOCK);
-    assert_eq!(proxy.flags(1) & NONBLOCK, NONBLOCK);
-    assert_eq!(proxy.flags(2) & NONBLOCK, 0);
+fn append_and_trunc_do_what_they_say() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    fs::write(proxy.path("f"), "12345").unwrap();
+    controller.ask("fd.open\tf\twrite\tf");
+    write_to(&mut controller, "f", "ab");
+    assert_eq!(read(&proxy, "f"), "ab345");
+    controller.ask("fd.open\tf\twrite,append\tf");
+    write_to(&mut controller, "f", "cd");
+    assert_eq!(read(&proxy, "f"), "ab345cd");
+    controller.ask("fd.open\tf\twrite,trunc\tf");
+    assert_eq!(read(&proxy, "f"), "");
+    write_to(&mut controller, "f", "ef");
+    assert_eq!(read(&proxy, "f"), "ef");
 }
 
-/// The flags that `fd.state` shows do not change when a handle is pointed to the null device.
+/// `fd.open` names the call and the error of the system, and then makes no handle.
 #[test]
-fn a_handle_pointed_to_null_keeps_its_flags() {
-    let place = Place::new();
-    place.write("in", "");
-    let command = &mut place.after("exec <in 3>&2", &["-c", "-", "-S", "sock"]);
-    let mut proxy = place.start_with_socket(command);
-    let line = handle(&mut proxy.talk, "stdin").unwrap();
-    let fields: Vec<&str> = line.split('\t').collect();
-    assert_eq!(fields[3], "read", "{line:?}");
+fn a_failed_open_says_why() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    controller.refuses("fd.open\tf\tread\tnowhere", &["open", "No such file or directory"]);
+    controller
+        .refuses("fd.open\tf\twrite,create\tno/where", &["open", "No such file or directory"]);
+    fs::write(proxy.path("file"), "").unwrap();
+    controller.refuses("fd.open\tf\twrite,create,mkdir\tfile/x", &["Not a directory"]);
+    controller.refuses("fd.open\tf\twrite\t/", &["open", "Is a directory"]);
+    let dump = controller.ask("statedump");
+    assert!(!dump.iter().any(|line| line.starts_with("fd.state\tf\t")), "{dump:?}");
 }
 
-/// `-c -`: 0 is the command stream and does not block; `stdin` is null, `stdout` and `stderr` are
-/// real.
+/// `fd.open` wants three arguments, and names a flag that it does not know.
 #[test]
-fn with_commands_from_standard_input_only_stdin_is_null() {
-    let place = Place::new();
-    let command = &mut place.after("exec >out 2>>err", &["-c", "-", "-S", "sock"]);
-    let (running, stdin, _stdout) = Running::start_conversation(command);
-    let stream = wait_until("the socket", LONG, || UnixStream::connect(place.path("sock")).ok());
-    let talk = Conversation::over_socket(stream, running.stderr().clone());
-    let mut proxy = Proxy { running, talk };
-    let real = ["out", "err"].map(|name| place.path(name).display().to_string());
-    assert_eq!(standard(&place, &mut proxy.talk), ["/dev/null", &real[0], &real[1]]);
-    assert_eq!(proxy.flags(0) & NONBLOCK, NONBLOCK);
-    assert_eq!(proxy.flags(1) & NONBLOCK, 0);
-    drop(stdin);
+fn open_wants_a_name_flags_and_a_path() {
+    let (_proxy, mut controller) = Daemonproxy::interactive();
+    controller.refuses("fd.open\tf", &[]);
+    controller.refuses("fd.open\tf\tread", &[]);
+    controller.refuses("fd.open\tf\tread\t", &[]);
+    controller.refuses("fd.open\tf\tread\t/dev/null\tmore", &[]);
 }
 
-/// A standard descriptor that is closed at the start is null, for services too; no socket or file
-/// of the proxy takes its number, so the log goes nowhere else.
+/// A13: an unknown flag is named, in one line.
 #[test]
-fn closed_standard_descriptors_are_null() {
-    let place = Place::new();
-    let command = &mut place.after("exec <&- >&- 2>&-", &["-S", "sock"]);
-    let mut proxy = place.start_with_socket(command);
-    assert_eq!(handles(&mut proxy.talk), BUILT_IN);
-    assert_eq!(standard(&place, &mut proxy.talk), ["/dev/null"; 3]);
-    proxy.talk.ask("no.such.command");
-    for descriptor in 0..3 {
-        let link = link(proxy.pid(), descriptor).unwrap_or("/dev/null".to_owned());
-        assert_eq!(link, "/dev/null", "{descriptor}");
+fn an_unknown_flag_is_named_in_one_line() {
+    let (_proxy, mut controller) = Daemonproxy::interactive();
+    for flag in ["frobnicate", "READ", "listen", "unix", "reads"] {
+        controller.refuses(&format!("fd.open\tf\tread,{flag}\t/dev/null"), &[flag]);
+        controller.refuses(&format!("fd.open\tf\t{flag},read\t/dev/null"), &[flag]);
     }
-    proxy.talk.send("terminate\t4");
-    proxy.wait().expect_code(4);
+    controller.refuses("fd.pipe\tr\tw\tfrobnicate", &["frobnicate"]);
+    controller.refuses("fd.socket\ts\tfrobnicate\tx", &["frobnicate"]);
 }
 
-/// The virtual handles mean something in a service only, in every mode.
+/// K9: a handle that is replaced by one of its name sends no `deleted`.
 #[test]
-fn the_control_handles_make_a_service_a_controller() {
-    let place = Place::new();
-    let mut proxy = place.interactive(&[]);
-    let script = "printf 'echo\\tword\\n' >&1; read line; echo \"$line\" > $OUT; exec >&-";
-    let seen = place.in_service(&mut proxy.talk, "control.event\tcontrol.cmd\tstderr", script);
-    assert!(!seen.is_empty());
-    let script = script.replace(">&1", ">&0");
-    let seen = place.in_service(&mut proxy.talk, "control.socket\tnull\tstderr", &script);
-    assert!(!seen.is_empty());
+fn a_replaced_handle_is_not_deleted() {
+    let (_proxy, mut controller) = Daemonproxy::interactive();
+    controller.answers("fd.open\tf\tread\t/dev/null", "fd.state\tf\tfile\tread\t/dev/null");
+    controller.answers("fd.open\tf\tread\t/dev/zero", "fd.state\tf\tfile\tread\t/dev/zero");
+    let dump = controller.ask("statedump");
+    let states: Vec<&String> =
+        dump.iter().filter(|line| line.starts_with("fd.state\tf\t")).collect();
+    assert_eq!(states, ["fd.state\tf\tfile\tread\t/dev/zero"]);
+}
+
+/// When its replacement cannot be made, a handle stays what it was.
+#[test]
+fn a_failed_replacement_leaves_the_old_handle() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    controller.ask("fd.open\tf\twrite,create\tf");
+    controller.refuses("fd.open\tf\tread\tnowhere", &["open"]);
+    controller.refuses("fd.socket\tf\ttcp\t1.2.3.4.5:6", &[]);
+    write_to(&mut controller, "f", "still");
+    assert_eq!(read(&proxy, "f"), "still");
+}
+
+/// A running service keeps its copy of a handle that is replaced or deleted.
+#[test]
+fn running_services_keep_their_copies() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    controller.ask("fd.open\tf\twrite,create\tfirst");
+    controller.ask("fd.pipe\tgo.out\tgo.in");
+    define(&mut controller, "x", "read -r line; echo $line");
+    controller.ask("service.fds\tx\tgo.out\tf");
+    start(&mut controller, "x");
+    controller.ask("fd.open\tf\twrite,create\tsecond");
+    controller.answers("fd.delete\tf", "fd.state\tf\tdeleted");
+    controller.answers("fd.delete\tgo.out", "fd.state\tgo.out\tdeleted");
+    controller.ask("service.args\twriter\techo\tgo");
+    controller.ask("service.fds\twriter\tnull\tgo.in");
+    controller.send("service.start\twriter");
+    assert_eq!(expect_down(&mut controller, "x"), "exit 0");
+    assert_eq!(read(&proxy, "first"), "go\n");
+    assert_eq!(read(&proxy, "second"), "");
+}
+
+/// `fd.delete` forgets a handle.
+#[test]
+fn a_deleted_handle_is_gone() {
+    let (_proxy, mut controller) = Daemonproxy::interactive();
+    controller.ask("fd.open\tf\tread\t/dev/null");
+    controller.answers("fd.delete\tf", "fd.state\tf\tdeleted");
+    controller.refuses("fd.delete\tf", &[]);
+    let dump = controller.ask("statedump");
+    assert!(!dump.iter().any(|line| line.starts_with("fd.state\tf\t")), "{dump:?}");
+}
+
+/// Four handles are built in: none of them can be deleted or replaced.
+#[test]
+fn built_in_handles_are_unalterable() {
+    let (_proxy, mut controller) = Daemonproxy::interactive();
+    let before = controller.ask("statedump");
+    for name in UNALTERABLE {
+        controller.refuses(&format!("fd.delete\t{name}"), &[]);
+        controller.refuses(&format!("fd.open\t{name}\tread\t/dev/null"), &[]);
+        controller.refuses(&format!("fd.pipe\t{name}\tw"), &[]);
+        controller.refuses(&format!("fd.pipe\tr\t{name}"), &[]);
+        controller.refuses(&format!("fd.socket\t{name}\tunix"), &[]);
+    }
+    assert_eq!(controller.ask("statedump"), before);
+}
+
+/// `stdin`, `stdout` and `stderr` can be replaced and deleted.
+#[test]
+fn standard_handles_can_be_changed() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    controller.answers(
+        "fd.open\tstdout\twrite,create\tstandard",
+        "fd.state\tstdout\tfile\twrite,create\tstandard",
+    );
+    write_to(&mut controller, "stdout", "hello");
+    assert_eq!(read(&proxy, "standard"), "hello");
+    controller.answers("fd.delete\tstdin", "fd.state\tstdin\tdeleted");
+    controller.answers("fd.delete\tstdout", "fd.state\tstdout\tdeleted");
+    controller.answers("fd.delete\tstderr", "fd.state\tstderr\tdeleted");
+    assert_eq!(controller.ask("echo\tstill here"), ["still here"]);
+}
+
+/// K15: with `-i`, what a service writes to `stdout` never reaches the controller.
+#[test]
+fn the_controllers_stream_is_never_a_handle() {
+    let (_proxy, mut controller) = Daemonproxy::interactive();
+    controller.ask("service.args\tx\techo\tinto the stream");
+    controller.ask("service.fds\tx\tstdin\tstdout");
+    start(&mut controller, "x");
+    controller.expect_line("the end of x", |line| {
+        assert!(!line.starts_with("into"), "{line}");
+        line.contains("\tdown\t").then_some(())
+    });
+    assert_eq!(controller.sync(), Vec::<String>::new());
+    // And its input is at its end, not the controller's commands.
+    define(&mut controller, "y", "cat; exit 8");
+    controller.ask("service.fds\ty\tstdin\tnull");
+    start(&mut controller, "y");
+    assert_eq!(expect_down(&mut controller, "y"), "exit 8");
+}
+
+/// A22: a handle cannot be named `-`, which means a closed descriptor in lists.
+#[test]
+fn no_handle_is_named_by_a_hyphen() {
+    let (_proxy, mut controller) = Daemonproxy::interactive();
+    controller.refuses("fd.open\t-\tread\t/dev/null", &[]);
+    controller.refuses("fd.pipe\t-\tw", &[]);
+    controller.refuses("fd.pipe\tr\t-", &[]);
+    controller.refuses("fd.socket\t-\tunix", &[]);
+}
+
+/// A `nonblock` descriptor is one in the service too.
+#[test]
+fn nonblock_is_a_flag_of_the_open_file() {
+    let (proxy, mut controller) = Daemonproxy::interactive();
+    controller.ask("fd.open\tplain\tread\t/dev/zero");
+    controller.ask("fd.open\tquick\tread,nonblock\t/dev/zero");
+    controller.ask("service.fds\tobserver\tplain\tquick");
+    let script = "grep -h ^flags /proc/$$/fdinfo/0 /proc/$$/fdinfo/1 >out; true";
+    let flags = output_of(&proxy, &mut controller, script);
+    let octal: Vec<u32> = flags
+        .lines()
+        .map(|line| u32::from_str_radix(line.split_whitespace().nth(1).unwrap(), 8).unwrap())
+        .collect();
+    let nonblock = 0o4000;
+    assert_eq!([octal[0] & nonblock, octal[1] & nonblock], [0, nonblock], "{flags}");
 }

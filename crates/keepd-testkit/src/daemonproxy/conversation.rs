@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// The bytes of a command that an error reply quotes.
 const QUOTED_MAX: usize = 30;
 
-/// A controller: it sends lines, hears lines, and remembers all of them for whoever reads a failure.
+/// A controller: it sends lines, hears lines, and remembers all of them for who reads a failure.
 ///
 /// Lines are heard only when the caller asks for one, so a controller that asks for nothing is one
 /// that does not read.
@@ -320,6 +320,15 @@ impl Conversation {
         }
     }
 
+    /// Refuses to hear anything more: what the proxy writes fails (EPIPE). Only for sockets.
+    ///
+    /// # Panics
+    /// If the connection is no socket.
+    pub fn stop_listening(&mut self) {
+        rustix::net::shutdown(&self.from_proxy, rustix::net::Shutdown::Read)
+            .expect("a connected socket can be shut down");
+    }
+
     /// Fails the test, and shows everything that was said.
     #[track_caller]
     pub fn fail(&self, why: &str) -> ! {
@@ -371,14 +380,15 @@ fn fault_of_refusal(command: &str, words: &[&str], line: &str) -> Option<String>
     let Some(message) = line.strip_prefix("error\t") else {
         return Some("is no error".to_owned());
     };
-    let lower = message.to_lowercase();
-    if let Some(word) = words.iter().find(|word| !lower.contains(&word.to_lowercase())) {
-        return Some(format!("does not hold {word:?}"));
-    }
     let quoted = String::from_utf8_lossy(&command.as_bytes()[..command.len().min(QUOTED_MAX)]);
     let dots = if command.len() >= QUOTED_MAX { "..." } else { "" };
     let end = format!(", for command \"{quoted}{dots}\"");
-    (!message.ends_with(&end)).then(|| format!("does not end with {end:?}"))
+    let Some(message) = message.strip_suffix(&end) else {
+        return Some(format!("does not end with {end:?}"));
+    };
+    let message = message.to_lowercase();
+    let missing = words.iter().find(|word| !message.contains(&word.to_lowercase()));
+    missing.map(|word| format!("does not hold {word:?}"))
 }
 
 fn note(transcript: &mut String, who: &str, bytes: &[u8]) {

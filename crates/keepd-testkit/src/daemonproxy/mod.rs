@@ -1,7 +1,7 @@
 //! A proxy that speaks daemonproxy's language, seen from outside.
 //!
-//! [`Setup`] says how it is started, [`Daemonproxy`] is the process, and each controller of it has a
-//! [`Conversation`].
+//! [`Setup`] says how it is started, [`Daemonproxy`] is the process, and each controller of it has
+//! a [`Conversation`].
 //!
 //! The program under test is called as `daemonproxy`, through a link of that name. With
 //! KEEPD_PEER_DAEMONPROXY=PATH another program is started instead, so that the same tests can be
