@@ -127,6 +127,22 @@ fn descriptors_from_1024_up_are_handles() {
     assert_eq!(seen, "/dev/zero\n");
 }
 
+/// More handles than select(2) knows of can be made and given to services (A27).
+#[test]
+fn handles_from_1024_up_are_given_to_services() {
+    let place = Place::new();
+    let mut proxy = place.start_with_socket(&mut place.after("ulimit -n 4096", &["-S", "sock"]));
+    for number in 0..1_100 {
+        let path = if number == 1_099 { "/dev/zero" } else { "/dev/null" };
+        let line = format!("fd.state\tx{number}\tfile\tread\t{path}");
+        proxy.talk.answers(&format!("fd.open\tx{number}\tread\t{path}"), &line);
+    }
+    let script = "for fd in 0 2; do readlink /proc/$$/fd/$fd; done > $OUT";
+    let seen = place.in_service(&mut proxy.talk, "x1099\tnull\tx1098", script);
+    assert_eq!(seen, "/dev/zero\n/dev/null\n");
+    place.connect("sock", &proxy).sync();
+}
+
 /// Services get what their list names and nothing else, also from 1,024 up (A27).
 #[test]
 fn services_get_no_inherited_descriptor() {

@@ -33,3 +33,4 @@ mod sockets;
 mod statedump;
 mod terminate;
 mod triggers;
+mod turns;

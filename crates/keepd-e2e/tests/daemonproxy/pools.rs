@@ -312,6 +312,45 @@ fn without_pools_tables_grow() {
     assert_eq!(dump.iter().filter(|line| line.starts_with("fd.state\t")).count(), 207);
 }
 
+/// Without pools, memory that the system refuses is an error reply and never the end; what is
+/// deleted makes room.
+#[test]
+fn memory_that_is_refused_is_an_error_reply() {
+    const SERVICES_MAX: usize = 40_000;
+    let place = Place::new();
+    let mut proxy = place.interactive(&[]);
+    let kilobytes: u64 = proxy.status("VmSize").trim_end_matches(" kB").parse().unwrap();
+    let mut limit = place.command("prlimit");
+    limit.args([format!("--pid={}", proxy.pid()), format!("--as={}", (kilobytes + 2048) * 1024)]);
+    assert!(limit.status().unwrap().success());
+
+    let value = "y".repeat(900);
+    let mut made = 0;
+    let refusal = loop {
+        proxy.talk.send(format!("service.tags\tservice-{made}\t{value}"));
+        let answer = proxy.talk.next_line();
+        if answer.starts_with("error\t") {
+            break answer;
+        }
+        made += 1;
+        assert!(made < SERVICES_MAX, "nothing was refused");
+    };
+    assert!(refusal.contains("allocate"), "{refusal:?}");
+    for _ in 0..50 {
+        proxy.talk.refuses(&format!("service.tags\tanother\t{value}"), &["allocate"]);
+    }
+    proxy.talk.answers("echo\tstill there", "still there");
+    for number in 0..made {
+        proxy.talk.ask(format!("service.delete\tservice-{number}"));
+    }
+    for number in 0..made / 2 {
+        let line = format!("service.tags\tservice-{number}\t{value}");
+        proxy.talk.answers(&line, &line);
+    }
+    proxy.talk.send("terminate\t3");
+    proxy.wait().expect_code(3);
+}
+
 /// With both pools given nothing is asked of the system after the start: filling them, thousands of
 /// commands, refusals, services and connections leave its memory as large as it was.
 #[test]

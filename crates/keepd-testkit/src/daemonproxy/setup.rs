@@ -153,8 +153,10 @@ impl Setup {
             [] => Command::new(program),
             numbers => {
                 let closed: String = numbers.iter().map(|number| format!(" {number}>&-")).collect();
+                // bash adds three variables, which the proxy would pass on.
+                let exec = "exec env -u PWD -u SHLVL -u _ \"$@\"";
                 let mut command = Command::new("bash");
-                command.args(["-c", &format!("exec{closed}; exec \"$@\""), "bash"]).arg(program);
+                command.args(["-c", &format!("exec{closed}; {exec}"), "bash"]).arg(program);
                 command
             }
         };
