@@ -37,7 +37,7 @@ pub struct Conversation {
 
 impl Conversation {
     /// Makes one of two ends that nobody else uses. `log` is shown with a failure.
-    pub(super) fn new(to_proxy: OwnedFd, from_proxy: OwnedFd, log: Output) -> Self {
+    pub fn new(to_proxy: OwnedFd, from_proxy: OwnedFd, log: Output) -> Self {
         for end in [&to_proxy, &from_proxy] {
             let flags = rustix::fs::fcntl_getfl(end).expect("an open file has flags");
             rustix::fs::fcntl_setfl(end, flags | OFlags::NONBLOCK).expect("flags can be set");
@@ -53,7 +53,7 @@ impl Conversation {
     }
 
     /// Makes one of a connected socket.
-    pub(super) fn over_socket(socket: UnixStream, log: Output) -> Self {
+    pub fn over_socket(socket: UnixStream, log: Output) -> Self {
         let other = socket.try_clone().expect("a descriptor can be doubled");
         Self::new(OwnedFd::from(socket), OwnedFd::from(other), log)
     }

@@ -4,6 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use rustix::fs::OFlags;
 
 use super::Daemonproxy;
 use crate::processes::kill_marked;
@@ -134,14 +137,30 @@ impl Setup {
         let mut words = self.before.iter().map(OsString::as_os_str);
         let mut command = match words.next() {
             Some(first) => {
-                let mut command = Command::new(first);
+                let mut command = self.command_of(first);
                 command.args(words).arg(program);
                 command
             }
-            None => Command::new(program),
+            None => self.command_of(program),
+        };
+        command.args(&self.options);
+        command
+    }
+
+    /// Returns a command for any program, in the folder and with the environment of the proxy.
+    pub fn command_of(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = match inherited_descriptors() {
+            [] => Command::new(program),
+            numbers => {
+                let closed: String = numbers.iter().map(|number| format!(" {number}>&-")).collect();
+                // bash adds three variables, which the proxy would pass on.
+                let exec = "exec env -u PWD -u SHLVL -u _ \"$@\"";
+                let mut command = Command::new("bash");
+                command.args(["-c", &format!("exec{closed}; {exec}"), "bash"]).arg(program);
+                command
+            }
         };
         command
-            .args(&self.options)
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -152,7 +171,7 @@ impl Setup {
     }
 
     /// Returns the program under test, under the name by which it knows what to be.
-    fn program(&self) -> PathBuf {
+    pub fn program(&self) -> PathBuf {
         if let Some(peer) = std::env::var_os(PEER_VARIABLE) {
             return PathBuf::from(peer);
         }
@@ -164,6 +183,31 @@ impl Setup {
         }
         link
     }
+}
+
+/// Returns the descriptors above 2 that whoever runs the tests left open for every program started
+/// here: the proxy would make handles of them.
+fn inherited_descriptors() -> &'static [u32] {
+    static NUMBERS: OnceLock<Vec<u32>> = OnceLock::new();
+    NUMBERS.get_or_init(|| {
+        let entries = std::fs::read_dir("/proc/self/fdinfo").expect("/proc can be read").flatten();
+        let mut numbers: Vec<u32> = entries
+            .filter(|entry| is_inherited(&entry.path()))
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|number| *number > 2)
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    })
+}
+
+/// Reports whether a file of /proc/self/fdinfo is about a descriptor that stays open in an execve(2).
+fn is_inherited(path: &Path) -> bool {
+    // It may have been closed meanwhile, by another test.
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & OFlags::CLOEXEC.bits() == 0)
 }
 
 impl Drop for Setup {
