@@ -31,8 +31,7 @@ fn log_to(text: &str) -> Command {
 /// Returns a machine with the handles `null` (1) and `stderr` (2), and with [`TYPIST`].
 fn driver(settings: Settings) -> Driver {
     let stderr = HandleReport { name: handle_name("stderr"), ..null() };
-    let mut driver =
-        Driver::with_settings(Settings { handles: vec![null(), stderr], ..settings });
+    let mut driver = Driver::with_settings(Settings { handles: vec![null(), stderr], ..settings });
     driver.connect(TYPIST);
     driver
 }
@@ -107,7 +106,9 @@ fn the_directory_and_the_control_socket_are_tried_first() {
     driver.say(TYPIST, chdir());
     assert_eq!(
         driver.not_performed(2, "chdir", Some(Errno::ENOENT)),
-        ["2> error cannot change the directory to \"/srv\": cannot chdir: no such file or directory"]
+        [
+            "2> error cannot change the directory to \"/srv\": cannot chdir: no such file or directory"
+        ]
     );
     let listen = || Command::SocketCreate { path: b"/run/\tx".to_vec() };
     assert_eq!(driver.say(TYPIST, listen()), ["perform 3: listen /run/\tx"]);
@@ -115,10 +116,8 @@ fn the_directory_and_the_control_socket_are_tried_first() {
     driver.say(TYPIST, listen());
     assert_eq!(
         driver.not_performed(4, "bind", Some(Errno(98))),
-        [
-            "2> error cannot make a control socket at \"/run/\\tx\": cannot bind: address already \
-             in use"
-        ]
+        ["2> error cannot make a control socket at \"/run/\\tx\": cannot bind: address already \
+             in use"]
     );
     assert_eq!(driver.say(TYPIST, Command::SocketDelete), ["stop listening"]);
 }

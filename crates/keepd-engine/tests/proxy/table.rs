@@ -1,10 +1,13 @@
 //! Every run state with every input: nothing panics, every invariant holds, and time moves on.
 
-use keepd_engine::proxy::{Input, Owner, SpawnOutcome};
+use keepd_engine::proxy::{CallFailure, Input, Owner, Performed, SpawnOutcome, Ticket};
 use keepd_model::protocol::{
-    Attributes, Command, Message, Request, RequestId, RunState, Scope, Stream,
+    Attributes, Command, FilterChange, Message, Request, RequestId, RunState, Scope, Stream,
+    Triggers,
 };
-use keepd_model::{Errno, Exit, Generation, KillMode, Signal};
+use keepd_model::{
+    Errno, Exit, FdSlot, Generation, Instant, KillMode, OpenFlags, PipeSpec, Signal,
+};
 
 use crate::driver::*;
 
@@ -87,6 +90,27 @@ fn commands() -> Vec<Command> {
         Command::WatchLogs { on: true },
         Command::Exit,
         Command::Terminate { code: 0, guard: None },
+        Command::TerminateGuard { set: true, code: 5 },
+        Command::TerminateExec { arguments: vec![b"/bin/sh".to_vec()] },
+        Command::Chdir { path: b"/".to_vec() },
+        Command::LogFilter { change: FilterChange::More },
+        Command::LogDestination { handle: handle_name("a") },
+        Command::SocketCreate { path: b"/s".to_vec() },
+        Command::SocketDelete,
+        Command::HandleOpen {
+            name: handle_name("a"),
+            flags: OpenFlags::default(),
+            path: b"/x".to_vec(),
+        },
+        Command::HandlePipe {
+            read: handle_name("a"),
+            write: handle_name("b"),
+            spec: PipeSpec { socket: None, nonblock: true },
+        },
+        Command::HandleTake { name: handle_name("a") },
+        Command::HandleDelete { name: handle_name("a") },
+        Command::WatchStarts { on: true },
+        Command::EventTimeout { reset: ms(1), close: ms(2) },
         Command::SignalClear { signal: Signal::HUP, count: 1 },
         arguments("web"),
         Command::ServiceArgs { name: web(), arguments: Vec::new() },
@@ -97,6 +121,18 @@ fn commands() -> Vec<Command> {
             environment: keepd_model::protocol::Environment::default(),
         },
         Command::ServiceLog { name: web(), log: keepd_model::protocol::LogTarget::Inherit },
+        Command::ServiceFds { name: web(), slots: vec![FdSlot::Handle(handle_name("a"))] },
+        Command::ServiceCancel { name: web() },
+        Command::ServiceStart {
+            name: web(),
+            expected: None,
+            at: Some(Instant::from_nanos(u64::MAX)),
+        },
+        Command::ServiceAutoUp {
+            name: web(),
+            seconds: None,
+            triggers: Triggers { signals: vec![Signal::HUP], ..Triggers::default() },
+        },
         auto_up("web", None, true),
         auto_up("web", Some(3), false),
         start("web", 0),
@@ -132,6 +168,11 @@ fn inputs() -> Vec<Input> {
         Input::OutputBlocked { name: name("web"), errno: Some(Errno::EIO) },
         Input::JobOutput { job: keepd_engine::proxy::JobId(1), bytes: b"x".to_vec() },
         Input::Signal { signal: Signal::HUP, count: 1 },
+        Input::Performed { ticket: Ticket(1), outcome: Ok(Performed::Done) },
+        Input::Performed {
+            ticket: Ticket(1),
+            outcome: Err(CallFailure { call: "open", errno: None }),
+        },
         Input::Reaped { pid: pid(100), exit: killed_by(Signal::KILL) },
     ];
     let owners: [Owner; 4] = [service("web", 1), service("web", 2), service("db", 1), job(1)];
@@ -169,6 +210,8 @@ fn every_state_takes_every_input() {
                 }
                 assert_eq!(driver.state("web"), Some(state), "{input:?}");
                 driver.give(input.clone());
+                // What the command asked the shell for is done, or it is the answer to nothing.
+                driver.performed(1);
                 // The same news twice is no worse than once.
                 driver.give(input.clone());
                 driver.pass(ms(30_000));

@@ -65,10 +65,8 @@ fn a_time_that_is_over_means_now() {
     let seconds = |count| Instant::ZERO.saturating_add(Duration::from_secs(count));
     assert_eq!(
         driver.say(TYPIST, start_at(seconds(99_999))),
-        [
-            "2> error cannot start service \"web\": the timestamp is invalid, it is more than \
-             100000 s ago"
-        ]
+        ["2> error cannot start service \"web\": the timestamp is invalid, it is more than \
+             100000 s ago"]
     );
     assert_eq!(driver.state("web"), Some(RunState::Down));
     assert_eq!(
