@@ -242,9 +242,8 @@ fn is_tried_again(core: &Proxy, report: &RunReport) -> bool {
         Some(RunEnd::Failed(_)) => report.state == RunState::Down && report.pid.is_none(),
         Some(RunEnd::Exit(_)) | None => false,
     };
-    let is_down = |service: keepd_engine::proxy::ServiceDetails<'_>| {
-        service.report().state == RunState::Down
-    };
+    let is_down =
+        |service: keepd_engine::proxy::ServiceDetails<'_>| service.report().state == RunState::Down;
     never_was && !core.service(report.name.as_str()).is_some_and(is_down)
 }
 

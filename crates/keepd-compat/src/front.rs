@@ -134,10 +134,7 @@ impl Front {
             Client::Interactive => {
                 GREETING.iter().for_each(|line| connection.reply(line.as_bytes()));
             }
-            Client::Both
-            | Client::Configuration
-            | Client::CommandsOnly
-            | Client::EventsOnly => {}
+            Client::Both | Client::Configuration | Client::CommandsOnly | Client::EventsOnly => {}
         }
         self.scratch.clear();
         for (signal, at, count) in core.pending_signals() {

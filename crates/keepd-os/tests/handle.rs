@@ -11,7 +11,10 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
 use keepd_model::{Address, Domain, Errno, OpenFlags, SocketSpec, SocketType};
-use keepd_os::handle::{Access, CallError, Inspection, Kind, inspect, open, pipe, receive, socket, socket_pair, standard, take_inherited};
+use keepd_os::handle::{
+    Access, CallError, Inspection, Kind, inspect, open, pipe, receive, socket, socket_pair,
+    standard, take_inherited,
+};
 use rustix::io::FdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use support::{Folder, is_alone, null};
@@ -141,7 +144,15 @@ fn internet(address: SocketAddr) -> Address {
 }
 
 fn request(domain: Domain, kind: SocketType) -> SocketSpec {
-    SocketSpec { domain, kind, bind: None, address_text: Vec::new(), listen: None, nonblock: false, mkdir: false }
+    SocketSpec {
+        domain,
+        kind,
+        bind: None,
+        address_text: Vec::new(),
+        listen: None,
+        nonblock: false,
+        mkdir: false,
+    }
 }
 
 #[test]

@@ -57,8 +57,8 @@ struct Control {
 
 /// Makes a control connection; a direction that is not asked for is shut down.
 fn control_pair(control: ControlEnd) -> Result<Control, Errno> {
-    let (ours, theirs) =
-        handle::socket_pair(Domain::Unix, SocketType::Stream, false).map_err(|error| error.errno)?;
+    let (ours, theirs) = handle::socket_pair(Domain::Unix, SocketType::Stream, false)
+        .map_err(|error| error.errno)?;
     let direction = controllers::direction(control);
     let unused = match direction {
         Direction::Both => None,

@@ -279,8 +279,7 @@ impl Connection {
     /// Reports whether lines of it could be run without news of the epoll set: some are there, or
     /// it is a regular file.
     pub(crate) fn has_work(&self) -> bool {
-        self.is_readable()
-            && (self.has_lines || (self.is_file && self.input == InputState::Open))
+        self.is_readable() && (self.has_lines || (self.is_file && self.input == InputState::Open))
     }
 
     /// Reports whether it is read without being asked: regular files are not in the epoll set.

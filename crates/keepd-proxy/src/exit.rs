@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use keepd_model::{LogLevel, Pid, ServiceName, Signal};
+use keepd_os::clock;
 use keepd_os::exec::{self, Program};
 use keepd_os::fatal::{self, Rescue};
 use keepd_os::process::DescriptorLimit;
-use keepd_os::clock;
 
 use crate::log::Log;
 
@@ -76,13 +76,7 @@ impl Exit {
 
     /// Becomes the other program: the same process id, so running services are its children.
     /// Returns only if there is none, or it cannot be executed.
-    fn become_other(
-        &self,
-        log: &mut Log,
-        code: u8,
-        message: &str,
-        running: &[(ServiceName, Pid)],
-    ) {
+    fn become_other(&self, log: &mut Log, code: u8, message: &str, running: &[(ServiceName, Pid)]) {
         let Some(program) = self.arguments.first() else {
             return;
         };

@@ -11,5 +11,5 @@ const RESERVE_BYTES: usize = 256 * 1024;
 
 /// Takes all memory that this process will ever need, if both pools are given; else keeps a reserve.
 pub(crate) fn prepare(limits: Limits, log: &mut Log) {
-    let _ = (limits, log, RESERVE_BYTES, heap::give_back as fn() );
+    let _ = (limits, log, RESERVE_BYTES, heap::give_back as fn());
 }

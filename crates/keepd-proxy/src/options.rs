@@ -126,7 +126,9 @@ impl fmt::Display for UsageError {
             Self::ArgumentMissing(option) => {
                 write!(formatter, "option \"{option}\" needs an argument")
             }
-            Self::Superfluous(word) => write!(formatter, "unknown argument \"{word}\" (see --help)"),
+            Self::Superfluous(word) => {
+                write!(formatter, "unknown argument \"{word}\" (see --help)")
+            }
             Self::NotText(option) => {
                 write!(formatter, "the argument of option \"{option}\" is not UTF-8")
             }
@@ -289,17 +291,14 @@ fn step(known: Known, name: &'static str, words: &mut impl Iterator<Item = OsStr
         Known::Alone(Alone::OwnSession) => Step::Set(Setting::OwnSession),
         Known::Alone(Alone::Terminal) => Step::Set(Setting::Terminal),
         Known::With(with) => match words.next() {
-            Some(argument) => {
-                step_with(with, name, argument).unwrap_or_else(Step::Mistake)
-            }
+            Some(argument) => step_with(with, name, argument).unwrap_or_else(Step::Mistake),
             None => Step::Mistake(UsageError::ArgumentMissing(name)),
         },
     }
 }
 
 fn step_with(with: With, name: &'static str, argument: OsString) -> Result<Step, UsageError> {
-    let pool =
-        || pool::read(argument.as_bytes()).map_err(|error| UsageError::Pool(name, error));
+    let pool = || pool::read(argument.as_bytes()).map_err(|error| UsageError::Pool(name, error));
     Ok(match with {
         With::Config => Step::Config(argument.into()),
         With::Guard => Step::Guard(guard(&argument)?),
@@ -417,7 +416,10 @@ mod tests {
         let words = |words: &[&str]| {
             Step::ExitExec(words.iter().map(|word| word.as_bytes().to_vec()).collect())
         };
-        assert_eq!(program("/bin/sh\t-c\techo hello\t"), words(&["/bin/sh", "-c", "echo hello", ""]));
+        assert_eq!(
+            program("/bin/sh\t-c\techo hello\t"),
+            words(&["/bin/sh", "-c", "echo hello", ""])
+        );
         assert_eq!(program(""), words(&[]));
         assert_eq!(program(&"x".repeat(255)), words(&[&"x".repeat(255)]));
         let refused = Step::Mistake(UsageError::ExitExecTooLong);

@@ -90,12 +90,8 @@ pub(crate) struct Range {
 const SERVICE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// `--fd-pool`; the seven built-in handles always fit.
-pub(crate) const HANDLES: Range = Range {
-    what: "handle",
-    count: (7, 1024),
-    bytes_default: 96,
-    bytes: (32, 4096),
-};
+pub(crate) const HANDLES: Range =
+    Range { what: "handle", count: (7, 1024), bytes_default: 96, bytes: (32, 4096) };
 /// `--service-pool`.
 pub(crate) const SERVICES: Range = Range {
     what: "service",

@@ -272,10 +272,7 @@ impl Shell {
     fn spawn(
         &mut self,
         owner: Owner,
-        how: impl FnOnce(
-            &mut Children,
-            &mut Surroundings<'_>,
-        ) -> Result<Started, SpawnFailure>,
+        how: impl FnOnce(&mut Children, &mut Surroundings<'_>) -> Result<Started, SpawnFailure>,
     ) {
         let outcome = how(
             &mut self.children,

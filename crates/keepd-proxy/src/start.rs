@@ -398,7 +398,11 @@ impl Shell {
         Ok(self)
     }
 
-    fn fatal_unless<T>(&mut self, what: &str, result: Result<T, Errno>) -> Result<Option<T>, Ended> {
+    fn fatal_unless<T>(
+        &mut self,
+        what: &str,
+        result: Result<T, Errno>,
+    ) -> Result<Option<T>, Ended> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(error) => {

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use keepd_model::{Address, Domain, Errno, SocketSpec, SocketType};
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType as KernelType, bind, listen, socket_with, socketpair, sockopt,
+    AddressFamily, SocketFlags, SocketType as KernelType, bind, listen, socket_with, socketpair,
+    sockopt,
 };
 
 use super::open::make_parents;
