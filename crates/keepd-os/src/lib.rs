@@ -13,6 +13,8 @@ pub mod clock;
 pub mod daemon;
 pub mod epoll;
 mod errno;
+pub mod exec;
+pub mod fatal;
 pub mod file;
 pub mod handle;
 pub mod heap;
