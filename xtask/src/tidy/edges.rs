@@ -23,7 +23,7 @@ const ROWS: [Row; 12] = [
         inner: &["model"],
         third_party: &["regex", "regex-syntax", "serde", "toml"],
     },
-    Row { name: "keepd-os", inner: &["model"], third_party: &["libc", "rustix"] },
+    Row { name: "keepd-os", inner: &["model"], third_party: &["libc", "rlsf", "rustix"] },
     Row {
         name: "keepd-proxy",
         inner: &["model", "engine", "wire", "os"],
