@@ -126,12 +126,14 @@ impl<S: GlobalAlloc> Allocator<S> {
             return false;
         };
         self.count();
-        // SAFETY: the layout has a size, and the block is given back with it.
+        // SAFETY: the layout has a size, and the block, of one byte at least, is given back with it.
         unsafe {
             let block = self.system.alloc(layout);
             if block.is_null() {
                 return false;
             }
+            // A compiler may else find that nobody needs the block, and not ask for it.
+            block.write_volatile(0);
             self.system.dealloc(block, layout);
         }
         true
