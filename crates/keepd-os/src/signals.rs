@@ -140,6 +140,21 @@ fn set_disposition(signal: Signal, disposition: libc::sighandler_t) -> Result<()
     if result == libc::SIG_ERR { Err(errno::last()) } else { Ok(()) }
 }
 
+/// `rt_sigaction(signal, NULL, &action)` for every signal: returns those that this process ignores.
+///
+/// At its start they are those that whoever started it wanted it to ignore, and PIPE, which the
+/// standard library ignores. See sigaction(2).
+pub fn ignored_signals() -> Vec<Signal> {
+    let set = ignored();
+    let all = (1..=KERNEL_SIGNALS_MAX as u8).filter_map(Signal::new);
+    all.filter(|signal| set & kernel_set_of(&[*signal]) != 0).collect()
+}
+
+/// Returns a signal set as the kernel has it, bit 0 for signal 1.
+pub(crate) fn kernel_set_of(signals: &[Signal]) -> u64 {
+    signals.iter().fold(0, |set, signal| set | 1 << (signal.get() - 1))
+}
+
 /// `rt_sigaction(signal, NULL, &action)` for every signal, the first time: returns the set of those
 /// that are ignored, which execve(2) and CLONE_CLEAR_SIGHAND would leave ignored.
 pub(crate) fn ignored() -> u64 {

@@ -186,6 +186,7 @@ impl Children {
             extra: &[],
             cgroup: None,
             session: Session::New,
+            ignored: &[],
             descriptor_limit: self.descriptor_limit,
             failure_status: FAILURE_STATUS,
         }

@@ -25,7 +25,9 @@ const SIGNAL_SET_BYTES: usize = 8;
 pub(super) struct Plan<'a> {
     /// Signals that are set to their defaults, bit 0 for signal 1. The kernel has done it for the
     /// others.
-    pub(super) signals: u64,
+    pub(super) defaults: u64,
+    /// Signals that are ignored.
+    pub(super) ignored: u64,
     /// Write end of the error pipe.
     pub(super) report: RawFd,
     /// The table of descriptors is shared with the parent: keep a copy of what lies below this
@@ -59,7 +61,7 @@ pub(super) struct Plan<'a> {
 /// Where and why the child gave up. The errno is a plain number here.
 struct Stop(SpawnStep, i32);
 
-/// What rt_sigaction(2) reads: handler, flags, restorer, mask. All zeros is SIG_DFL, and no kernel
+/// What rt_sigaction(2) reads: handler (zero is SIG_DFL), flags, restorer, mask. No kernel
 /// structure of this call is larger.
 #[repr(C, align(8))]
 struct KernelAction([u64; 4]);
@@ -111,7 +113,8 @@ unsafe fn steps(plan: &mut Plan<'_>) -> Stop {
 unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
     // SAFETY: as for `run`, for each of them.
     unsafe {
-        default_signals(plan.signals)?;
+        dispose(plan.defaults, KernelAction([0; 4]))?;
+        dispose(plan.ignored, KernelAction([libc::SIG_IGN as u64, 0, 0, 0]))?;
         own_descriptors(plan)?;
         session(plan)?;
         limits(plan.descriptor_limit)?;
@@ -120,14 +123,13 @@ unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
     }
 }
 
-/// A handler is lost by execve(2) anyway; an ignored signal is not, and would stay ignored for
-/// ever.
+/// Sets what is done with signals. A handler is lost by execve(2) anyway; an ignored signal is not,
+/// and would stay ignored for ever.
 ///
 /// # Safety
 ///
 /// As for [`run`].
-unsafe fn default_signals(signals: u64) -> Result<(), Stop> {
-    let default = KernelAction([0; 4]);
+unsafe fn dispose(signals: u64, action: KernelAction) -> Result<(), Stop> {
     for signal in 1..SIGNALS_END {
         let is_asked = signals & 1 << (signal - 1) != 0;
         let is_fixed =
@@ -135,12 +137,12 @@ unsafe fn default_signals(signals: u64) -> Result<(), Stop> {
         if is_fixed || !is_asked {
             continue;
         }
-        // SAFETY: `default` is at least as large as what the kernel reads; nothing is written.
+        // SAFETY: `action` is at least as large as what the kernel reads; nothing is written.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
                 signal,
-                &raw const default,
+                &raw const action,
                 ptr::null_mut::<KernelAction>(),
                 SIGNAL_SET_BYTES,
             )
