@@ -178,6 +178,8 @@ pub(crate) struct KernelAction([u64; 4]);
 impl KernelAction {
     /// SIG_DFL.
     pub(crate) const DEFAULT: Self = Self([0; 4]);
+    /// SIG_IGN.
+    pub(crate) const IGNORE: Self = Self([libc::SIG_IGN as u64, 0, 0, 0]);
 
     /// `rt_sigaction(signal, NULL, &action)`; raw, because the C library hides two signals.
     pub(crate) fn of(signal: i32) -> Option<Self> {
@@ -196,13 +198,17 @@ impl KernelAction {
     }
 
     /// `rt_sigaction(signal, &action, NULL)`: does this again with the signal it was taken from, or
-    /// the default with any.
-    pub(crate) fn set(self, signal: i32) {
-        // SAFETY: the action is the default, or one that was in force before, handler included.
+    /// one of the constants with any; or returns the error number. Allocates nothing.
+    pub(crate) fn set(self, signal: i32) -> Result<(), i32> {
+        // SAFETY: the action is a constant, or one that was in force before, handler included. The
+        // C library keeps errno in memory of this thread.
         unsafe {
             let none = ptr::null_mut::<u64>();
             let new = self.0.as_ptr();
-            libc::syscall(libc::SYS_rt_sigaction, signal, new, none, KERNEL_SET_BYTES);
+            match libc::syscall(libc::SYS_rt_sigaction, signal, new, none, KERNEL_SET_BYTES) {
+                0 => Ok(()),
+                _ => Err(*libc::__errno_location()),
+            }
         }
     }
 }

@@ -15,9 +15,9 @@ use super::Session;
 use super::report::{FAILURE_BYTES, OWN_DESCRIPTORS};
 use crate::image::execute_first;
 use crate::process::DescriptorLimit;
+use crate::signals::{KERNEL_SIGNALS_MAX, KernelAction};
 
-/// Signals are 1 to 64 in the kernel, and a set of them has 8 bytes.
-const SIGNALS_END: c_long = 65;
+/// Bytes of a signal set in the kernel.
 const SIGNAL_SET_BYTES: usize = 8;
 
 /// Everything the child looks at, as plain numbers and pointers into memory that the parent
@@ -60,11 +60,6 @@ pub(super) struct Plan<'a> {
 
 /// Where and why the child gave up. The errno is a plain number here.
 struct Stop(SpawnStep, i32);
-
-/// What rt_sigaction(2) reads: handler (zero is SIG_DFL), flags, restorer, mask. No kernel
-/// structure of this call is larger.
-#[repr(C, align(8))]
-struct KernelAction([u64; 4]);
 
 /// Prepares the process and becomes the program, or reports the step that failed and ends with the
 /// status for that.
@@ -111,10 +106,10 @@ unsafe fn steps(plan: &mut Plan<'_>) -> Stop {
 ///
 /// As for [`run`].
 unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
+    dispose(plan.defaults, KernelAction::DEFAULT)?;
+    dispose(plan.ignored, KernelAction::IGNORE)?;
     // SAFETY: as for `run`, for each of them.
     unsafe {
-        dispose(plan.defaults, KernelAction([0; 4]))?;
-        dispose(plan.ignored, KernelAction([libc::SIG_IGN as u64, 0, 0, 0]))?;
         own_descriptors(plan)?;
         session(plan)?;
         limits(plan.descriptor_limit)?;
@@ -125,29 +120,13 @@ unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
 
 /// Sets what is done with signals. A handler is lost by execve(2) anyway; an ignored signal is not,
 /// and would stay ignored for ever.
-///
-/// # Safety
-///
-/// As for [`run`].
-unsafe fn dispose(signals: u64, action: KernelAction) -> Result<(), Stop> {
-    for signal in 1..SIGNALS_END {
+fn dispose(signals: u64, action: KernelAction) -> Result<(), Stop> {
+    for signal in 1..=KERNEL_SIGNALS_MAX {
         let is_asked = signals & 1 << (signal - 1) != 0;
-        let is_fixed =
-            signal == c_long::from(libc::SIGKILL) || signal == c_long::from(libc::SIGSTOP);
-        if is_fixed || !is_asked {
-            continue;
+        let is_fixed = signal == libc::SIGKILL || signal == libc::SIGSTOP;
+        if is_asked && !is_fixed {
+            action.set(signal).map_err(|errno| Stop(SpawnStep::Signals, errno))?;
         }
-        // SAFETY: `action` is at least as large as what the kernel reads; nothing is written.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const action,
-                ptr::null_mut::<KernelAction>(),
-                SIGNAL_SET_BYTES,
-            )
-        };
-        check(SpawnStep::Signals, result)?;
     }
     Ok(())
 }
