@@ -123,6 +123,7 @@ fn start_worker(arguments: &[String], id: &str) -> Result<Pid, BenchError> {
         cgroup: None,
         // A process group of its own: Ctrl-C comes to us alone, and we end the rest in order.
         session: Session::ProcessGroup,
+        ignored: &[],
         descriptor_limit: None,
         failure_status: FAILURE_STATUS,
     };

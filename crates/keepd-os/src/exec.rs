@@ -58,7 +58,8 @@ pub fn exec(program: &Program<'_>) -> Errno {
     // What could be set before can be set again, unless the hard limit was lowered.
     let _ = setrlimit(Resource::Nofile, limit);
     for (signal, action) in before {
-        action.set(signal);
+        // It was set before, so it can be set again; the two that cannot be changed were not.
+        let _ = action.set(signal);
     }
     raise_noted();
     drop(blocked);
@@ -99,7 +100,8 @@ pub(crate) fn catch_all_for_ever() {
             !catch(signal)
         };
         if needs_default {
-            KernelAction::DEFAULT.set(signal);
+            // There is no default to go back to for the two that cannot be caught.
+            let _ = KernelAction::DEFAULT.set(signal);
         }
     }
 }

@@ -140,6 +140,21 @@ fn set_disposition(signal: Signal, disposition: libc::sighandler_t) -> Result<()
     if result == libc::SIG_ERR { Err(errno::last()) } else { Ok(()) }
 }
 
+/// `rt_sigaction(signal, NULL, &action)` for every signal: returns those that this process ignores.
+///
+/// At its start they are those that whoever started it wanted it to ignore, and PIPE, which the
+/// standard library ignores. See sigaction(2).
+pub fn ignored_signals() -> Vec<Signal> {
+    let set = ignored();
+    let all = (1..=KERNEL_SIGNALS_MAX as u8).filter_map(Signal::new);
+    all.filter(|signal| set & kernel_set_of(&[*signal]) != 0).collect()
+}
+
+/// Returns a signal set as the kernel has it, bit 0 for signal 1.
+pub(crate) fn kernel_set_of(signals: &[Signal]) -> u64 {
+    signals.iter().fold(0, |set, signal| set | 1 << (signal.get() - 1))
+}
+
 /// `rt_sigaction(signal, NULL, &action)` for every signal, the first time: returns the set of those
 /// that are ignored, which execve(2) and CLONE_CLEAR_SIGHAND would leave ignored.
 pub(crate) fn ignored() -> u64 {
@@ -163,6 +178,8 @@ pub(crate) struct KernelAction([u64; 4]);
 impl KernelAction {
     /// SIG_DFL.
     pub(crate) const DEFAULT: Self = Self([0; 4]);
+    /// SIG_IGN.
+    pub(crate) const IGNORE: Self = Self([libc::SIG_IGN as u64, 0, 0, 0]);
 
     /// `rt_sigaction(signal, NULL, &action)`; raw, because the C library hides two signals.
     pub(crate) fn of(signal: i32) -> Option<Self> {
@@ -181,13 +198,17 @@ impl KernelAction {
     }
 
     /// `rt_sigaction(signal, &action, NULL)`: does this again with the signal it was taken from, or
-    /// the default with any.
-    pub(crate) fn set(self, signal: i32) {
-        // SAFETY: the action is the default, or one that was in force before, handler included.
+    /// one of the constants with any; or returns the error number. Allocates nothing.
+    pub(crate) fn set(self, signal: i32) -> Result<(), i32> {
+        // SAFETY: the action is a constant, or one that was in force before, handler included. The
+        // C library keeps errno in memory of this thread.
         unsafe {
             let none = ptr::null_mut::<u64>();
             let new = self.0.as_ptr();
-            libc::syscall(libc::SYS_rt_sigaction, signal, new, none, KERNEL_SET_BYTES);
+            match libc::syscall(libc::SYS_rt_sigaction, signal, new, none, KERNEL_SET_BYTES) {
+                0 => Ok(()),
+                _ => Err(*libc::__errno_location()),
+            }
         }
     }
 }

@@ -266,6 +266,18 @@ fn no_signal_is_blocked_ignored_or_handled() {
 }
 
 #[test]
+fn a_child_ignores_what_it_is_told_to() {
+    signals::ignore(Signal::new(42).unwrap()).unwrap();
+    let ignored = signals::ignored_signals();
+    assert!(ignored.contains(&Signal::new(42).unwrap()) && !ignored.contains(&Signal::KILL));
+    let mut start = Start::new(&["sed", "-n", "s/^SigIgn:.//p", "/proc/self/status"]);
+    start.ignored = vec![Signal::HUP, Signal::TERM, Signal::new(64).unwrap()];
+    assert_eq!(start.run().1, "8000000000004001\n");
+    start.ignored = vec![Signal::KILL];
+    assert_eq!(start.run().0, Report::Executed);
+}
+
+#[test]
 fn identity_is_given_up_in_the_right_order() {
     if !is_root("identity_is_given_up_in_the_right_order") {
         return;

@@ -7,7 +7,7 @@ use keepd_engine::proxy::{
     ControlEnd, DescriptorSource, Input, JobId, JobSpawn, Owner, ServiceSpawn, SpawnOutcome,
 };
 use keepd_model::protocol::{Attributes, LogTarget, Place, SessionPlace};
-use keepd_model::{Domain, Errno, Pid, SocketType, SpawnFailure, SpawnStep};
+use keepd_model::{Domain, Errno, Pid, Signal, SocketType, SpawnFailure, SpawnStep};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::handle;
 use keepd_os::process::{self, DescriptorLimit};
@@ -105,6 +105,8 @@ pub(crate) struct Children {
     /// Services that read our input get the terminal there.
     terminal: bool,
     descriptor_limit: Option<DescriptorLimit>,
+    /// What was ignored when the proxy started, and that it does not handle itself.
+    ignored: Vec<Signal>,
     reports: BTreeMap<Pid, (Owner, Spawned)>,
     job_outputs: HashMap<JobId, OwnedFd>,
 }
@@ -117,12 +119,14 @@ impl Children {
         inheritance: Inheritance,
         terminal: bool,
         descriptor_limit: Option<DescriptorLimit>,
+        ignored: Vec<Signal>,
     ) -> Self {
         Self {
             base,
             inheritance,
             terminal,
             descriptor_limit,
+            ignored,
             reports: BTreeMap::new(),
             job_outputs: HashMap::new(),
         }
@@ -249,6 +253,7 @@ impl Children {
             extra: &[],
             cgroup: None,
             session: Session::New,
+            ignored: &[],
             descriptor_limit: self.descriptor_limit,
             failure_status: FAILURE_STATUS,
         }

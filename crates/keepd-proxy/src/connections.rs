@@ -398,13 +398,14 @@ impl Connection {
         self.settled(is_written && self.unanswered == 0)
     }
 
-    /// Ends a turn for a plain connection; `waits` says whether output of it is left.
-    pub(crate) fn settle_plain(&mut self, waits: bool) -> Settled {
+    /// Ends a turn for a plain connection: `waits` says whether output of it is left, `is_ready`
+    /// whether its last command is done.
+    pub(crate) fn settle_plain(&mut self, waits: bool, is_ready: bool) -> Settled {
         let is_written = !waits || self.is_deaf;
         if self.gone || (self.closing && is_written) {
             return Settled::Over;
         }
-        self.settled(is_written)
+        self.settled(is_written && is_ready)
     }
 
     fn settled(&self, is_answered: bool) -> Settled {

@@ -355,8 +355,7 @@ impl Shell {
                     let is_ready = self.front.is_ready(id);
                     let waits = !self.front.output(id).is_empty();
                     match self.connections.get_mut(id) {
-                        // Lines of it may still be run, and answered.
-                        Some(connection) => connection.settle_plain(waits || !is_ready),
+                        Some(connection) => connection.settle_plain(waits, is_ready),
                         None => return,
                     }
                 }

@@ -63,6 +63,7 @@ fn start_many(program: &OsString, rest: &[OsString], count: usize) -> io::Result
         extra: &[],
         cgroup: None,
         session: Session::Inherit,
+        ignored: &[],
         descriptor_limit: None,
         failure_status: FAILURE_STATUS,
     };

@@ -61,6 +61,7 @@ fn spawn_self(
         extra,
         cgroup: None,
         session,
+        ignored: &[],
         descriptor_limit: None,
         failure_status: FAILURE_STATUS,
     };

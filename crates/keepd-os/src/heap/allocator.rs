@@ -126,7 +126,7 @@ impl<S: GlobalAlloc> Allocator<S> {
             return false;
         };
         self.count();
-        // SAFETY: the layout has a size, and the block, of one byte at least, is given back with it.
+        // SAFETY: the layout has a size of one byte at least, and the block is given back with it.
         unsafe {
             let block = self.system.alloc(layout);
             if block.is_null() {

@@ -15,9 +15,9 @@ use super::Session;
 use super::report::{FAILURE_BYTES, OWN_DESCRIPTORS};
 use crate::image::execute_first;
 use crate::process::DescriptorLimit;
+use crate::signals::{KERNEL_SIGNALS_MAX, KernelAction};
 
-/// Signals are 1 to 64 in the kernel, and a set of them has 8 bytes.
-const SIGNALS_END: c_long = 65;
+/// Bytes of a signal set in the kernel.
 const SIGNAL_SET_BYTES: usize = 8;
 
 /// Everything the child looks at, as plain numbers and pointers into memory that the parent
@@ -25,7 +25,9 @@ const SIGNAL_SET_BYTES: usize = 8;
 pub(super) struct Plan<'a> {
     /// Signals that are set to their defaults, bit 0 for signal 1. The kernel has done it for the
     /// others.
-    pub(super) signals: u64,
+    pub(super) defaults: u64,
+    /// Signals that are ignored.
+    pub(super) ignored: u64,
     /// Write end of the error pipe.
     pub(super) report: RawFd,
     /// The table of descriptors is shared with the parent: keep a copy of what lies below this
@@ -58,11 +60,6 @@ pub(super) struct Plan<'a> {
 
 /// Where and why the child gave up. The errno is a plain number here.
 struct Stop(SpawnStep, i32);
-
-/// What rt_sigaction(2) reads: handler, flags, restorer, mask. All zeros is SIG_DFL, and no kernel
-/// structure of this call is larger.
-#[repr(C, align(8))]
-struct KernelAction([u64; 4]);
 
 /// Prepares the process and becomes the program, or reports the step that failed and ends with the
 /// status for that.
@@ -109,9 +106,10 @@ unsafe fn steps(plan: &mut Plan<'_>) -> Stop {
 ///
 /// As for [`run`].
 unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
+    dispose(plan.defaults, KernelAction::DEFAULT)?;
+    dispose(plan.ignored, KernelAction::IGNORE)?;
     // SAFETY: as for `run`, for each of them.
     unsafe {
-        default_signals(plan.signals)?;
         own_descriptors(plan)?;
         session(plan)?;
         limits(plan.descriptor_limit)?;
@@ -120,32 +118,15 @@ unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
     }
 }
 
-/// A handler is lost by execve(2) anyway; an ignored signal is not, and would stay ignored for
-/// ever.
-///
-/// # Safety
-///
-/// As for [`run`].
-unsafe fn default_signals(signals: u64) -> Result<(), Stop> {
-    let default = KernelAction([0; 4]);
-    for signal in 1..SIGNALS_END {
+/// Sets what is done with signals. A handler is lost by execve(2) anyway; an ignored signal is not,
+/// and would stay ignored for ever.
+fn dispose(signals: u64, action: KernelAction) -> Result<(), Stop> {
+    for signal in 1..=KERNEL_SIGNALS_MAX {
         let is_asked = signals & 1 << (signal - 1) != 0;
-        let is_fixed =
-            signal == c_long::from(libc::SIGKILL) || signal == c_long::from(libc::SIGSTOP);
-        if is_fixed || !is_asked {
-            continue;
+        let is_fixed = signal == libc::SIGKILL || signal == libc::SIGSTOP;
+        if is_asked && !is_fixed {
+            action.set(signal).map_err(|errno| Stop(SpawnStep::Signals, errno))?;
         }
-        // SAFETY: `default` is at least as large as what the kernel reads; nothing is written.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const default,
-                ptr::null_mut::<KernelAction>(),
-                SIGNAL_SET_BYTES,
-            )
-        };
-        check(SpawnStep::Signals, result)?;
     }
     Ok(())
 }

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::os::fd::{BorrowedFd, RawFd};
 
+use keepd_model::Signal;
+
 use crate::process::DescriptorLimit;
 
 /// Everything that [`spawn`](super::spawn) needs. The child has exactly these descriptors and these
-/// variables, default dispositions for every signal and an empty signal mask.
+/// variables, and an empty signal mask.
 #[derive(Clone, Copy, Debug)]
 pub struct SpawnRequest<'a> {
     /// Program and arguments; not empty. A program without a slash is looked for in the `PATH` of
@@ -34,6 +36,8 @@ pub struct SpawnRequest<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Session and process group.
     pub session: Session,
+    /// Signals that the child ignores. Every other one has its default effect.
+    pub ignored: &'a [Signal],
     /// Limit of descriptors that the child gets back, if the caller raised its own; `None`: the
     /// caller's.
     pub descriptor_limit: Option<DescriptorLimit>,

@@ -103,10 +103,11 @@ fn attempt(
     };
     let mut kept = vec![0; numbers.len()];
     let mut plan = Plan {
-        signals: match method {
+        defaults: match method {
             Method::Clone3 => signals::ignored(),
             Method::Clone => u64::MAX,
         },
+        ignored: signals::kernel_set_of(request.ignored),
         report: numbers[0],
         sources: &mut numbers[1..],
         kept: &mut kept,
@@ -285,6 +286,7 @@ mod tests {
             extra: &[],
             cgroup: Some(leaf.directory()),
             session: Session::New,
+            ignored: &[],
             descriptor_limit: None,
             failure_status: FAILURE_STATUS,
         };

@@ -30,6 +30,7 @@ pub(crate) struct Start {
     pub(crate) gid: Option<u32>,
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) session: Session,
+    pub(crate) ignored: Vec<Signal>,
     pub(crate) descriptor_limit: Option<DescriptorLimit>,
     pub(crate) failure_status: u8,
 }
@@ -45,6 +46,7 @@ impl Start {
             gid: None,
             groups: None,
             session: Session::New,
+            ignored: Vec::new(),
             descriptor_limit: None,
             failure_status: FAILURE_STATUS,
         }
@@ -76,6 +78,7 @@ impl Start {
             extra,
             cgroup: cgroup.map(Group::directory),
             session: self.session,
+            ignored: &self.ignored,
             descriptor_limit: self.descriptor_limit,
             failure_status: self.failure_status,
         }
