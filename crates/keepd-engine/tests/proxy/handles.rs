@@ -289,8 +289,8 @@ fn control_handles_are_one_connection_for_each_start() {
     // (behaviour 17.10)
     let mut driver = driver();
     driver.ask(arguments("web"));
-    let cases: [(&[&str], Option<(bool, bool)>); 5] = [
-        (&["null"], None),
+    let cases = [
+        (&["null"][..], None),
         (&["control.cmd"], Some((true, false))),
         (&["control.event", "control.event"], Some((false, true))),
         (&["control.event", "control.cmd"], Some((true, true))),
