@@ -222,9 +222,9 @@ fn log_destination(fields: &mut Fields<'_>) -> Result<Command, Problem> {
 /// Reads `SIGNAL⇥COUNT`.
 fn signal_clear(fields: &mut Fields<'_>) -> Result<Command, Problem> {
     let field = fields.required_text("signal")?;
-    let signal = words::signal_number(field)?.signal().ok_or_else(|| {
-        Problem::new(format!("invalid signal: {}", quoted(field)))
-    })?;
+    let signal = words::signal_number(field)?
+        .signal()
+        .ok_or_else(|| Problem::new(format!("invalid signal: {}", quoted(field))))?;
     let count = words::integer(fields.required("count")?, "count")?;
     let count = u64::try_from(count)
         .map_err(|_| Problem::new(format!("the count {count} is less than 0")))?;
@@ -333,9 +333,8 @@ fn start_time(now: Instant, field: &[u8]) -> Result<Option<Instant>, Problem> {
     if seconds <= now_seconds {
         return Ok(None);
     }
-    let nanoseconds = u64::try_from(seconds).ok().and_then(|seconds| {
-        seconds.checked_mul(1_000_000_000)
-    });
+    let nanoseconds =
+        u64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1_000_000_000));
     nanoseconds.map(Instant::from_nanos).map(Some).ok_or_else(invalid)
 }
 

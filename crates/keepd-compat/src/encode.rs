@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keepd_engine::proxy::ServiceDetails;
 use keepd_model::protocol::{Event, RunEnd, RunReport, RunState};
-use keepd_model::{Exit, FdSlot, HandleName, HandleReport, Instant, ServiceName, Signal};
+use keepd_model::{Exit, HandleName, HandleReport, Instant, ServiceName, Signal};
 use keepd_wire::words;
 
 use crate::decode::NAME_BYTES_MAX;
@@ -143,7 +143,10 @@ pub(crate) fn write_event(
         Event::Tags(name, tags) => {
             write_list("service.tags", name, tags.iter().map(Vec::as_slice), out);
         }
-        Event::Fds(name, slots) => write_fds(name, Some(slots), out),
+        Event::Fds(name, slots) => {
+            let slot_words = slots.iter().map(|slot| words::fd_slot_word(slot).as_bytes());
+            write_fds(name, Some(slot_words), out);
+        }
         Event::AutoUp(name, interval, triggers) => write_auto_up(name, *interval, triggers, out),
         Event::Deleted(name) => State::unset(name, "deleted").write(out),
         Event::Handle(report) => write_handle(report, description_bytes_max, out),
@@ -193,18 +196,21 @@ fn write_list<'field>(
     }
 }
 
-fn write_fds(name: &ServiceName, slots: Option<&[FdSlot]>, out: &mut Vec<u8>) {
-    let is_sayable = |slot: &FdSlot| match slot {
-        FdSlot::Handle(handle) => is_handle_shown(handle),
-        FdSlot::Closed | FdSlot::Skipped => true,
+/// Appends a descriptor list by its words; `None` if it was never set.
+fn write_fds<'word>(
+    name: &ServiceName,
+    slots: Option<impl Iterator<Item = &'word [u8]>>,
+    out: &mut Vec<u8>,
+) {
+    let Some(mut slots) = slots else {
+        return write_list("service.fds", name, FDS_UNSET, out);
     };
-    match slots {
-        None => write_list("service.fds", name, FDS_UNSET, out),
-        Some(slots) if slots.iter().all(is_sayable) => {
-            let slot_words = slots.iter().map(|slot| words::fd_slot_word(slot).as_bytes());
-            write_list("service.fds", name, slot_words, out);
-        }
-        Some(_) => {}
+    let start = out.len();
+    let mut is_sayable = true;
+    let shown = slots.by_ref().inspect(|word| is_sayable &= word.len() <= NAME_BYTES_MAX);
+    write_list("service.fds", name, shown, out);
+    if !is_sayable {
+        out.truncate(start);
     }
 }
 

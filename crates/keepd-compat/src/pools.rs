@@ -59,7 +59,7 @@ impl List {
         };
         match self {
             Self::Args => bytes(service.arguments()),
-            Self::Fds => fds_bytes(service.fds().unwrap_or_default()),
+            Self::Fds => service.fds().map_or(0, bytes),
             Self::Tags => bytes(service.tags()),
             Self::Triggers => bytes(service.auto_up().1.iter().map(Vec::as_slice)),
         }
