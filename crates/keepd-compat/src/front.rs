@@ -262,13 +262,16 @@ impl Front {
         for (id, connection) in &mut self.clients {
             while let Some(overdue) = connection.handle_timeout(now) {
                 let (level, text) = match overdue {
-                    Overdue::Reset => (LogLevel::Warning, "nobody reads what a controller is told"),
+                    Overdue::Reset => {
+                        (LogLevel::Warning, format!("connection {} does not read", id.0))
+                    }
                     Overdue::Close => {
                         self.outputs.push_back(Output::Close { connection: *id });
-                        (LogLevel::Error, "a controller is closed, nobody reads what it is told")
+                        let text = format!("connection {} is closed, it does not read", id.0);
+                        (LogLevel::Error, text)
                     }
                 };
-                self.outputs.push_back(Output::Log { level, text: text.to_owned() });
+                self.outputs.push_back(Output::Log { level, text });
             }
         }
     }

@@ -24,6 +24,8 @@ pub(crate) const OTHER: ConnectionId = ConnectionId(2);
 pub(crate) const FILE: ConnectionId = ConnectionId(3);
 /// An extended connection.
 pub(crate) const MANAGER: ConnectionId = ConnectionId(9);
+/// When it is tried again to make a process.
+pub(crate) const FRONT_RETRY: Duration = Duration::from_secs(3);
 
 /// Everything that a turn of a shell has in hand.
 pub(crate) struct Driver {

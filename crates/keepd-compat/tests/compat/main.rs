@@ -8,3 +8,4 @@ mod grammar;
 mod handles;
 mod limits;
 mod services;
+mod walk;
