@@ -1,5 +1,5 @@
-//! daemonproxy's lines, made from the core's events and from what can be looked at. Fields are never
-//! added to them: clients match to the end of the line.
+//! daemonproxy's lines, made from the core's events and from what can be looked at. Fields are
+//! never added to them: clients match to the end of the line.
 //!
 //! Every function appends one line, line feed included, or nothing: names that the old grammar does
 //! not have, values with a tab or line feed, and lines beyond [`LINE_BYTES_MAX`] cannot be said.

@@ -165,9 +165,10 @@ impl Front {
         self.resources.is_memory_low = is_low;
     }
 
-    /// A connection sent a line. Given one by one, only while [`Front::is_ready`].
+    /// A connection sent a line. Given one by one, only while [`Front::is_ready`]; ignored after
+    /// `exit` and `proto`.
     pub fn handle_line(&mut self, now: Instant, core: &Proxy, id: ConnectionId, line: &Line) {
-        if !self.has(id) {
+        if !self.clients.get(&id).is_some_and(Connection::is_open) {
             return;
         }
         self.asker = id;

@@ -183,7 +183,11 @@ fn who_half_closes_gets_all_answers() {
 fn a_client_that_left_hears_nothing_more() {
     let mut driver = Driver::new();
     driver.connect(OTHER, Client::Both);
-    driver.send(BOSS, "echo⇥last\nexit");
+    driver.send(BOSS, "echo⇥last\nexit\nservice.tags⇥never⇥x");
     news(&mut driver, 1);
+    let line = keepd_wire::Line::Complete(b"service.tags\tnever\tx".to_vec());
+    driver.front.handle_line(driver.now, &driver.core, BOSS, &line);
+    driver.settle();
     assert_eq!(driver.heard(BOSS), "last\n");
+    assert_eq!(driver.services(), ["x"]);
 }

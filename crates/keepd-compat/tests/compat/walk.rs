@@ -11,7 +11,7 @@ use crate::driver::{BOSS, Driver, OTHER, seconds};
 
 /// A client that reads only when told to.
 const SLOW: ConnectionId = ConnectionId(4);
-/// What may wait for a client beyond its buffer: the answer to one command, and one piece of a dump.
+/// What may wait for a client: its buffer, the answer to one command, and one piece of a dump.
 const SLACK_BYTES: usize = 64 * 1024;
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
@@ -85,6 +85,7 @@ fn walk(seed: u64, limits: Limits) {
     let mut driver = Driver::with_limits(limits);
     driver.connect(OTHER, Client::Both);
     driver.connect(SLOW, Client::Both);
+    driver.send(BOSS, "service.args⇥a⇥x\nservice.args⇥b⇥x\nservice.auto_up⇥b⇥1⇥always");
     let mut table = Table::new();
     for _ in 0..600 {
         match random.below(12) {
