@@ -18,6 +18,7 @@ enum Action {
     StallProxy,
     StallManager,
     Reload,
+    Trigger,
     Nothing,
 }
 
@@ -33,6 +34,7 @@ impl World {
             (3, Action::StallProxy),
             (4, Action::StallManager),
             (1, Action::Reload),
+            (2, Action::Trigger),
             (26, Action::Nothing),
         ]);
         match action {
@@ -59,6 +61,8 @@ impl World {
             Action::StallManager => self.stall_manager(),
             // HUP means "apply" and is the shell's own business.
             Action::Reload => self.signal_keepd(Signal::HUP),
+            // The manager takes no notice of it.
+            Action::Trigger => self.signal_keepd(Signal::USR1),
             Action::Nothing => {}
         }
         let pause = self.random.weighted(&[

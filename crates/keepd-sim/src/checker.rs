@@ -1,4 +1,4 @@
-//! The invariants that are checked while a world runs, S1 to S18, from what the kernel and the
+//! The invariants that are checked while a world runs, S1 to S19, from what the kernel and the
 //! channels know and from what the manager told people.
 //!
 //! | number | what always holds | where |
@@ -21,6 +21,7 @@
 //! | S16 | An end is told as it was. | here |
 //! | S17 | A start is prepared from the configuration that is in force. | here |
 //! | S18 | No service is restarted more often than its limit allows. | here |
+//! | S19 | Only open descriptors are given, logged to or closed, and each open one has a name. | `visitor` |
 
 use std::collections::{BTreeMap, BTreeSet};
 

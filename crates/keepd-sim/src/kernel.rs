@@ -12,6 +12,7 @@ use keepd_model::{
 };
 
 use crate::sabotage::Sabotage;
+use crate::visitor;
 use crate::world::{Due, Step, World, broken};
 
 /// Process ids go round in this range, so that each is used many times in a run.
@@ -114,6 +115,12 @@ impl Kernel {
         let owner = Owner::Service(name.clone(), generation);
         let pid = self.group(&owner).find(|pid| self.processes[pid].is_main)?;
         Some((generation, pid, self.processes[&pid].serial))
+    }
+
+    /// Returns whose main process this is, if it was not reaped.
+    pub(crate) fn owner_of_main(&self, pid: Pid) -> Option<Owner> {
+        let process = self.processes.get(&pid).filter(|process| process.is_main)?;
+        Some(process.owner.clone())
     }
 
     /// Returns the live main processes of services, keepd's own left out.
@@ -253,7 +260,9 @@ impl World {
         self.proxy.reports.push((owner.clone(), SpawnOutcome::Executed));
         self.wake_proxy();
         if let Owner::Service(name, generation) = owner {
-            if name.is_internal() {
+            if name == visitor::service() {
+                self.begin_visitor(pid, serial);
+            } else if name.is_internal() {
                 self.on_manager_executes(pid, serial);
             } else {
                 self.begin_program(pid, serial, &name, generation);

@@ -22,6 +22,7 @@ mod report;
 mod run;
 mod sabotage;
 mod scenario;
+mod visitor;
 mod world;
 
 pub use report::{Broken, Failure, Faults, Report};

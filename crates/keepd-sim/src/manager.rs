@@ -9,15 +9,15 @@ use keepd_engine::manager::{
 };
 use keepd_engine::proxy::ConnectionId;
 use keepd_model::protocol::{
-    Command, Environment, EnvironmentChange, Event, LogTarget, Message, READY_FD_TEXT, Request,
-    RequestId,
+    Command, EXTENDED_LINE_BYTES_MAX, Environment, EnvironmentChange, Event, LogTarget, Message,
+    READY_FD_TEXT, Request, RequestId,
 };
 use keepd_model::{
     CommandLine, Errno, Exit, Generation, Instant, Pid, Probe, Reload, ServiceName, ServiceSpec,
     Signal, SpawnStep,
 };
 use keepd_wire::notify::parse_notify;
-use keepd_wire::{Line, LineReader, Mode, decode_message, encode_request};
+use keepd_wire::{Line, LineReader, decode_message, encode_request};
 
 use crate::proxy::Arrival;
 use crate::sabotage::Sabotage;
@@ -66,7 +66,7 @@ impl World {
             pid,
             machine,
             connection: None,
-            reader: LineReader::new(Mode::Extended.line_bytes_max()),
+            reader: LineReader::new(EXTENDED_LINE_BYTES_MAX),
             greeted: false,
             outbox: Vec::new(),
             last_at: self.now,
@@ -251,7 +251,7 @@ impl World {
             }
             Output::Finish { code } => {
                 self.trace(|| format!("manager: finish {code}"));
-                self.write_command(TERMINATE_ID, Command::Terminate { code });
+                self.write_command(TERMINATE_ID, Command::Terminate { code, guard: None });
             }
         }
         Ok(())

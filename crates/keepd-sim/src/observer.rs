@@ -1,11 +1,14 @@
-//! A second controller: it connects, asks for a dump, reads, and leaves.
+//! A second controller: it connects, asks for a dump, perhaps does something of its own, reads, and
+//! leaves.
 
 use std::time::Duration;
 
 use keepd_engine::proxy::ConnectionId;
 use keepd_model::Instant;
-use keepd_model::protocol::{Command, Event, Message, Request, RequestId, VERSION};
-use keepd_wire::{Line, LineReader, Mode, decode_message, encode_request};
+use keepd_model::protocol::{
+    Command, EXTENDED_LINE_BYTES_MAX, Event, Message, Request, RequestId, VERSION,
+};
+use keepd_wire::{Line, LineReader, decode_message, encode_request};
 
 use crate::proxy::Arrival;
 use crate::world::{Due, Step, World, broken};
@@ -33,12 +36,15 @@ impl World {
         encode_request(&Request::Unnumbered(proto), &mut bytes);
         let dump = Request::Numbered(RequestId(1), Command::StateDump);
         encode_request(&dump, &mut bytes);
+        for (id, command) in (2..).zip(self.visitor_commands()) {
+            encode_request(&Request::Numbered(RequestId(id), command), &mut bytes);
+        }
         let stall = self.random.millis(0, 2_000);
         let until = self.now.saturating_add(stall);
         self.observers.insert(
             connection,
             Observer {
-                reader: LineReader::new(Mode::Extended.line_bytes_max()),
+                reader: LineReader::new(EXTENDED_LINE_BYTES_MAX),
                 greeted: false,
                 dumps: 0,
                 reads_from: until,

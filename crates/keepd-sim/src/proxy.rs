@@ -1,15 +1,21 @@
 //! The shell around the proxy machine: turns, connections with bounded buffers, and the wire.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use keepd_engine::proxy::{ConnectionId, Input, Output, Owner, Proxy, Settings, SpawnOutcome};
-use keepd_model::protocol::{Command, Event, Message, Reply, Request, RequestId, RunState};
+use keepd_engine::proxy::{
+    ConnectionId, DescriptorId, Effect, Input, Output, Owner, Proxy, Settings, SpawnOutcome,
+};
+use keepd_model::protocol::{
+    Command, EXTENDED_LINE_BYTES_MAX, Event, Message, PLAIN_LINE_BYTES_MAX, Reply, Request,
+    RequestId, RunState, VERSION,
+};
 use keepd_model::{Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure};
-use keepd_wire::{FEATURES, Line, LineReader, Mode, decode_request, encode_message};
+use keepd_wire::{FEATURES, Line, LineReader, decode_request, encode_message, encode_request};
 
 use crate::manager::readable;
 use crate::random::Random;
 use crate::sabotage::Sabotage;
+use crate::visitor;
 use crate::world::{Due, Step, World, broken};
 
 /// More outputs than this for one input are a loop.
@@ -26,7 +32,8 @@ const BOOT: &str = "proto\tkeepd\t1\n\
 #[derive(Debug)]
 pub(crate) struct Connection {
     reader: LineReader,
-    mode: Mode,
+    /// Its first line asked for the extension; the machine knows it since then.
+    is_known: bool,
     /// Written by the machine, not on its way yet.
     out: Vec<u8>,
     /// On its way to the other end.
@@ -44,7 +51,6 @@ pub(crate) struct Connection {
 /// What came on a connection, in the order of arrival.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    Connected(ConnectionId),
     Bytes(ConnectionId, Vec<u8>),
     Drained(ConnectionId),
     Ended(ConnectionId),
@@ -55,6 +61,8 @@ pub(crate) enum Arrival {
 pub(crate) struct ProxyShell {
     pub(crate) machine: Proxy,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    /// What is open for the machine.
+    pub(crate) descriptors: BTreeSet<DescriptorId>,
     connections_made: u64,
     spawned: Vec<(Owner, Result<Pid, SpawnFailure>)>,
     pub(crate) reports: Vec<(Owner, SpawnOutcome)>,
@@ -78,10 +86,13 @@ impl ProxyShell {
         let settings = Settings {
             seed: u128::from(random.next()),
             features: FEATURES.map(str::to_owned).to_vec(),
+            handles: visitor::first_handles(),
+            ..Settings::default()
         };
         Self {
             machine: Proxy::new(settings),
             connections: BTreeMap::new(),
+            descriptors: visitor::first_descriptors(),
             connections_made: 0,
             spawned: Vec::new(),
             reports: Vec::new(),
@@ -100,14 +111,14 @@ impl ProxyShell {
 }
 
 impl World {
-    /// Makes a connection; the proxy hears of it in its next turn.
+    /// Makes a connection; the machine hears of it when it asks for the extension.
     pub(crate) fn connect(&mut self, hears: bool) -> ConnectionId {
         let proxy = &mut self.proxy;
         proxy.connections_made += 1;
         let id = ConnectionId(proxy.connections_made);
         let connection = Connection {
-            reader: LineReader::new(Mode::Plain.line_bytes_max()),
-            mode: Mode::Plain,
+            reader: LineReader::new(PLAIN_LINE_BYTES_MAX),
+            is_known: false,
             out: Vec::new(),
             in_flight: 0,
             capacity: proxy.capacity,
@@ -118,8 +129,6 @@ impl World {
             hears,
         };
         proxy.connections.insert(id, connection);
-        proxy.arrivals.push_back(Arrival::Connected(id));
-        self.wake_proxy();
         id
     }
 
@@ -129,6 +138,7 @@ impl World {
         let bytes = BOOT.as_bytes().to_vec();
         self.proxy.arrivals.push_back(Arrival::Bytes(id, bytes));
         self.proxy.arrivals.push_back(Arrival::Ended(id));
+        self.wake_proxy();
     }
 
     pub(crate) fn wake_proxy(&mut self) {
@@ -171,6 +181,7 @@ impl World {
             self.on_arrival(arrival)?;
         }
         self.flush_proxy();
+        self.check_handles()?;
         self.proxy
             .machine
             .check_invariants()
@@ -230,10 +241,6 @@ impl World {
 
     fn on_arrival(&mut self, arrival: Arrival) -> Step {
         match arrival {
-            Arrival::Connected(connection) => {
-                let output = self.proxy.connections[&connection].hears;
-                self.give_proxy(Input::Connected { connection, output })
-            }
             Arrival::Drained(connection) => self.give_proxy(Input::Drained { connection }),
             Arrival::Ended(connection) => {
                 self.proxy.connections.remove(&connection);
@@ -247,15 +254,15 @@ impl World {
                 while let Some(connection) = self.proxy.connections.get_mut(&id)
                     && let Some(line) = connection.reader.next_line()
                 {
-                    let mode = connection.mode;
-                    self.on_line(id, line, mode)?;
+                    let is_known = connection.is_known;
+                    self.on_line(id, line, is_known)?;
                 }
                 Ok(())
             }
         }
     }
 
-    fn on_line(&mut self, id: ConnectionId, line: Line, mode: Mode) -> Step {
+    fn on_line(&mut self, id: ConnectionId, line: Line, is_known: bool) -> Step {
         if self.ended.is_some() {
             // The process is gone; what was on its way to it is read by nobody.
             return Ok(());
@@ -264,7 +271,10 @@ impl World {
             return broken("S9", format!("{id:?}: a line is too long"));
         };
         self.trace(|| format!("proxy <- {} {}", id.0, readable(&line)));
-        let request = match decode_request(&line, mode) {
+        if !is_known {
+            return self.greet(id, &line);
+        }
+        let request = match decode_request(&line) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -289,6 +299,22 @@ impl World {
         self.give_proxy(Input::Request { connection: id, request })
     }
 
+    /// The first line of a connection asks for the extension.
+    fn greet(&mut self, id: ConnectionId, line: &[u8]) -> Step {
+        let mut expected = Vec::new();
+        encode_request(&Request::Unnumbered(Command::Proto { version: VERSION }), &mut expected);
+        if expected.strip_suffix(b"\n") != Some(line) {
+            return broken("S9", format!("{id:?} does not ask for the extension"));
+        }
+        let Some(connection) = self.proxy.connections.get_mut(&id) else {
+            return Ok(());
+        };
+        connection.is_known = true;
+        connection.reader.set_limit(EXTENDED_LINE_BYTES_MAX);
+        let output = connection.hears;
+        self.give_proxy(Input::Connected { connection: id, output })
+    }
+
     fn drain_proxy(&mut self) -> Step {
         for _ in 0..OUTPUTS_MAX {
             let Some(output) = self.proxy.machine.poll_output() else {
@@ -302,16 +328,13 @@ impl World {
     fn carry_out_for_proxy(&mut self, output: Output) -> Step {
         match output {
             Output::Send { connection, message } => self.send_to(connection, message)?,
-            Output::Upgrade { connection } => {
-                if let Some(connection) = self.proxy.connections.get_mut(&connection) {
-                    connection.mode = Mode::Extended;
-                    connection.reader.set_limit(Mode::Extended.line_bytes_max());
-                }
-            }
             Output::Close { .. } => {
                 return broken("S9", "the proxy closes a connection".to_owned());
             }
             Output::Spawn(mut spawn) => {
+                if let Some(list) = &spawn.descriptors {
+                    self.check_descriptors(list)?;
+                }
                 if self.sabotage_once(Sabotage::SkipsGeneration, !spawn.name.is_internal()) {
                     spawn.generation = spawn.generation.next();
                 }
@@ -337,15 +360,32 @@ impl World {
                 }
                 self.signal_main(&owner, pid, signal)?;
             }
-            Output::SignalProcessGroup { pid, signal } => {
-                let sentence = format!("signal {signal} to the process group of {pid}");
-                return broken("S8", sentence);
+            Output::Perform { ticket, mut effect } => {
+                if let Effect::Signal { pid, .. } = &mut effect
+                    && self.sabotage_once(Sabotage::SignalsStranger, true)
+                {
+                    *pid = Pid::new(pid.get() + 1).unwrap_or(*pid);
+                }
+                let outcome = self.attempt(&effect)?;
+                let performed = Input::Performed { ticket, outcome };
+                self.proxy.machine.handle_input(self.now, performed);
             }
+            Output::CloseDescriptor { descriptor } => {
+                self.check_descriptor(descriptor)?;
+                self.proxy.descriptors.remove(&descriptor);
+            }
+            Output::LogTo { descriptor: Some(descriptor) } => self.check_descriptor(descriptor)?,
+            Output::Log { level, text } => self.trace(|| format!("proxy logs {level}: {text}")),
             Output::SignalGroup { owner, signal } => self.signal_group(&owner, signal)?,
             Output::WatchGroup { owner } => self.watch(&owner),
             Output::LeaveGroup { owner } => self.leave_group(&owner)?,
             Output::Forget { name } => self.forget_service(&name)?,
-            Output::WatchOutput { .. } => {}
+            Output::WatchOutput { .. }
+            | Output::LogTo { descriptor: None }
+            | Output::StopListening
+            | Output::LogFilter { .. }
+            | Output::ExitExec { .. }
+            | Output::Guarded { .. } => {}
             Output::Terminate { code } => {
                 self.flush_proxy();
                 self.ended = Some(code);
@@ -383,7 +423,7 @@ impl World {
             }
         }
         let now = self.now;
-        encode_message(&message, connection.mode, now, &mut connection.out);
+        encode_message(&message, &mut connection.out);
         let waiting = connection.out.len() + connection.in_flight;
         if waiting > connection.capacity && !connection.is_full {
             connection.is_full = true;

@@ -14,7 +14,7 @@ const SEEDS: u64 = 300;
 const PARTS: u64 = 3;
 
 /// What must happen often enough in a sweep for it to mean anything.
-const FAULTS: [&str; 27] = [
+const FAULTS: [&str; 31] = [
     "asked again",
     "asked too early",
     "clone fails",
@@ -24,6 +24,8 @@ const FAULTS: [&str; 27] = [
     "exec fails",
     "full",
     "grandchild",
+    "handle given",
+    "handle missing",
     "ignores its stop signal",
     "job cannot be cloned",
     "job hangs",
@@ -35,12 +37,14 @@ const FAULTS: [&str; 27] = [
     "pid used again",
     "reload",
     "second controller",
+    "service of a second controller",
     "service survives the manager",
     "signal to keepd",
     "slow manager",
     "slow proxy",
     "start cannot be prepared",
     "survives KILL",
+    "system call fails",
     "stranger reaped",
 ];
 

@@ -152,7 +152,7 @@ impl Proxy {
                 self.change_log_filter(asker, change);
                 Ok(())
             }
-            Command::LogDestination { handle } => self.set_log_handle(asker, handle),
+            Command::LogDestination { handle } => self.set_log_handle(asker, &handle),
             Command::SocketCreate { path } => {
                 self.create_socket(asker, path);
                 Ok(())

@@ -123,14 +123,14 @@ impl Proxy {
     }
 
     /// `log.dest`: the log follows the name. Where there is no such handle yet, messages wait.
-    pub(super) fn set_log_handle(&mut self, asker: Asker, name: HandleName) -> Result<(), Fail> {
-        if self.handles.get(&name).is_some_and(|handle| handle.descriptor.is_none()) {
+    pub(super) fn set_log_handle(&mut self, asker: Asker, name: &HandleName) -> Result<(), Fail> {
+        if self.handles.get(name).is_some_and(|handle| handle.descriptor.is_none()) {
             let why = "it has no descriptor of its own";
-            return Err(handle_refusal("log to", &name, FailKind::Malformed, why));
+            return Err(handle_refusal("log to", name, FailKind::Malformed, why));
         }
         self.log_handle = name.clone();
         self.accept(asker);
-        self.follow_log_handle(&name);
+        self.follow_log_handle(name);
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use super::connections::Audience;
 use super::service::{Ended, Main, Run, Service};
 use super::{Output, Proxy, ServiceSpawn, SpawnOutcome};
 
-/// A start by itself that could not even be attempted is tried again after this time.
-const SPAWN_RETRY: Duration = Duration::from_secs(3);
+/// A start by itself of a service without arguments is put off by this time.
+const ARGUMENTS_RETRY: Duration = Duration::from_secs(3);
 /// A start may be asked for with a time that is over, but not for longer than this.
 const START_PAST_MAX: Duration = Duration::from_secs(100_000);
 /// How soon a service with `respawn` is back after KILL, which never counts.
@@ -173,27 +173,30 @@ impl Proxy {
         self.outputs.push_back(Output::Spawn(Box::new(spawn)));
     }
 
-    /// Makes a start by itself pending; one that is due already is carried out in this turn.
+    /// Makes a start pending; one that is due already is carried out in this turn. Without
+    /// arguments there is nothing to execute yet: it is put off, because they may be set at any
+    /// time.
     pub(super) fn schedule(&mut self, now: Instant, name: &ServiceName, due: Instant) {
         let Some(service) = self.services.get(name) else {
             return;
         };
         let ended = service.run().ended().copied();
+        let is_late = due <= now && service.arguments.is_empty();
+        let due = if is_late { now.saturating_add(ARGUMENTS_RETRY) } else { due };
         self.transition(name, Run::Pending { due, ended });
         if due <= now {
-            self.start_due(now, name);
+            self.start(now, name, Cause::Itself);
         }
     }
 
-    /// Carries out a pending start. Without arguments there is nothing to execute yet: it is tried
-    /// again, as daemonproxy does, because the arguments may be set at any time.
+    /// Carries out a pending start, or puts it off.
     pub(super) fn start_due(&mut self, now: Instant, name: &ServiceName) {
         let has_arguments =
             self.services.get(name).is_some_and(|service| !service.arguments.is_empty());
         if has_arguments {
             self.start(now, name, Cause::Itself);
         } else {
-            self.schedule(now, name, now.saturating_add(SPAWN_RETRY));
+            self.schedule(now, name, now);
         }
     }
 
