@@ -56,6 +56,8 @@ impl Errno {
     pub const EIO: Self = Self(5);
     /// Try again; for clone(2): a limit of processes was hit.
     pub const EAGAIN: Self = Self(11);
+    /// Interrupted system call.
+    pub const EINTR: Self = Self(4);
     /// Out of memory.
     pub const ENOMEM: Self = Self(12);
     /// Permission denied.
