@@ -1,12 +1,13 @@
 //! What comes back from the core: answers, news, and the wording of refusals.
 
-use keepd_engine::proxy::{ConnectionId, Proxy};
+use std::time::Duration;
+
+use keepd_engine::proxy::{ConnectionId, Proxy, ServiceDetails};
 use keepd_model::protocol::{
     Attributes, Command, Event, Place, Reply, Request, RequestId, RunEnd, RunReport, RunState,
     SessionPlace,
 };
 use keepd_model::{Instant, LogLevel, ServiceName};
-use std::time::Duration;
 
 use crate::decode::Fields;
 use crate::encode;
@@ -66,21 +67,25 @@ impl Front {
         self.ask(id, Command::ServiceSet { name: name.clone(), attributes }, next);
     }
 
-    /// Asks for a setter whose service is there.
-    ///
-    /// The core does not tell a setter to whoever sent it with a number; the line that came is told
-    /// to the plain clients instead. Only what `service.auto_up` comes to is known to the core
-    /// alone, and it may come after a `start`. So it is asked for without a number, and a numbered
-    /// command behind it says when everything has come.
+    /// Asks for a setter whose service is there. What `service.auto_up` comes to is known to the
+    /// core alone, and may come after a `start`.
     pub(crate) fn set(&mut self, id: ConnectionId, command: Command) {
-        match &command {
-            Command::ServiceAutoUp { .. } => {
-                self.outputs.push_back(Output::Ask(Request::Unnumbered(command)));
-                self.ask(id, Command::Echo { text: Vec::new() }, Next::Nothing);
-            }
-            Command::ServiceFds { .. } => self.ask(id, command, Next::TellLineOfFds),
-            _ => self.ask(id, command, Next::TellLine),
+        if let Command::ServiceAutoUp { .. } = command {
+            self.ask_for_news(id, command);
+        } else if let Command::ServiceFds { .. } = command {
+            self.ask(id, command, Next::TellLineOfFds);
+        } else {
+            self.ask(id, command, Next::TellLine);
         }
+    }
+
+    /// Asks for something that is told to everybody by an event.
+    ///
+    /// The core does not tell it to whoever sent the command with a number. So it is asked for
+    /// without one, and a numbered command behind it says when everything has come.
+    pub(crate) fn ask_for_news(&mut self, id: ConnectionId, command: Command) {
+        self.outputs.push_back(Output::Ask(Request::Unnumbered(command)));
+        self.ask(id, Command::Echo { text: Vec::new() }, Next::Nothing);
     }
 
     /// The core answered.
@@ -242,8 +247,7 @@ fn is_tried_again(core: &Proxy, report: &RunReport) -> bool {
         Some(RunEnd::Failed(_)) => report.state == RunState::Down && report.pid.is_none(),
         Some(RunEnd::Exit(_)) | None => false,
     };
-    let is_down =
-        |service: keepd_engine::proxy::ServiceDetails<'_>| service.report().state == RunState::Down;
+    let is_down = |service: ServiceDetails<'_>| service.report().state == RunState::Down;
     never_was && !core.service(report.name.as_str()).is_some_and(is_down)
 }
 

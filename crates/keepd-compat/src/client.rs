@@ -1,5 +1,5 @@
-//! One plain connection: what waits to be written to it, and what becomes of news while nobody takes
-//! any.
+//! One plain connection: what waits to be written to it, and what becomes of news while nobody
+//! takes any.
 
 use std::time::Duration;
 
@@ -94,6 +94,11 @@ impl Connection {
 
     pub(crate) const fn kind(&self) -> Client {
         self.kind
+    }
+
+    /// Reports whether it may send commands.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Returns what waits to be written.

@@ -172,7 +172,7 @@ fn handle_name(fields: &mut Fields<'_>) -> Result<HandleName, Problem> {
 
 fn short_handle_name(field: &[u8]) -> Result<HandleName, Problem> {
     if field.len() > NAME_BYTES_MAX {
-        return Err(Problem::new(format!("not a valid handle name: {}", quoted(field))));
+        return Err(Problem::new(format!("invalid handle name: {}", quoted(field))));
     }
     words::handle_name(field)
 }

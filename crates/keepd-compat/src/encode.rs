@@ -1,5 +1,5 @@
-//! daemonproxy's lines, made from the core's events and from what can be looked at. Fields are never
-//! added to them: clients match to the end of the line.
+//! daemonproxy's lines, made from the core's events and from what can be looked at. Fields are
+//! never added to them: clients match to the end of the line.
 //!
 //! Every function appends one line, line feed included, or nothing: names that the old grammar does
 //! not have, values with a tab or line feed, and lines beyond [`LINE_BYTES_MAX`] cannot be said.
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keepd_engine::proxy::ServiceDetails;
 use keepd_model::protocol::{Event, RunEnd, RunReport, RunState};
-use keepd_model::{Exit, FdSlot, HandleName, HandleReport, Instant, ServiceName, Signal};
+use keepd_model::{Exit, HandleName, HandleReport, Instant, ServiceName, Signal};
 use keepd_wire::words;
 
 use crate::decode::NAME_BYTES_MAX;
@@ -144,8 +144,8 @@ pub(crate) fn write_event(
             write_list("service.tags", name, tags.iter().map(Vec::as_slice), out);
         }
         Event::Fds(name, slots) => {
-            let slots = slots.iter().map(|slot| words::fd_slot_word(slot).as_bytes());
-            write_fds(name, Some(slots), out);
+            let slot_words = slots.iter().map(|slot| words::fd_slot_word(slot).as_bytes());
+            write_fds(name, Some(slot_words), out);
         }
         Event::AutoUp(name, interval, triggers) => write_auto_up(name, *interval, triggers, out),
         Event::Deleted(name) => State::unset(name, "deleted").write(out),
@@ -196,19 +196,21 @@ fn write_list<'field>(
     }
 }
 
-/// Appends the descriptor list, given as the words of the command. One with a name outside the old
-/// grammar cannot be said.
+/// Appends a descriptor list by its words; `None` if it was never set.
 fn write_fds<'word>(
     name: &ServiceName,
-    slots: Option<impl Iterator<Item = &'word [u8]> + Clone>,
+    slots: Option<impl Iterator<Item = &'word [u8]>>,
     out: &mut Vec<u8>,
 ) {
-    match slots {
-        None => write_list("service.fds", name, FDS_UNSET, out),
-        Some(slots) if slots.clone().all(|word| word.len() <= NAME_BYTES_MAX) => {
-            write_list("service.fds", name, slots, out);
-        }
-        Some(_) => {}
+    let Some(mut slots) = slots else {
+        return write_list("service.fds", name, FDS_UNSET, out);
+    };
+    let start = out.len();
+    let mut is_sayable = true;
+    let shown = slots.by_ref().inspect(|word| is_sayable &= word.len() <= NAME_BYTES_MAX);
+    write_list("service.fds", name, shown, out);
+    if !is_sayable {
+        out.truncate(start);
     }
 }
 
@@ -344,5 +346,112 @@ impl<'report> State<'report> {
         line.number_or_unset(self.uptime.map(|time| time.as_secs()))
             .number_or_unset(self.downtime.map(|time| time.as_secs()))
             .end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keepd_model::{Errno, Generation, LogLevel, Pid, SpawnFailure, SpawnStep};
+
+    use super::*;
+
+    fn at_ms(milliseconds: u64) -> Instant {
+        Instant::ZERO.saturating_add(Duration::from_millis(milliseconds))
+    }
+
+    /// What plain clients hear at 1190.2 s.
+    fn heard(event: &Event) -> String {
+        let mut out = Vec::new();
+        write_event(at_ms(1_190_200), event, None, &mut out);
+        String::from_utf8(out).unwrap().replace('\t', "⇥")
+    }
+
+    fn name() -> ServiceName {
+        ServiceName::new("web").unwrap()
+    }
+
+    fn report(state: RunState, ended: Option<RunEnd>) -> RunReport {
+        RunReport {
+            name: name(),
+            generation: Generation::new(3),
+            state,
+            at: at_ms(1_188_900),
+            pid: Pid::new(16_787),
+            ended,
+            started: Some(at_ms(1_182_500)),
+            ended_at: ended.map(|_| at_ms(1_188_700)),
+        }
+    }
+
+    #[test]
+    fn states_have_the_forms_of_the_original() {
+        let code = |code| Some(RunEnd::Exit(Exit::Code(code)));
+        let killed = Some(RunEnd::Exit(Exit::Signal { signal: Signal::TERM, core: true }));
+        let failure = SpawnFailure { step: SpawnStep::Exec, errno: Errno::ENOENT };
+        let cases = [
+            (RunState::Pending, None, "start⇥1188⇥-⇥-⇥-⇥-⇥-"),
+            (RunState::Pending, code(7), "start⇥1188⇥-⇥-⇥-⇥-⇥-"),
+            (RunState::Forked, None, "up⇥1182⇥16787⇥-⇥-⇥7⇥-"),
+            (RunState::Down, None, "down⇥-⇥-⇥-⇥-⇥-⇥-"),
+            (RunState::Down, code(7), "down⇥1188⇥16787⇥exit⇥7⇥6⇥1"),
+            (RunState::Down, killed, "down⇥1188⇥16787⇥signal⇥SIGTERM⇥6⇥1"),
+            (RunState::Down, Some(RunEnd::Failed(failure)), "down⇥1188⇥16787⇥exit⇥3⇥6⇥1"),
+            (RunState::Down, Some(RunEnd::Exit(Exit::Unknown)), "down⇥1188⇥16787⇥exit⇥255⇥6⇥1"),
+        ];
+        for (state, ended, expected) in cases {
+            let event = Event::Run(report(state, ended));
+            assert_eq!(heard(&event), format!("service.state⇥web⇥{expected}\n"));
+        }
+        for silent in [RunState::Up, RunState::Stopping, RunState::Emptying, RunState::Stuck] {
+            assert_eq!(heard(&Event::Run(report(silent, None))), "", "{silent:?}");
+            let mut dumped = Vec::new();
+            write_state(at_ms(1_190_200), &report(silent, None), &mut dumped);
+            assert_eq!(dumped, b"service.state\tweb\tup\t1182\t16787\t-\t-\t7\t-\n");
+        }
+    }
+
+    #[test]
+    fn a_failed_clone_was_never_up() {
+        let failure = SpawnFailure { step: SpawnStep::Clone, errno: Errno::EAGAIN };
+        let failed = report(RunState::Down, Some(RunEnd::Failed(failure)));
+        let event = Event::Run(RunReport { pid: None, ..failed });
+        assert_eq!(heard(&event), "service.state⇥web⇥down⇥-⇥-⇥-⇥-⇥-⇥-\n");
+    }
+
+    #[test]
+    fn numbers_are_whole() {
+        for number in [0, 9, 10, 1_182, u64::MAX] {
+            let mut out = Vec::new();
+            push_decimal(number, &mut out);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_said_leaves_no_trace() {
+        let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let mut out = b"before\n".to_vec();
+        for list in [words(&["a", "b\tc"]), words(&["\n"]), words(&[&"x".repeat(LINE_BYTES_MAX)])] {
+            write_event(at_ms(0), &Event::Args(name(), list), None, &mut out);
+        }
+        let long = HandleName::new(&"h".repeat(32)).unwrap();
+        write_event(at_ms(0), &Event::HandleDeleted(long), None, &mut out);
+        assert_eq!(out, b"before\n");
+    }
+
+    #[test]
+    fn only_the_original_has_words_for_it() {
+        assert_eq!(heard(&Event::LogFilter(LogLevel::Debug)), "log.filter⇥debug\n");
+        assert_eq!(heard(&Event::AutoUp(name(), 5, Vec::new())), "service.auto_up⇥web⇥-\n");
+        let silent = [
+            Event::Note(name(), "key".to_owned(), Vec::new()),
+            Event::OutputBlocked { name: name(), errno: None },
+            Event::DumpEnd { sequence: 1 },
+            Event::Deleted(ServiceName::new("web@blue").unwrap()),
+            Event::Deleted(ServiceName::new_internal("keepd.manager").unwrap()),
+        ];
+        for event in silent {
+            assert_eq!(heard(&event), "", "{event:?}");
+        }
     }
 }

@@ -127,8 +127,7 @@ impl Front {
     }
 
     /// A plain connection was made: it hears the pending signals.
-    pub fn connected(&mut self, now: Instant, core: &Proxy, id: ConnectionId, client: Client) {
-        let _ = now;
+    pub fn connected(&mut self, _now: Instant, core: &Proxy, id: ConnectionId, client: Client) {
         let mut connection = Connection::new(client);
         match client {
             Client::Interactive => {
@@ -166,9 +165,10 @@ impl Front {
         self.resources.is_memory_low = is_low;
     }
 
-    /// A connection sent a line. Given one by one, only while [`Front::is_ready`].
+    /// A connection sent a line. Given one by one, only while [`Front::is_ready`]; ignored after
+    /// `exit` and `proto`.
     pub fn handle_line(&mut self, now: Instant, core: &Proxy, id: ConnectionId, line: &Line) {
-        if !self.has(id) {
+        if !self.clients.get(&id).is_some_and(Connection::is_open) {
             return;
         }
         self.asker = id;
@@ -207,7 +207,7 @@ impl Front {
         match message {
             Message::Event(event) => self.on_event(now, core, event),
             Message::Reply(id, reply) => self.on_reply(core, *id, reply),
-            // The answer to a command without a number, see [`Front::set`].
+            // The answer to a command without a number, see [`Front::ask_for_news`].
             Message::Error(text) => {
                 if let Some(id) = self.asking() {
                     self.refuse(id, text);
@@ -218,7 +218,8 @@ impl Front {
         }
     }
 
-    /// Returns the connection whose command the core is carrying out.
+    /// Returns the connection whose command the core is carrying out. What [`FRONT`] does then
+    /// (`fd.take`) is meant for this one.
     pub fn asking(&self) -> Option<ConnectionId> {
         self.pending.as_ref().map(|pending| pending.connection)
     }
@@ -262,13 +263,16 @@ impl Front {
         for (id, connection) in &mut self.clients {
             while let Some(overdue) = connection.handle_timeout(now) {
                 let (level, text) = match overdue {
-                    Overdue::Reset => (LogLevel::Warning, "nobody reads what a controller is told"),
+                    Overdue::Reset => {
+                        (LogLevel::Warning, format!("connection {} does not read", id.0))
+                    }
                     Overdue::Close => {
                         self.outputs.push_back(Output::Close { connection: *id });
-                        (LogLevel::Error, "a controller is closed, nobody reads what it is told")
+                        let text = format!("connection {} is closed, it does not read", id.0);
+                        (LogLevel::Error, text)
                     }
                 };
-                self.outputs.push_back(Output::Log { level, text: text.to_owned() });
+                self.outputs.push_back(Output::Log { level, text });
             }
         }
     }
@@ -282,6 +286,10 @@ impl Front {
 /// What a line asks for.
 impl Front {
     fn run_line(&mut self, now: Instant, core: &Proxy, id: ConnectionId, line: &[u8]) {
+        // Controllers wait for their own words all the time, so these take no detour.
+        if let Some(text) = line.strip_prefix(b"echo\t") {
+            return self.echo(id, text);
+        }
         self.line.extend_from_slice(line);
         match decode_line(now, line) {
             Ok(None) => {}
@@ -296,12 +304,7 @@ impl Front {
 
     fn run_command(&mut self, now: Instant, core: &Proxy, id: ConnectionId, command: Command) {
         match command {
-            Command::Echo { mut text } => {
-                if !text.is_empty() {
-                    text.push(b'\n');
-                    self.reply(id, &text);
-                }
-            }
+            Command::Echo { text } => self.echo(id, &text),
             Command::StateDump => {
                 if let Some(connection) = self.clients.get_mut(&id) {
                     connection.begin_dump();
@@ -338,13 +341,9 @@ impl Front {
             Command::HandleOpen { .. }
             | Command::HandleSocket { .. }
             | Command::HandleTake { .. } => {
-                let room = self.resources.new_handles(core, 1);
-                self.ask_if(id, room, command);
+                self.ask_for_handles(core, id, 1, command);
             }
-            Command::HandlePipe { .. } => {
-                let room = self.resources.new_handles(core, 2);
-                self.ask_if(id, room, command);
-            }
+            Command::HandlePipe { .. } => self.ask_for_handles(core, id, 2, command),
             Command::SocketCreate { .. } => {
                 let room = self.resources.memory("a control socket");
                 self.ask_if(id, room, command);
@@ -399,6 +398,14 @@ impl Front {
         }
     }
 
+    /// Asks for something that makes so many handles.
+    fn ask_for_handles(&mut self, core: &Proxy, id: ConnectionId, count: usize, command: Command) {
+        match self.resources.new_handles(core, count) {
+            Ok(()) => self.ask_for_news(id, command),
+            Err(text) => self.refuse(id, &text),
+        }
+    }
+
     /// Asks for something for which there must be room.
     fn ask_if(&mut self, id: ConnectionId, room: Result<(), String>, command: Command) {
         match room {
@@ -449,10 +456,10 @@ impl Front {
         }
     }
 
-    /// Adds an answer for one client.
-    pub(crate) fn reply(&mut self, id: ConnectionId, line: &[u8]) {
-        if let Some(connection) = self.clients.get_mut(&id) {
-            connection.reply(line);
+    fn echo(&mut self, id: ConnectionId, text: &[u8]) {
+        if let Some(connection) = self.clients.get_mut(&id).filter(|_| !text.is_empty()) {
+            connection.reply(text);
+            connection.reply(b"\n");
         }
     }
 
