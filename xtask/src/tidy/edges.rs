@@ -14,7 +14,7 @@ struct Row {
     third_party: &'static [&'static str],
 }
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     Row { name: "keepd-model", inner: &[], third_party: &[] },
     Row { name: "keepd-engine", inner: &["model"], third_party: &[] },
     Row { name: "keepd-wire", inner: &["model"], third_party: &[] },
@@ -65,6 +65,7 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row { name: "keepd-sim", inner: &["model", "engine", "wire", "compat"], third_party: &[] },
+    Row { name: "keepd-fuzz", inner: &["wire", "plan"], third_party: &[] },
     Row { name: "keepd-testkit", inner: &["model", "os"], third_party: &["serde_json"] },
     Row { name: "keepd-e2e", inner: &["model", "testkit"], third_party: &["serde_json"] },
     Row {
