@@ -16,7 +16,7 @@ struct Need {
     skipped: &'static str,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need {
         program: "redis-server",
         package: "redis-server",
@@ -28,7 +28,12 @@ const NEEDS: [Need; 6] = [
         package: "postgresql",
         skipped: "the stories with a real PostgreSQL",
     },
-    Need { program: "python3", package: "python3", skipped: "examples/web-stack" },
+    Need {
+        program: "python3",
+        package: "python3",
+        skipped: "examples/web-stack, examples/background-jobs and a controller",
+    },
+    Need { program: "perl", package: "perl", skipped: "the controller in Perl" },
     Need { program: "zsh", package: "zsh", skipped: "the completions for zsh" },
     Need { program: "fish", package: "fish", skipped: "the completions for fish" },
 ];

@@ -13,7 +13,7 @@ use keepd_model::{Exit, Pid, Signal};
 use keepd_os::cgroup::Group;
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::signals::SignalReader;
-use keepd_os::spawn::{Session, SpawnRequest, spawn};
+use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Session, SpawnRequest, spawn};
 use keepd_os::{file, process, reap, sweep};
 
 use crate::arguments::{Options, USAGE};
@@ -109,6 +109,7 @@ fn start_worker(arguments: &[String], id: &str) -> Result<Pid, BenchError> {
         .collect();
     let null = File::open("/dev/null").attempt(what)?;
     let (out, err) = (std::io::stdout(), std::io::stderr());
+    let descriptors = [null.as_fd(), out.as_fd(), err.as_fd()].map(Descriptor::Open);
     let request = SpawnRequest {
         arguments: &arguments,
         environment: &environment,
@@ -117,12 +118,13 @@ fn start_worker(arguments: &[String], id: &str) -> Result<Pid, BenchError> {
         uid: None,
         gid: None,
         groups: None,
-        standard: [null.as_fd(), out.as_fd(), err.as_fd()],
+        descriptors: &descriptors,
         extra: &[],
         cgroup: None,
         // A process group of its own: Ctrl-C comes to us alone, and we end the rest in order.
         session: Session::ProcessGroup,
         descriptor_limit: None,
+        failure_status: FAILURE_STATUS,
     };
     // Whether it was executed is in its exit status, too.
     spawn(&request).map(|spawned| spawned.pid()).attempt(what)

@@ -22,10 +22,10 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     let called = arguments.first().and_then(|name| Path::new(name).file_name());
     let verb = arguments.get(1).map(OsString::as_os_str);
     if called == Some(OsStr::new("daemonproxy")) {
-        return proxy::run(arguments.get(1..).unwrap_or_default());
+        return proxy::run("daemonproxy", arguments.get(1..).unwrap_or_default());
     }
     if verb == Some(OsStr::new("proxy")) {
-        return proxy::run(arguments.get(2..).unwrap_or_default());
+        return proxy::run("keepd-proxy", arguments.get(2..).unwrap_or_default());
     }
     if verb == Some(OsStr::new(manager::VERB)) {
         return manager::run(arguments.get(2..).unwrap_or_default());

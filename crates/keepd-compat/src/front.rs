@@ -1,33 +1,34 @@
 //! The front end as a machine: lines of plain connections in, commands for the core and bytes for
 //! the connections out.
+//!
+//! One command is carried out at a time, whoever sent it. What is left to do when the core has
+//! answered is in [`Pending`]; its line waits beside it, because most setters are told to everybody
+//! in the very bytes in which they came.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use keepd_engine::proxy::{ConnectionId, Proxy};
-use keepd_model::protocol::{Message, Request};
-use keepd_model::{Instant, LogLevel};
+use keepd_model::protocol::{Command, Message, Request, RequestId, VERSION};
+use keepd_model::{Instant, LogLevel, ServiceName};
 use keepd_wire::Line;
+
+use crate::answers::Next;
+use crate::client::{Connection, Overdue, Timeouts};
+use crate::decode::{Refusal, decode_line};
+use crate::dump::Progress;
+use crate::encode;
+use crate::pools::{self, Limits, List, Resources};
 
 /// The connection that the front end is to the core. The shell numbers its own from 1.
 pub const FRONT: ConnectionId = ConnectionId(0);
 
-/// A fixed number of things, and how many bytes of variable data each may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool {
-    /// How many.
-    pub count: usize,
-    /// The bytes of each.
-    pub bytes: usize,
-}
-
-/// What the front end is made with. Without a pool, tables grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// `--service-pool`.
-    pub services: Option<Pool>,
-    /// `--fd-pool`.
-    pub handles: Option<Pool>,
-}
+/// What an interactive client is greeted with.
+const GREETING: [&str; 3] = [
+    concat!("info\tdaemonproxy (keepd) version ", env!("CARGO_PKG_VERSION"), "\n"),
+    "info\ta command is a line, its words are parted by tabs; \"echo\" and a word returns the \
+     word\n",
+    "info\t\"statedump\" tells everything that is there, \"exit\" ends this session\n",
+];
 
 /// What kind of connection a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +37,10 @@ pub enum Client {
     Interactive,
     /// A socket client, or a service with both directions.
     Both,
-    /// A stream of commands without a way back: a configuration file, a service with `control.cmd`
-    /// alone.
+    /// A configuration file: a stream of commands without a way back, whose last line needs no line
+    /// feed.
+    Configuration,
+    /// A stream of commands without a way back: a service with `control.cmd` alone.
     CommandsOnly,
     /// A service with `control.event` alone.
     EventsOnly,
@@ -50,12 +53,14 @@ pub enum Output {
     /// [`Front::handle_message`], before anything else of any connection.
     Ask(Request),
     /// From here on this connection is the core's: tell it `Connected`. The rest of what was read
-    /// from it is in the extended language.
+    /// from it is in the extended language. What waits in [`Front::output`] comes before all that
+    /// the core has to say to it: the shell takes it over, then says [`Front::disconnected`].
     Upgrade {
         /// Which.
         connection: ConnectionId,
     },
-    /// Read no more from this connection, write its buffer, then close it.
+    /// Read no more from this connection, write its buffer, then close it. Said again when its
+    /// time limit is over meanwhile: then its buffer is empty.
     Close {
         /// Which.
         connection: ConnectionId,
@@ -69,25 +74,74 @@ pub enum Output {
     },
 }
 
+/// A command that the core is carrying out.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// Who sent it. It may be gone when the answer comes.
+    pub(crate) connection: ConnectionId,
+    /// The number whose answer is waited for.
+    pub(crate) awaited: RequestId,
+    /// What is to be done then.
+    pub(crate) next: Next,
+}
+
 /// The front end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Front {
-    limits: Limits,
-    clients: BTreeMap<ConnectionId, Vec<u8>>,
-    outputs: VecDeque<Output>,
+    pub(crate) resources: Resources,
+    pub(crate) clients: BTreeMap<ConnectionId, Connection>,
+    pub(crate) outputs: VecDeque<Output>,
+    /// The number of the last request.
+    requests: u64,
+    pub(crate) pending: Option<Pending>,
+    /// Who sent the last command: an answer may come as an event, after the reply.
+    pub(crate) asker: ConnectionId,
+    /// The line of the last command. Kept, like `scratch`, so that a line costs no allocation.
+    pub(crate) line: Vec<u8>,
+    /// A line that is being made for several clients.
+    pub(crate) scratch: Vec<u8>,
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
 }
 
 impl Front {
     /// Returns a front end without connections. The shell must have told the core that [`FRONT`]
-    /// is connected.
+    /// is connected, and do at once what [`Front::poll_output`] says.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
+        let mut front = Self {
+            resources: Resources { limits, is_memory_low: false },
+            clients: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            requests: 0,
+            pending: None,
+            asker: FRONT,
+            line: Vec::new(),
+            scratch: Vec::new(),
+        };
+        front.ask(FRONT, Command::WatchStarts { on: true }, Next::Nothing);
+        front
     }
 
     /// A plain connection was made: it hears the pending signals.
     pub fn connected(&mut self, now: Instant, core: &Proxy, id: ConnectionId, client: Client) {
-        let _ = (now, core, client, self.limits);
-        self.clients.insert(id, Vec::new());
+        let _ = now;
+        let mut connection = Connection::new(client);
+        match client {
+            Client::Interactive => {
+                GREETING.iter().for_each(|line| connection.reply(line.as_bytes()));
+            }
+            Client::Both | Client::Configuration | Client::CommandsOnly | Client::EventsOnly => {}
+        }
+        self.scratch.clear();
+        for (signal, at, count) in core.pending_signals() {
+            encode::write_signal(signal, at, count, &mut self.scratch);
+        }
+        connection.reply(&self.scratch);
+        self.clients.insert(id, connection);
     }
 
     /// A connection ended, or is the core's from here on.
@@ -100,66 +154,314 @@ impl Front {
         self.clients.contains_key(&id)
     }
 
-    /// Reports whether the next line of a connection may be given: its last command is done, and
-    /// not too much of its output waits.
+    /// Reports whether the next line of a connection may be given: no command is being carried out,
+    /// its own dump is complete, and not too much of its output waits.
     pub fn is_ready(&self, id: ConnectionId) -> bool {
-        self.has(id)
+        self.pending.is_none() && self.clients.get(&id).is_some_and(Connection::is_ready)
+    }
+
+    /// Says whether the system refuses memory. While it does, every command that makes something
+    /// grow is refused, and all others work.
+    pub fn set_memory_low(&mut self, is_low: bool) {
+        self.resources.is_memory_low = is_low;
     }
 
     /// A connection sent a line. Given one by one, only while [`Front::is_ready`].
     pub fn handle_line(&mut self, now: Instant, core: &Proxy, id: ConnectionId, line: &Line) {
-        let _ = (now, core, id, line);
+        if !self.has(id) {
+            return;
+        }
+        self.asker = id;
+        self.line.clear();
+        match line {
+            Line::Complete(line) => self.run_line(now, core, id, line),
+            Line::TooLong { start } => {
+                self.line.extend_from_slice(start);
+                self.refuse_long_line(id);
+            }
+        }
     }
 
     /// The stream of commands of a connection ended; `rest` is what came after its last line feed
-    /// (a configuration file runs it, every other connection drops it; both are logged).
+    /// (a configuration file runs it, every other connection drops it; both are logged). Only while
+    /// [`Front::is_ready`]. The connection is closed after what waits is written.
     pub fn handle_end(&mut self, now: Instant, core: &Proxy, id: ConnectionId, rest: &[u8]) {
-        let _ = (now, core, id, rest);
+        let Some(connection) = self.clients.get(&id) else {
+            return;
+        };
+        let kind = connection.kind();
+        if !rest.is_empty() {
+            let runs = kind == Client::Configuration;
+            let what = if runs { "it is run all the same" } else { "it is ignored" };
+            let text = format!("the last command has no line feed, {what}");
+            self.log(LogLevel::Warning, text);
+            if runs {
+                self.handle_line(now, core, id, &Line::Complete(rest.to_vec()));
+            }
+        }
+        self.close(id);
     }
 
     /// The core told [`FRONT`] something.
     pub fn handle_message(&mut self, now: Instant, core: &Proxy, message: &Message) {
-        let _ = (now, core, message);
+        match message {
+            Message::Event(event) => self.on_event(now, core, event),
+            Message::Reply(id, reply) => self.on_reply(core, *id, reply),
+            // The answer to a command without a number, see [`Front::set`].
+            Message::Error(text) => {
+                if let Some(id) = self.asking() {
+                    self.refuse(id, text);
+                }
+            }
+            // The front end knows what the core can do, and echoes by itself.
+            Message::ProtoAccepted { .. } | Message::Text(_) => {}
+        }
     }
 
     /// Returns the connection whose command the core is carrying out.
     pub fn asking(&self) -> Option<ConnectionId> {
-        None
+        self.pending.as_ref().map(|pending| pending.connection)
     }
 
     /// Returns the bytes that wait for a connection. More may come with each call of
     /// [`Front::written`], while a dump goes on.
     pub fn output(&self, id: ConnectionId) -> &[u8] {
-        self.clients.get(&id).map_or(&[], Vec::as_slice)
+        self.clients.get(&id).map_or(&[], Connection::output)
     }
 
     /// The shell wrote the first `count` bytes of a connection's output; 0: nobody took any.
     pub fn written(&mut self, now: Instant, core: &Proxy, id: ConnectionId, count: usize) {
-        let _ = (now, core, id, count);
+        if let Some(connection) = self.clients.get_mut(&id) {
+            connection.written(now, count);
+            self.resume_dump(now, core, id);
+        }
     }
 
     /// Nobody is there to hear any longer: its commands are still run.
     pub fn output_lost(&mut self, id: ConnectionId) {
-        let _ = id;
+        if let Some(connection) = self.clients.get_mut(&id) {
+            connection.lose_output();
+        }
     }
 
     /// Says whether more commands of a connection are waiting than its input buffer takes.
     pub fn set_input_full(&mut self, id: ConnectionId, is_full: bool) {
-        let _ = (id, is_full);
+        if let Some(connection) = self.clients.get_mut(&id) {
+            connection.set_input_full(is_full);
+        }
     }
 
     /// Returns when [`Front::handle_timeout`] must be called at the latest, if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.clients.values().filter_map(Connection::due).min()
     }
 
-    /// Carries out the time limits that are over.
+    /// Carries out the time limits that are over. Afterwards [`Front::poll_timeout`] is later than
+    /// `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        for (id, connection) in &mut self.clients {
+            while let Some(overdue) = connection.handle_timeout(now) {
+                let (level, text) = match overdue {
+                    Overdue::Reset => (LogLevel::Warning, "nobody reads what a controller is told"),
+                    Overdue::Close => {
+                        self.outputs.push_back(Output::Close { connection: *id });
+                        (LogLevel::Error, "a controller is closed, nobody reads what it is told")
+                    }
+                };
+                self.outputs.push_back(Output::Log { level, text: text.to_owned() });
+            }
+        }
     }
 
     /// Returns the next thing to do; to be called until there is none after each of the above.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+}
+
+/// What a line asks for.
+impl Front {
+    fn run_line(&mut self, now: Instant, core: &Proxy, id: ConnectionId, line: &[u8]) {
+        self.line.extend_from_slice(line);
+        match decode_line(now, line) {
+            Ok(None) => {}
+            Ok(Some(command)) => self.run_command(now, core, id, command),
+            Err(Refusal::UnknownCommand) => self.refuse_unknown(id),
+            Err(Refusal::Invalid { text, makes: None }) => self.refuse(id, &text),
+            Err(Refusal::Invalid { text, makes: Some(name) }) => {
+                self.make_service(core, id, &name, Next::Refuse(text));
+            }
+        }
+    }
+
+    fn run_command(&mut self, now: Instant, core: &Proxy, id: ConnectionId, command: Command) {
+        match command {
+            Command::Echo { mut text } => {
+                if !text.is_empty() {
+                    text.push(b'\n');
+                    self.reply(id, &text);
+                }
+            }
+            Command::StateDump => {
+                if let Some(connection) = self.clients.get_mut(&id) {
+                    connection.begin_dump();
+                }
+                self.resume_dump(now, core, id);
+            }
+            Command::EventTimeout { reset, close } => {
+                if let Some(connection) = self.clients.get_mut(&id) {
+                    connection.set_timeouts(Timeouts { reset, close });
+                }
+            }
+            Command::Exit => self.close(id),
+            Command::Proto { version } => self.upgrade(id, version),
+            Command::ServiceArgs { ref name, ref arguments } => {
+                let bytes = pools::bytes(arguments.iter().map(Vec::as_slice));
+                let name = name.clone();
+                self.ask_setter(core, id, &name, (List::Args, bytes), command);
+            }
+            Command::ServiceTags { ref name, ref tags } => {
+                let bytes = pools::bytes(tags.iter().map(Vec::as_slice));
+                let name = name.clone();
+                self.ask_setter(core, id, &name, (List::Tags, bytes), command);
+            }
+            Command::ServiceFds { ref name, ref slots } => {
+                let bytes = pools::fds_bytes(slots);
+                let name = name.clone();
+                self.ask_setter(core, id, &name, (List::Fds, bytes), command);
+            }
+            Command::ServiceAutoUp { ref name, ref triggers, .. } => {
+                let bytes = pools::bytes(triggers.words.iter().map(Vec::as_slice));
+                let name = name.clone();
+                self.ask_setter(core, id, &name, (List::Triggers, bytes), command);
+            }
+            Command::HandleOpen { .. }
+            | Command::HandleSocket { .. }
+            | Command::HandleTake { .. } => {
+                let room = self.resources.new_handles(core, 1);
+                self.ask_if(id, room, command);
+            }
+            Command::HandlePipe { .. } => {
+                let room = self.resources.new_handles(core, 2);
+                self.ask_if(id, room, command);
+            }
+            Command::SocketCreate { .. } => {
+                let room = self.resources.memory("a control socket");
+                self.ask_if(id, room, command);
+            }
+            Command::TerminateExec { ref arguments } if !arguments.is_empty() => {
+                let room = self.resources.memory("the arguments of the last program");
+                self.ask_if(id, room, command);
+            }
+            Command::LogDestination { .. } => self.ask(id, command, Next::WarnOfLogHandle),
+            Command::TerminateExec { .. }
+            | Command::Terminate { .. }
+            | Command::TerminateGuard { .. }
+            | Command::Chdir { .. }
+            | Command::LogFilter { .. }
+            | Command::SocketDelete
+            | Command::HandleDelete { .. }
+            | Command::SignalClear { .. }
+            | Command::ServiceStart { .. }
+            | Command::ServiceCancel { .. }
+            | Command::ServiceSignal { .. }
+            | Command::ServiceDelete { .. }
+            // Not of the plain language, so no line is read as one of these.
+            | Command::WatchLogs { .. }
+            | Command::WatchStarts { .. }
+            | Command::ServiceSet { .. }
+            | Command::ServiceEnv { .. }
+            | Command::ServiceLog { .. }
+            | Command::ServiceStop { .. }
+            | Command::ServiceExec { .. }
+            | Command::ServiceNote { .. } => self.ask(id, command, Next::Nothing),
+        }
+    }
+
+    /// Asks for a setter, after its service was made if it is new.
+    fn ask_setter(
+        &mut self,
+        core: &Proxy,
+        id: ConnectionId,
+        name: &ServiceName,
+        (list, bytes): (List, usize),
+        command: Command,
+    ) {
+        let room = self.resources.list(core, name, list, bytes);
+        match (core.service(name.as_str()).is_some(), room) {
+            (true, Ok(())) => self.set(id, command),
+            (true, Err(text)) => self.refuse(id, &text),
+            (false, Ok(())) => self.make_service(core, id, name, Next::Set(command)),
+            // An interval that is refused changes nothing; what the other setters are refused is
+            // only the value.
+            (false, Err(text)) if list == List::Triggers => self.refuse(id, &text),
+            (false, Err(text)) => self.make_service(core, id, name, Next::Refuse(text)),
+        }
+    }
+
+    /// Asks for something for which there must be room.
+    fn ask_if(&mut self, id: ConnectionId, room: Result<(), String>, command: Command) {
+        match room {
+            Ok(()) => self.ask(id, command, Next::Nothing),
+            Err(text) => self.refuse(id, &text),
+        }
+    }
+
+    /// Gives the core a command, and says what is to be done when it has answered.
+    pub(crate) fn ask(&mut self, connection: ConnectionId, command: Command, next: Next) {
+        self.requests += 1;
+        let awaited = RequestId(self.requests);
+        self.outputs.push_back(Output::Ask(Request::Numbered(awaited, command)));
+        self.pending = Some(Pending { connection, awaited, next });
+    }
+
+    /// `proto⇥keepd⇥VERSION`.
+    fn upgrade(&mut self, id: ConnectionId, version: u32) {
+        if version != VERSION {
+            let text = format!("version {version} of the protocol is not spoken, only {VERSION}");
+            self.refuse(id, &text);
+            return;
+        }
+        if let Some(connection) = self.clients.get_mut(&id) {
+            connection.leave();
+            self.outputs.push_back(Output::Upgrade { connection: id });
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.clients.get_mut(&id) {
+            connection.leave();
+            self.outputs.push_back(Output::Close { connection: id });
+        }
+    }
+
+    /// Goes on with a dump while there is room.
+    fn resume_dump(&mut self, now: Instant, core: &Proxy, id: ConnectionId) {
+        let description_bytes_max = self.resources.description_bytes_max();
+        let Some(connection) = self.clients.get_mut(&id) else {
+            return;
+        };
+        while let Some((dump, out)) = connection.dump_mut() {
+            match dump.write_piece(now, core, description_bytes_max, out) {
+                Progress::More => {}
+                Progress::Done => connection.end_dump(),
+            }
+        }
+    }
+
+    /// Adds an answer for one client.
+    pub(crate) fn reply(&mut self, id: ConnectionId, line: &[u8]) {
+        if let Some(connection) = self.clients.get_mut(&id) {
+            connection.reply(line);
+        }
+    }
+
+    pub(crate) fn log(&mut self, level: LogLevel, text: String) {
+        self.outputs.push_back(Output::Log { level, text });
+    }
+
+    /// Returns what waits for the answer with this number.
+    pub(crate) fn take_pending(&mut self, id: RequestId) -> Option<Pending> {
+        self.pending.take_if(|pending| pending.awaited == id)
     }
 }

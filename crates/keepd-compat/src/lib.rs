@@ -11,6 +11,14 @@
 //!
 //! Start from [`Front`]. `docs/protocol.md` is the reference for people.
 
+mod answers;
+mod client;
+mod decode;
+mod dump;
+mod encode;
 mod front;
+mod pools;
 
-pub use front::{Client, FRONT, Front, Limits, Output, Pool};
+pub use decode::{Refusal, decode_line};
+pub use front::{Client, FRONT, Front, Output};
+pub use pools::{Limits, Pool};

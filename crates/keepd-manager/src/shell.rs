@@ -346,8 +346,7 @@ impl Shell {
             | Message::ProtoAccepted { .. }
             | Message::Reply(..)
             | Message::Text(_)
-            | Message::PlainError(_)
-            | Message::Overflow => message,
+            | Message::Error(_) => message,
         };
         self.feed(Input::Message(message));
     }
@@ -431,7 +430,7 @@ impl Shell {
             }
         }
         self.console.finish(monotonic_now(), &self.machine).await;
-        self.send_own(Command::Terminate { code });
+        self.send_own(Command::Terminate { code, guard: None });
         self.connection.flush().await;
         // The proxy would start us again if it saw our end before it has read that it shall end,
         // too.

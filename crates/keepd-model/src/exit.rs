@@ -56,6 +56,8 @@ impl Errno {
     pub const EIO: Self = Self(5);
     /// Try again; for clone(2): a limit of processes was hit.
     pub const EAGAIN: Self = Self(11);
+    /// Interrupted system call.
+    pub const EINTR: Self = Self(4);
     /// Out of memory.
     pub const ENOMEM: Self = Self(12);
     /// Permission denied.
@@ -69,9 +71,11 @@ impl Errno {
             1 => "operation not permitted",
             2 => "no such file or directory",
             3 => "no such process",
+            6 => "no such device or address",
             5 => "input/output error",
             7 => "argument list too long",
             8 => "exec format error",
+            9 => "bad file descriptor",
             11 => "resource temporarily unavailable",
             12 => "out of memory",
             13 => "permission denied",
@@ -88,6 +92,12 @@ impl Errno {
             36 => "file name too long",
             38 => "function not implemented",
             40 => "too many levels of symbolic links",
+            93 => "protocol not supported",
+            94 => "socket type not supported",
+            95 => "operation not supported",
+            97 => "address family not supported",
+            98 => "address already in use",
+            99 => "address not available",
             _ => return None,
         })
     }

@@ -3,13 +3,14 @@
 use std::fmt;
 
 /// The level of a log message, and the filter, which suppresses its own level and all below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
     /// As a filter: nothing is suppressed. No message has it.
     None,
     /// For whoever looks for a fault of keepd.
     Trace,
     /// As a filter the default.
+    #[default]
     Debug,
     /// Something happened.
     Info,

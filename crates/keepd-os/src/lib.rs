@@ -10,10 +10,15 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod daemon;
 pub mod epoll;
 mod errno;
+pub mod exec;
+pub mod fatal;
 pub mod file;
+pub mod handle;
 pub mod heap;
+mod image;
 pub mod listeners;
 pub mod notify;
 pub mod pidfd;

@@ -18,7 +18,7 @@ const RECORDS_AT_ONCE: usize = 16;
 /// Bytes of a signal set in the kernel.
 const KERNEL_SET_BYTES: usize = 8;
 /// The highest number of a signal in the kernel.
-const KERNEL_SIGNALS_MAX: i32 = 64;
+pub(crate) const KERNEL_SIGNALS_MAX: i32 = 64;
 
 /// Signals as records on a descriptor, readable when one is pending.
 #[derive(Debug)]
@@ -96,9 +96,18 @@ fn note(counts: &mut Vec<(Signal, u32)>, record: &[u8]) {
 ///
 /// See pthread_sigmask(3).
 pub fn block(signals: &[Signal]) -> Result<(), Errno> {
+    change_mask(libc::SIG_BLOCK, signals)
+}
+
+/// `pthread_sigmask(SIG_UNBLOCK, &set)`: lets these signals reach the calling thread.
+pub(crate) fn unblock(signals: &[Signal]) -> Result<(), Errno> {
+    change_mask(libc::SIG_UNBLOCK, signals)
+}
+
+fn change_mask(how: libc::c_int, signals: &[Signal]) -> Result<(), Errno> {
     let set = set_of(signals);
     // SAFETY: `set` is a valid signal set; nothing is written.
-    let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    let result = unsafe { libc::pthread_sigmask(how, &raw const set, ptr::null_mut()) };
     if result == 0 { Ok(()) } else { Err(Errno(result)) }
 }
 
@@ -143,15 +152,44 @@ pub(crate) fn ignored() -> u64 {
 }
 
 fn is_ignored(signal: i32) -> bool {
-    // The handler, flags, restorer and mask; no kernel structure of this call is larger.
-    let mut action = [0_u64; 4];
-    // SAFETY: nothing is set; `action` has room for what the kernel writes.
-    let result = unsafe {
-        let none = ptr::null::<u64>();
-        let old = action.as_mut_ptr();
-        libc::syscall(libc::SYS_rt_sigaction, signal, none, old, KERNEL_SET_BYTES)
-    };
-    result == 0 && action[0] as libc::sighandler_t == libc::SIG_IGN
+    KernelAction::of(signal).is_some_and(|action| action.is_ignored())
+}
+
+/// What the kernel does with a signal: the handler, flags, restorer and mask; its structure is
+/// nowhere larger. All zeros is SIG_DFL.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KernelAction([u64; 4]);
+
+impl KernelAction {
+    /// SIG_DFL.
+    pub(crate) const DEFAULT: Self = Self([0; 4]);
+
+    /// `rt_sigaction(signal, NULL, &action)`; raw, because the C library hides two signals.
+    pub(crate) fn of(signal: i32) -> Option<Self> {
+        let mut action = Self::DEFAULT;
+        // SAFETY: nothing is set; `action` has room for what the kernel writes.
+        let result = unsafe {
+            let none = ptr::null::<u64>();
+            let old = action.0.as_mut_ptr();
+            libc::syscall(libc::SYS_rt_sigaction, signal, none, old, KERNEL_SET_BYTES)
+        };
+        (result == 0).then_some(action)
+    }
+
+    pub(crate) fn is_ignored(self) -> bool {
+        self.0[0] as libc::sighandler_t == libc::SIG_IGN
+    }
+
+    /// `rt_sigaction(signal, &action, NULL)`: does this again with the signal it was taken from, or
+    /// the default with any.
+    pub(crate) fn set(self, signal: i32) {
+        // SAFETY: the action is the default, or one that was in force before, handler included.
+        unsafe {
+            let none = ptr::null_mut::<u64>();
+            let new = self.0.as_ptr();
+            libc::syscall(libc::SYS_rt_sigaction, signal, new, none, KERNEL_SET_BYTES);
+        }
+    }
 }
 
 /// `kill(pid, signal)`: signals one process.
@@ -162,15 +200,21 @@ pub fn send(pid: Pid, signal: Signal) -> Result<(), Errno> {
     kill(i32::try_from(pid.get()), signal)
 }
 
-/// `kill(-pid, signal)`: signals every process of a process group.
+/// `kill(pid, number)`, or `kill(-pid, number)` for its process group: as [`send`], with any number
+/// that a client may ask for.
 ///
-/// Only for groups whose leader is an own child that is not reaped yet. See kill(2), killpg(3).
-pub fn send_group(leader: Pid, signal: Signal) -> Result<(), Errno> {
-    // For kill(2), -1 is not the group of process 1 but everybody.
-    match i32::try_from(leader.get()) {
-        Ok(1) => Err(Errno(libc::ESRCH)),
-        target => kill(target.map(|pid| -pid), signal),
-    }
+/// 0 only asks whether somebody is there; a number that the kernel does not have fails with EINVAL.
+/// The process is an own child that is not reaped yet. See kill(2), killpg(3).
+pub fn send_number(pid: Pid, number: u16, to_group: bool) -> Result<(), Errno> {
+    let target = match (i32::try_from(pid.get()), to_group) {
+        // For kill(2), -1 is not the group of process 1 but everybody.
+        (Ok(1), true) | (Err(_), _) => return Err(Errno(libc::ESRCH)),
+        (Ok(pid), true) => -pid,
+        (Ok(pid), false) => pid,
+    };
+    // SAFETY: the call takes numbers only.
+    let result = unsafe { libc::kill(target, i32::from(number)) };
+    if result == 0 { Ok(()) } else { Err(errno::last()) }
 }
 
 fn kill<E>(target: Result<i32, E>, signal: Signal) -> Result<(), Errno> {
@@ -213,8 +257,9 @@ impl Drop for AllBlocked {
     }
 }
 
-/// Returns the mask from before.
-fn set_mask(mask: u64) -> u64 {
+/// `rt_sigprocmask(SIG_SETMASK, mask)`, raw, for a mask with bit 0 for signal 1: returns the mask
+/// from before.
+pub(crate) fn set_mask(mask: u64) -> u64 {
     let mut before = 0_u64;
     // SAFETY: a signal set of the kernel has 64 bits; both pointers are to one. With valid
     // arguments the call cannot fail.

@@ -9,7 +9,7 @@ use keepd_model::{Errno, Exit, Signal};
 use keepd_os::cgroup::{Group, read_populated};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::spawn::spawn;
-use support::{DEADLINE, Start, TestGroup, end_of, null, read_until};
+use support::{DEADLINE, Start, TestGroup, end_of, null, read_until, standard};
 
 const KILLED: Exit = Exit::Signal { signal: Signal::KILL, core: false };
 
@@ -46,7 +46,8 @@ fn fifty_grandchildren_with_sessions_of_their_own_die_with_their_group() {
     let start = Start::shell(script);
     let (read, write) = rustix::pipe::pipe().unwrap();
     let null = null();
-    let request = start.request([null.as_fd(), write.as_fd(), write.as_fd()], &[], Some(group));
+    let descriptors = standard([null.as_fd(), write.as_fd(), write.as_fd()]);
+    let request = start.request(&descriptors, &[], Some(group));
     let main = spawn(&request).unwrap();
     read_until(&read, &"up\n".repeat(50));
 

@@ -8,7 +8,7 @@ use keepd_model::Exit;
 use keepd_os::pipe::LogPipe;
 use keepd_os::spawn::spawn;
 use rustix::fs::{OFlags, fcntl_getfl};
-use support::{Start, end_of, is_root, null, read_until};
+use support::{Start, end_of, is_root, null, read_until, standard};
 
 #[test]
 fn ours_never_blocks_and_theirs_does() {
@@ -41,8 +41,8 @@ fn a_service_outlives_the_reader_of_its_output() {
     let child = {
         let writer = pipe.open_writer().unwrap();
         let start = Start::shell(script);
-        spawn(&start.request([wake_read.as_fd(), writer.as_fd(), writer.as_fd()], &[], None))
-            .unwrap()
+        let descriptors = standard([wake_read.as_fd(), writer.as_fd(), writer.as_fd()]);
+        spawn(&start.request(&descriptors, &[], None)).unwrap()
     };
     read_until(&pipe, "first\n");
     // Nobody holds our side any more when it writes again.
@@ -65,8 +65,8 @@ fn the_owner_can_reopen_its_output() {
     let null = null();
     let run = |pipe: &LogPipe| {
         let writer = pipe.open_writer().unwrap();
-        let standard = [null.as_fd(), writer.as_fd(), null.as_fd()];
-        let child = spawn(&start.request(standard, &[], None)).unwrap();
+        let descriptors = standard([null.as_fd(), writer.as_fd(), null.as_fd()]);
+        let child = spawn(&start.request(&descriptors, &[], None)).unwrap();
         end_of(child.pid())
     };
     assert_ne!(run(&pipe), Exit::Code(0));

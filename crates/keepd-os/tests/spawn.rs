@@ -3,14 +3,17 @@
 
 mod support;
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use keepd_model::{Errno, Exit, Signal, SpawnFailure, SpawnStep};
 use keepd_os::process::DescriptorLimit;
 use keepd_os::signals;
-use keepd_os::spawn::{Report, Session, spawn};
-use support::{Folder, Start, TestGroup, end_of, final_report, is_root, null};
+use keepd_os::spawn::{Descriptor, Report, Session, spawn};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use support::{Folder, Start, TestGroup, end_of, final_report, is_root, null, standard};
 
 fn failed(step: SpawnStep, errno: Errno) -> Report {
     Report::Failed(SpawnFailure { step, errno })
@@ -68,19 +71,19 @@ fn a_missing_directory_is_reported() {
 #[test]
 fn strings_that_execve_cannot_carry_are_refused_before_there_is_a_child() {
     let null = null();
-    let standard = [null.as_fd(); 3];
+    let three = standard([null.as_fd(); 3]);
     let refused = SpawnFailure { step: SpawnStep::Prepare, errno: Errno::EINVAL };
     let mut with_nul = Start::new(&["true", "a\0b"]);
-    assert_eq!(spawn(&with_nul.request(standard, &[], None)).unwrap_err(), refused);
+    assert_eq!(spawn(&with_nul.request(&three, &[], None)).unwrap_err(), refused);
     with_nul.arguments.pop();
     with_nul.environment.push(b"A=\0".into());
-    assert_eq!(spawn(&with_nul.request(standard, &[], None)).unwrap_err(), refused);
+    assert_eq!(spawn(&with_nul.request(&three, &[], None)).unwrap_err(), refused);
     let empty = Start::new(&[]);
-    assert_eq!(spawn(&empty.request(standard, &[], None)).unwrap_err(), refused);
+    assert_eq!(spawn(&empty.request(&three, &[], None)).unwrap_err(), refused);
     let start = Start::new(&["true"]);
     for targets in [[5, 5], [2, 4], [-1, 4]] {
         let extra = targets.map(|target| (null.as_fd(), target));
-        assert_eq!(spawn(&start.request(standard, &extra, None)).unwrap_err(), refused);
+        assert_eq!(spawn(&start.request(&three, &extra, None)).unwrap_err(), refused);
     }
 }
 
@@ -108,6 +111,74 @@ fn the_child_has_exactly_the_descriptors_it_was_given() {
     assert_eq!((report, output.as_str()), (Report::Executed, "1\n"));
 }
 
+/// Starts a program with these descriptors and returns what it has open, by number.
+fn open_in_child(
+    descriptors: &[Descriptor<'_>],
+    extra: &[(BorrowedFd<'_>, RawFd)],
+) -> BTreeMap<RawFd, PathBuf> {
+    let start = Start::shell("kill -STOP $$");
+    let mut spawned = spawn(&start.request(descriptors, extra, None)).unwrap();
+    assert_eq!(final_report(&mut spawned), Report::Executed);
+    let number = rustix::process::Pid::from_raw(spawned.pid().get() as i32).unwrap();
+    let status = waitid(WaitId::Pid(number), WaitIdOptions::STOPPED).unwrap().unwrap();
+    assert!(status.stopped());
+    let folder = std::fs::read_dir(format!("/proc/{}/fd", spawned.pid())).unwrap();
+    let open = folder.map(|entry| {
+        let entry = entry.unwrap();
+        let number = entry.file_name().to_str().unwrap().parse().unwrap();
+        (number, std::fs::read_link(entry.path()).unwrap())
+    });
+    let open = open.collect();
+    signals::send(spawned.pid(), Signal::KILL).unwrap();
+    end_of(spawned.pid());
+    open
+}
+
+#[test]
+fn a_child_may_have_no_descriptor_at_all() {
+    assert_eq!(open_in_child(&[], &[]), BTreeMap::new());
+    assert_eq!(open_in_child(&[Descriptor::Closed; 5], &[]), BTreeMap::new());
+}
+
+#[test]
+fn a_list_may_be_long_have_holes_and_name_one_descriptor_often() {
+    let null = null();
+    let open = Descriptor::Open(null.as_fd());
+    let list = [Descriptor::Closed, open, Descriptor::Closed, Descriptor::Closed, open];
+    let found = open_in_child(&list, &[(null.as_fd(), 7)]);
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), [1, 4, 7]);
+
+    let found = open_in_child(&vec![open; 1_000], &[]);
+    assert_eq!(found.len(), 1_000);
+    assert!(found.values().all(|path| path == Path::new("/dev/null")));
+    assert_eq!((found.keys().next(), found.keys().last()), (Some(&0), Some(&999)));
+}
+
+/// Too many for slots, and many of them where another one belongs.
+#[test]
+fn a_list_may_hold_many_different_descriptors() {
+    let folder = Folder::new("spawn-different");
+    let files =
+        (0..60).map(|index| std::fs::File::create(folder.join(&index.to_string())).unwrap());
+    let files: Vec<_> = files.collect();
+    let list: Vec<_> = files.iter().rev().map(|file| Descriptor::Open(file.as_fd())).collect();
+    let found = open_in_child(&list, &[]);
+    let expected = (0..60).map(|index| (index, folder.join(&(59 - index).to_string())));
+    assert_eq!(found, expected.collect());
+}
+
+#[test]
+fn a_descriptor_that_is_missing_fails_in_the_child() {
+    let null = null();
+    let open = Descriptor::Open(null.as_fd());
+    let mut start = Start::new(&["true"]);
+    start.failure_status = 3;
+    let list = [open, open, Descriptor::Missing];
+    let mut spawned = spawn(&start.request(&list, &[], None)).unwrap();
+    assert_eq!(final_report(&mut spawned), failed(SpawnStep::Standard, Errno(9)));
+    assert_eq!(end_of(spawned.pid()), Exit::Code(3));
+}
+
 #[test]
 fn descriptors_may_swap_their_numbers() {
     let folder = Folder::new("spawn-swap");
@@ -128,8 +199,8 @@ fn standard_descriptors_may_be_the_callers_own_in_any_order() {
     let stdout = rustix::stdio::stdout();
     let stderr = rustix::stdio::stderr();
     let start = Start::shell("test -e /proc/self/fd/0 -a -e /proc/self/fd/1 -a -e /proc/self/fd/2");
-    for standard in [[stderr, stdin, stdout], [stdin, stdout, stderr], [stdout; 3]] {
-        let mut spawned = spawn(&start.request(standard, &[], None)).unwrap();
+    for three in [[stderr, stdin, stdout], [stdin, stdout, stderr], [stdout; 3]] {
+        let mut spawned = spawn(&start.request(&standard(three), &[], None)).unwrap();
         assert_eq!(final_report(&mut spawned), Report::Executed);
         assert_eq!(end_of(spawned.pid()), Exit::Code(0));
     }
@@ -242,8 +313,8 @@ fn three_hundred_spawns_in_flight_neither_wait_nor_mix() {
     for index in 0..300 {
         let file = std::fs::File::create(folder.join(&index.to_string())).unwrap();
         let start = Start::shell(&format!("echo {index}; exit {}", index % 100));
-        let standard = [null.as_fd(), file.as_fd(), null.as_fd()];
-        spawned.push(spawn(&start.request(standard, &[], None)).unwrap());
+        let descriptors = standard([null.as_fd(), file.as_fd(), null.as_fd()]);
+        spawned.push(spawn(&start.request(&descriptors, &[], None)).unwrap());
     }
     for (index, mut spawned) in spawned.into_iter().enumerate() {
         assert_eq!(final_report(&mut spawned), Report::Executed);

@@ -8,7 +8,7 @@ use keepd_model::{Pid, Signal};
 use keepd_os::spawn::spawn;
 use keepd_os::sweep::{self, Leader, Mark};
 use keepd_os::{proc, process};
-use support::{Start, await_readable, end_of, null, read_until};
+use support::{Start, await_readable, end_of, null, read_until, standard};
 
 #[test]
 fn a_double_forker_with_a_session_of_its_own_is_found_and_nobody_else() {
@@ -21,7 +21,8 @@ fn a_double_forker_with_a_session_of_its_own_is_found_and_nobody_else() {
     let (read, write) = rustix::pipe::pipe().unwrap();
     let null = null();
     let main =
-        spawn(&start.request([null.as_fd(), write.as_fd(), write.as_fd()], &[], None)).unwrap();
+        spawn(&start.request(&standard([null.as_fd(), write.as_fd(), write.as_fd()]), &[], None))
+            .unwrap();
     // A bystander with a similar variable.
     let mut bystander = Start::new(&["sleep", "1000"]);
     bystander.environment.push(format!("{mark}0").into_bytes().into());
@@ -68,7 +69,8 @@ fn orphans_of_a_session_are_found_whatever_their_environment_says() {
         .filter_map(|child| Leader::of_child(child.pid))
         .collect();
     let main =
-        spawn(&start.request([null.as_fd(), write.as_fd(), write.as_fd()], &[], None)).unwrap();
+        spawn(&start.request(&standard([null.as_fd(), write.as_fd(), write.as_fd()]), &[], None))
+            .unwrap();
     let leader = Leader::of_child(main.pid());
     assert!(leader.is_some());
     read_until(&read, "forked\n");

@@ -3,16 +3,23 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use keepd_engine::proxy::{Input, JobId, JobSpawn, Owner, ServiceSpawn, SpawnOutcome};
-use keepd_model::protocol::{Attributes, LogTarget, Place};
-use keepd_model::{Errno, Pid, SpawnFailure, SpawnStep};
+use keepd_engine::proxy::{
+    ControlEnd, DescriptorSource, Input, JobId, JobSpawn, Owner, ServiceSpawn, SpawnOutcome,
+};
+use keepd_model::protocol::{Attributes, LogTarget, Place, SessionPlace};
+use keepd_model::{Domain, Errno, Pid, SocketType, SpawnFailure, SpawnStep};
 use keepd_os::epoll::{Epoll, Interest};
+use keepd_os::handle;
 use keepd_os::process::{self, DescriptorLimit};
 use keepd_os::random;
-use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, spawn};
+use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Report, Session, SpawnRequest, Spawned, spawn};
 use rustix::fs::OFlags;
+use rustix::net::Shutdown;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::connections::Direction;
+use crate::controllers;
+use crate::descriptors::Descriptors;
 use crate::environment::{Base, Entry, Facts, Process};
 use crate::groups::Groups;
 use crate::notify::NotifySockets;
@@ -20,8 +27,6 @@ use crate::pump::{Moment, Pump, Start, Writers};
 use crate::ready::ReadyPipes;
 use crate::token::Token;
 
-/// What daemonproxy's services inherit from it.
-const PLAIN_UMASK: u32 = 0o077;
 /// Read from a job at once, and at most in one turn.
 const JOB_READ_BYTES: usize = 16 * 1024;
 
@@ -33,6 +38,52 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) groups: &'a mut Groups,
     pub(crate) notify: &'a mut NotifySockets,
     pub(crate) ready: &'a mut ReadyPipes,
+    pub(crate) descriptors: &'a Descriptors,
+}
+
+/// A process that was cloned.
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    /// Our end of its control connection, if its descriptor list asks for one.
+    pub(crate) control: Option<(OwnedFd, Direction)>,
+}
+
+/// Both ends of a control connection.
+struct Control {
+    ours: OwnedFd,
+    theirs: OwnedFd,
+    direction: Direction,
+}
+
+/// Makes a control connection; a direction that is not asked for is shut down.
+fn control_pair(control: ControlEnd) -> Result<Control, Errno> {
+    let (ours, theirs) = handle::socket_pair(Domain::Unix, SocketType::Stream, false)
+        .map_err(|error| error.errno)?;
+    let direction = controllers::direction(control);
+    let unused = match direction {
+        Direction::Both => None,
+        Direction::CommandsOnly => Some(Shutdown::Read),
+        Direction::EventsOnly => Some(Shutdown::Write),
+    };
+    if let Some(unused) = unused {
+        rustix::net::shutdown(&theirs, unused).map_err(|error| Errno(error.raw_os_error()))?;
+    }
+    Ok(Control { ours, theirs, direction })
+}
+
+/// Returns what a place in a descriptor list is for the child.
+fn descriptor<'a>(
+    source: DescriptorSource,
+    descriptors: &'a Descriptors,
+    theirs: Option<BorrowedFd<'a>>,
+) -> Descriptor<'a> {
+    let held = match source {
+        DescriptorSource::Closed => return Descriptor::Closed,
+        DescriptorSource::Missing => None,
+        DescriptorSource::Held(id) => descriptors.get(id),
+        DescriptorSource::Control => theirs,
+    };
+    held.map_or(Descriptor::Missing, Descriptor::Open)
 }
 
 /// Descriptors that services can have as their standard ones.
@@ -82,11 +133,11 @@ impl Children {
         &mut self,
         around: &mut Surroundings<'_>,
         service: &ServiceSpawn,
-    ) -> Result<Pid, SpawnFailure> {
+    ) -> Result<Started, SpawnFailure> {
         let owner = Owner::Service(service.name.clone(), service.generation);
         let attributes = &service.attributes;
         let uid = attributes.uid.unwrap_or_else(process::effective_uid);
-        let notify_socket = if service.extended && attributes.notify {
+        let notify_socket = if attributes.notify {
             let made = around.notify.prepare(around.epoll, &service.name, uid);
             Some(made.map_err(prepare_failure)?)
         } else {
@@ -101,8 +152,19 @@ impl Children {
         let writers = around.pump.prepare(around.epoll, around.now, &start);
         let writers = writers.map_err(prepare_failure)?;
         let environment = self.base.for_service(service, notify_socket.as_deref());
-        let standard = self.standard(&service.log, writers.as_ref());
-        let has_group = service.extended && attributes.place == Place::Service;
+        let standard = self.standard(&service.log, writers.as_ref()).map(Descriptor::Open);
+        let control = match service.descriptors.as_ref().and_then(|list| list.control) {
+            Some(control) => Some(control_pair(control).map_err(prepare_failure)?),
+            None => None,
+        };
+        let listed = service.descriptors.as_ref().map(|list| {
+            let theirs = control.as_ref().map(|control| control.theirs.as_fd());
+            list.sources
+                .iter()
+                .map(|source| descriptor(*source, around.descriptors, theirs))
+                .collect::<Vec<_>>()
+        });
+        let has_group = attributes.place == Place::Service;
         let ready = match attributes.ready_fd.filter(|_| has_group) {
             // Where there is no process in the end, the pipe ends with this side.
             Some(number) => {
@@ -116,22 +178,23 @@ impl Children {
         if has_group {
             around.groups.make(around.epoll, &owner, service.invocation)?;
         }
-        let cgroup = match (service.extended, attributes.place) {
-            (true, Place::Service) => around.groups.directory(&owner),
-            (true, Place::Own) => around.groups.own_directory(),
-            (false, Place::Service | Place::Own) => None,
+        let cgroup = match attributes.place {
+            Place::Service => around.groups.directory(&owner),
+            Place::Own => around.groups.own_directory(),
+            Place::None => None,
         };
         let request = SpawnRequest {
             arguments: &service.arguments,
-            standard,
+            descriptors: listed.as_deref().unwrap_or(&standard),
             extra: extra.as_slice(),
             cgroup,
             session: self.session(service),
-            umask: if service.extended { attributes.umask } else { PLAIN_UMASK },
             ..self.request(attributes, &environment)
         };
         let result = spawn(&request);
-        self.keep(around, owner, result)
+        let pid = self.keep(around, owner, result)?;
+        let control = control.map(|control| (control.ours, control.direction));
+        Ok(Started { pid, control })
     }
 
     /// Starts a job.
@@ -139,7 +202,7 @@ impl Children {
         &mut self,
         around: &mut Surroundings<'_>,
         job: &JobSpawn,
-    ) -> Result<Pid, SpawnFailure> {
+    ) -> Result<Started, SpawnFailure> {
         let owner = Owner::Job(job.job);
         let invocation = random::seed().map_err(prepare_failure)?;
         let environment = self.base.with_facts(
@@ -153,9 +216,10 @@ impl Children {
         let (output, writer) = reading_pipe().map_err(prepare_failure)?;
         around.groups.make(around.epoll, &owner, invocation)?;
         let null = self.inheritance.null.as_fd();
+        let descriptors = [null, writer.as_fd(), writer.as_fd()].map(Descriptor::Open);
         let request = SpawnRequest {
             arguments: &job.arguments,
-            standard: [null, writer.as_fd(), writer.as_fd()],
+            descriptors: &descriptors,
             cgroup: around.groups.directory(&owner),
             ..self.request(&job.attributes, &environment)
         };
@@ -164,7 +228,7 @@ impl Children {
         // Without a place in the set its output comes at its end.
         let _ = around.epoll.add(&output, Token::JobOutput(job.job.0).into(), Interest::READ);
         self.job_outputs.insert(job.job, output);
-        Ok(pid)
+        Ok(Started { pid, control: None })
     }
 
     /// Returns the part of a request that does not depend on what is started.
@@ -173,7 +237,6 @@ impl Children {
         attributes: &'a Attributes,
         environment: &'a [Entry<'a>],
     ) -> SpawnRequest<'a> {
-        let null = self.inheritance.null.as_fd();
         SpawnRequest {
             arguments: &[],
             environment,
@@ -182,24 +245,27 @@ impl Children {
             uid: attributes.uid,
             gid: attributes.gid,
             groups: attributes.groups.as_deref(),
-            standard: [null, null, null],
+            descriptors: &[],
             extra: &[],
             cgroup: None,
             session: Session::New,
             descriptor_limit: self.descriptor_limit,
+            failure_status: FAILURE_STATUS,
         }
     }
 
     /// Returns which session a service gets.
     fn session(&self, service: &ServiceSpawn) -> Session {
         let reads_ours = match service.log {
-            LogTarget::Inherit => service.attributes.place == Place::Service,
+            LogTarget::Inherit => {
+                service.attributes.place == Place::Service && service.descriptors.is_none()
+            }
             LogTarget::Null | LogTarget::File { .. } | LogTarget::Append { .. } => false,
         };
-        match service.extended {
-            true if self.terminal && reads_ours => Session::Foreground,
-            true => Session::New,
-            false => Session::Inherit,
+        match service.attributes.session {
+            SessionPlace::New if self.terminal && reads_ours => Session::Foreground,
+            SessionPlace::New => Session::New,
+            SessionPlace::Inherit => Session::Inherit,
         }
     }
 

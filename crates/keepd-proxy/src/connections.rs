@@ -1,37 +1,53 @@
-//! Controllers: the listening socket, standard input and output, the configuration file.
+//! Controllers: the control socket's clients, standard input and output, the configuration file,
+//! services that control us.
 //!
-//! A connection has a bounded buffer for each direction. When its output is full it is not read any
-//! more, so a client that sends without reading stops only itself. Nothing here knows what a line
-//! means.
+//! What a connection says is read here and cut into lines, with a bounded buffer. What it is told
+//! waits in a bounded buffer too: that of an extended connection is here, that of a plain one in the
+//! front end. Nothing here knows what a line means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use keepd_engine::proxy::ConnectionId;
-use keepd_model::{Errno, Instant};
+use keepd_model::Errno;
+use keepd_model::protocol::{EXTENDED_LINE_BYTES_MAX, PLAIN_LINE_BYTES_MAX};
 use keepd_os::epoll::{Epoll, Interest, Ready};
-use keepd_wire::{Line, LineReader, Mode};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use keepd_os::handle;
+use keepd_wire::{Line, LineReader};
 use rustix::net::SendFlags;
 
 use crate::token::Token;
 
 /// The most bytes read from a connection in one turn.
 const READ_BYTES: usize = 64 * 1024;
-/// Output that waits in a plain and in an extended connection before it counts as full.
-const PLAIN_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Output that waits in an extended connection before it counts as full.
 const EXTENDED_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// A buffer that grew beyond this is given back once it is empty.
+const CAPACITY_KEPT_BYTES: usize = 64 * 1024;
+/// Descriptors of a connection that wait for `fd.take`.
+const RECEIVED_MAX: usize = 2;
 /// Operation not permitted: what epoll_ctl(2) says for regular files.
 const EPERM: Errno = Errno(1);
 
 /// The descriptors of a connection.
 pub(crate) enum Ends {
-    /// A socket: both directions.
-    Socket(OwnedFd),
+    /// A client of the control socket, or a service that controls us.
+    Socket(OwnedFd, Direction),
     /// Standard input and output.
     Standard(OwnedFd, OwnedFd),
-    /// A stream of commands without a way back.
-    InputOnly(OwnedFd),
+    /// A stream of commands without a way back: the configuration.
+    Stream(OwnedFd),
+}
+
+/// Which ways a socket is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Commands come, answers and events go.
+    Both,
+    /// It is told nothing.
+    CommandsOnly,
+    /// It says nothing.
+    EventsOnly,
 }
 
 /// How far the input of a connection is.
@@ -41,18 +57,30 @@ enum InputState {
     Open,
     /// The other side sends no more; whole lines are still there.
     Ended,
+    /// It was never meant to come.
+    Never,
+}
+
+/// Whose language a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    /// daemonproxy's: lines go to the front end.
+    Plain,
+    /// With the extension: lines go to the core.
+    Extended,
 }
 
 /// One controller.
 pub(crate) struct Connection {
     ends: Ends,
     reader: LineReader,
-    mode: Mode,
+    language: Language,
     input: InputState,
     /// Lines may be in the reader; nothing is read before they were asked for.
     has_lines: bool,
     /// A regular file is always ready, and no epoll set takes it.
     is_file: bool,
+    /// What waits for an extended connection.
     output: Vec<u8>,
     /// The machine was told that nothing more fits.
     full: bool,
@@ -62,8 +90,14 @@ pub(crate) struct Connection {
     closing: bool,
     /// The other side is gone.
     gone: bool,
+    /// The other side does not listen any more; its commands are still run.
+    is_deaf: bool,
     /// What the epoll set waits for: on the input, on the output.
     interest: (Interest, Interest),
+    /// Descriptors that came with messages, the oldest first.
+    pub(crate) received: VecDeque<OwnedFd>,
+    /// How many more came than are kept, since it was asked.
+    refused_descriptors: usize,
 }
 
 /// What became of a connection in this turn.
@@ -75,6 +109,15 @@ pub(crate) enum Settled {
     Drained,
     /// It is over.
     Over,
+}
+
+/// What a write brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// So many bytes are gone; 0: nobody takes any now.
+    Bytes(usize),
+    /// Nobody is there to hear.
+    Lost,
 }
 
 /// Every controller.
@@ -91,8 +134,8 @@ impl Connections {
         let id = ConnectionId(self.last);
         let mut connection = Connection {
             ends,
-            reader: LineReader::new(Mode::Plain.line_bytes_max()),
-            mode: Mode::Plain,
+            reader: LineReader::new(PLAIN_LINE_BYTES_MAX),
+            language: Language::Plain,
             input: InputState::Open,
             has_lines: false,
             is_file: false,
@@ -101,10 +144,17 @@ impl Connections {
             unanswered: 0,
             closing: false,
             gone: false,
+            is_deaf: false,
             interest: (Interest::READ, Interest::default()),
+            received: VecDeque::new(),
+            refused_descriptors: 0,
         };
+        if let Ends::Socket(_, Direction::EventsOnly) = connection.ends {
+            connection.input = InputState::Never;
+            connection.interest.0 = Interest::default();
+        }
         let (input, output) = connection.ends.descriptors();
-        match epoll.add(input, Token::Connection(id.0).into(), Interest::READ) {
+        match epoll.add(input, Token::Connection(id.0).into(), connection.interest.0) {
             Ok(()) => {}
             Err(EPERM) => connection.is_file = true,
             Err(error) => return Err(error),
@@ -125,9 +175,10 @@ impl Connections {
         self.entries.len()
     }
 
-    /// Returns the number of every connection.
-    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
-        self.entries.keys().copied().collect()
+    /// Returns the first connection behind a number, or the first of all.
+    pub(crate) fn after(&self, id: Option<ConnectionId>) -> Option<ConnectionId> {
+        let first = id.map_or(0, |id| id.0 + 1);
+        self.entries.range(ConnectionId(first)..).next().map(|(id, _)| *id)
     }
 
     /// Returns a connection that is still there.
@@ -146,20 +197,6 @@ impl Connections {
         }
         Some(connection)
     }
-
-    /// Reports whether some connection has lines that can be run now.
-    pub(crate) fn has_work(&self) -> bool {
-        self.entries.values().any(|connection| {
-            connection.is_readable() && (connection.has_lines || connection.is_file)
-        })
-    }
-
-    /// Writes what waits in every connection, as far as it goes, until `deadline` at most.
-    pub(crate) fn flush_all(&mut self, deadline: Instant) {
-        for connection in self.entries.values_mut() {
-            connection.flush_until(deadline);
-        }
-    }
 }
 
 impl Connection {
@@ -169,12 +206,14 @@ impl Connection {
             match self.ends {
                 // What was sent before the hang-up is read and run first; but nobody will read any
                 // answer, so there is nothing else to wait for.
-                Ends::Socket(_) => {
+                Ends::Socket(_, Direction::Both) => {
                     let is_read = self.input == InputState::Ended && !self.has_lines;
                     self.gone |= self.full || self.closing || is_read;
                 }
+                Ends::Socket(_, Direction::EventsOnly) => self.gone = true,
                 // Only the end of the input; reading will find it.
-                Ends::Standard(..) | Ends::InputOnly(_) => {}
+                Ends::Socket(_, Direction::CommandsOnly) | Ends::Standard(..) | Ends::Stream(_) => {
+                }
             }
         }
         if ready.readable || ready.hangup {
@@ -184,40 +223,63 @@ impl Connection {
 
     /// Notes what the epoll set says of the side that is only written.
     pub(crate) fn on_output_ready(&mut self, ready: Ready) {
-        self.gone |= ready.hangup || ready.error;
+        if ready.hangup || ready.error {
+            match self.language {
+                Language::Plain => self.is_deaf = true,
+                Language::Extended => self.gone = true,
+            }
+        }
     }
 
     /// Reads once, if its lines are used up.
     pub(crate) fn read(&mut self) {
-        if self.has_lines || !self.is_readable() || self.input == InputState::Ended {
+        if self.has_lines || !self.is_readable() || self.input != InputState::Open {
             return;
         }
         let mut buffer = [0; READ_BYTES];
-        let (input, _) = self.ends.descriptors();
-        match rustix::io::read(input, &mut buffer) {
+        let count = match &self.ends {
+            Ends::Socket(socket, _) => {
+                let kept_max = RECEIVED_MAX - self.received.len();
+                handle::receive(socket, &mut buffer, kept_max).map(|received| {
+                    self.received.extend(received.descriptors);
+                    self.refused_descriptors += received.closed;
+                    received.count
+                })
+            }
+            Ends::Standard(input, _) | Ends::Stream(input) => {
+                rustix::io::read(input, &mut buffer).map_err(|error| Errno(error.raw_os_error()))
+            }
+        };
+        match count {
             Ok(0) => self.end_input(),
             Ok(count) => {
                 self.reader.push(&buffer[..count]);
                 self.has_lines = true;
             }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(_) => self.end_input(),
         }
     }
 
-    /// The last line of a file may lack its line feed; from every other connection it is cut off
-    /// and dropped.
     fn end_input(&mut self) {
         self.input = InputState::Ended;
-        self.has_lines = match self.ends {
-            Ends::InputOnly(_) => self.reader.buffered_bytes() > 0,
-            Ends::Socket(_) | Ends::Standard(..) => false,
-        };
+        self.has_lines = self.reader.buffered_bytes() > 0;
+    }
+
+    /// Returns how many descriptors came that are not kept, and forgets it.
+    pub(crate) fn take_refused_descriptors(&mut self) -> usize {
+        std::mem::take(&mut self.refused_descriptors)
     }
 
     /// Reports whether commands of it may be run.
-    pub(crate) fn is_readable(&self) -> bool {
+    fn is_readable(&self) -> bool {
         !self.full && !self.closing && !self.gone
+    }
+
+    /// Reports whether lines of it could be run without news of the epoll set: some are there, or
+    /// it is a regular file.
+    pub(crate) fn has_work(&self) -> bool {
+        self.is_readable() && (self.has_lines || (self.is_file && self.input == InputState::Open))
     }
 
     /// Reports whether it is read without being asked: regular files are not in the epoll set.
@@ -225,31 +287,42 @@ impl Connection {
         self.is_file
     }
 
-    /// Returns the next line, and the language it is in.
-    pub(crate) fn next_line(&mut self) -> Option<(Line, Mode)> {
+    /// Reports whether more bytes wait to be run than one line can have.
+    pub(crate) fn is_input_full(&self) -> bool {
+        self.reader.buffered_bytes() > PLAIN_LINE_BYTES_MAX
+    }
+
+    /// Returns the next line.
+    pub(crate) fn next_line(&mut self) -> Option<Line> {
         if !self.has_lines || !self.is_readable() {
             return None;
         }
-        let mut line = self.reader.next_line();
-        if line.is_none() {
-            self.has_lines = false;
-            if let (InputState::Ended, Ends::InputOnly(_)) = (self.input, &self.ends) {
-                line = self.reader.finish();
-            }
+        let line = self.reader.next_line();
+        self.has_lines = line.is_some();
+        line
+    }
+
+    /// Returns what came behind the last line feed, once, when the input is over and all lines
+    /// were asked for.
+    pub(crate) fn take_rest(&mut self) -> Option<Vec<u8>> {
+        if self.input != InputState::Ended || self.has_lines {
+            return None;
         }
-        line.map(|line| (line, self.mode))
+        match self.reader.finish()? {
+            Line::Complete(rest) | Line::TooLong { start: rest } => Some(rest),
+        }
     }
 
     /// Returns the language of its lines.
-    pub(crate) fn mode(&self) -> Mode {
-        self.mode
+    pub(crate) fn language(&self) -> Language {
+        self.language
     }
 
     /// Reports whether it can be answered.
     pub(crate) fn has_output(&self) -> bool {
         match self.ends {
-            Ends::Socket(_) | Ends::Standard(..) => true,
-            Ends::InputOnly(_) => false,
+            Ends::Socket(_, Direction::Both | Direction::EventsOnly) | Ends::Standard(..) => true,
+            Ends::Socket(_, Direction::CommandsOnly) | Ends::Stream(_) => false,
         }
     }
 
@@ -257,14 +330,16 @@ impl Connection {
     pub(crate) fn is_interactive(&self) -> bool {
         match self.ends {
             Ends::Standard(..) => true,
-            Ends::Socket(_) | Ends::InputOnly(_) => false,
+            Ends::Socket(..) | Ends::Stream(_) => false,
         }
     }
 
-    /// Speaks the extended language from the next line on.
-    pub(crate) fn upgrade(&mut self) {
-        self.mode = Mode::Extended;
-        self.reader.set_limit(Mode::Extended.line_bytes_max());
+    /// Speaks the extended language from the next line on; `waiting` is what the front end had not
+    /// written yet.
+    pub(crate) fn upgrade(&mut self, waiting: &[u8]) {
+        self.language = Language::Extended;
+        self.reader.set_limit(EXTENDED_LINE_BYTES_MAX);
+        self.output.extend_from_slice(waiting);
     }
 
     /// Counts a numbered command that will be answered.
@@ -282,26 +357,35 @@ impl Connection {
         self.closing = true;
     }
 
-    /// Adds a line by `write`. Returns `true` if the output has become full by it.
+    /// Adds a line for an extended connection by `write`. Returns `true` if the output has become
+    /// full by it.
     pub(crate) fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         if self.gone || !self.has_output() {
             return false;
         }
         write(&mut self.output);
-        let became_full = !self.full && self.output.len() >= self.output_bytes_max();
+        let became_full = !self.full && self.output.len() >= EXTENDED_OUTPUT_BYTES_MAX;
         self.full |= became_full;
         became_full
     }
 
-    fn output_bytes_max(&self) -> usize {
-        match self.mode {
-            Mode::Plain => PLAIN_OUTPUT_BYTES_MAX,
-            Mode::Extended => EXTENDED_OUTPUT_BYTES_MAX,
+    /// Writes bytes, as far as it goes without blocking.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Written {
+        if self.is_deaf {
+            return Written::Lost;
+        }
+        match write(&self.ends, bytes) {
+            Ok(count) => Written::Bytes(count),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Written::Bytes(0),
+            Err(_) => {
+                self.is_deaf = true;
+                Written::Lost
+            }
         }
     }
 
-    /// Ends a turn: writes, and says what became of the connection.
-    pub(crate) fn settle(&mut self) -> Settled {
+    /// Ends a turn for an extended connection: writes, and says what became of it.
+    pub(crate) fn settle_extended(&mut self) -> Settled {
         self.flush();
         let is_written = self.output.is_empty();
         if self.gone || (self.closing && is_written) {
@@ -311,34 +395,55 @@ impl Connection {
             self.full = false;
             return Settled::Drained;
         }
-        let is_answered = is_written && self.unanswered == 0;
+        self.settled(is_written && self.unanswered == 0)
+    }
+
+    /// Ends a turn for a plain connection; `waits` says whether output of it is left.
+    pub(crate) fn settle_plain(&mut self, waits: bool) -> Settled {
+        let is_written = !waits || self.is_deaf;
+        if self.gone || (self.closing && is_written) {
+            return Settled::Over;
+        }
+        self.settled(is_written)
+    }
+
+    fn settled(&self, is_answered: bool) -> Settled {
         match self.input {
             InputState::Ended if !self.has_lines && is_answered => Settled::Over,
-            InputState::Ended | InputState::Open => Settled::Open,
+            InputState::Never if self.is_deaf => Settled::Over,
+            InputState::Ended | InputState::Open | InputState::Never => Settled::Open,
         }
     }
 
-    /// Tells the epoll set what to wait for.
-    pub(crate) fn sync_interest(&mut self, epoll: &Epoll, id: ConnectionId) {
-        let can_read = self.is_readable() && !self.has_lines && self.input == InputState::Open;
+    /// Tells the epoll set what to wait for: `may_read` more, and room for what `waits`.
+    pub(crate) fn sync_interest(
+        &mut self,
+        epoll: &Epoll,
+        id: ConnectionId,
+        may_read: bool,
+        waits: bool,
+    ) {
+        let waits = (waits || !self.output.is_empty()) && !self.is_deaf;
+        let can_read =
+            may_read && self.is_readable() && !self.has_lines && self.input == InputState::Open;
         let mut wanted = (Interest::default(), Interest::default());
         wanted.0.readable = can_read;
         match self.ends {
-            Ends::Socket(_) => wanted.0.writable = !self.output.is_empty(),
-            Ends::Standard(..) => wanted.1.writable = !self.output.is_empty(),
-            Ends::InputOnly(_) => {}
+            Ends::Socket(..) => wanted.0.writable = waits,
+            Ends::Standard(..) => wanted.1.writable = waits,
+            Ends::Stream(_) => {}
         }
         let (input, output) = self.ends.descriptors();
         let token = Token::Connection(id.0).into();
         // Regular files are not in the set, so what is done for them fails, and may.
         if wanted.0 != self.interest.0 {
             let _ = match self.ends {
-                Ends::Socket(_) => epoll.modify(input, token, wanted.0),
+                Ends::Socket(..) => epoll.modify(input, token, wanted.0),
                 // A pipe that ended would be reported again and again, whatever is waited for.
-                Ends::Standard(..) | Ends::InputOnly(_) if can_read => {
+                Ends::Standard(..) | Ends::Stream(_) if can_read => {
                     epoll.add(input, token, wanted.0)
                 }
-                Ends::Standard(..) | Ends::InputOnly(_) => epoll.remove(input),
+                Ends::Standard(..) | Ends::Stream(_) => epoll.remove(input),
             };
         }
         if let Some(output) = output
@@ -349,15 +454,12 @@ impl Connection {
         self.interest = wanted;
     }
 
-    /// Writes what waits, as far as it goes without blocking. A failure means that nobody is there
-    /// to hear.
-    fn flush(&mut self) {
+    /// Writes what waits in an extended connection, as far as it goes without blocking. A failure
+    /// means that nobody is there to hear.
+    pub(crate) fn flush(&mut self) {
         let mut written = 0;
-        while written < self.output.len() {
-            let Some(output) = self.ends.output() else {
-                break;
-            };
-            match write(&self.ends, output, &self.output[written..]) {
+        while written < self.output.len() && self.has_output() {
+            match write(&self.ends, &self.output[written..]) {
                 Ok(count) => written += count,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
@@ -368,37 +470,35 @@ impl Connection {
             }
         }
         self.output.drain(..written);
-        if self.output.is_empty() && self.output.capacity() > PLAIN_OUTPUT_BYTES_MAX {
+        if self.output.is_empty() && self.output.capacity() > CAPACITY_KEPT_BYTES {
             self.output = Vec::new();
         }
     }
 
-    fn flush_until(&mut self, deadline: Instant) {
-        loop {
-            self.flush();
-            let left = deadline.saturating_since(keepd_os::clock::monotonic_now());
-            if self.output.is_empty() || self.gone || left.is_zero() {
-                return;
-            }
-            let Some(output) = self.ends.output() else {
-                return;
-            };
-            let mut descriptors = [PollFd::new(&output, PollFlags::OUT)];
-            let timeout =
-                Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-            let _ = poll(&mut descriptors, Some(&timeout));
+    /// Reports whether something of an extended connection waits to be written.
+    pub(crate) fn has_waiting_output(&self) -> bool {
+        !self.output.is_empty() && !self.gone
+    }
+
+    /// Returns the descriptor that is written, for a wait until it takes more.
+    pub(crate) fn output_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.ends {
+            Ends::Socket(socket, _) => Some(socket.as_fd()),
+            Ends::Standard(_, output) => Some(output.as_fd()),
+            Ends::Stream(_) => None,
         }
     }
 }
 
 /// A socket whose other side is gone must not cost a SIGPIPE; the pipe of standard output has no
 /// such flag, and the proxy ignores the signal for it.
-fn write(ends: &Ends, output: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
+fn write(ends: &Ends, bytes: &[u8]) -> rustix::io::Result<usize> {
     match ends {
-        Ends::Socket(_) => {
-            rustix::net::send(output, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+        Ends::Socket(socket, _) => {
+            rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
         }
-        Ends::Standard(..) | Ends::InputOnly(_) => rustix::io::write(output, bytes),
+        Ends::Standard(_, output) => rustix::io::write(output, bytes),
+        Ends::Stream(_) => Err(rustix::io::Errno::PIPE),
     }
 }
 
@@ -406,17 +506,9 @@ impl Ends {
     /// Returns the input, and the output where it is another descriptor.
     fn descriptors(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
         match self {
-            Self::Socket(socket) => (socket.as_fd(), None),
+            Self::Socket(socket, _) => (socket.as_fd(), None),
             Self::Standard(input, output) => (input.as_fd(), Some(output.as_fd())),
-            Self::InputOnly(input) => (input.as_fd(), None),
-        }
-    }
-
-    fn output(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Socket(socket) => Some(socket.as_fd()),
-            Self::Standard(_, output) => Some(output.as_fd()),
-            Self::InputOnly(_) => None,
+            Self::Stream(input) => (input.as_fd(), None),
         }
     }
 }

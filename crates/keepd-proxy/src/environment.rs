@@ -87,7 +87,7 @@ impl Base {
         spawn: &'a ServiceSpawn,
         notify_socket: Option<&[u8]>,
     ) -> Vec<Entry<'a>> {
-        if !spawn.extended {
+        if !spawn.attributes.marks {
             return self.whole.iter().map(|entry| Cow::Borrowed(entry.as_slice())).collect();
         }
         match spawn.attributes.place {
@@ -97,7 +97,7 @@ impl Base {
                 self.mark(&mut variables);
                 variables.into_entries()
             }
-            Place::Service => self.with_facts(
+            Place::Service | Place::None => self.with_facts(
                 &spawn.environment,
                 &Facts {
                     name: &spawn.name,

@@ -4,21 +4,28 @@
 //! machine and does what the machine asks for. It contains no decision about a service, no
 //! configuration but a stream of commands, no name lookup, no second thread and no runtime.
 //!
-//! Start from [`Options`] and [`run`].
+//! Start from [`run`].
 
 mod children;
 mod connections;
+mod controllers;
+mod descriptors;
+mod entry;
 mod environment;
+mod exit;
 mod groups;
 mod listener;
 mod log;
+mod memory;
 mod notify;
 mod options;
+mod pool;
 mod pump;
 mod ready;
 mod run;
 mod start;
 mod token;
 
-pub use options::{Options, UsageError};
-pub use run::run;
+pub use entry::run;
+pub use options::{Setting, Step, UsageError, read as read_options};
+pub use pool::{PoolError, PoolText, read as read_pool};

@@ -1,9 +1,20 @@
-//! The command line of `keepd proxy`, in daemonproxy's grammar.
+//! The command line of `keepd proxy` and `daemonproxy`.
+//!
+//! Each word counts as soon as it is read: what goes wrong behind `--exit-exec` already hands over
+//! to that program, and behind `--exit-guard` it ends nothing. So the words are read into a list of
+//! steps, which whoever starts the proxy carries out from left to right.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// What the proxy is started with.
+use crate::pool::{self, PoolError, PoolText};
+
+/// The longest argument of `--exit-exec`, in bytes.
+pub(crate) const EXIT_EXEC_BYTES_MAX: usize = 255;
+
+/// What the proxy is started with, but for what its exit is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Where controllers connect: the path of a Unix stream socket.
@@ -12,9 +23,17 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Standard input and output are a connection; its end is the end of the proxy.
     pub interactive: bool,
+    /// Go on in the background.
+    pub daemonize: bool,
+    /// Keep all memory out of swap.
+    pub lock_memory: bool,
+    /// A fixed number of handles.
+    pub handle_pool: Option<PoolText>,
+    /// A fixed number of services.
+    pub service_pool: Option<PoolText>,
     /// The folder for notify sockets (`n/NAME`).
     pub run_dir: Option<PathBuf>,
-    /// The value of KEEPD_PROJECT for every service of extended connections.
+    /// The value of KEEPD_PROJECT for every service that is marked.
     pub instance: Option<String>,
     /// A writable cgroup2 folder: each generation gets a leaf in it.
     pub group: Option<PathBuf>,
@@ -25,70 +44,106 @@ pub struct Options {
     pub terminal: bool,
 }
 
-/// Why the options are not ones to start with.
+/// One thing that the command line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsageError {
-    /// `--help`.
+pub enum Step {
+    /// `-c`: the file is looked for at once.
+    Config(PathBuf),
+    /// `--exit-guard`; `None`: off.
+    Guard(Option<i64>),
+    /// `-E`; empty: off.
+    ExitExec(Vec<Vec<u8>>),
+    /// `-v`.
+    Verbose,
+    /// `-q`.
+    Quiet,
+    /// Any other option, as a change of the options.
+    Set(Setting),
+    /// `-h`.
     Help,
     /// `--version`.
     Version,
+    /// A word that nobody understands.
+    Mistake(UsageError),
+}
+
+/// An option that only says what shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `-i`.
+    Interactive,
+    /// `-S`.
+    Socket(PathBuf),
+    /// `-D`.
+    Daemonize,
+    /// `-M`.
+    LockMemory,
+    /// `--fd-pool`.
+    HandlePool(PoolText),
+    /// `--service-pool`.
+    ServicePool(PoolText),
+    /// `--run-dir`.
+    RunDir(PathBuf),
+    /// `--instance`.
+    Instance(String),
+    /// `--group`.
+    Group(PathBuf),
+    /// `--own-session`.
+    OwnSession,
+    /// `--terminal`.
+    Terminal,
+}
+
+/// What is wrong with the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageError {
     /// There is no such option.
     Unknown(String),
-    /// daemonproxy has the option, this version does not.
-    Unsupported(String),
     /// The option stands without its argument.
     ArgumentMissing(&'static str),
     /// A word that belongs to no option.
     Superfluous(String),
     /// The argument of this option is not UTF-8.
     NotText(&'static str),
+    /// The guard code is no integer of 64 bits.
+    Guard(String),
+    /// `--exit-exec` is longer than [`EXIT_EXEC_BYTES_MAX`].
+    ExitExecTooLong,
+    /// A pool that cannot be read.
+    Pool(&'static str, PoolError),
     /// None of `--interactive`, `--config` and `--socket`.
     NothingToDo,
-    /// The configuration file is not there.
-    NoSuchConfig(PathBuf),
-}
-
-impl UsageError {
-    /// Returns the exit code that daemonproxy has for it: 1 for what was asked to be shown, 2 for
-    /// mistakes.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Help | Self::Version => 1,
-            Self::Unknown(_)
-            | Self::Unsupported(_)
-            | Self::ArgumentMissing(_)
-            | Self::Superfluous(_)
-            | Self::NotText(_)
-            | Self::NothingToDo
-            | Self::NoSuchConfig(_) => 2,
-        }
-    }
+    /// The configuration file cannot be looked at.
+    NoSuchConfig(PathBuf, String),
 }
 
 impl fmt::Display for UsageError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Help => formatter.write_str(HELP),
-            Self::Version => write!(
-                formatter,
-                "keepd proxy (daemonproxy protocol), version {}",
-                env!("CARGO_PKG_VERSION")
-            ),
-            Self::Unknown(option) => write!(formatter, "unknown option \"{option}\""),
-            Self::Unsupported(option) => {
-                write!(formatter, "option \"{option}\" is not supported by this version")
+            Self::Unknown(option) => {
+                write!(formatter, "unknown option \"{option}\" (see --help)")
             }
             Self::ArgumentMissing(option) => {
                 write!(formatter, "option \"{option}\" needs an argument")
             }
-            Self::Superfluous(word) => write!(formatter, "unknown argument \"{word}\""),
+            Self::Superfluous(word) => {
+                write!(formatter, "unknown argument \"{word}\" (see --help)")
+            }
             Self::NotText(option) => {
                 write!(formatter, "the argument of option \"{option}\" is not UTF-8")
             }
+            Self::Guard(text) => {
+                write!(formatter, "option \"--exit-guard\" needs an integer, not \"{text}\"")
+            }
+            Self::ExitExecTooLong => write!(
+                formatter,
+                "the argument of option \"--exit-exec\" has more than {EXIT_EXEC_BYTES_MAX} bytes"
+            ),
+            Self::Pool(option, error) => write!(formatter, "option \"{option}\": {error}"),
             Self::NothingToDo => formatter
                 .write_str("nothing to do: give --interactive, --config or --socket (see --help)"),
-            Self::NoSuchConfig(path) => {
-                write!(formatter, "cannot find configuration \"{}\"", path.display())
+            Self::NoSuchConfig(path, why) => {
+                write!(formatter, "cannot find configuration \"{}\": {why}", path.display())
             }
         }
     }
@@ -97,126 +152,214 @@ impl fmt::Display for UsageError {
 impl std::error::Error for UsageError {}
 
 /// The text of `--help`.
-const HELP: &str = "\
-Usage: keepd proxy [options]
+pub(crate) const HELP: &str = "\
+Usage: keepd proxy [options]      (also as: daemonproxy [options])
 
-Supervise services as controllers command; at least one of -i, -c and -S is needed:
-  -i, --interactive        take commands from standard input, answer on standard output
-  -c, --config FILE        run the commands in FILE (\"-\": standard input)
-  -S, --socket PATH        let controllers connect to PATH
-      --run-dir DIR        make notify sockets in DIR
-      --instance NAME      mark services with KEEPD_PROJECT=NAME
-      --group DIR          give each start a leaf of the cgroup at DIR
-      --own-session        leave the caller's session
-      --terminal           give the terminal at standard input to services that read it
-  -h, --help               show this
-      --version            show the version";
+Starts processes as controllers command, and tells what becomes of them.
+At least one of -i, -c and -S is needed. Short options cluster; an option with an
+argument takes the next word.
 
-/// An option that is known by name.
-#[derive(Clone, Copy)]
+Controllers and options:
+  -i, --interactive         take commands from standard input, answer on standard output;
+                            the end of input ends the proxy
+  -c, --config FILE         run the commands in FILE, once (\"-\": standard input)
+  -S, --socket PATH         let controllers connect to the Unix socket PATH
+  -D, --daemonize           go on in the background; the process id is printed
+      --exit-guard INT      never end without this code (0: off; 1 as process 1)
+  -E, --exit-exec TSV       at the end become this program (arguments with tabs between)
+      --fd-pool N[xSIZE]    a fixed number of handles, SIZE bytes of text each
+      --service-pool N[xSIZE]
+                            a fixed number of services, SIZE bytes of data each
+  -M, --mlockall            keep all memory out of swap
+  -v, --verbose             say more (twice: everything)
+  -q, --quiet               say less
+  -h, --help                show this, and end with code 1
+      --version             show the version, and end with code 1
+
+Options of keepd:
+      --run-dir DIR         make notify sockets in DIR
+      --instance NAME       mark services with KEEPD_PROJECT=NAME
+      --group DIR           give each start a leaf of the cgroup at DIR
+      --own-session         leave the caller's session
+      --terminal            give the terminal at standard input to services that read it
+
+Exit codes: 0 end of an interactive session, 1 help and version, 2 command line,
+3 start-up, 4 fatal signal, 5 signal set-up, N after \"terminate N\".
+";
+
+/// What an option is followed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
+    /// Nothing.
+    Alone(Alone),
+    /// Its argument.
+    With(With),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alone {
     Interactive,
+    Daemonize,
+    LockMemory,
+    Verbose,
+    Quiet,
+    Help,
+    Version,
+    OwnSession,
+    Terminal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum With {
     Config,
     Socket,
+    Guard,
+    ExitExec,
+    HandlePool,
+    ServicePool,
     RunDir,
     Instance,
     Group,
-    OwnSession,
-    Terminal,
-    Help,
-    Version,
-    Unsupported,
 }
 
-/// Every option: short letter, long name. Those of daemonproxy that are not there yet are refused
-/// by name.
-const KNOWN: [(Option<char>, &str, Known); 18] = [
-    (Some('i'), "--interactive", Known::Interactive),
-    (Some('c'), "--config", Known::Config),
-    (Some('S'), "--socket", Known::Socket),
-    (None, "--run-dir", Known::RunDir),
-    (None, "--instance", Known::Instance),
-    (None, "--group", Known::Group),
-    (None, "--own-session", Known::OwnSession),
-    (None, "--terminal", Known::Terminal),
-    (Some('h'), "--help", Known::Help),
-    (None, "--version", Known::Version),
-    (Some('D'), "--daemonize", Known::Unsupported),
-    (None, "--exit-guard", Known::Unsupported),
-    (Some('E'), "--exit-exec", Known::Unsupported),
-    (None, "--fd-pool", Known::Unsupported),
-    (None, "--service-pool", Known::Unsupported),
-    (Some('M'), "--mlockall", Known::Unsupported),
-    (Some('v'), "--verbose", Known::Unsupported),
-    (Some('q'), "--quiet", Known::Unsupported),
+/// Every option: short letter, long name.
+const KNOWN: [(Option<u8>, &str, Known); 18] = [
+    (Some(b'i'), "--interactive", Known::Alone(Alone::Interactive)),
+    (Some(b'c'), "--config", Known::With(With::Config)),
+    (Some(b'S'), "--socket", Known::With(With::Socket)),
+    (Some(b'D'), "--daemonize", Known::Alone(Alone::Daemonize)),
+    (None, "--exit-guard", Known::With(With::Guard)),
+    (Some(b'E'), "--exit-exec", Known::With(With::ExitExec)),
+    (None, "--fd-pool", Known::With(With::HandlePool)),
+    (None, "--service-pool", Known::With(With::ServicePool)),
+    (Some(b'M'), "--mlockall", Known::Alone(Alone::LockMemory)),
+    (Some(b'v'), "--verbose", Known::Alone(Alone::Verbose)),
+    (Some(b'q'), "--quiet", Known::Alone(Alone::Quiet)),
+    (Some(b'h'), "--help", Known::Alone(Alone::Help)),
+    (None, "--version", Known::Alone(Alone::Version)),
+    (None, "--run-dir", Known::With(With::RunDir)),
+    (None, "--instance", Known::With(With::Instance)),
+    (None, "--group", Known::With(With::Group)),
+    (None, "--own-session", Known::Alone(Alone::OwnSession)),
+    (None, "--terminal", Known::Alone(Alone::Terminal)),
 ];
 
+/// Reads the words after `keepd proxy`.
+///
+/// Short options cluster, and an option with an argument takes the next word (`-cS FILE PATH`).
+/// There are no abbreviations, no `--option=value` and no end mark. A lone `-` is ignored, as by
+/// the original.
+pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut words = arguments.into_iter();
+    while let Some(word) = words.next() {
+        let bytes = word.as_bytes();
+        if bytes.starts_with(b"--") {
+            let known = KNOWN.iter().find(|(_, long, _)| long.as_bytes() == bytes);
+            steps.push(match known {
+                Some((_, name, known)) => step(*known, name, &mut words),
+                None => Step::Mistake(UsageError::Unknown(word.to_string_lossy().into_owned())),
+            });
+        } else if let Some(cluster) = bytes.strip_prefix(b"-") {
+            for letter in cluster {
+                let known = KNOWN.iter().find(|(short, _, _)| *short == Some(*letter));
+                steps.push(match known {
+                    Some((_, name, known)) => step(*known, name, &mut words),
+                    None => {
+                        let option = format!("-{}", letter.escape_ascii());
+                        Step::Mistake(UsageError::Unknown(option))
+                    }
+                });
+            }
+        } else {
+            let word = word.to_string_lossy().into_owned();
+            steps.push(Step::Mistake(UsageError::Superfluous(word)));
+        }
+    }
+    steps
+}
+
+fn step(known: Known, name: &'static str, words: &mut impl Iterator<Item = OsString>) -> Step {
+    match known {
+        Known::Alone(Alone::Verbose) => Step::Verbose,
+        Known::Alone(Alone::Quiet) => Step::Quiet,
+        Known::Alone(Alone::Help) => Step::Help,
+        Known::Alone(Alone::Version) => Step::Version,
+        Known::Alone(Alone::Interactive) => Step::Set(Setting::Interactive),
+        Known::Alone(Alone::Daemonize) => Step::Set(Setting::Daemonize),
+        Known::Alone(Alone::LockMemory) => Step::Set(Setting::LockMemory),
+        Known::Alone(Alone::OwnSession) => Step::Set(Setting::OwnSession),
+        Known::Alone(Alone::Terminal) => Step::Set(Setting::Terminal),
+        Known::With(with) => match words.next() {
+            Some(argument) => step_with(with, name, argument).unwrap_or_else(Step::Mistake),
+            None => Step::Mistake(UsageError::ArgumentMissing(name)),
+        },
+    }
+}
+
+fn step_with(with: With, name: &'static str, argument: OsString) -> Result<Step, UsageError> {
+    let pool = || pool::read(argument.as_bytes()).map_err(|error| UsageError::Pool(name, error));
+    Ok(match with {
+        With::Config => Step::Config(argument.into()),
+        With::Guard => Step::Guard(guard(&argument)?),
+        With::ExitExec => Step::ExitExec(exit_exec(argument.as_bytes())?),
+        With::Socket => Step::Set(Setting::Socket(argument.into())),
+        With::HandlePool => Step::Set(Setting::HandlePool(pool()?)),
+        With::ServicePool => Step::Set(Setting::ServicePool(pool()?)),
+        With::RunDir => Step::Set(Setting::RunDir(argument.into())),
+        With::Group => Step::Set(Setting::Group(argument.into())),
+        With::Instance => Step::Set(Setting::Instance(
+            argument.into_string().map_err(|_| UsageError::NotText(name))?,
+        )),
+    })
+}
+
+/// Reads a guard code: 0, or nothing at all, switches the guard off.
+fn guard(argument: &OsStr) -> Result<Option<i64>, UsageError> {
+    if argument.is_empty() {
+        return Ok(None);
+    }
+    let refused = || UsageError::Guard(argument.to_string_lossy().into_owned());
+    let digits = argument.as_bytes().strip_prefix(b"-").unwrap_or(argument.as_bytes());
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(refused());
+    }
+    let code: i64 = argument.to_str().and_then(|text| text.parse().ok()).ok_or_else(refused)?;
+    Ok((code != 0).then_some(code))
+}
+
+/// Splits the argument of `--exit-exec` at its tabs.
+fn exit_exec(argument: &[u8]) -> Result<Vec<Vec<u8>>, UsageError> {
+    if argument.len() > EXIT_EXEC_BYTES_MAX {
+        return Err(UsageError::ExitExecTooLong);
+    }
+    if argument.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(argument.split(|byte| *byte == b'\t').map(<[u8]>::to_vec).collect())
+}
+
 impl Options {
-    /// Reads the words after `keepd proxy`.
-    ///
-    /// Short options cluster, and an option with an argument takes the next word (`-cS FILE PATH`).
-    /// A lone `-` is ignored, as by the original. The last of several wins.
-    ///
-    /// # Errors
-    ///
-    /// Returns what is wrong with the words; also when help or the version is asked for.
-    pub fn parse(
-        arguments: impl IntoIterator<Item = std::ffi::OsString>,
-    ) -> Result<Self, UsageError> {
-        let mut options = Self::default();
-        let mut words = arguments.into_iter();
-        while let Some(word) = words.next() {
-            let text = word.to_string_lossy().into_owned();
-            if text.starts_with("--") {
-                let known = KNOWN.iter().find(|(_, long, _)| *long == text);
-                let (_, name, known) = known.ok_or(UsageError::Unknown(text))?;
-                options.take(*known, name, &mut words)?;
-            } else if let Some(cluster) = text.strip_prefix('-') {
-                for letter in cluster.chars() {
-                    let known = KNOWN.iter().find(|(short, _, _)| *short == Some(letter));
-                    let (_, name, known) =
-                        known.ok_or_else(|| UsageError::Unknown(format!("-{letter}")))?;
-                    options.take(*known, name, &mut words)?;
-                }
-            } else {
-                return Err(UsageError::Superfluous(text));
-            }
-        }
-        if options.socket.is_none() && options.config.is_none() && !options.interactive {
-            return Err(UsageError::NothingToDo);
-        }
-        match &options.config {
-            Some(path) if path.as_os_str() != "-" && !path.exists() => {
-                Err(UsageError::NoSuchConfig(path.clone()))
-            }
-            Some(_) | None => Ok(options),
+    /// Takes what an option says; the last of several wins.
+    pub fn set(&mut self, setting: Setting) {
+        match setting {
+            Setting::Interactive => self.interactive = true,
+            Setting::Socket(path) => self.socket = Some(path),
+            Setting::Daemonize => self.daemonize = true,
+            Setting::LockMemory => self.lock_memory = true,
+            Setting::HandlePool(pool) => self.handle_pool = Some(pool),
+            Setting::ServicePool(pool) => self.service_pool = Some(pool),
+            Setting::RunDir(path) => self.run_dir = Some(path),
+            Setting::Instance(name) => self.instance = Some(name),
+            Setting::Group(path) => self.group = Some(path),
+            Setting::OwnSession => self.own_session = true,
+            Setting::Terminal => self.terminal = true,
         }
     }
 
-    fn take(
-        &mut self,
-        known: Known,
-        name: &'static str,
-        words: &mut impl Iterator<Item = std::ffi::OsString>,
-    ) -> Result<(), UsageError> {
-        let mut argument = || words.next().ok_or(UsageError::ArgumentMissing(name));
-        match known {
-            Known::Interactive => self.interactive = true,
-            Known::OwnSession => self.own_session = true,
-            Known::Terminal => self.terminal = true,
-            Known::Config => self.config = Some(argument()?.into()),
-            Known::Socket => self.socket = Some(argument()?.into()),
-            Known::RunDir => self.run_dir = Some(argument()?.into()),
-            Known::Group => self.group = Some(argument()?.into()),
-            Known::Instance => {
-                let text = argument()?.into_string();
-                self.instance = Some(text.map_err(|_| UsageError::NotText(name))?);
-            }
-            Known::Help => return Err(UsageError::Help),
-            Known::Version => return Err(UsageError::Version),
-            Known::Unsupported => return Err(UsageError::Unsupported(name.to_owned())),
-        }
-        Ok(())
+    /// Reports whether nobody could ever command this proxy.
+    pub fn has_nothing_to_do(&self) -> bool {
+        self.socket.is_none() && self.config.is_none() && !self.interactive
     }
 }
 
@@ -224,45 +367,76 @@ impl Options {
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Options, UsageError> {
-        Options::parse(words.iter().map(std::ffi::OsString::from))
+    fn steps(words: &[&str]) -> Vec<Step> {
+        read(words.iter().map(OsString::from))
     }
 
     #[test]
     fn short_options_cluster_and_take_the_next_words() {
-        let options = parse(&["-icS", "/dev/null", "/run/x", "-"]).unwrap();
-        assert!(options.interactive);
-        assert_eq!(options.config, Some(PathBuf::from("/dev/null")));
-        assert_eq!(options.socket, Some(PathBuf::from("/run/x")));
-        let long = ["--interactive", "--config", "/dev/null", "--socket", "/run/x"];
-        assert_eq!(parse(&long), Ok(options));
+        let expected = [
+            Step::Set(Setting::Interactive),
+            Step::Config("/x".into()),
+            Step::Set(Setting::Socket("/run/x".into())),
+            Step::Verbose,
+        ];
+        assert_eq!(steps(&["-icS", "/x", "/run/x", "-", "-v"]), expected);
+        let long = ["--interactive", "--config", "/x", "--socket", "/run/x", "--verbose"];
+        assert_eq!(steps(&long), expected);
     }
 
     #[test]
-    fn mistakes_are_named_and_end_with_2() {
-        let unknown = |word: &str| Err(UsageError::Unknown(word.to_owned()));
-        assert_eq!(parse(&[]), Err(UsageError::NothingToDo));
-        assert_eq!(parse(&["-iz"]), unknown("-z"));
-        assert_eq!(parse(&["-i", "--socket=/x"]), unknown("--socket=/x"));
-        assert_eq!(parse(&["-i", "--"]), unknown("--"));
-        assert_eq!(parse(&["-S"]), Err(UsageError::ArgumentMissing("--socket")));
-        assert_eq!(parse(&["x"]), Err(UsageError::Superfluous("x".to_owned())));
-        let unsupported = parse(&["-iD"]).unwrap_err();
-        assert_eq!(
-            unsupported.to_string(),
-            "option \"--daemonize\" is not supported by this version"
-        );
-        assert_eq!(unsupported.exit_code(), 2);
-        assert!(matches!(parse(&["-c", "/nonexistent/file"]), Err(UsageError::NoSuchConfig(_))));
+    fn mistakes_are_named_and_what_follows_is_still_read() {
+        let unknown = |word: &str| Step::Mistake(UsageError::Unknown(word.to_owned()));
+        let interactive = || Step::Set(Setting::Interactive);
+        assert_eq!(steps(&["-zi"]), [unknown("-z"), interactive()]);
+        assert_eq!(steps(&["--socket=/x", "-i"]), [unknown("--socket=/x"), interactive()]);
+        assert_eq!(steps(&["--"]), [unknown("--")]);
+        let missing = |name| Step::Mistake(UsageError::ArgumentMissing(name));
+        assert_eq!(steps(&["-S"]), [missing("--socket")]);
+        let superfluous = UsageError::Superfluous("x".to_owned());
+        assert_eq!(steps(&["x"]), [Step::Mistake(superfluous)]);
     }
 
     #[test]
-    fn help_names_every_option_of_this_version() {
-        let help = parse(&["--help"]).unwrap_err();
-        assert_eq!(help.exit_code(), 1);
-        for (_, name, known) in KNOWN {
-            let shown = help.to_string().contains(name);
-            assert_eq!(shown, !matches!(known, Known::Unsupported), "{name}");
+    fn a_guard_is_an_integer_of_64_bits() {
+        let guard = |text: &str| steps(&["--exit-guard", text]).remove(0);
+        assert_eq!(guard("42"), Step::Guard(Some(42)));
+        assert_eq!(guard("-9223372036854775808"), Step::Guard(Some(i64::MIN)));
+        for off in ["0", "", "-0", "000"] {
+            assert_eq!(guard(off), Step::Guard(None), "{off:?}");
         }
+        for bad in ["x", "5 ", "+5", "9223372036854775808", "-"] {
+            assert_eq!(guard(bad), Step::Mistake(UsageError::Guard(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn the_program_of_the_end_has_tabs_between_its_words() {
+        let program = |text: &str| steps(&["-E", text]).remove(0);
+        let words = |words: &[&str]| {
+            Step::ExitExec(words.iter().map(|word| word.as_bytes().to_vec()).collect())
+        };
+        assert_eq!(
+            program("/bin/sh\t-c\techo hello\t"),
+            words(&["/bin/sh", "-c", "echo hello", ""])
+        );
+        assert_eq!(program(""), words(&[]));
+        assert_eq!(program(&"x".repeat(255)), words(&[&"x".repeat(255)]));
+        let refused = Step::Mistake(UsageError::ExitExecTooLong);
+        assert_eq!(program(&"x".repeat(256)), refused);
+    }
+
+    #[test]
+    fn help_names_every_option_on_a_line_of_its_own() {
+        for (short, name, _) in KNOWN {
+            let lines = HELP.lines().filter(|line| line.contains(name));
+            assert_eq!(lines.count(), 1, "{name}");
+            if let Some(short) = short {
+                let both = format!("-{}, {name}", char::from(short));
+                assert!(HELP.contains(&both), "{both}");
+            }
+        }
+        assert!(HELP.contains("options"));
+        assert!(HELP.find("--interactive") < HELP.find("--exit-exec"));
     }
 }

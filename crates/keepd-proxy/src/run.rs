@@ -7,58 +7,43 @@
 
 use std::time::Duration;
 
+use keepd_compat::{FRONT, Front};
 use keepd_engine::proxy::{ConnectionId, Input, JobId, Output, Owner, Proxy};
-use keepd_model::protocol::{Message, Reply, Request};
-use keepd_model::{Errno, Pid, ServiceName, Signal, SpawnFailure};
-use keepd_os::epoll::{Epoll, Interest, Ready};
+use keepd_model::{Errno, LogLevel, Pid, ServiceName, Signal, SpawnFailure};
+use keepd_os::epoll::{Epoll, Ready};
+use keepd_os::fatal::FatalSignals;
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::{clock, reap};
-use keepd_wire::{Line, Mode, RequestError, decode_request, encode_message};
 
-use crate::children::{Children, Surroundings};
-use crate::connections::{Connections, Ends, Settled};
+use crate::children::{Children, Started, Surroundings};
+use crate::connections::Connections;
+use crate::descriptors::Descriptors;
+use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
-use crate::listener::{Accepted, Listener};
-use crate::log::{Level, Log};
+use crate::listener::Listener;
+use crate::log::Log;
 use crate::notify::NotifySockets;
-use crate::options::Options;
 use crate::pump::{Moment, News, Pump};
 use crate::ready::ReadyPipes;
 use crate::token::Token;
 
-/// Commands of one connection in one turn, so that a client that floods does not starve the others.
-const LINES_PER_TURN: usize = 64;
 /// Children reaped in one turn, so that a storm of deaths leaves time for commands.
 const DEATHS_PER_TURN: usize = 1024;
-/// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 16;
-/// How often a connection is emptied and filled again in one turn.
-const DRAINS_PER_TURN: usize = 8;
-/// How long the end of the proxy waits for slow readers.
-const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
-/// The exit code of daemonproxy where it cannot start.
-const START_FAILED: u8 = 3;
 /// No such process: it ended before the signal came, and its death will be told.
 const ESRCH: Errno = Errno(3);
-
-/// Runs the proxy until it is told to end; returns its exit code. Services are not touched by that
-/// end.
-pub fn run(options: &Options) -> u8 {
-    match Shell::start(options, Log::default()) {
-        Ok(shell) => shell.run(),
-        Err((error, mut log)) => {
-            log.say(Level::Fatal, error);
-            log.flush(clock::monotonic_now());
-            START_FAILED
-        }
-    }
-}
 
 /// Everything that the loop works with.
 pub(crate) struct Shell {
     pub(crate) epoll: Epoll,
     pub(crate) signals: SignalReader,
+    pub(crate) fatal: FatalSignals,
     pub(crate) machine: Proxy,
+    /// daemonproxy's language, before the machine.
+    pub(crate) front: Front,
+    /// What the handles of the machine refer to.
+    pub(crate) descriptors: Descriptors,
+    /// What the end depends on.
+    pub(crate) exit: Exit,
     /// When this turn began.
     pub(crate) now: Moment,
     pub(crate) log: Log,
@@ -73,13 +58,22 @@ pub(crate) struct Shell {
     pub(crate) has_ended_children: bool,
     /// Somebody wants to hear of output.
     pub(crate) watches_output: bool,
-    /// The exit code, once the end was asked for.
-    pub(crate) ending: Option<u8>,
+    /// How it ends, once it does.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// How the proxy ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As it was told to, with this code.
+    Asked(u8),
+    /// By a fatal condition, about which all was said.
+    Fatal(u8),
 }
 
 /// What the epoll set had to say, sorted by the order of a turn.
 #[derive(Default)]
-struct Heard {
+pub(crate) struct Heard {
     reports: Vec<Pid>,
     groups: Vec<u64>,
     notify: Vec<u64>,
@@ -87,9 +81,11 @@ struct Heard {
     streams: Vec<u64>,
     jobs: Vec<JobId>,
     has_signals: bool,
-    has_connections: bool,
-    inputs: Vec<(ConnectionId, Ready)>,
-    outputs: Vec<(ConnectionId, Ready)>,
+    has_fatal_signals: bool,
+    takes_log: bool,
+    pub(crate) has_connections: bool,
+    pub(crate) inputs: Vec<(ConnectionId, Ready)>,
+    pub(crate) outputs: Vec<(ConnectionId, Ready)>,
 }
 
 impl Heard {
@@ -109,6 +105,8 @@ impl Heard {
                 Some(Token::Notify(token)) => heard.notify.push(token),
                 Some(Token::Ready(token)) => heard.ready.push(token),
                 Some(Token::JobOutput(job)) => heard.jobs.push(JobId(job)),
+                Some(Token::Log) => heard.takes_log = true,
+                Some(Token::Fatal) => heard.has_fatal_signals = true,
                 None => {}
             }
         }
@@ -119,16 +117,16 @@ impl Heard {
 impl Shell {
     /// Turns until the end. From here on the proxy must not die: what fails is said and tried
     /// again.
-    fn run(mut self) -> u8 {
+    pub(crate) fn run(mut self) -> u8 {
         let mut ready = Vec::new();
         loop {
             self.turn(&ready);
-            if let Some(code) = self.ending {
-                return self.end(code);
+            if let Some(ending) = self.ending {
+                return self.end(ending);
             }
             let timeout = self.timeout();
             if let Err(error) = self.epoll.wait(timeout, &mut ready) {
-                self.log.say(Level::Error, format_args!("cannot wait for news: {error}"));
+                self.say(LogLevel::Error, format_args!("cannot wait for news: {error}"));
             }
         }
     }
@@ -136,6 +134,13 @@ impl Shell {
     fn turn(&mut self, ready: &[Ready]) {
         self.now = Moment::now();
         let heard = Heard::sort(ready);
+        if heard.takes_log {
+            self.log.on_ready(&self.epoll, self.now.monotonic);
+        }
+        self.log.flush(Some(&self.epoll), self.now.monotonic);
+        if heard.has_fatal_signals {
+            self.take_fatal_signals();
+        }
         for pid in &heard.reports {
             if let Some(news) = self.children.report(&self.epoll, *pid) {
                 self.tell(news);
@@ -157,19 +162,21 @@ impl Shell {
             self.machine.handle_timeout(self.now.monotonic);
             self.perform_all();
         }
+        self.check_time_limits();
         self.hear_connections(&heard);
         self.groups.remove_unremoved();
         self.settle_connections();
-        self.log.flush(self.now.monotonic);
+        self.log.flush(Some(&self.epoll), self.now.monotonic);
     }
 
     /// Returns how long to sleep: exactly until something is due, or until news.
-    fn timeout(&self) -> Option<Duration> {
-        if self.has_ended_children || self.groups.has_empty() || self.connections.has_work() {
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.has_ended_children || self.groups.has_empty() || self.has_lines_to_run() {
             return Some(Duration::ZERO);
         }
         let due = [
             self.machine.poll_timeout(),
+            self.front.poll_timeout(),
             self.groups.poll_timeout(),
             self.pump.poll_timeout(),
             self.listener.as_ref().and_then(Listener::paused_until),
@@ -185,20 +192,30 @@ impl Shell {
         self.perform_all();
     }
 
-    fn perform_all(&mut self) {
-        while let Some(output) = self.machine.poll_output() {
-            self.perform(output);
+    /// Does everything that the machine, and the front end before it, ask for.
+    pub(crate) fn perform_all(&mut self) {
+        loop {
+            if let Some(output) = self.machine.poll_output() {
+                self.perform(output);
+            } else if let Some(output) = self.front.poll_output() {
+                self.perform_for_front(output);
+            } else {
+                return;
+            }
         }
+    }
+
+    /// Says something in the proxy's own log.
+    pub(crate) fn say(&mut self, level: LogLevel, text: impl std::fmt::Display) {
+        self.log.say(level, text);
     }
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Send { connection, message } => self.send(connection, &message),
-            Output::Upgrade { connection } => {
-                if let Some(connection) = self.connections.get_mut(connection) {
-                    connection.upgrade();
-                }
+            Output::Send { connection: FRONT, message } => {
+                self.front.handle_message(self.now.monotonic, &self.machine, &message);
             }
+            Output::Send { connection, message } => self.send(connection, &message),
             Output::Close { connection } => {
                 if let Some(connection) = self.connections.get_mut(connection) {
                     connection.close();
@@ -215,9 +232,12 @@ impl Shell {
             Output::SignalMain { owner: _, pid, signal } => {
                 self.check_signal(signal, signals::send(pid, signal));
             }
-            Output::SignalProcessGroup { pid, signal } => {
-                self.check_signal(signal, signals::send_group(pid, signal));
-            }
+            Output::Perform { ticket, effect } => self.perform_effect(ticket, effect),
+            Output::CloseDescriptor { descriptor } => self.descriptors.close(descriptor),
+            Output::StopListening => self.stop_listening(),
+            Output::LogTo { descriptor } => self.log_to(descriptor),
+            Output::LogFilter { level } => self.log.set_filter(level),
+            Output::Log { level, text } => self.say(level, text),
             Output::SignalGroup { owner, signal } => {
                 let sent = self.groups.signal(&owner, signal, self.now.monotonic);
                 self.check_signal(signal, sent);
@@ -225,12 +245,12 @@ impl Shell {
             Output::WatchGroup { owner } => {
                 let watched = self.groups.watch(&self.epoll, &owner, self.now.monotonic);
                 if let Err(error) = watched {
-                    self.log.say(Level::Error, format_args!("cannot watch a cgroup: {error}"));
+                    self.say(LogLevel::Error, format_args!("cannot watch a cgroup: {error}"));
                 }
             }
             Output::LeaveGroup { owner } => {
                 if let Err(error) = self.groups.leave(&self.epoll, &owner) {
-                    self.log.say(Level::Error, format_args!("cannot watch a cgroup: {error}"));
+                    self.say(LogLevel::Error, format_args!("cannot watch a cgroup: {error}"));
                 }
             }
             Output::Forget { name } => {
@@ -240,14 +260,19 @@ impl Shell {
                 self.ready.close(&self.epoll, &name);
             }
             Output::WatchOutput { on } => self.watches_output = on,
-            Output::Terminate { code } => self.ending = Some(code),
+            Output::Terminate { code } => self.ending = Some(Ending::Asked(code)),
+            Output::ExitExec { arguments } => {
+                self.exit.arguments = arguments;
+                self.exit.prepare_rescue(&mut self.log);
+            }
+            Output::Guarded { on } => self.exit.is_guarded = on,
         }
     }
 
     fn spawn(
         &mut self,
         owner: Owner,
-        how: impl FnOnce(&mut Children, &mut Surroundings<'_>) -> Result<Pid, SpawnFailure>,
+        how: impl FnOnce(&mut Children, &mut Surroundings<'_>) -> Result<Started, SpawnFailure>,
     ) {
         let outcome = how(
             &mut self.children,
@@ -258,8 +283,15 @@ impl Shell {
                 groups: &mut self.groups,
                 notify: &mut self.notify,
                 ready: &mut self.ready,
+                descriptors: &self.descriptors,
             },
         );
+        let outcome = outcome.map(|Started { pid, control }| {
+            if let Some((socket, direction)) = control {
+                self.add_controller(socket, direction);
+            }
+            pid
+        });
         // The answer belongs before everything else that the machine hears; what it makes the
         // machine ask for waits behind what was asked for already.
         let answer = Input::Spawned { owner, outcome };
@@ -270,34 +302,28 @@ impl Shell {
         match sent {
             Ok(()) | Err(ESRCH) => {}
             Err(error) => {
-                self.log.say(Level::Error, format_args!("cannot send signal {signal}: {error}"));
+                self.say(LogLevel::Error, format_args!("cannot send signal {signal}: {error}"));
             }
         }
     }
 
-    fn send(&mut self, id: ConnectionId, message: &Message) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        match message {
-            Message::Reply(_, reply) => {
-                connection.note_answer();
-                if let (Reply::Fail(fail), false) = (reply, connection.has_output()) {
-                    self.log.say(Level::Error, &fail.text);
-                }
+    /// Fatal signals that somebody sent; what the kernel sends for a fault never comes here.
+    fn take_fatal_signals(&mut self) {
+        while let Some(signal) = self.fatal.take_pending() {
+            let running = self.running();
+            let text = exit::fatal_text(signal);
+            let outcome = self.exit.fatal(&mut self.log, exit::FATAL_SIGNAL, &text, &running);
+            if let Err(Ended(code)) = outcome {
+                self.ending.get_or_insert(Ending::Fatal(code));
             }
-            Message::PlainError(text) => self.log.say(Level::Error, text),
-            Message::ProtoAccepted { .. }
-            | Message::Event(_)
-            | Message::Text(_)
-            | Message::Overflow => {}
         }
-        let (mode, now) = (connection.mode(), self.now.monotonic);
-        let became_full = connection.send(|line| encode_message(message, mode, now, line));
-        if became_full {
-            let full = Input::Full { connection: id };
-            self.machine.handle_input(now, full);
-        }
+    }
+
+    /// Returns the processes that will outlive us and that somebody has to look after: not keepd's
+    /// own, which end with the instance.
+    fn running(&self) -> Vec<(ServiceName, Pid)> {
+        let services = self.machine.services().filter(|service| !service.name.is_internal());
+        services.filter_map(|service| Some((service.name.clone(), service.pid?))).collect()
     }
 
     /// Reads the signals; CHLD is no news, but means that children may have ended.
@@ -330,7 +356,7 @@ impl Shell {
             }
             self.tell(Input::Reaped { pid, exit });
             if let Err(error) = reap::consume(pid) {
-                self.log.say(Level::Error, format_args!("cannot reap process {pid}: {error}"));
+                self.say(LogLevel::Error, format_args!("cannot reap process {pid}: {error}"));
                 return;
             }
         }
@@ -408,156 +434,17 @@ impl Shell {
         }
     }
 
-    fn hear_connections(&mut self, heard: &Heard) {
-        for (id, ready) in &heard.outputs {
-            if let Some(connection) = self.connections.get_mut(*id) {
-                connection.on_output_ready(*ready);
-            }
-        }
-        for (id, ready) in &heard.inputs {
-            if let Some(connection) = self.connections.get_mut(*id) {
-                connection.on_ready(*ready);
-            }
-        }
-        self.accept(heard.has_connections);
-        for id in self.connections.ids() {
-            self.run_lines(id);
-        }
-    }
-
-    fn accept(&mut self, has_connections: bool) {
-        let Some(listener) = &mut self.listener else {
-            return;
-        };
-        if listener.resume(self.now.monotonic) {
-            let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::READ);
-        }
-        let mut accepted = Vec::new();
-        for _ in 0..if has_connections { ACCEPTS_PER_TURN } else { 0 } {
-            let count = self.connections.count() + accepted.len();
-            match listener.accept(count, self.now.monotonic) {
-                Accepted::Connection(socket) => accepted.push(socket),
-                Accepted::Refused(why) => self.log.say(Level::Warning, why),
-                Accepted::Nobody => break,
-            }
-            if listener.paused_until().is_some() {
-                let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::default());
-                break;
-            }
-        }
-        for socket in accepted {
-            match self.connections.add(&self.epoll, Ends::Socket(socket)) {
-                Ok(connection) => self.tell(Input::Connected { connection, output: true }),
-                Err(error) => {
-                    self.log.say(Level::Warning, format_args!("cannot keep connection: {error}"));
-                }
-            }
-        }
-    }
-
-    /// Runs commands of one connection: those that are there, up to a number, while their answers
-    /// fit.
-    fn run_lines(&mut self, id: ConnectionId) {
-        for _ in 0..LINES_PER_TURN {
-            // Nothing runs after `terminate`.
-            if self.ending.is_some() {
-                return;
-            }
-            let Some(connection) = self.connections.get_mut(id) else {
-                return;
-            };
-            if connection.is_file() {
-                connection.read();
-            }
-            let Some((line, mode)) = connection.next_line() else {
-                return;
-            };
-            let Some(news) = read_line(id, &line, mode) else {
-                continue;
-            };
-            // Who has no output gets no answer; waiting for one would keep the connection open for
-            // ever.
-            if is_answered(&news) && connection.has_output() {
-                connection.expect_answer();
-            }
-            self.tell(news);
-        }
-    }
-
-    /// Ends a turn for the connections: writes, takes leave, and says what to wait for.
-    fn settle_connections(&mut self) {
-        for id in self.connections.ids() {
-            for _ in 0..DRAINS_PER_TURN {
-                let settled = self.connections.get_mut(id).map(|connection| connection.settle());
-                match settled {
-                    Some(Settled::Drained) => self.tell(Input::Drained { connection: id }),
-                    Some(Settled::Over) => self.disconnect(id),
-                    Some(Settled::Open) | None => break,
-                }
-            }
-        }
-        // What one connection did may have given another one something to write.
-        for id in self.connections.ids() {
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.sync_interest(&self.epoll, id);
-            }
-        }
-    }
-
-    /// Forgets a connection. With that of standard input and output the proxy ends.
-    fn disconnect(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(&self.epoll, id) else {
-            return;
-        };
-        if connection.is_interactive() {
-            self.ending.get_or_insert(0);
-        }
-        drop(connection);
-        if let Some(listener) = &mut self.listener {
-            listener.refill();
-        }
-        self.tell(Input::Disconnected { connection: id });
-    }
-
     /// Writes what can be written in bounded time, and leaves. Services go on.
-    fn end(mut self, code: u8) -> u8 {
+    fn end(mut self, ending: Ending) -> u8 {
         self.pump.drain_all(&self.epoll, Moment::now());
-        let deadline = clock::monotonic_now().saturating_add(FLUSH_TIME_MAX);
-        self.connections.flush_all(deadline);
+        self.flush_connections();
         if let Some(listener) = &self.listener {
             listener.unlink();
         }
-        for service in self.machine.services() {
-            // keepd's own processes end with the instance; nobody has to look after them.
-            if let Some(pid) = service.pid.filter(|_| !service.name.is_internal()) {
-                let name = service.name;
-                self.log.say(Level::Warning, format_args!("service \"{name}\" goes on as {pid}"));
-            }
+        let running = self.running();
+        match ending {
+            Ending::Asked(code) => self.exit.end(&mut self.log, code, &running).0,
+            Ending::Fatal(code) => code,
         }
-        self.log.flush(clock::monotonic_now());
-        code
     }
-}
-
-/// Returns the news that a line is; nothing for a blank one or a comment.
-fn read_line(connection: ConnectionId, line: &Line, mode: Mode) -> Option<Input> {
-    let refusal = match line {
-        Line::TooLong { start } => RequestError::too_long(start, mode),
-        Line::Complete(bytes) => match decode_request(bytes, mode) {
-            Ok(request) => {
-                return request.map(|request| Input::Request { connection, request });
-            }
-            Err(refusal) => refusal,
-        },
-    };
-    Some(Input::Refused { connection, answer: refusal.into_message() })
-}
-
-/// Reports whether the news will be answered by a line with the number of the command.
-fn is_answered(news: &Input) -> bool {
-    matches!(
-        news,
-        Input::Request { request: Request::Numbered(..), .. }
-            | Input::Refused { answer: Message::Reply(..), .. }
-    )
 }

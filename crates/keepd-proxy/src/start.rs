@@ -1,13 +1,19 @@
-//! Everything that is done once, before the loop: what fails here ends the proxy, later failures
-//! never do.
+//! Everything that is done once, before the loop, in daemonproxy's order.
+//!
+//! What fails here is a fatal condition: it ends the proxy, or hands over to the rescue program, or,
+//! under a guard, is said and gone without.
 
-use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Write as _;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use keepd_engine::proxy::{ConnectionId, Input, Proxy, Settings};
-use keepd_model::{Errno, Signal};
+use keepd_compat::{Client, FRONT, Front, Limits};
+use keepd_engine::proxy::{Input, Proxy, Settings};
+use keepd_model::{Errno, LogLevel, Signal};
+use keepd_os::daemon::{self, Fork, Standard};
 use keepd_os::epoll::{Epoll, Interest};
+use keepd_os::fatal::{self, FatalSignals};
+use keepd_os::handle;
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::reserve_slots;
 use keepd_os::{process, random};
@@ -17,19 +23,26 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::children::{Children, Inheritance};
 use crate::connections::{Connections, Ends};
+use crate::descriptors::Initial;
 use crate::environment::Base;
+use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
 use crate::listener::Listener;
-use crate::log::{Level, Log};
+use crate::log::Log;
+use crate::memory;
 use crate::notify::NotifySockets;
 use crate::options::Options;
+use crate::pool::{HANDLES, SERVICES};
 use crate::pump::{Moment, Pump};
 use crate::ready::ReadyPipes;
 use crate::run::Shell;
 use crate::token::Token;
 
-/// The proxy makes files for itself only; what it starts gets a mask of its own.
+/// The proxy makes files for itself only; services have a mask of their own, daemonproxy's this
+/// one.
 const UMASK: u32 = 0o077;
+/// The handles that are always there, in the machine and here.
+const BUILT_IN_HANDLES: usize = 7;
 /// Signals that are counted and told, and CHLD.
 const HEARD: [Signal; 7] = [
     Signal::CHLD,
@@ -46,212 +59,380 @@ const TTOU: u8 = 22;
 /// PIPE and ALRM: no news for anybody, and not to end the proxy.
 const IGNORED_NUMBERS: [u8; 2] = [13, 14];
 
-/// Why the proxy cannot start.
-pub(crate) struct StartError {
-    what: String,
-    errno: Option<Errno>,
+/// What is known while the proxy starts.
+pub(crate) struct Starting<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) options: &'a Options,
+    pub(crate) log: Log,
+    pub(crate) exit: Exit,
+    /// The code without which there is no end.
+    pub(crate) guard: Option<i64>,
 }
 
-impl fmt::Display for StartError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.errno {
-            Some(errno) => write!(formatter, "cannot {}: {errno}", self.what),
-            None => write!(formatter, "cannot {}", self.what),
-        }
-    }
-}
-
-/// Names what was attempted.
-fn attempt<T>(what: impl Into<String>, result: Result<T, Errno>) -> Result<T, StartError> {
-    result.map_err(|errno| StartError { what: what.into(), errno: Some(errno) })
-}
-
-impl Shell {
-    /// Prepares this process and everything that the loop needs.
-    pub(crate) fn start(options: &Options, mut log: Log) -> Result<Self, (StartError, Log)> {
-        match Parts::make(options, &mut log) {
-            Ok(parts) => Ok(parts.into_shell(log)),
-            Err(error) => Err((error, log)),
-        }
-    }
-}
-
-/// What the loop needs, but for the log.
-struct Parts {
-    epoll: Epoll,
-    signals: SignalReader,
-    machine: Proxy,
-    connections: Connections,
-    /// Connections that the machine has still to be told of.
-    first: Vec<(ConnectionId, bool)>,
+/// What was opened before the process may go on in another one.
+struct Opened {
+    null: OwnedFd,
+    initial: Initial,
     listener: Option<Listener>,
-    children: Children,
-    groups: Groups,
-    notify: NotifySockets,
+    /// Connections of the command line.
+    first: Vec<(Ends, Client)>,
+    limits: Limits,
 }
 
-impl Parts {
-    fn make(options: &Options, log: &mut Log) -> Result<Self, StartError> {
+impl Starting<'_> {
+    /// Prepares this process and everything that the loop needs.
+    pub(crate) fn start(mut self, inherited: Vec<OwnedFd>) -> Result<Shell, Ended> {
         rustix::process::umask(Mode::from_raw_mode(UMASK));
-        // Who started us may have ignored it, and then no status of any child could be had.
-        attempt("hear of children", signals::restore_default(Signal::CHLD))?;
-        let signals = attempt("read signals", SignalReader::new(&HEARD))?;
-        for signal in IGNORED_NUMBERS.into_iter().filter_map(Signal::new) {
-            attempt("ignore a signal", signals::ignore(signal))?;
+        let null = self.require("open \"/dev/null\"", open_null())?;
+        let limits = self.limits();
+        let initial = self.handles(&null, inherited, limits)?;
+        let signals = self.signals()?;
+        let listener = self.listen()?;
+        let first = self.connections_of_the_command_line()?;
+        let mut opened = Opened { null, initial, listener, first, limits };
+        self.daemonize(&mut opened)?;
+        if self.options.lock_memory
+            && let Err(error) = daemon::lock_memory()
+        {
+            self.log.say(LogLevel::Error, format_args!("cannot lock memory: {error}"));
         }
-        let descriptor_limit = take_place(options, log);
-        let epoll = attempt("make an epoll set", Epoll::new())?;
-        attempt("wait for signals", epoll.add(&signals, Token::Signals.into(), Interest::READ))?;
-        let inheritance = attempt("open \"/dev/null\"", inherit(options))?;
-        let groups = Groups::new(options.group.as_deref()).unwrap_or_else(|error| {
-            log.say(
-                Level::Warning,
+        self.assemble(opened, signals)
+    }
+
+    /// What the proxy cannot be without. Not even a guard helps.
+    fn require<T>(&mut self, what: &str, result: Result<T, Errno>) -> Result<T, Ended> {
+        result.map_err(|error| {
+            let message = format!("cannot {what}: {error}");
+            match self.exit.fatal(&mut self.log, exit::START, &message, &[]) {
+                Ok(()) => Ended(exit::START),
+                Err(ended) => ended,
+            }
+        })
+    }
+
+    /// What the proxy can be without, if a guard wants it to go on.
+    fn want<T>(&mut self, what: &str, result: Result<T, Errno>) -> Result<Option<T>, Ended> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                let message = format!("cannot {what}: {error}");
+                self.exit.fatal(&mut self.log, exit::START, &message, &[]).map(|()| None)
+            }
+        }
+    }
+
+    /// Says what goes on in a weaker way.
+    fn warn(&mut self, what: &str, errno: Errno) {
+        self.log.say(LogLevel::Warning, format_args!("cannot {what}: {errno}"));
+    }
+
+    /// Returns the pools, within their ranges.
+    fn limits(&mut self) -> Limits {
+        let mut pool = |text: Option<_>, range: crate::pool::Range| {
+            let (pool, warnings) = range.clamp(text?);
+            for warning in warnings {
+                self.log.say(LogLevel::Warning, warning);
+            }
+            Some(pool)
+        };
+        Limits {
+            handles: pool(self.options.handle_pool, HANDLES),
+            services: pool(self.options.service_pool, SERVICES),
+        }
+    }
+
+    fn reads_commands_from_input(&self) -> bool {
+        self.options.interactive || self.options.config.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Makes the handles of the start. A stream that is a connection is not a handle: services must
+    /// not write into it.
+    fn handles(
+        &mut self,
+        null: &OwnedFd,
+        inherited: Vec<OwnedFd>,
+        limits: Limits,
+    ) -> Result<Initial, Ended> {
+        let copy_of_null = copy(null);
+        let mut initial = Initial::new(self.require("open \"/dev/null\"", copy_of_null)?);
+        let standard = handle::standard().map_err(|error| error.errno);
+        let [input, output, error] = self.require("keep the standard descriptors", standard)?;
+        for (name, descriptor) in [("stdin", input), ("stdout", output), ("stderr", error)] {
+            initial.inherit(name, descriptor);
+        }
+        if self.reads_commands_from_input() {
+            let copy = copy(null);
+            initial.redirect("stdin", self.require("open \"/dev/null\"", copy)?);
+        }
+        if self.options.interactive {
+            let copy = copy(null);
+            initial.redirect("stdout", self.require("open \"/dev/null\"", copy)?);
+        }
+        let room = limits.handles.map_or(usize::MAX, |pool| pool.count - BUILT_IN_HANDLES);
+        let count = inherited.len();
+        for descriptor in inherited.into_iter().take(room) {
+            let name = format!("fd_{}", descriptor.as_raw_fd());
+            initial.inherit(&name, descriptor);
+        }
+        if count > room {
+            let closed = count - room;
+            self.log.say(
+                LogLevel::Warning,
+                format_args!("the handle pool is full: {closed} inherited descriptors are closed"),
+            );
+        }
+        Ok(initial)
+    }
+
+    /// Signals are read from a descriptor, except those that are fatal.
+    fn signals(&mut self) -> Result<(SignalReader, FatalSignals), Ended> {
+        let made = (|| {
+            // Who started us may have ignored it, and then no status of any child could be had.
+            signals::restore_default(Signal::CHLD)?;
+            let reader = SignalReader::new(&HEARD)?;
+            for signal in IGNORED_NUMBERS.into_iter().filter_map(Signal::new) {
+                signals::ignore(signal)?;
+            }
+            Ok((reader, fatal::install(exit::FATAL_SIGNAL)?))
+        })();
+        match made {
+            Ok(signals) => {
+                fatal::set_last_words(|signal| {
+                    format!("fatal: {}\n", exit::fatal_text(signal)).into_bytes()
+                });
+                self.exit.prepare_rescue(&mut self.log);
+                Ok(signals)
+            }
+            Err::<_, Errno>(error) => {
+                let message = format!("cannot set up signals: {error}");
+                self.exit.fatal(&mut self.log, exit::SIGNALS, &message, &[])?;
+                Err(Ended(exit::SIGNALS))
+            }
+        }
+    }
+
+    fn listen(&mut self) -> Result<Option<Listener>, Ended> {
+        let Some(path) = &self.options.socket else {
+            return Ok(None);
+        };
+        self.want(&format!("listen at \"{}\"", path.display()), Listener::new(path))
+    }
+
+    fn connections_of_the_command_line(&mut self) -> Result<Vec<(Ends, Client)>, Ended> {
+        let mut first = Vec::new();
+        if self.options.interactive {
+            let ends = standard_ends();
+            let ends = self.want("use standard input and output", ends)?;
+            first.extend(ends.map(|ends| (ends, Client::Interactive)));
+        }
+        if let Some(path) = &self.options.config {
+            let input = match path.to_str() {
+                Some("-") if self.options.interactive => Err(Errno(EBUSY)),
+                Some("-") => copy_non_blocking(rustix::stdio::stdin()),
+                Some(_) | None => {
+                    let flags =
+                        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+                    rustix::fs::open(path, flags, Mode::empty()).map_err(errno)
+                }
+            };
+            let input = self.want(&format!("read configuration \"{}\"", path.display()), input)?;
+            first.extend(input.map(|input| (Ends::Stream(input), Client::CommandsOnly)));
+        }
+        Ok(first)
+    }
+
+    /// `-D`: goes on as another process, whose number the first one says.
+    fn daemonize(&mut self, opened: &mut Opened) -> Result<(), Ended> {
+        if !self.options.daemonize {
+            return Ok(());
+        }
+        if self.options.interactive || std::process::id() == 1 {
+            let why = "option \"--daemonize\" is ignored by an interactive proxy and process 1";
+            self.log.say(LogLevel::Warning, why);
+            return Ok(());
+        }
+        match self.want("go on in the background", daemon::fork_into_background())? {
+            None => return Ok(()),
+            Some(Fork::Parent(pid)) => {
+                let mut out = std::io::stdout();
+                // The number is all that the caller gets; without it the daemon runs all the same.
+                let _ = write!(out, "{pid}").and_then(|()| out.flush());
+                return Err(Ended(0));
+            }
+            Some(Fork::Child) => {}
+        }
+        let keeps_input = self.options.config.as_deref() == Some(Path::new("-"));
+        let standard = [
+            (Standard::Input, "stdin", keeps_input),
+            (Standard::Output, "stdout", false),
+            (Standard::Error, "stderr", false),
+        ];
+        self.log.set_destination(None, None);
+        for (number, name, is_claimed) in standard {
+            let copy_of_null = copy(&opened.null);
+            opened.initial.redirect(name, self.require("open \"/dev/null\"", copy_of_null)?);
+            if !is_claimed && let Err(error) = daemon::replace_by_null(number) {
+                self.warn("let go of a standard descriptor", error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the place of this process among others. What cannot be had is said and done without.
+    fn take_place(&mut self) {
+        if let Err(error) = process::set_name(self.name) {
+            self.warn("set the name of the process", error);
+        }
+        // Only who marks what it starts can tell its orphans from those of others.
+        let marks = self.options.instance.is_some() || self.options.run_dir.is_some();
+        if marks && let Err(error) = process::become_subreaper() {
+            self.warn("adopt orphaned processes", error);
+        }
+        if self.options.own_session
+            && let Err(error) = process::new_session()
+        {
+            self.warn("leave the session", error);
+        }
+        if self.options.terminal {
+            // In the background of a terminal what we say would stop us, if it is set so.
+            for number in [TTIN, TTOU] {
+                if let Some(Err(error)) = Signal::new(number).map(signals::ignore) {
+                    self.warn("ignore a signal of the terminal", error);
+                }
+            }
+        }
+        match process::raise_descriptor_limit() {
+            Ok(limit) => self.exit.descriptor_limit = Some(limit),
+            Err(error) => self.warn("raise the limit of descriptors", error),
+        }
+        self.exit.prepare_rescue(&mut self.log);
+        if let Err(error) = reserve_slots() {
+            self.warn("reserve descriptors for spawning", error);
+        }
+    }
+
+    /// Puts everything together. The epoll set is made last: what it hears belongs to the process
+    /// that made it.
+    fn assemble(
+        mut self,
+        opened: Opened,
+        (signals, fatal): (SignalReader, FatalSignals),
+    ) -> Result<Shell, Ended> {
+        self.take_place();
+        let epoll = Epoll::new();
+        let epoll = self.require("make an epoll set", epoll)?;
+        let added = epoll.add(&signals, Token::Signals.into(), Interest::READ);
+        self.require("wait for signals", added)?;
+        let added = epoll.add(&fatal, Token::Fatal.into(), Interest::READ);
+        self.require("wait for signals", added)?;
+        let inheritance = inherit(&opened.null, self.reads_commands_from_input(), self.options);
+        let inheritance = self.require("keep the standard descriptors", inheritance)?;
+        let groups = Groups::new(self.options.group.as_deref()).unwrap_or_else(|error| {
+            self.log.say(
+                LogLevel::Warning,
                 format_args!("cannot use the cgroup: {error}; processes are found by a weaker way"),
             );
             Groups::without_cgroup()
         });
-        let seed = attempt("read random bytes", random::seed())?;
-        let listener = match &options.socket {
-            Some(path) => Some(listen(path, &epoll)?),
-            None => None,
+        let seed = random::seed();
+        let seed = self.require("read random bytes", seed)?;
+        let Self { options, mut log, exit, guard, .. } = self;
+        let settings = Settings {
+            seed,
+            features: FEATURES.map(str::to_owned).to_vec(),
+            handles: opened.initial.reports.clone(),
+            guard,
+            exit_exec: exit.arguments.clone(),
+            log_filter: log.filter(),
         };
-        let mut connections = Connections::default();
-        let first = connect(options, &epoll, &mut connections)?;
-        Ok(Self {
+        memory::prepare(opened.limits, &mut log);
+        let mut shell = Shell {
             epoll,
             signals,
-            machine: Proxy::new(Settings { seed, features: FEATURES.map(str::to_owned).to_vec() }),
-            connections,
-            first,
-            listener,
+            fatal,
+            machine: Proxy::new(settings),
+            front: Front::new(opened.limits),
+            descriptors: opened.initial.into_descriptors(),
+            now: Moment::now(),
+            log,
+            connections: Connections::default(),
+            listener: None,
+            pump: Pump::new(),
+            groups,
+            notify: NotifySockets::new(options.run_dir.clone()),
+            ready: ReadyPipes::default(),
             children: Children::new(
                 Base::of_this_process(options.instance.clone()),
                 inheritance,
                 options.terminal,
-                descriptor_limit,
+                exit.descriptor_limit,
             ),
-            groups,
-            notify: NotifySockets::new(options.run_dir.clone()),
-        })
-    }
-
-    fn into_shell(self, log: Log) -> Shell {
-        let mut shell = Shell {
-            epoll: self.epoll,
-            signals: self.signals,
-            machine: self.machine,
-            now: Moment::now(),
-            log,
-            connections: self.connections,
-            listener: self.listener,
-            pump: Pump::new(),
-            groups: self.groups,
-            notify: self.notify,
-            ready: ReadyPipes::default(),
-            children: self.children,
+            exit,
             has_ended_children: false,
             watches_output: false,
             ending: None,
         };
-        for (connection, output) in self.first {
-            shell.tell(Input::Connected { connection, output });
-        }
-        shell
+        shell.tell(Input::Connected { connection: FRONT, output: true });
+        shell.begin(opened.listener, opened.first)
     }
 }
 
-/// Finds the place of this process among others. What cannot be had is said and done without.
-fn take_place(options: &Options, log: &mut Log) -> Option<process::DescriptorLimit> {
-    let mut warn = |what: &str, errno: Errno| {
-        log.say(Level::Warning, format_args!("cannot {what}: {errno}"));
-    };
-    if let Err(error) = process::set_name("keepd-proxy") {
-        warn("set the name of the process", error);
+impl Shell {
+    /// Takes what was opened into the epoll set.
+    fn begin(
+        mut self,
+        listener: Option<Listener>,
+        first: Vec<(Ends, Client)>,
+    ) -> Result<Self, Ended> {
+        if let Some(listener) = listener {
+            let added = self.epoll.add(&listener, Token::Listener.into(), Interest::READ);
+            self.fatal_unless("wait for connections", added)?;
+            self.listener = Some(listener);
+        }
+        for (ends, client) in first {
+            let added = self.connections.add(&self.epoll, ends);
+            if let Some(connection) = self.fatal_unless("read commands", added)? {
+                self.greet(connection, client);
+            }
+        }
+        Ok(self)
     }
-    if let Err(error) = process::become_subreaper() {
-        warn("adopt orphaned processes", error);
-    }
-    if options.own_session
-        && let Err(error) = process::new_session()
-    {
-        warn("leave the session", error);
-    }
-    if options.terminal {
-        // In the background of a terminal what we say would stop us, if the terminal is set so.
-        for number in [TTIN, TTOU] {
-            if let Some(Err(error)) = Signal::new(number).map(signals::ignore) {
-                warn("ignore a signal of the terminal", error);
+
+    fn fatal_unless<T>(
+        &mut self,
+        what: &str,
+        result: Result<T, Errno>,
+    ) -> Result<Option<T>, Ended> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                let message = format!("cannot {what}: {error}");
+                self.exit.fatal(&mut self.log, exit::START, &message, &[]).map(|()| None)
             }
         }
     }
-    let limit = process::raise_descriptor_limit()
-        .inspect_err(|error| warn("raise the limit of descriptors", *error))
-        .ok();
-    if let Err(error) = reserve_slots() {
-        warn("reserve descriptors for spawning", error);
-    }
-    limit
 }
 
-/// Standard output is a connection with `-i`, and services must not write into it.
-fn inherit(options: &Options) -> Result<Inheritance, Errno> {
-    let open_null = || {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        rustix::fs::open("/dev/null", flags, Mode::empty()).map_err(errno)
-    };
-    let reads_input = options.interactive || options.config.as_deref() == Some(Path::new("-"));
+/// Device or resource busy: standard input is a connection already.
+const EBUSY: i32 = 16;
+
+fn open_null() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::open("/dev/null", flags, Mode::empty()).map_err(errno)
+}
+
+/// Returns what `log.mode = "inherit"` hands on. What is a connection is not handed on.
+fn inherit(
+    null: &OwnedFd,
+    input_is_connection: bool,
+    options: &Options,
+) -> Result<Inheritance, Errno> {
     Ok(Inheritance {
-        null: open_null()?,
-        input: if reads_input { open_null()? } else { copy(rustix::stdio::stdin())? },
-        out: if options.interactive { open_null()? } else { copy(rustix::stdio::stdout())? },
+        null: copy(null)?,
+        input: if input_is_connection { copy(null)? } else { copy(rustix::stdio::stdin())? },
+        out: if options.interactive { copy(null)? } else { copy(rustix::stdio::stdout())? },
         err: copy(rustix::stdio::stderr())?,
     })
-}
-
-fn listen(path: &Path, epoll: &Epoll) -> Result<Listener, StartError> {
-    let what = format!("listen at \"{}\"", path.display());
-    let listener = attempt(&*what, Listener::new(path))?;
-    let added = epoll.add(&listener, Token::Listener.into(), Interest::READ);
-    attempt(what, added)?;
-    Ok(listener)
-}
-
-/// Makes the connections of the command line; each with whether it can be answered.
-fn connect(
-    options: &Options,
-    epoll: &Epoll,
-    connections: &mut Connections,
-) -> Result<Vec<(ConnectionId, bool)>, StartError> {
-    let mut first = Vec::new();
-    if options.interactive {
-        let ends = attempt("use standard input and output", standard_ends())?;
-        let id = attempt("use standard input and output", connections.add(epoll, ends))?;
-        if let Some(connection) = connections.get_mut(id) {
-            let greeting = format!("info\tkeepd proxy {}\n", env!("CARGO_PKG_VERSION"));
-            connection.send(|output| output.extend_from_slice(greeting.as_bytes()));
-        }
-        first.push((id, true));
-    }
-    if let Some(path) = &options.config {
-        let what = format!("read configuration \"{}\"", path.display());
-        let input = match path.to_str() {
-            Some("-") if options.interactive => {
-                return Err(StartError {
-                    what: "take commands from standard input twice".to_owned(),
-                    errno: None,
-                });
-            }
-            Some("-") => copy_non_blocking(rustix::stdio::stdin()),
-            Some(_) | None => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-                rustix::fs::open(path, flags, Mode::empty()).map_err(errno)
-            }
-        };
-        let ends = Ends::InputOnly(attempt(&*what, input)?);
-        let id = attempt(what, connections.add(epoll, ends))?;
-        first.push((id, false));
-    }
-    Ok(first)
 }
 
 fn standard_ends() -> Result<Ends, Errno> {

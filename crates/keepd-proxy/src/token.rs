@@ -25,6 +25,10 @@ pub(crate) enum Token {
     JobOutput(u64),
     /// The pipe of a `ready_fd`.
     Ready(u64),
+    /// The destination of the proxy's own log, while it takes nothing.
+    Log,
+    /// A signal that is a fatal condition was sent to the proxy.
+    Fatal,
 }
 
 /// The kind is in the highest byte.
@@ -44,6 +48,8 @@ impl From<Token> for u64 {
             Token::Notify(number) => (8, number),
             Token::JobOutput(number) => (9, number),
             Token::Ready(number) => (10, number),
+            Token::Log => (11, 0),
+            Token::Fatal => (12, 0),
         };
         kind << KIND_SHIFT | (number & NUMBER_MASK)
     }
@@ -64,6 +70,8 @@ impl Token {
             8 => Self::Notify(number),
             9 => Self::JobOutput(number),
             10 => Self::Ready(number),
+            11 => Self::Log,
+            12 => Self::Fatal,
             _ => return None,
         })
     }
@@ -87,6 +95,8 @@ mod tests {
             Token::Notify(number),
             Token::JobOutput(number),
             Token::Ready(number),
+            Token::Log,
+            Token::Fatal,
         ] {
             assert_eq!(Token::from_bits(token.into()), Some(token));
         }

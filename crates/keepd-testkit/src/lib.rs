@@ -6,10 +6,12 @@
 //! Nothing here sleeps: every wait is for an event, and has a deadline.
 //!
 //! Start from [`Project`] (a folder with a configuration, and everything that runs in it) and
-//! [`test_service`] (what the services of most tests are).
+//! [`test_service`] (what the services of most tests are); for the proxy alone, start from
+//! [`daemonproxy`].
 
 mod api;
 mod client;
+pub mod daemonproxy;
 mod event_log;
 mod output;
 mod ports;
@@ -33,4 +35,4 @@ pub use project::Project;
 pub use running::{Finished, Running};
 pub use scratch::Scratch;
 pub use skip::skip;
-pub use waiting::{Deadline, LONG, wait_until};
+pub use waiting::{Deadline, LONG, monotonic_seconds, wait_until};

@@ -9,8 +9,8 @@ use crate::Deadline;
 /// The most that is kept of one stream; a test that writes more reads files.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// One stream of a running program.
-#[derive(Clone, Debug)]
+/// One stream of a running program. The default is one that is silent and never ends.
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     shared: Arc<Shared>,
 }

@@ -1,7 +1,7 @@
 //! A program that runs, and one that has ended.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use keepd_model::Signal;
@@ -53,6 +53,32 @@ impl Running {
             stderr: Output::collect(stderr),
             reaped: false,
         }
+    }
+
+    /// Starts a program whose standard input and output the caller keeps, as pipes in this order.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[track_caller]
+    pub fn start_conversation(command: &mut Command) -> (Self, ChildStdin, ChildStdout) {
+        let words = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {words}: {error}"));
+        let stdin = child.stdin.take().expect("the input is a pipe");
+        let stdout = child.stdout.take().expect("the output is a pipe");
+        let stderr = child.stderr.take().expect("the output is a pipe");
+        let running = Self {
+            child,
+            words,
+            stdout: Output::collect(std::io::empty()),
+            stderr: Output::collect(stderr),
+            reaped: false,
+        };
+        (running, stdin, stdout)
     }
 
     /// Returns the process id.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use keepd_os::clock;
 use keepd_os::epoll::Epoll;
 
 /// How long a test waits for what should take a moment: the machine may be busy, but it is not
@@ -27,6 +28,11 @@ impl Deadline {
         let remaining = self.0.saturating_duration_since(Instant::now());
         (!remaining.is_zero()).then_some(remaining)
     }
+}
+
+/// Returns the whole seconds of CLOCK_MONOTONIC, cut off and not rounded.
+pub fn monotonic_seconds() -> u64 {
+    clock::monotonic_now().as_nanos() / 1_000_000_000
 }
 
 /// Looks again and again until `condition` has an answer, and returns it.

@@ -24,7 +24,7 @@ const ROWS: [Row; 14] = [
         inner: &["model"],
         third_party: &["regex", "regex-syntax", "serde", "toml"],
     },
-    Row { name: "keepd-os", inner: &["model"], third_party: &["libc", "rustix"] },
+    Row { name: "keepd-os", inner: &["model"], third_party: &["libc", "rlsf", "rustix"] },
     Row {
         name: "keepd-proxy",
         inner: &["model", "engine", "wire", "compat", "os"],
@@ -66,7 +66,12 @@ const ROWS: [Row; 14] = [
     },
     Row { name: "keepd-sim", inner: &["model", "engine", "wire", "compat"], third_party: &[] },
     Row { name: "keepd-fuzz", inner: &["wire", "plan"], third_party: &[] },
-    Row { name: "keepd-testkit", inner: &["model", "os"], third_party: &["serde_json"] },
+    Row {
+        name: "keepd-testkit",
+        inner: &["model", "os"],
+        // rustix: a test sends descriptors, which the proxy itself only receives.
+        third_party: &["rustix", "serde_json"],
+    },
     Row { name: "keepd-e2e", inner: &["model", "testkit"], third_party: &["serde_json"] },
     Row {
         name: "keepd-bench",

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, ExitCode};
 
-use keepd_os::spawn::{Session, SpawnRequest, spawn};
+use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Session, SpawnRequest, spawn};
 use rustix::process::{WaitOptions, wait};
 
 fn main() -> ExitCode {
@@ -50,6 +50,7 @@ fn start_many(program: &OsString, rest: &[OsString], count: usize) -> io::Result
         .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat().into())
         .collect();
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let descriptors = [input.as_fd(), output.as_fd(), error.as_fd()].map(Descriptor::Open);
     let request = SpawnRequest {
         arguments: &arguments,
         environment: &environment,
@@ -58,11 +59,12 @@ fn start_many(program: &OsString, rest: &[OsString], count: usize) -> io::Result
         uid: None,
         gid: None,
         groups: None,
-        standard: [input.as_fd(), output.as_fd(), error.as_fd()],
+        descriptors: &descriptors,
         extra: &[],
         cgroup: None,
         session: Session::Inherit,
         descriptor_limit: None,
+        failure_status: FAILURE_STATUS,
     };
     for _ in 0..count {
         // A child that is dropped is neither killed nor waited for.

@@ -17,7 +17,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use keepd_os::process;
-use keepd_os::spawn::{Session, SpawnRequest, Spawned, spawn};
+use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Session, SpawnRequest, Spawned, spawn};
 
 pub(crate) use detach::detach;
 pub(crate) use leftovers::{end_leftovers, find_leftovers};
@@ -48,6 +48,7 @@ fn spawn_self(
     let environment: Vec<Cow<'_, [u8]>> = std::env::vars_os()
         .map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat().into())
         .collect();
+    let descriptors = standard.map(Descriptor::Open);
     let request = SpawnRequest {
         arguments: &arguments,
         environment: &environment,
@@ -56,11 +57,12 @@ fn spawn_self(
         uid: None,
         gid: None,
         groups: None,
-        standard,
+        descriptors: &descriptors,
         extra,
         cgroup: None,
         session,
         descriptor_limit: None,
+        failure_status: FAILURE_STATUS,
     };
     let name = arguments.get(1).map_or_else(Default::default, |word| String::from_utf8_lossy(word));
     spawn(&request).map_err(|failure| system(format!("cannot start \"keepd {name}\": {failure}")))

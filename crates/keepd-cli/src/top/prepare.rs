@@ -271,7 +271,7 @@ fn write_boot_file(options: &Options) -> Result<(), CliError> {
         Command::ServiceArgs { name: name.clone(), arguments },
         Command::ServiceSet { name: name.clone(), attributes },
         Command::ServiceLog { name: name.clone(), log: LogTarget::Inherit },
-        Command::ServiceStart { name, expected: Some(Generation::NONE) },
+        Command::ServiceStart { name, expected: Some(Generation::NONE), at: None },
     ];
     let mut text = Vec::new();
     let proto = Request::Unnumbered(Command::Proto { version: VERSION });

@@ -1,4 +1,4 @@
-//! `keepd proxy` alone, spoken to by hand: the conversation of `docs/protocol.md`, line by line.
+//! `keepd proxy` alone, spoken to by hand: the conversations of `docs/protocol.md`, line by line.
 //! (behaviour 1.6, 1.8, 3.15)
 
 use std::collections::BTreeMap;
@@ -12,6 +12,9 @@ use keepd_testkit::{LONG, Project, Running, free_port, keepd_program, signal, wa
 /// The page, as it is in the repository.
 const PAGE: &str = include_str!("../../../../docs/protocol.md");
 
+/// The page with the options.
+const OPTIONS_PAGE: &str = include_str!("../../../../docs/daemonproxy.md");
+
 /// How the page starts the proxy.
 const START: &str = "keepd proxy -S p.sock --run-dir .";
 
@@ -20,16 +23,18 @@ const START: &str = "keepd proxy -S p.sock --run-dir .";
 enum Step {
     Say(String),
     Hear(String),
-    /// "Kill it from elsewhere".
-    Kill(Signal),
+    /// "Kill it from elsewhere": the service "worker".
+    KillWorker(Signal),
+    /// "Send one from elsewhere", to the proxy.
+    TellProxy(Signal),
 }
 
-/// Reads the section "Type a stack by hand".
-fn steps() -> Vec<Step> {
+/// Reads the part of the page between two headings.
+fn steps(from: &str, to: &str) -> Vec<Step> {
     assert!(PAGE.contains(&format!("\n{START}\n")), "the page starts a proxy in another way");
-    let begin = PAGE.find("## Type a stack by hand").expect("the page has the section");
+    let begin = PAGE.find(from).expect("the page has the section");
     let section = &PAGE[begin..];
-    let section = &section[..section.find("## Grammar").expect("the next section follows")];
+    let section = &section[..section.find(to).expect("the next section follows")];
     let mut steps = Vec::new();
     for line in section.lines() {
         if let Some(line) = line.strip_prefix("C> ") {
@@ -37,10 +42,12 @@ fn steps() -> Vec<Step> {
         } else if let Some(line) = line.strip_prefix("P> ") {
             steps.push(Step::Hear(line.replace('⇥', "\t")));
         } else if line.contains("`kill -ABRT ") {
-            steps.push(Step::Kill(Signal::new(6).unwrap()));
+            steps.push(Step::KillWorker(Signal::new(6).unwrap()));
+        } else if line.contains("`kill -TERM`") {
+            steps.push(Step::TellProxy(Signal::TERM));
         }
     }
-    assert!(steps.len() > 60, "the page has a long conversation");
+    assert!(steps.len() > 45, "the page has a long conversation");
     steps
 }
 
@@ -97,6 +104,21 @@ impl Connection {
         }
     }
 
+    /// Hears a line of this shape. With `only_new`, handles that the proxy has from its start may
+    /// be told before it.
+    #[track_caller]
+    fn hear_shape(&mut self, expected: &str, only_new: bool) {
+        let expected = shape(expected);
+        loop {
+            let line = self.hear();
+            if shape(&line) == expected {
+                return;
+            }
+            let is_left_out = only_new && line.starts_with("fd.state\t");
+            assert!(is_left_out, "{line} was said instead of {expected}");
+        }
+    }
+
     /// Hears lines up to the first that begins so, and returns that.
     pub(crate) fn hear_until(&mut self, start: &str) -> String {
         loop {
@@ -127,6 +149,11 @@ fn shape(line: &str) -> String {
         ["service.invocation", ..] | ["service.notify", ..] => {
             fields[3..4].iter_mut().for_each(mark);
         }
+        ["service.state", _, _, _, _, _, _, _, _] => {
+            fields[3..5].iter_mut().for_each(mark);
+            fields[7..9].iter_mut().for_each(mark);
+        }
+        ["signal", ..] => fields[2..3].iter_mut().for_each(mark),
         _ => {}
     }
     fields.join("\t")
@@ -146,16 +173,34 @@ pub(crate) fn start_proxy(project: &Project) -> Running {
 }
 
 #[test]
-fn the_conversation_of_the_page_can_be_had() {
+fn the_plain_conversation_of_the_page_can_be_had() {
+    let project = Project::new("");
+    let proxy = start_proxy(&project);
+    let mut connection = Connection::new(&project.path("p.sock"));
+    for step in steps("### Two services and what is between them", "### A file of commands") {
+        match step {
+            Step::Say(line) => connection.say(&line),
+            Step::Hear(line) => connection.hear_shape(&line, true),
+            Step::TellProxy(number) => proxy.signal(number),
+            Step::KillWorker(_) => panic!("the page kills nobody here"),
+        }
+    }
+    // Its last words are "terminate", 0.
+    proxy.wait().expect_code(0);
+}
+
+#[test]
+fn the_extended_conversation_of_the_page_can_be_had() {
     let project = Project::new("");
     let proxy = start_proxy(&project);
     let socket = project.path("p.sock");
     let mut connection = Connection::new(&socket);
-    for step in steps() {
+    for step in steps("## The same, extended", "## Grammar") {
         match step {
             Step::Say(line) => connection.say(&line),
-            Step::Hear(line) => assert_eq!(shape(&connection.hear()), shape(&line), "said: {line}"),
-            Step::Kill(number) => assert!(signal(connection.pids["worker"], number)),
+            Step::Hear(line) => connection.hear_shape(&line, true),
+            Step::KillWorker(number) => assert!(signal(connection.pids["worker"], number)),
+            Step::TellProxy(_) => panic!("the page tells the proxy nothing here"),
         }
     }
 
@@ -185,6 +230,19 @@ fn the_conversation_of_the_page_can_be_had() {
     assert_eq!(proxy.wait().code(), 9);
     let left = project.processes();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn every_option_of_the_proxy_is_on_its_page() {
+    let help = Project::new("").keepd(["proxy", "--help"]).expect_code(1).stdout;
+    let options: Vec<&str> = help
+        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-')
+        .filter(|word| word.starts_with("--"))
+        .collect();
+    assert!(options.len() >= 10, "{help}");
+    for option in options {
+        assert!(OPTIONS_PAGE.contains(&format!("`{option}")), "{option} is not on the page");
+    }
 }
 
 #[test]

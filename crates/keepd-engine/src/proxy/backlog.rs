@@ -1,5 +1,5 @@
-//! What an extended connection could not be told yet: per service the latest of everything and
-//! every end.
+//! What a connection could not be told yet: per service the latest of everything and every end, per
+//! handle the latest.
 //!
 //! Services come in the order in which something of theirs was kept first; the news of one service
 //! stays in the order in which it happened. The size is bounded by the number of services, not by
@@ -9,16 +9,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem::discriminant;
 
 use keepd_model::protocol::{Event, Message, RunReport, RunState};
-use keepd_model::{ServiceName, Signal};
+use keepd_model::{HandleName, ServiceName, Signal};
 
 use super::commands::SERVICES_MAX;
+use super::handles::HANDLES_MAX;
 use super::service::NOTIFICATIONS_MAX;
 
 /// The most ends of one service that are kept.
 pub(super) const ENDS_MAX: usize = 64;
 /// The most things to be told in order. Only names that were deleted meanwhile and answers can
-/// exceed the number of services.
-const MARKS_MAX: usize = 2 * SERVICES_MAX;
+/// exceed the number of services and handles.
+const MARKS_MAX: usize = SERVICES_MAX + HANDLES_MAX;
 
 /// Kept news.
 #[derive(Debug, Default)]
@@ -26,6 +27,7 @@ pub(super) struct Backlog {
     order: VecDeque<Mark>,
     services: BTreeMap<ServiceName, Vec<Event>>,
     signals: BTreeMap<Signal, Event>,
+    handles: BTreeMap<HandleName, Event>,
     /// Ends that had to be dropped since the connection was made.
     pub(super) ends_dropped: u64,
 }
@@ -37,6 +39,8 @@ enum Mark {
     Service(ServiceName),
     /// The present count of a signal.
     Signal(Signal),
+    /// The latest of a handle.
+    Handle(HandleName),
     /// An answer, as it is.
     Message(Message),
 }
@@ -80,6 +84,10 @@ impl Backlog {
             if self.signals.insert(signal, event).is_none() {
                 self.order.push_back(Mark::Signal(signal));
             }
+        } else if let Some(name) = handle_of(&event).cloned() {
+            if self.handles.insert(name.clone(), event).is_none() {
+                self.order.push_back(Mark::Handle(name));
+            }
         } else if let Some(name) = service_of(&event).cloned() {
             if !self.services.contains_key(&name) {
                 self.order.push_back(Mark::Service(name.clone()));
@@ -101,6 +109,9 @@ impl Backlog {
             Mark::Signal(signal) => {
                 self.signals.remove(&signal).map(Message::Event).into_iter().collect()
             }
+            Mark::Handle(name) => {
+                self.handles.remove(&name).map(Message::Event).into_iter().collect()
+            }
             Mark::Service(name) => self
                 .services
                 .remove(&name)
@@ -115,15 +126,20 @@ impl Backlog {
     pub(super) fn check(&self) -> Result<(), String> {
         let mut services = 0;
         let mut signals = 0;
+        let mut handles = 0;
         for mark in &self.order {
             match mark {
                 Mark::Service(name) if self.services.contains_key(name) => services += 1,
                 Mark::Signal(signal) if self.signals.contains_key(signal) => signals += 1,
-                Mark::Service(_) | Mark::Signal(_) => return Err(format!("{mark:?} is empty")),
+                Mark::Handle(name) if self.handles.contains_key(name) => handles += 1,
+                Mark::Service(_) | Mark::Signal(_) | Mark::Handle(_) => {
+                    return Err(format!("{mark:?} is empty"));
+                }
                 Mark::Message(_) => {}
             }
         }
-        if (services, signals) != (self.services.len(), self.signals.len()) {
+        let lengths = (self.services.len(), self.signals.len(), self.handles.len());
+        if (services, signals, handles) != lengths {
             return Err("something kept has no mark, or two".to_owned());
         }
         for (name, kept) in &self.services {
@@ -157,6 +173,31 @@ pub(super) fn service_of(event: &Event) -> Option<&ServiceName> {
         Event::Signal { .. }
         | Event::Handle(_)
         | Event::HandleDeleted(_)
+        | Event::LogFilter(_)
+        | Event::DumpEnd { .. } => None,
+    }
+}
+
+/// Returns the handle that an event is about.
+fn handle_of(event: &Event) -> Option<&HandleName> {
+    match event {
+        Event::Handle(report) => Some(&report.name),
+        Event::HandleDeleted(name) => Some(name),
+        Event::Run(_)
+        | Event::Invocation { .. }
+        | Event::Notify { .. }
+        | Event::Output { .. }
+        | Event::OutputBlocked { .. }
+        | Event::Args(..)
+        | Event::Tags(..)
+        | Event::Set(..)
+        | Event::Env(..)
+        | Event::Log(..)
+        | Event::AutoUp(..)
+        | Event::Fds(..)
+        | Event::Note(..)
+        | Event::Deleted(_)
+        | Event::Signal { .. }
         | Event::LogFilter(_)
         | Event::DumpEnd { .. } => None,
     }

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use keepd_model::protocol::{
     Command, Event, Fail, FailKind, Message, NOTE_BYTES_MAX, NOTES_MAX, Reply, Request, RequestId,
-    Triggers,
 };
-use keepd_model::{Generation, Instant, ServiceName, Signal, Wanted};
+use keepd_model::{Generation, Instant, ServiceName};
 
 use super::connections::Audience;
-use super::packed::{Changes, Words};
-use super::service::{Note, Run, Service};
+use super::packed::{Changes, Slots, Words};
+use super::service::{Note, Service};
 use super::{ConnectionId, Output, Proxy};
 
 /// The most services.
@@ -30,7 +29,7 @@ pub(super) enum Asker {
 
 impl Asker {
     /// Returns the connection.
-    const fn connection(self) -> ConnectionId {
+    pub(super) const fn connection(self) -> ConnectionId {
         match self {
             Self::Unnumbered(connection) | Self::Numbered(connection, _) => connection,
         }
@@ -38,7 +37,7 @@ impl Asker {
 
     /// Returns who hears that a setter was accepted: the sender of a number has its answer, one
     /// without takes the event for it.
-    const fn audience(self) -> Audience {
+    pub(super) const fn audience(self) -> Audience {
         match self {
             Self::Unnumbered(_) => Audience::Everyone,
             Self::Numbered(connection, _) => Audience::EveryoneBut(connection),
@@ -97,7 +96,8 @@ impl Proxy {
         }
     }
 
-    fn refuse(&mut self, asker: Asker, refusal: Fail) {
+    /// Tells an asker that its command is refused, and why.
+    pub(super) fn refuse(&mut self, asker: Asker, refusal: Fail) {
         match asker {
             Asker::Unnumbered(connection) => {
                 self.send(connection, Message::Error(refusal.text));
@@ -108,7 +108,8 @@ impl Proxy {
         }
     }
 
-    /// Runs a command. `Ok`: it was accepted and answered, or (`service.exec`) is answered later.
+    /// Runs a command. `Ok`: it was accepted and answered, or is answered later (`service.exec`, and
+    /// what the shell has to try first).
     fn run_command(&mut self, now: Instant, asker: Asker, command: Command) -> Result<(), Fail> {
         match command {
             Command::Proto { .. } => Err(not_here("the connection is an extended one")),
@@ -133,27 +134,38 @@ impl Proxy {
                 self.close(now, asker.connection());
                 Ok(())
             }
-            Command::WatchStarts { .. }
-            | Command::TerminateGuard { .. }
-            | Command::TerminateExec { .. }
-            | Command::Chdir { .. }
-            | Command::LogFilter { .. }
-            | Command::LogDestination { .. }
-            | Command::SocketCreate { .. }
-            | Command::SocketDelete
-            | Command::HandleOpen { .. }
-            | Command::HandlePipe { .. }
-            | Command::HandleSocket { .. }
-            | Command::HandleTake { .. }
-            | Command::HandleDelete { .. }
-            | Command::ServiceFds { .. }
-            | Command::ServiceCancel { .. } => Err(not_here("not there yet")),
-            Command::Terminate { code, guard: _ } => {
+            Command::WatchStarts { on } => {
+                if let Some(connection) = self.connections.get_mut(&asker.connection()) {
+                    connection.watches_starts = on;
+                }
                 self.accept(asker);
-                self.outputs.push_back(Output::Terminate { code });
-                self.is_terminated = true;
                 Ok(())
             }
+            Command::Terminate { code, guard } => self.terminate(asker, code, guard),
+            Command::TerminateGuard { set, code } => self.set_guard(asker, set, code),
+            Command::TerminateExec { arguments } => self.set_exit_exec(asker, arguments),
+            Command::Chdir { path } => {
+                self.change_directory(asker, path);
+                Ok(())
+            }
+            Command::LogFilter { change } => {
+                self.change_log_filter(asker, change);
+                Ok(())
+            }
+            Command::LogDestination { handle } => self.set_log_handle(asker, handle),
+            Command::SocketCreate { path } => {
+                self.create_socket(asker, path);
+                Ok(())
+            }
+            Command::SocketDelete => {
+                self.delete_socket(asker);
+                Ok(())
+            }
+            Command::HandleOpen { name, flags, path } => self.open_handle(asker, name, flags, path),
+            Command::HandlePipe { read, write, spec } => self.make_pipe(asker, read, write, spec),
+            Command::HandleSocket { name, spec } => self.make_socket(asker, name, spec),
+            Command::HandleTake { name } => self.take_descriptor(asker, asker.connection(), name),
+            Command::HandleDelete { name } => self.delete_handle(asker, name),
             Command::SignalClear { signal, count } => {
                 self.clear_signal(signal, count);
                 self.accept(asker);
@@ -185,12 +197,17 @@ impl Proxy {
                 service.log.clone_from(&log);
                 Event::Log(name, log)
             }),
+            Command::ServiceFds { name, slots } => self.set(now, asker, name, |service, name| {
+                service.fds = Some(Slots::new(&slots));
+                Event::Fds(name, slots)
+            }),
             Command::ServiceAutoUp { name, seconds, triggers } => {
                 self.set_auto_up(now, asker, &name, seconds, triggers)
             }
-            Command::ServiceStart { name, expected, at: _ } => {
-                self.start_by_command(now, asker, &name, expected)
+            Command::ServiceStart { name, expected, at } => {
+                self.start_by_command(now, asker, &name, expected, at)
             }
+            Command::ServiceCancel { name } => self.cancel(now, asker, &name),
             Command::ServiceStop { name, expected, other } => {
                 self.stop(now, asker, &name, expected, other)
             }
@@ -220,7 +237,11 @@ impl Proxy {
     }
 
     /// Returns a service for a setter, which makes it if it is new.
-    fn service_or_new(&mut self, now: Instant, name: &ServiceName) -> Result<&mut Service, Fail> {
+    pub(super) fn service_or_new(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+    ) -> Result<&mut Service, Fail> {
         let is_full = self.services.len() >= SERVICES_MAX;
         if is_full && !self.services.contains_key(name) {
             let text = format!("cannot allocate a new service: there are {SERVICES_MAX} already");
@@ -241,35 +262,6 @@ impl Proxy {
         let service = self.service_or_new(now, &name)?;
         let event = change(service, name);
         self.accept(asker);
-        self.broadcast(&event, asker.audience());
-        Ok(())
-    }
-
-    /// `service.auto_up`. `always` holds at once: a service that is down is started, and its
-    /// `start` line comes before the line of the setting.
-    fn set_auto_up(
-        &mut self,
-        now: Instant,
-        asker: Asker,
-        name: &ServiceName,
-        seconds: Option<u32>,
-        triggers: Triggers,
-    ) -> Result<(), Fail> {
-        let service = self.service_or_new(now, name)?;
-        if let Some(seconds) = seconds {
-            service.auto_up.seconds = seconds.max(1);
-        }
-        let always = triggers.always;
-        service.auto_up.triggers = triggers;
-        if always {
-            service.wanted = Wanted::Up;
-        }
-        let event = service.auto_up_event(name);
-        let starts_now = always && matches!(service.run(), Run::Down { .. });
-        self.accept(asker);
-        if starts_now {
-            self.schedule(now, name, now);
-        }
         self.broadcast(&event, asker.audience());
         Ok(())
     }
@@ -351,15 +343,5 @@ impl Proxy {
         self.accept(asker);
         self.tell_output_watched(was_watched);
         Ok(())
-    }
-
-    /// `signal.clear`: subtracts, not below zero. What is not pending is not kept.
-    fn clear_signal(&mut self, signal: Signal, count: u64) {
-        if let Some(pending) = self.signals.get_mut(&signal) {
-            pending.count = pending.count.saturating_sub(count);
-            if pending.count == 0 {
-                self.signals.remove(&signal);
-            }
-        }
     }
 }

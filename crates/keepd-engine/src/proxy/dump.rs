@@ -1,18 +1,18 @@
-//! `statedump`: everything the proxy knows, piece by piece, one service a piece.
+//! `statedump`: everything the proxy knows, piece by piece: one handle or one service a piece.
 
-use std::ops::Bound::{Excluded, Unbounded};
-
-use keepd_model::ServiceName;
 use keepd_model::protocol::{Event, Message};
+use keepd_model::{HandleName, ServiceName};
 
 use super::service::{Note, Service};
 use super::{ConnectionId, Proxy};
 
-/// How far a dump is. Services that are made or change meanwhile are told either here or as events.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Dump {
-    /// The last service that was dumped.
-    after: Option<ServiceName>,
+/// How far a dump is. What is made or changes meanwhile is told either here or as an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Dump {
+    /// Behind this handle, or at the first one.
+    Handles(Option<HandleName>),
+    /// Behind this service, or at the first one.
+    Services(Option<ServiceName>),
 }
 
 impl Proxy {
@@ -21,52 +21,58 @@ impl Proxy {
         if let Some(connection) = self.connections.get_mut(&id)
             && connection.output
         {
-            connection.dumps.push_back(Dump::default());
+            connection.dumps.push_back(Dump::Handles(None));
         }
     }
 
-    /// Returns the next piece of the first dump of a connection: a service, or the end.
+    /// Returns the next piece of the first dump of a connection: a handle, a service, or the end.
     pub(super) fn next_dump_messages(&mut self, id: ConnectionId) -> Vec<Message> {
-        let signals = self.signal_events();
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return Vec::new();
+        let dump = self.connections.get(&id).and_then(|connection| connection.dumps.front());
+        let (events, next) = match dump {
+            None => return Vec::new(),
+            Some(Dump::Handles(after)) => match self.handle_after(after.as_ref()) {
+                Some(report) => {
+                    let name = report.name.clone();
+                    (vec![Event::Handle(report)], Some(Dump::Handles(Some(name))))
+                }
+                None => (Vec::new(), Some(Dump::Services(None))),
+            },
+            Some(Dump::Services(after)) => match self.service_after(after.as_ref()) {
+                Some(found) => {
+                    let name = found.name().clone();
+                    (found.service().dump_lines(&name), Some(Dump::Services(Some(name))))
+                }
+                None => (self.signal_events(), None),
+            },
         };
-        let Some(dump) = connection.dumps.front_mut() else {
-            return Vec::new();
-        };
-        let next = match &dump.after {
-            Some(after) => {
-                self.services.range::<ServiceName, _>((Excluded(after), Unbounded)).next()
+        self.advance_dump(id, events, next)
+    }
+
+    /// Notes how far a dump is, and adds its last line where nothing is left.
+    fn advance_dump(
+        &mut self,
+        id: ConnectionId,
+        mut events: Vec<Event>,
+        next: Option<Dump>,
+    ) -> Vec<Message> {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.dumps.pop_front();
+            match next {
+                Some(next) => connection.dumps.push_front(next),
+                None => {
+                    connection.dumps_ended += 1;
+                    events.push(Event::DumpEnd { sequence: connection.dumps_ended });
+                }
             }
-            None => self.services.first_key_value(),
-        };
-        let events = match next {
-            Some((name, service)) => {
-                dump.after = Some(name.clone());
-                service.dump_lines(name)
-            }
-            None => {
-                connection.dumps.pop_front();
-                connection.dumps_ended += 1;
-                let mut events = signals;
-                events.push(Event::DumpEnd { sequence: connection.dumps_ended });
-                events
-            }
-        };
+        }
         events.into_iter().map(Message::Event).collect()
     }
 
     /// Returns the pending signals, the one that came first (with its last arrival) at the front.
     pub(super) fn signal_events(&self) -> Vec<Event> {
-        let mut pending: Vec<_> = self.signals.iter().collect();
-        pending.sort_by_key(|(_, pending)| pending.at);
-        pending
+        self.pending_signals()
             .into_iter()
-            .map(|(signal, pending)| Event::Signal {
-                signal: *signal,
-                at: pending.at,
-                count: pending.count,
-            })
+            .map(|(signal, at, count)| Event::Signal { signal, at, count })
             .collect()
     }
 }
@@ -83,6 +89,7 @@ impl Service {
             Event::Log(name.clone(), self.log.clone()),
             self.auto_up_event(name),
         ];
+        lines.extend(self.fds.as_ref().map(|slots| Event::Fds(name.clone(), slots.unpack())));
         let note =
             |note: &Note| Event::Note(name.clone(), note.key.to_string(), note.value.to_vec());
         lines.extend(self.notes.iter().map(note));

@@ -6,8 +6,11 @@ use keepd_model::protocol::{NOTE_BYTES_MAX, NOTES_MAX, RunState};
 use keepd_model::{Generation, Pid, Wanted};
 
 use super::commands::SERVICES_MAX;
+use super::handles::HANDLES_MAX;
 use super::jobs::{JOBS_MAX, JobPhase, SERVICE_JOBS_MAX};
+use super::process::{EXIT_EXEC_BYTES_MAX, joined_length};
 use super::service::{NOTIFICATIONS_MAX, Run, Timer};
+use super::tickets::Purpose;
 use super::{Owner, Proxy};
 
 impl Proxy {
@@ -20,7 +23,9 @@ impl Proxy {
         self.check_indexes()?;
         self.check_services()?;
         self.check_jobs()?;
-        self.check_connections()
+        self.check_connections()?;
+        self.check_handles()?;
+        self.check_process()
     }
 
     fn check_indexes(&self) -> Result<(), String> {
@@ -80,6 +85,11 @@ impl Proxy {
                         .all(|note| !note.value.is_empty() && note.value.len() <= NOTE_BYTES_MAX),
                 || format!("9. notes are bounded and in order, and none is empty: \"{name}\""),
             )?;
+            let signals = &service.auto_up.triggers.signals;
+            ensure(
+                service.auto_up.seconds >= 1 && signals.is_sorted_by(|one, next| one < next),
+                || format!("18. triggers are in order, their interval is at least 1 s: \"{name}\""),
+            )?;
             ensure(service.notifications.len() <= NOTIFICATIONS_MAX, || {
                 format!("10. at most {NOTIFICATIONS_MAX} notifications are kept: \"{name}\"")
             })?;
@@ -126,6 +136,46 @@ impl Proxy {
         }
         let are_pending = self.signals.values().all(|pending| pending.count > 0);
         ensure(are_pending, || "17. only signals that are pending are kept".to_owned())
+    }
+
+    fn check_handles(&self) -> Result<(), String> {
+        ensure(self.handles.len() <= HANDLES_MAX, || {
+            format!("19. there are at most {HANDLES_MAX} handles")
+        })?;
+        let virtual_ones: Vec<&str> = self
+            .handles
+            .iter()
+            .filter(|(_, handle)| handle.descriptor.is_none())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        ensure(virtual_ones == ["control.cmd", "control.event", "control.socket"], || {
+            format!("20. exactly the control handles have no descriptor: {virtual_ones:?}")
+        })?;
+        let promised = self.tickets.values().flat_map(|undertaking| match &undertaking.purpose {
+            Purpose::Handles(made) => made.as_slice(),
+            Purpose::Signal { .. } | Purpose::Chdir { .. } | Purpose::Listen { .. } => &[],
+        });
+        let mut descriptors = BTreeSet::new();
+        for handle in self.handles.values().chain(promised.map(|(_, handle)| handle)) {
+            let Some(descriptor) = handle.descriptor else {
+                continue;
+            };
+            let is_made = (1..=self.descriptors_made).contains(&descriptor.0);
+            ensure(is_made && descriptors.insert(descriptor), || {
+                format!("21. every descriptor has one handle, and its own number: {descriptor:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_process(&self) -> Result<(), String> {
+        let is_bounded = joined_length(&self.exit_exec) <= EXIT_EXEC_BYTES_MAX;
+        ensure(self.guard != Some(0) && is_bounded, || {
+            "22. a guard is not 0, and the exit-exec arguments are bounded".to_owned()
+        })?;
+        let are_made =
+            self.tickets.last_key_value().is_none_or(|(last, _)| last.0 <= self.tickets_made);
+        ensure(are_made, || "23. only tickets that were given out are awaited".to_owned())
     }
 }
 

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use keepd_model::protocol::{Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
 use keepd_model::{
-    Errno, Exit, Generation, HandleReport, Instant, Pid, ServiceName, Signal, Wanted,
+    Errno, Exit, Generation, HandleName, HandleReport, Instant, LogLevel, Pid, ServiceName, Signal,
+    Wanted,
 };
 
 use super::connections::{Audience, Connection};
+use super::handles::Handle;
 use super::jobs::Job;
 use super::service::{NOTIFICATIONS_MAX, Notification, Service, Timer};
-use super::{ConnectionId, Input, JobId, Output, Owner};
+use super::tickets::Undertaking;
+use super::{ConnectionId, Input, JobId, Output, Owner, Ticket, handles, process};
 
 /// What a proxy machine is made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +24,14 @@ pub struct Settings {
     pub features: Vec<String>,
     /// The handles that are there from the start: `null` first, then what the process inherited.
     /// Their descriptors are numbered from 1 in this order; those of the virtual `control.*` handles
-    /// need none and are made by the machine.
+    /// need none and are made by the machine. No name is there twice.
     pub handles: Vec<HandleReport>,
+    /// The guard code of the start, if there is one; 0 is none.
+    pub guard: Option<i64>,
+    /// What the process becomes at its end; empty: nothing.
+    pub exit_exec: Vec<Vec<u8>>,
+    /// The filter that the proxy's own log starts with.
+    pub log_filter: LogLevel,
 }
 
 /// The mechanism: services, their processes, and the connections that command and watch them.
@@ -32,6 +41,7 @@ pub struct Proxy {
     /// Boxed, because a node of the map has room for many that are not there.
     pub(super) services: BTreeMap<ServiceName, Box<Service>>,
     pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) handles: BTreeMap<HandleName, Handle>,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     /// Signals that the proxy got and nobody cleared.
     pub(super) signals: BTreeMap<Signal, PendingSignal>,
@@ -44,6 +54,20 @@ pub struct Proxy {
     pub(super) starts: u64,
     /// The number of the last job.
     pub(super) jobs_made: u64,
+    /// The number of the last descriptor.
+    pub(super) descriptors_made: u64,
+    /// Effects that the shell was asked for and has not answered.
+    pub(super) tickets: BTreeMap<Ticket, Undertaking>,
+    /// The number of the last ticket.
+    pub(super) tickets_made: u64,
+    /// No end without this code; never 0.
+    pub(super) guard: Option<i64>,
+    /// What the process becomes at its end.
+    pub(super) exit_exec: Vec<Vec<u8>>,
+    /// The filter of the proxy's own log.
+    pub(super) log_filter: LogLevel,
+    /// The handle whose descriptor has the log, whether or not there is one of this name.
+    pub(super) log_handle: HandleName,
     /// `terminate` was accepted: the shell ends, and nothing is decided any more. It is no state
     /// of a service, so it stands alone.
     pub(super) is_terminated: bool,
@@ -74,8 +98,15 @@ pub struct ServiceView<'machine> {
 
 impl Proxy {
     /// Returns a machine without services and connections.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(mut settings: Settings) -> Self {
+        let handles = std::mem::take(&mut settings.handles);
         Self {
+            descriptors_made: handles.len() as u64,
+            handles: handles::initial(handles),
+            guard: settings.guard.filter(|code| *code != 0),
+            exit_exec: std::mem::take(&mut settings.exit_exec),
+            log_filter: settings.log_filter,
+            log_handle: process::initial_log_handle(),
             settings,
             services: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -86,6 +117,8 @@ impl Proxy {
             outputs: VecDeque::new(),
             starts: 0,
             jobs_made: 0,
+            tickets: BTreeMap::new(),
+            tickets_made: 0,
             is_terminated: false,
         }
     }
@@ -126,7 +159,7 @@ impl Proxy {
             Input::Output { name, stream, offset } => self.on_output(name, stream, offset),
             Input::OutputBlocked { name, errno } => self.on_output_blocked(&name, errno),
             Input::JobOutput { job, bytes } => self.on_job_output(job, &bytes),
-            Input::Performed { .. } => {}
+            Input::Performed { ticket, outcome } => self.on_performed(ticket, outcome),
             Input::Signal { signal, count } => self.on_signal(now, signal, count),
         }
         self.close_hopeless(now);
@@ -263,18 +296,6 @@ impl Proxy {
             let event = Event::OutputBlocked { name: name.clone(), errno };
             self.broadcast(&event, Audience::Everyone);
         }
-    }
-
-    /// The proxy itself got a signal. It is counted until somebody clears it.
-    fn on_signal(&mut self, now: Instant, signal: Signal, count: u64) {
-        if count == 0 {
-            return;
-        }
-        let pending = self.signals.entry(signal).or_insert(PendingSignal { at: now, count: 0 });
-        pending.at = now;
-        pending.count = pending.count.saturating_add(count);
-        let event = Event::Signal { signal, at: now, count: pending.count };
-        self.broadcast(&event, Audience::Everyone);
     }
 
     /// Forgets a service that is down. Its timer goes with it.

@@ -21,8 +21,7 @@
 //!
 //! A generation begins when its number is given out (`Spawning`), and it ends when nothing of it is
 //! left (`Down`), not when its main process ends: between the two is `Emptying`. A service without
-//! a group of its own (made by a plain connection, or one of keepd's own processes) is its main
-//! process, and goes from the reaping straight to `Down`; so does one with `kill_mode=main`, whose
+//! a group of its own (`place=none`, or one of keepd's own processes) is its main process, and goes from the reaping straight to `Down`; so does one with `kill_mode=main`, whose
 //! others are left alone.
 //!
 //! # What interrupts what
@@ -36,35 +35,47 @@
 //!    nothing starts by itself after it. A second stop only brings KILL nearer. A stop of a
 //!    generation whose process is not known yet waits for the shell's answer, which always comes.
 //! 4. *A command to start.* Accepted in `Down` and `Pending` only. In all other states the last
-//!    generation still has processes, and two generations never run at the same time.
-//! 5. *A start by itself* (`auto_up`, `respawn`). It happens only where nobody asked for an end.
+//!    generation still has processes, and two generations never run at the same time. It may name a
+//!    time: then it is pending, and the last word about the time counts.
+//! 5. *A start by itself* (triggers, `respawn`, `retry`). It happens only where nobody asked for an
+//!    end.
 //! 6. *Setters.* They never touch a process. `kill_mode`, `stop_signal`, `stop_timeout` and
 //!    `respawn` are looked at when they are needed; everything else is taken at the next start.
 //!
 //! News carries the generation it is about; news of any other generation is dropped. Connections
-//! never hold anything up: who cannot take news gets it later (`backlog`) or is told that it was
-//! lost.
+//! never hold anything up: who cannot take news gets it later (`backlog`), or is closed.
+//!
+//! # Effects that fail
+//!
+//! What a command wants of the kernel, and may not get, is a *ticket* ([`Output::Perform`]): the
+//! shell tries at once and says how it went ([`Input::Performed`]). Until then nothing has changed;
+//! a failure is the answer to the command.
 //!
 //! # Where things are
 //!
 //! `machine` has the four verbs. `service` has the states and `transition()`, the only door between
-//! them; `start` and `stop` have the two halves of a life; `jobs` the commands beside it;
-//! `packed` how many short strings are kept; `commands` what is asked; `connections`, `backlog` and
-//! `dump` what is told; `invariants` what is always true. `docs/behaviour.md`, 1 to 5, says it in
-//! sentences.
+//! them; `start` and `stop` have the two halves of a life, `triggers` what begins one by itself;
+//! `jobs` the commands beside it; `handles` the named descriptors; `process` what the proxy's own
+//! process is told; `tickets` what may fail; `packed` how many short strings are kept; `commands`
+//! what is asked; `connections`, `backlog` and `dump` what is told; `views` what may be looked at;
+//! `invariants` what is always true. `docs/behaviour.md`, 1 to 5, 17 and 18, says it in sentences.
 
 mod backlog;
 mod commands;
 mod connections;
 mod dump;
+mod handles;
 mod interface;
 mod invariants;
 mod jobs;
 mod machine;
 mod packed;
+mod process;
 mod service;
 mod start;
 mod stop;
+mod tickets;
+mod triggers;
 mod views;
 
 pub use interface::{

@@ -4,6 +4,7 @@
 //! starts: as a vector of vectors they were the largest part of what the proxy holds.
 
 use keepd_model::protocol::{Environment, EnvironmentChange};
+use keepd_model::{FdSlot, HandleName};
 
 /// Arguments or tags.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ impl Words {
     }
 
     /// Returns the words in their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
             let (length, after) = rest.split_first_chunk::<LENGTH_BYTES>()?;
@@ -78,6 +79,39 @@ impl Changes {
     }
 }
 
+/// A descriptor list: names of handles, `-` for a closed place, nothing for a skipped one.
+#[derive(Debug)]
+pub(super) struct Slots(Words);
+
+impl Slots {
+    /// Packs a list.
+    pub(super) fn new(slots: &[FdSlot]) -> Self {
+        Self(Words::new(slots.iter().map(|slot| match slot {
+            FdSlot::Closed => "-",
+            FdSlot::Skipped => "",
+            FdSlot::Handle(name) => name.as_str(),
+        })))
+    }
+
+    /// Returns the places as words of a command.
+    pub(super) fn words(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.0.iter()
+    }
+
+    /// Returns the places as messages have them.
+    pub(super) fn unpack(&self) -> Vec<FdSlot> {
+        let slot = |word: &[u8]| match word {
+            b"-" => FdSlot::Closed,
+            b"" => FdSlot::Skipped,
+            name => {
+                let name = std::str::from_utf8(name).expect("a packed name was text");
+                FdSlot::Handle(HandleName::new(name).expect("a packed name was one of a handle"))
+            }
+        };
+        self.words().map(slot).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +123,20 @@ mod tests {
             assert_eq!(packed.is_empty(), words.is_empty());
             let unpacked = packed.unpack();
             assert_eq!(unpacked, words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn places_come_back_as_they_were() {
+        let handle = |name: &str| FdSlot::Handle(HandleName::new(name).unwrap());
+        for slots in [
+            vec![],
+            vec![FdSlot::Skipped],
+            vec![FdSlot::Closed, handle("null"), FdSlot::Skipped, handle("--"), handle("null")],
+        ] {
+            let packed = Slots::new(&slots);
+            assert_eq!(packed.unpack(), slots);
+            assert_eq!(packed.words().count(), slots.len());
         }
     }
 

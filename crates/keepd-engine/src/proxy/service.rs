@@ -7,7 +7,7 @@ use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, Run
 use keepd_model::{Errno, Generation, Instant, KillMode, Pid, ServiceName, SpawnFailure, Wanted};
 
 use super::connections::Audience;
-use super::packed::{Changes, Words};
+use super::packed::{Changes, Slots, Words};
 use super::stop::StopOrder;
 use super::{Owner, Proxy};
 
@@ -27,7 +27,9 @@ pub(super) struct Service {
     pub(super) environment: Changes,
     /// Where output goes from the next start on.
     pub(super) log: LogTarget,
-    /// daemonproxy's restart interval.
+    /// The descriptors of the next start, where a list was set.
+    pub(super) fds: Option<Slots>,
+    /// When it starts by itself, and how often at most.
     pub(super) auto_up: AutoUp,
     /// What controllers want to find again, in the order of the keys. A vector, because most
     /// services have few notes and there are many services.
@@ -272,6 +274,7 @@ impl Service {
             attributes: Attributes::default(),
             environment: Changes::default(),
             log: LogTarget::default(),
+            fds: None,
             auto_up: AutoUp { seconds: 1, triggers: Triggers::default() },
             notes: Vec::new(),
             generation: Generation::NONE,

@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
-use keepd_model::protocol::{Event, Fail, FailKind, Place, RunEnd};
-use keepd_model::{Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure, Wanted};
+use keepd_model::protocol::{Event, Fail, FailKind, Place, RunEnd, RunState};
+use keepd_model::{
+    Exit, Generation, Instant, LogLevel, Pid, ServiceName, Signal, SpawnFailure, Wanted,
+};
 
 use super::commands::{Asker, fail, stale};
 use super::connections::Audience;
 use super::service::{Ended, Main, Run, Service};
 use super::{Output, Proxy, ServiceSpawn, SpawnOutcome};
 
-/// A start by itself that could not even be attempted is tried again after this time.
-const SPAWN_RETRY: Duration = Duration::from_secs(3);
+/// A start by itself of a service without arguments is put off by this time.
+const ARGUMENTS_RETRY: Duration = Duration::from_secs(3);
+/// A start may be asked for with a time that is over, but not for longer than this.
+const START_PAST_MAX: Duration = Duration::from_secs(100_000);
 /// How soon a service with `respawn` is back after KILL, which never counts.
 const RESPAWN_AFTER_KILL: Duration = Duration::from_millis(10);
 /// A run of this length starts the count of `respawn` again.
@@ -35,6 +39,7 @@ impl Proxy {
         asker: Asker,
         name: &ServiceName,
         expected: Option<Generation>,
+        at: Option<Instant>,
     ) -> Result<(), Fail> {
         let service = self.service_mut("start", name)?;
         if let Some(expected) = expected
@@ -43,19 +48,86 @@ impl Proxy {
             return Err(stale("start", name, expected, service.generation));
         }
         if !service.run().is_at_rest() {
-            let why = format!("generation {} is still running", service.generation);
+            let why = format!("not startable, generation {} is running", service.generation);
             return Err(fail(FailKind::Running, format!("cannot start service \"{name}\": {why}")));
         }
         if service.arguments.is_empty() {
             return Err(fail(
                 FailKind::NoArguments,
-                format!("cannot start service \"{name}\": it has no arguments"),
+                format!("cannot start service \"{name}\": no arguments set (service.args)"),
+            ));
+        }
+        if at.is_some_and(|at| now.saturating_since(at) > START_PAST_MAX) {
+            let seconds = START_PAST_MAX.as_secs();
+            let why = format!("the timestamp is invalid, it is more than {seconds} s ago");
+            return Err(fail(
+                FailKind::Malformed,
+                format!("cannot start service \"{name}\": {why}"),
             ));
         }
         service.respawn_count = 0;
+        service.wanted = Wanted::Up;
         self.accept(asker);
-        self.start(now, name, Cause::Command);
+        match at.filter(|at| *at > now) {
+            Some(due) => self.schedule_by_command(now, name, due),
+            None => self.start(now, name, Cause::Command),
+        }
         Ok(())
+    }
+
+    /// Makes a start that was asked for pending. Who takes events for answers hears of it also when
+    /// nothing changed.
+    fn schedule_by_command(&mut self, now: Instant, name: &ServiceName, due: Instant) {
+        let is_news = self.services.get(name).is_some_and(|service| match service.run() {
+            Run::Pending { due: before, .. } => before != due,
+            Run::Down { .. }
+            | Run::Spawning { .. }
+            | Run::Forked { .. }
+            | Run::Up { .. }
+            | Run::Stopping { .. }
+            | Run::Emptying { .. }
+            | Run::Stuck { .. } => true,
+        });
+        self.schedule(now, name, due);
+        if !is_news {
+            self.tell_watchers_of_starts(name);
+        }
+    }
+
+    /// `service.cancel`: this start is taken back. It is not an end that was asked for: triggers
+    /// may still start the service.
+    pub(super) fn cancel(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        name: &ServiceName,
+    ) -> Result<(), Fail> {
+        let service = self.service_mut("cancel the start of", name)?;
+        match service.run() {
+            Run::Pending { .. } => {}
+            Run::Down { .. }
+            | Run::Spawning { .. }
+            | Run::Forked { .. }
+            | Run::Up { .. }
+            | Run::Stopping { .. }
+            | Run::Emptying { .. }
+            | Run::Stuck { .. } => {
+                let text =
+                    format!("cannot cancel the start of service \"{name}\": no start pending");
+                return Err(fail(FailKind::NotRunning, text));
+            }
+        }
+        self.accept(asker);
+        self.transition(name, Run::Down { since: now, ended: None });
+        Ok(())
+    }
+
+    /// Tells the present state to those who asked for every start.
+    fn tell_watchers_of_starts(&mut self, name: &ServiceName) {
+        if let Some(service) = self.services.get(name) {
+            let report = service.report(name);
+            self.broadcast(&Event::Run(report), Audience::WatchersOfStarts);
+        }
     }
 
     /// Makes the next generation and asks the shell for its process.
@@ -70,7 +142,8 @@ impl Proxy {
         service.ready_fd_said = false;
         service.invocation =
             invocation_id(self.settings.seed, name, service.generation, self.starts);
-        let spawn = ServiceSpawn {
+        let slots = service.fds.take();
+        let mut spawn = ServiceSpawn {
             name: name.clone(),
             generation: service.generation,
             arguments: service.arguments.unpack(),
@@ -81,6 +154,10 @@ impl Proxy {
             descriptors: None,
         };
         let leaf = service.attributes.place == Place::Service;
+        spawn.descriptors = slots.as_ref().map(|slots| self.descriptors_for(name, slots));
+        if let Some(service) = self.services.get_mut(name) {
+            service.fds = slots;
+        }
         self.transition(name, Run::Spawning { asked: now, leaf, stop: None });
         let invocation = Event::Invocation {
             name: name.clone(),
@@ -89,39 +166,37 @@ impl Proxy {
         };
         self.broadcast(&invocation, Audience::Everyone);
         match cause {
-            Cause::Command => {
-                if let Some(service) = self.services.get(name) {
-                    let report = service.report(name);
-                    self.broadcast(&Event::Run(report), Audience::WatchersOfStarts);
-                }
-            }
+            Cause::Command => self.tell_watchers_of_starts(name),
             // Its `start` line was sent when it became pending.
             Cause::Itself => {}
         }
         self.outputs.push_back(Output::Spawn(Box::new(spawn)));
     }
 
-    /// Makes a start by itself pending; one that is due already is carried out in this turn.
+    /// Makes a start pending; one that is due already is carried out in this turn. Without
+    /// arguments there is nothing to execute yet: it is put off, because they may be set at any
+    /// time.
     pub(super) fn schedule(&mut self, now: Instant, name: &ServiceName, due: Instant) {
         let Some(service) = self.services.get(name) else {
             return;
         };
         let ended = service.run().ended().copied();
+        let is_late = due <= now && service.arguments.is_empty();
+        let due = if is_late { now.saturating_add(ARGUMENTS_RETRY) } else { due };
         self.transition(name, Run::Pending { due, ended });
         if due <= now {
-            self.start_due(now, name);
+            self.start(now, name, Cause::Itself);
         }
     }
 
-    /// Carries out a pending start. Without arguments there is nothing to execute yet: it is tried
-    /// again, as daemonproxy does, because the arguments may be set at any time.
+    /// Carries out a pending start, or puts it off.
     pub(super) fn start_due(&mut self, now: Instant, name: &ServiceName) {
         let has_arguments =
             self.services.get(name).is_some_and(|service| !service.arguments.is_empty());
         if has_arguments {
             self.start(now, name, Cause::Itself);
         } else {
-            self.schedule(now, name, now.saturating_add(SPAWN_RETRY));
+            self.schedule(now, name, now);
         }
     }
 
@@ -146,9 +221,13 @@ impl Proxy {
                     }
                 }
                 Err(failure) => {
+                    let retry = service.attributes.retry;
                     let ended =
                         Ended { at: now, end: RunEnd::Failed(failure), pid: None, started: asked };
                     self.come_down(now, name, ended);
+                    if let Some(retry) = retry {
+                        self.log_retry(name, failure, retry);
+                    }
                 }
             },
             // One question has one answer.
@@ -196,9 +275,50 @@ impl Proxy {
     /// Nothing of the generation is left: it is down, and perhaps starts again by itself.
     pub(super) fn come_down(&mut self, now: Instant, name: &ServiceName, ended: Ended) {
         self.transition(name, Run::Down { since: now, ended: Some(ended) });
-        let due = self.services.get_mut(name).and_then(|service| restart_due(now, service, &ended));
+        let due = self.restart_due(now, name, &ended);
         if let Some(due) = due {
             self.schedule(now, name, due);
+        }
+    }
+
+    /// Returns when a service that ended starts again by itself, and counts the end.
+    fn restart_due(&mut self, now: Instant, name: &ServiceName, ended: &Ended) -> Option<Instant> {
+        let is_triggered = self
+            .services
+            .get(name)
+            .is_some_and(|service| self.is_triggered(&service.auto_up.triggers));
+        let service = self.services.get_mut(name)?;
+        match service.wanted {
+            Wanted::Down => return None,
+            Wanted::Up => {}
+        }
+        if let Some(last) = service.attributes.respawn.len().checked_sub(1) {
+            if ended.at.saturating_since(ended.started) >= RESPAWN_COUNT_RESET {
+                service.respawn_count = 0;
+            }
+            if was_killed(ended.end) {
+                return Some(now.saturating_add(RESPAWN_AFTER_KILL));
+            }
+            let delay = service.attributes.respawn[service.respawn_count.min(last)];
+            service.respawn_count = service.respawn_count.saturating_add(1);
+            return Some(now.saturating_add(delay));
+        }
+        if let (None, Some(retry)) = (ended.pid, service.attributes.retry) {
+            return Some(now.saturating_add(retry));
+        }
+        is_triggered.then(|| now.max(ended.started.saturating_add(service.auto_up_interval())))
+    }
+
+    /// Nobody waits for a start that is tried again by itself, so the log says what happened.
+    fn log_retry(&mut self, name: &ServiceName, failure: SpawnFailure, retry: Duration) {
+        self.log(LogLevel::Error, format!("cannot start service \"{name}\": {failure}"));
+        let is_pending = self
+            .services
+            .get(name)
+            .is_some_and(|service| service.run().state() == RunState::Pending);
+        if is_pending {
+            let text = format!("the start of service \"{name}\" is tried again in {retry:?}");
+            self.log(LogLevel::Info, text);
         }
     }
 
@@ -211,33 +331,6 @@ impl Proxy {
         let service = self.services.get(name).map(Box::as_ref);
         service.filter(|service| service.generation == generation)
     }
-}
-
-/// Returns when a service that ended starts again by itself, and counts the end.
-fn restart_due(now: Instant, service: &mut Service, ended: &Ended) -> Option<Instant> {
-    match service.wanted {
-        Wanted::Down => return None,
-        Wanted::Up => {}
-    }
-    if let Some(last) = service.attributes.respawn.len().checked_sub(1) {
-        if ended.at.saturating_since(ended.started) >= RESPAWN_COUNT_RESET {
-            service.respawn_count = 0;
-        }
-        if was_killed(ended.end) {
-            return Some(now.saturating_add(RESPAWN_AFTER_KILL));
-        }
-        let delay = service.attributes.respawn[service.respawn_count.min(last)];
-        service.respawn_count = service.respawn_count.saturating_add(1);
-        return Some(now.saturating_add(delay));
-    }
-    if let (None, Some(retry)) = (ended.pid, service.attributes.retry) {
-        return Some(now.saturating_add(retry));
-    }
-    service
-        .auto_up
-        .triggers
-        .always
-        .then(|| now.max(ended.started.saturating_add(service.auto_up_interval())))
 }
 
 /// Reports whether KILL ended the main process.

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use keepd_model::protocol::{Fail, FailKind, RunEnd, Scope, SignalNumber};
-use keepd_model::{Exit, Generation, Instant, KillMode, ServiceName, Signal, Wanted};
+use keepd_model::{Errno, Exit, Generation, Instant, KillMode, ServiceName, Signal, Wanted};
 
 use super::commands::{Asker, fail, stale};
 use super::service::{Ended, Main, Phase, Remains, Run};
-use super::{Output, Owner, Proxy};
+use super::tickets::{Purpose, Undertaking};
+use super::{Effect, Output, Owner, Proxy};
 
 /// What is still there this long after KILL is reported as stuck; KILL is repeated as often.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(5);
@@ -218,11 +219,40 @@ impl Proxy {
         {
             return Err(stale("signal", name, expected, service.generation));
         }
-        let Some(signal) = signal.signal() else {
+        let main = service.run().main().copied();
+        let group = match (main, scope) {
+            // Others than the main process are reached only by way of their group.
+            (Some(Main { leaf: true, .. }) | None, Scope::All) => {
+                return self.signal_group_by_command(asker, name, signal);
+            }
+            (_, Scope::Main | Scope::All) => false,
+            (_, Scope::ProcessGroup) => true,
+        };
+        let Some(Main { pid, .. }) = main else {
             return Err(not_running("signal", name));
         };
+        let purpose = Purpose::Signal { name: name.clone(), pid, group };
+        self.perform(Effect::Signal { pid, group, signal }, Undertaking { asker, purpose });
+        Ok(())
+    }
+
+    /// `service.signal … all` for a service with a group of its own. Signal 0 finds somebody there.
+    fn signal_group_by_command(
+        &mut self,
+        asker: Asker,
+        name: &ServiceName,
+        number: SignalNumber,
+    ) -> Result<(), Fail> {
+        let signal = number.signal();
+        if signal.is_none() && number.0 != 0 {
+            let why = format!("cannot kill: {}", Errno::EINVAL);
+            let text = format!("cannot signal service \"{name}\": {why}");
+            return Err(fail(FailKind::System, text));
+        }
         self.accept(asker);
-        self.send_signal(name, signal, scope);
+        if let Some(signal) = signal {
+            self.send_signal(name, signal, Scope::All);
+        }
         Ok(())
     }
 

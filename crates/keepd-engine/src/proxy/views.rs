@@ -4,9 +4,10 @@
 use std::ops::Bound::{Excluded, Unbounded};
 
 use keepd_model::protocol::RunReport;
-use keepd_model::{FdSlot, HandleName, HandleReport, Instant, ServiceName, Signal};
+use keepd_model::{HandleName, HandleReport, Instant, ServiceName, Signal};
 
 use super::Proxy;
+use super::packed::Slots;
 use super::service::Service;
 
 /// A service, looked at.
@@ -20,6 +21,11 @@ impl<'machine> ServiceDetails<'machine> {
     /// Returns its name.
     pub fn name(&self) -> &'machine ServiceName {
         self.name
+    }
+
+    /// Returns everything that is known of it.
+    pub(super) fn service(&self) -> &'machine Service {
+        self.service
     }
 
     /// Returns what it is doing, as an event would tell it.
@@ -37,9 +43,10 @@ impl<'machine> ServiceDetails<'machine> {
         self.service.tags.iter()
     }
 
-    /// Returns its descriptor list; `None` if it was never set.
-    pub fn fds(&self) -> Option<&'machine [FdSlot]> {
-        None
+    /// Returns its descriptor list as the words of `service.fds`: names of handles, `-` for a
+    /// closed place, an empty one for a skipped place. `None` if it was never set.
+    pub fn fds(&self) -> Option<impl Iterator<Item = &'machine [u8]> + Clone> {
+        self.service.fds.as_ref().map(Slots::words)
     }
 
     /// Returns the interval of `service.auto_up` in seconds, and its triggers as they were given.
@@ -71,19 +78,27 @@ impl Proxy {
 
     /// Returns how many handles there are, the built-in ones included.
     pub fn handle_count(&self) -> usize {
-        0
+        self.handles.len()
     }
 
     /// Returns a handle.
     pub fn handle(&self, name: &str) -> Option<HandleReport> {
-        let _ = name;
-        None
+        let (name, handle) = self.handles.get_key_value(name)?;
+        Some(self.handle_report(name, handle))
     }
 
     /// Returns the first handle behind a name, or the first of all.
     pub fn handle_after(&self, name: Option<&HandleName>) -> Option<HandleReport> {
-        let _ = name;
-        None
+        let next = match name {
+            Some(name) => self.handles.range::<HandleName, _>((Excluded(name), Unbounded)).next(),
+            None => self.handles.first_key_value(),
+        };
+        next.map(|(name, handle)| self.handle_report(name, handle))
+    }
+
+    /// Returns the guard code, if one is set.
+    pub fn guard(&self) -> Option<i64> {
+        self.guard
     }
 
     /// Returns the pending signals in the order of their last arrival: which, when, how many.

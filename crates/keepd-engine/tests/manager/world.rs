@@ -378,7 +378,7 @@ impl World {
         let held = |name| self.held.get(name).ok_or(FailKind::NoSuchService);
         let is_there = |held: &Held| held.state != RunState::Down;
         match command {
-            Command::ServiceStart { name, expected } => {
+            Command::ServiceStart { name, expected, at: _ } => {
                 let held = held(name)?;
                 if expected.is_some_and(|expected| expected != held.generation) {
                     return Err(FailKind::Stale);
@@ -769,7 +769,10 @@ fn short(command: &Command) -> Option<String> {
             None => format!("stop {name}"),
             Some((signal, _)) => format!("stop {name} {signal}"),
         },
-        Command::ServiceSignal { name, signal, .. } => format!("signal {name} {signal}"),
+        Command::ServiceSignal { name, signal, .. } => {
+            let signal = signal.signal().expect("the manager sends signals that there are");
+            format!("signal {name} {signal}")
+        }
         Command::ServiceDelete { name } => format!("delete {name}"),
         Command::SignalClear { signal, count } => format!("clear {signal} {count}"),
         _ => return None,

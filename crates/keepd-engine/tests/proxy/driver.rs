@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use keepd_engine::proxy::{
-    ConnectionId, Input, JobId, Output, Owner, Proxy, Settings, SpawnOutcome,
+    CallFailure, ConnectionId, Effect, Input, JobId, Output, Owner, Performed, Proxy, Settings,
+    SpawnOutcome, Ticket,
 };
 use keepd_model::protocol::{
-    Attributes, Command, Event, Message, Reply, Request, RequestId, RunEnd, RunState,
+    Attributes, Command, Event, Message, Reply, Request, RequestId, RunEnd, RunState, Triggers,
 };
 use keepd_model::{
-    Errno, Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure, SpawnStep,
+    Errno, Exit, FdSlot, Generation, HandleKind, HandleName, HandleReport, Instant, OpenFlags, Pid,
+    PipeEnd, ServiceName, Signal, SpawnFailure, SpawnStep,
 };
 
-/// The extended connection of most stories.
+/// The connection of most stories.
 pub(crate) const BOSS: ConnectionId = ConnectionId(1);
-/// A plain connection.
-pub(crate) const PLAIN: ConnectionId = ConnectionId(2);
-/// One more extended connection.
+/// A connection on which somebody types commands without numbers.
+pub(crate) const TYPIST: ConnectionId = ConnectionId(2);
+/// One more connection.
 pub(crate) const OTHER: ConnectionId = ConnectionId(3);
 
 /// A machine and its clock.
@@ -64,7 +66,7 @@ pub(crate) fn set(text: &str, attributes: Attributes) -> Command {
 }
 
 pub(crate) fn start(text: &str, expected: u64) -> Command {
-    Command::ServiceStart { name: name(text), expected: Some(Generation::new(expected)) }
+    Command::ServiceStart { name: name(text), expected: Some(Generation::new(expected)), at: None }
 }
 
 pub(crate) fn stop(text: &str, expected: u64) -> Command {
@@ -80,14 +82,35 @@ pub(crate) fn stop_with(text: &str, expected: u64, signal: Signal, timeout: Dura
 }
 
 pub(crate) fn auto_up(text: &str, seconds: Option<u32>, always: bool) -> Command {
-    Command::ServiceAutoUp { name: name(text), seconds, always }
+    let triggers = if always { Triggers::always() } else { Triggers::default() };
+    Command::ServiceAutoUp { name: name(text), seconds, triggers }
+}
+
+pub(crate) fn handle_name(text: &str) -> HandleName {
+    HandleName::new(text).unwrap()
+}
+
+/// A handle of the start.
+pub(crate) fn null() -> HandleReport {
+    let flags = OpenFlags { read: true, write: true, ..OpenFlags::default() };
+    HandleReport {
+        name: handle_name("null"),
+        kind: HandleKind::Special(flags),
+        description: b"/dev/null".to_vec(),
+    }
 }
 
 impl Driver {
     /// Returns a machine without connections, at 1,000 s.
     pub(crate) fn new() -> Self {
+        Self::with_settings(Settings::default())
+    }
+
+    /// Returns a machine without connections, made with these settings.
+    pub(crate) fn with_settings(settings: Settings) -> Self {
+        let features = vec!["notify".to_owned()];
         Self {
-            proxy: Proxy::new(Settings { seed: 7, features: vec!["notify".to_owned()] }),
+            proxy: Proxy::new(Settings { seed: 7, features, ..settings }),
             now: Instant::from_nanos(1_000_000_000_000),
             last_request: 0,
         }
@@ -96,7 +119,7 @@ impl Driver {
     /// Returns a machine with [`BOSS`] connected.
     pub(crate) fn with_boss() -> Self {
         let mut driver = Self::new();
-        driver.connect_extended(BOSS);
+        driver.connect(BOSS);
         driver
     }
 
@@ -111,14 +134,11 @@ impl Driver {
         driver
     }
 
+    /// Makes a connection and returns what it hears after the greeting.
     pub(crate) fn connect(&mut self, connection: ConnectionId) -> Vec<String> {
-        self.give(Input::Connected { connection, output: true })
-    }
-
-    pub(crate) fn connect_extended(&mut self, connection: ConnectionId) {
-        self.connect(connection);
-        let lines = self.say(connection, Command::Proto { version: 1 });
-        assert_eq!(lines[1], format!("upgrade {}", connection.0), "{lines:?}");
+        let mut lines = self.give(Input::Connected { connection, output: true });
+        assert_eq!(lines.remove(0), format!("{}> proto 1 notify", connection.0));
+        lines
     }
 
     /// Gives an input and returns every output it leads to.
@@ -142,7 +162,7 @@ impl Driver {
         }
     }
 
-    /// An extended command of a connection; answers carry the next number.
+    /// A numbered command of a connection; answers carry the next number.
     pub(crate) fn ask_as(&mut self, connection: ConnectionId, command: Command) -> Vec<String> {
         self.last_request += 1;
         let request = Request::Numbered(RequestId(self.last_request), command);
@@ -153,7 +173,7 @@ impl Driver {
         self.ask_as(BOSS, command)
     }
 
-    /// A plain command of a connection.
+    /// A command without a number.
     pub(crate) fn say(&mut self, connection: ConnectionId, command: Command) -> Vec<String> {
         self.give(Input::Request { connection, request: Request::Unnumbered(command) })
     }
@@ -168,6 +188,22 @@ impl Driver {
 
     pub(crate) fn executed(&mut self, owner: Owner) -> Vec<String> {
         self.give(Input::Report { owner, outcome: SpawnOutcome::Executed })
+    }
+
+    /// The shell did what the last ticket asked for.
+    pub(crate) fn performed(&mut self, ticket: u64) -> Vec<String> {
+        self.give(Input::Performed { ticket: Ticket(ticket), outcome: Ok(Performed::Done) })
+    }
+
+    /// The shell could not do what the last ticket asked for.
+    pub(crate) fn not_performed(
+        &mut self,
+        ticket: u64,
+        call: &'static str,
+        errno: Option<Errno>,
+    ) -> Vec<String> {
+        let outcome = Err(CallFailure { call, errno });
+        self.give(Input::Performed { ticket: Ticket(ticket), outcome })
     }
 
     pub(crate) fn reaped(&mut self, number: u32, exit: Exit) -> Vec<String> {
@@ -226,6 +262,60 @@ fn bytes_text(words: &[Vec<u8>]) -> String {
         .join(" ")
 }
 
+fn slots_text(slots: &[FdSlot]) -> String {
+    let words = slots.iter().map(|slot| match slot {
+        FdSlot::Closed => "-",
+        FdSlot::Skipped => "''",
+        FdSlot::Handle(name) => name.as_str(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn open_flags_text(flags: &OpenFlags) -> String {
+    let words = [
+        (flags.read, "read"),
+        (flags.write, "write"),
+        (flags.append, "append"),
+        (flags.create, "create"),
+    ];
+    let said = words.iter().filter(|(is_set, _)| *is_set).map(|(_, word)| *word);
+    said.collect::<Vec<_>>().join(",")
+}
+
+fn kind_text(kind: &HandleKind) -> String {
+    match kind {
+        HandleKind::File(flags) => format!("file {}", open_flags_text(flags)),
+        HandleKind::Special(flags) => format!("special {}", open_flags_text(flags)),
+        HandleKind::Pipe { end: PipeEnd::From, .. } => "pipe from".to_owned(),
+        HandleKind::Pipe { end: PipeEnd::To, .. } => "pipe to".to_owned(),
+        HandleKind::Socket { domain, kind, bind, listen, .. } => {
+            format!("socket {} {} {bind} {listen:?}", domain.word(), kind.word())
+        }
+    }
+}
+
+fn effect_text(effect: &Effect) -> String {
+    match effect {
+        Effect::Signal { pid, group, signal } => {
+            let whom = if *group { "process group" } else { "process" };
+            format!("signal {} to {whom} {pid}", signal.0)
+        }
+        Effect::Open { descriptor, flags, path } => {
+            let (flags, path) = (open_flags_text(flags), String::from_utf8_lossy(path));
+            format!("open {} {flags} {path}", descriptor.0)
+        }
+        Effect::Pipe { read, write, .. } => format!("pipe {} {}", read.0, write.0),
+        Effect::Socket { descriptor, spec } => {
+            format!("socket {} {}", descriptor.0, String::from_utf8_lossy(&spec.address_text))
+        }
+        Effect::Take { descriptor, connection } => {
+            format!("take {} from {}", descriptor.0, connection.0)
+        }
+        Effect::Chdir { path } => format!("chdir {}", String::from_utf8_lossy(path)),
+        Effect::Listen { path } => format!("listen {}", String::from_utf8_lossy(path)),
+    }
+}
+
 fn event_text(event: &Event) -> String {
     match event {
         Event::Run(report) => {
@@ -257,7 +347,18 @@ fn event_text(event: &Event) -> String {
         Event::Set(name, _) => format!("{name} set"),
         Event::Env(name, _) => format!("{name} env"),
         Event::Log(name, _) => format!("{name} log"),
-        Event::AutoUp(name, seconds) => format!("{name} auto_up {seconds:?}"),
+        Event::AutoUp(name, seconds, words) => {
+            format!("{name} auto_up {seconds} {}", bytes_text(words))
+        }
+        Event::Fds(name, slots) => format!("{name} fds {}", slots_text(slots)),
+        Event::Handle(report) => format!(
+            "handle {} {} {}",
+            report.name,
+            kind_text(&report.kind),
+            String::from_utf8_lossy(&report.description)
+        ),
+        Event::HandleDeleted(name) => format!("handle {name} deleted"),
+        Event::LogFilter(level) => format!("log.filter {level}"),
         Event::Note(name, key, value) => {
             format!("{name} note {key}={}", String::from_utf8_lossy(value))
         }
@@ -279,8 +380,7 @@ fn message_text(message: &Message) -> String {
         }
         Message::Reply(id, Reply::Fail(fail)) => format!("fail {} {}", id.0, fail.kind.word()),
         Message::Text(bytes) => format!("text {}", String::from_utf8_lossy(bytes)),
-        Message::PlainError(why) => format!("error {why}"),
-        Message::Overflow => "overflow".to_owned(),
+        Message::Error(why) => format!("error {why}"),
     }
 }
 
@@ -290,14 +390,12 @@ pub(crate) fn text(output: &Output) -> String {
         Output::Send { connection, message } => {
             format!("{}> {}", connection.0, message_text(message))
         }
-        Output::Upgrade { connection } => format!("upgrade {}", connection.0),
         Output::Close { connection } => format!("close {}", connection.0),
         Output::Spawn(spawn) => format!("spawn {}.{}", spawn.name, spawn.generation),
         Output::SpawnJob(spawn) => format!("spawn job{} of {}", spawn.job.0, spawn.name),
         Output::SignalMain { owner, pid, signal } => {
             format!("{signal} to main {} of {}", pid, owner_text(owner))
         }
-        Output::SignalProcessGroup { pid, signal } => format!("{signal} to process group {pid}"),
         Output::SignalGroup { owner, signal } => {
             format!("{signal} to group of {}", owner_text(owner))
         }
@@ -306,5 +404,16 @@ pub(crate) fn text(output: &Output) -> String {
         Output::Forget { name } => format!("forget {name}"),
         Output::WatchOutput { on } => format!("watch output {on}"),
         Output::Terminate { code } => format!("terminate {code}"),
+        Output::Perform { ticket, effect } => {
+            format!("perform {}: {}", ticket.0, effect_text(effect))
+        }
+        Output::CloseDescriptor { descriptor } => format!("close descriptor {}", descriptor.0),
+        Output::StopListening => "stop listening".to_owned(),
+        Output::LogTo { descriptor: Some(descriptor) } => format!("log to {}", descriptor.0),
+        Output::LogTo { descriptor: None } => "log waits".to_owned(),
+        Output::LogFilter { level } => format!("log filter {level}"),
+        Output::Log { level, text } => format!("log {level}: {text}"),
+        Output::ExitExec { arguments } => format!("exit-exec {}", bytes_text(arguments)),
+        Output::Guarded { on } => format!("guarded {on}"),
     }
 }

@@ -335,9 +335,10 @@ fn nothing_starts_by_itself_after_a_stop() {
 fn auto_up_counts_from_start_to_start() {
     // (behaviour 3.20)
     let mut driver = Driver::new();
-    driver.connect(PLAIN);
-    driver.say(PLAIN, arguments("web"));
-    driver.say(PLAIN, auto_up("web", Some(5), true));
+    driver.connect(TYPIST);
+    driver.say(TYPIST, set("web", respawning(&[])));
+    driver.say(TYPIST, arguments("web"));
+    driver.say(TYPIST, auto_up("web", Some(5), true));
     driver.spawned(service("web", 1), 100);
     driver.pass(ms(2_000));
     assert_eq!(
@@ -345,12 +346,12 @@ fn auto_up_counts_from_start_to_start() {
         ["2> web 1 down pid 100 exit 0", "2> web 1 start pid 100 exit 0"]
     );
     assert_eq!(driver.until_timeout(), Some(ms(3_000)));
-    assert_eq!(driver.pass(ms(3_000)), ["spawn web.2"]);
+    assert_eq!(driver.pass(ms(3_000)), ["2> web 2 invocation", "spawn web.2"]);
     driver.spawned(service("web", 2), 101);
     driver.pass(ms(20_000));
     assert_eq!(
         driver.reaped(101, Exit::Code(0))[1..],
-        ["2> web 2 start pid 101 exit 0", "spawn web.3"]
+        ["2> web 2 start pid 101 exit 0", "2> web 3 invocation", "spawn web.3"]
     );
 }
 
@@ -359,7 +360,7 @@ fn only_what_is_down_or_pending_can_be_deleted() {
     // (behaviour 3.21)
     let delete = || Command::ServiceDelete { name: name("web") };
     let mut driver = Driver::with_service_up(respawning(&[500]));
-    driver.connect(PLAIN);
+    driver.connect(TYPIST);
     assert_eq!(driver.ask(delete()), ["1> fail 4 running"]);
     driver.reaped(100, Exit::Code(0));
     assert_eq!(driver.ask(delete()), ["1> ok 5", "1> web deleted", "2> web deleted", "forget web"]);
@@ -371,7 +372,7 @@ fn only_what_is_down_or_pending_can_be_deleted() {
 fn terminate_is_the_last_thing() {
     // (behaviour 3.22)
     let mut driver = Driver::with_service_up(Attributes::default());
-    assert_eq!(driver.ask(Command::Terminate { code: 3 }), ["1> ok 4", "terminate 3"]);
+    assert_eq!(driver.ask(Command::Terminate { code: 3, guard: None }), ["1> ok 4", "terminate 3"]);
     assert_eq!(driver.ask(stop("web", 1)), [""; 0]);
     assert_eq!(driver.reaped(100, Exit::Code(0)), [""; 0]);
     assert_eq!(driver.give(Input::Disconnected { connection: BOSS }), [""; 0]);

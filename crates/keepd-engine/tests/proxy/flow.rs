@@ -32,7 +32,7 @@ fn restart(driver: &mut Driver, from: u64, to: u64) {
 fn every_end_and_the_latest_state_are_kept() {
     // (behaviour 5.10, 5.12)
     let mut driver = Driver::with_service_up(own());
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     driver.give(full(BOSS));
     restart(&mut driver, 1, 4);
     assert_eq!(
@@ -52,7 +52,7 @@ fn every_end_and_the_latest_state_are_kept() {
 fn at_most_64_ends_of_a_service_are_kept() {
     // (behaviour 5.10)
     let mut driver = Driver::with_service_up(own());
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     driver.give(full(BOSS));
     restart(&mut driver, 1, 101);
     assert_eq!(driver.proxy.ends_dropped(), 36);
@@ -77,7 +77,7 @@ fn readiness_outlasts_later_notifications() {
 fn the_latest_of_everything_is_kept_in_order() {
     // (behaviour 5.12, 5.13)
     let mut driver = Driver::with_boss();
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     driver.ask(Command::WatchLogs { on: true });
     driver.ask(arguments("b"));
     driver.give(full(BOSS));
@@ -107,7 +107,7 @@ fn the_latest_of_everything_is_kept_in_order() {
 fn news_comes_after_what_was_kept_before_it() {
     // (behaviour 5.12)
     let mut driver = Driver::with_boss();
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     driver.give(full(BOSS));
     driver.ask_as(OTHER, arguments("a"));
     // The shell says that there is room, and gives more news before it asks what to do.
@@ -122,7 +122,7 @@ fn news_comes_after_what_was_kept_before_it() {
 fn a_deletion_replaces_all_but_ends() {
     // (behaviour 5.14)
     let mut driver = Driver::with_service_up(own());
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     driver.give(full(BOSS));
     driver.ask_as(OTHER, arguments("web"));
     driver.reaped(100, Exit::Code(9));
@@ -138,7 +138,7 @@ fn a_deletion_replaces_all_but_ends() {
 fn a_dump_waits_for_room_and_ends_after_what_was_kept() {
     // (behaviour 5.8, 5.12)
     let mut driver = Driver::with_boss();
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     for text in ["a", "b", "c"] {
         driver.ask(arguments(text));
     }
@@ -159,14 +159,14 @@ fn a_dump_waits_for_room_and_ends_after_what_was_kept() {
     assert_eq!(lines[0], "1> b args /bin/true", "what was kept comes first");
     assert_eq!(lines[1], "1> b args /bin/true", "then the dump goes on");
     assert_eq!(lines.last().unwrap(), "1> dump.end 1");
-    assert_eq!(lines.len(), 1 + 2 * 7 + 1);
+    assert_eq!(lines.len(), 1 + 2 * 7 + 1, "the handles and the first service came before");
 }
 
 #[test]
 fn a_client_too_far_behind_is_closed() {
     // (behaviour 5.15)
     let mut driver = Driver::with_boss();
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     driver.give(full(BOSS));
     let mut closed = 0;
     for number in 0..40_001 {
@@ -186,17 +186,4 @@ fn a_client_too_far_behind_is_closed() {
         assert_eq!(closed, usize::from(number == 40_000));
     }
     driver.check();
-}
-
-#[test]
-fn a_plain_connection_loses_lines_and_is_told() {
-    // (behaviour 5.16)
-    let mut driver = Driver::new();
-    driver.connect(PLAIN);
-    driver.give(full(PLAIN));
-    assert_eq!(driver.give(drained(PLAIN)), [""; 0], "nothing was lost");
-    driver.give(full(PLAIN));
-    assert_eq!(driver.say(PLAIN, arguments("web")), [""; 0]);
-    assert_eq!(driver.give(drained(PLAIN)), ["2> overflow"]);
-    assert_eq!(driver.say(PLAIN, arguments("web")), ["2> web args /bin/true"]);
 }

@@ -10,9 +10,13 @@ fn signal(text: &str, expected: Option<u64>, scope: Scope) -> Command {
     Command::ServiceSignal {
         name: name(text),
         expected: expected.map(Generation::new),
-        signal: Signal::HUP,
+        signal: Signal::HUP.into(),
         scope,
     }
+}
+
+fn own() -> Attributes {
+    Attributes { place: Place::Own, ..Attributes::default() }
 }
 
 fn notify(number: u32, text: &str) -> Input {
@@ -122,13 +126,15 @@ fn long_notifications_are_cut() {
 fn signals_reach_whom_they_are_meant_for() {
     // (behaviour 2.6)
     let mut driver = Driver::with_service_up(Attributes::default());
-    let hup = "HUP to main 100 of web.1";
-    assert_eq!(driver.ask(signal("web", Some(1), Scope::Main))[1..], [hup]);
+    let hup = "perform 1: signal 1 to process 100";
+    assert_eq!(driver.ask(signal("web", Some(1), Scope::Main)), [hup]);
+    assert_eq!(driver.performed(1), ["1> ok 4"]);
     assert_eq!(driver.ask(signal("web", Some(1), Scope::All))[1..], ["HUP to group of web.1"]);
     assert_eq!(
-        driver.ask(signal("web", None, Scope::ProcessGroup))[1..],
-        ["HUP to process group 100"]
+        driver.ask(signal("web", None, Scope::ProcessGroup)),
+        ["perform 2: signal 1 to process group 100"]
     );
+    assert_eq!(driver.not_performed(2, "killpg", Some(Errno(3))), ["1> fail 6 system"]);
     assert_eq!(driver.ask(signal("web", Some(2), Scope::Main)), ["1> fail 7 stale"]);
     driver.reaped(100, Exit::Code(0));
     for scope in [Scope::Main, Scope::ProcessGroup] {
@@ -143,9 +149,12 @@ fn signals_reach_whom_they_are_meant_for() {
 #[test]
 fn a_service_without_a_group_is_its_main_process() {
     // (behaviour 2.7, 3.11)
-    let mut driver =
-        Driver::with_service_up(Attributes { place: Place::Own, ..Attributes::default() });
-    assert_eq!(driver.ask(signal("web", Some(1), Scope::All))[1..], ["HUP to main 100 of web.1"]);
+    let mut driver = Driver::with_service_up(own());
+    assert_eq!(
+        driver.ask(signal("web", Some(1), Scope::All)),
+        ["perform 1: signal 1 to process 100"]
+    );
+    assert_eq!(driver.performed(1), ["1> ok 4"]);
     assert_eq!(
         driver.ask(stop_with("web", 1, Signal::KILL, ms(1_000)))[1..],
         ["1> web 1 stopping pid 100", "KILL to main 100 of web.1"]
@@ -157,14 +166,15 @@ fn a_service_without_a_group_is_its_main_process() {
 fn always_starts_a_service_that_is_down_before_it_is_told() {
     // (behaviour 2.9, 3.9)
     let mut driver = Driver::new();
-    driver.connect(PLAIN);
-    driver.say(PLAIN, arguments("web"));
+    driver.connect(TYPIST);
+    driver.say(TYPIST, set("web", own()));
+    driver.say(TYPIST, arguments("web"));
     assert_eq!(
-        driver.say(PLAIN, auto_up("web", Some(0), true)),
-        ["2> web 0 start", "spawn web.1", "2> web auto_up Some(1)"]
+        driver.say(TYPIST, auto_up("web", Some(0), true)),
+        ["2> web 0 start", "2> web 1 invocation", "spawn web.1", "2> web auto_up 1 always"]
     );
     driver.spawned(service("web", 1), 100);
-    assert_eq!(driver.say(PLAIN, auto_up("web", None, false)), ["2> web auto_up None"]);
+    assert_eq!(driver.say(TYPIST, auto_up("web", None, false)), ["2> web auto_up 1 "]);
     assert_eq!(driver.reaped(100, Exit::Code(0)), ["2> web 1 down pid 100 exit 0"]);
     assert_eq!(driver.proxy.poll_timeout(), None);
 }
@@ -173,21 +183,20 @@ fn always_starts_a_service_that_is_down_before_it_is_told() {
 fn a_start_by_itself_waits_for_arguments() {
     // (behaviour 2.10)
     let mut driver = Driver::new();
-    driver.connect(PLAIN);
+    driver.connect(TYPIST);
     assert_eq!(
-        driver.say(PLAIN, auto_up("web", Some(2), true)),
-        ["2> web 0 start", "2> web 0 start", "2> web auto_up Some(2)"]
+        driver.say(TYPIST, auto_up("web", Some(2), true)),
+        ["2> web 0 start", "2> web auto_up 2 always"]
     );
     assert_eq!(driver.pass(ms(3_000)), ["2> web 0 start"]);
-    driver.say(PLAIN, arguments("web"));
-    assert_eq!(driver.pass(ms(3_000)), ["spawn web.1"]);
+    driver.say(TYPIST, arguments("web"));
+    assert_eq!(driver.pass(ms(3_000)), ["2> web 1 invocation", "spawn web.1"]);
 }
 
 #[test]
 fn blocked_output_is_told_once_and_dumped_while_it_lasts() {
     // (behaviour 2.11)
     let mut driver = Driver::with_service_up(Attributes::default());
-    driver.connect(PLAIN);
     let blocked = |errno| Input::OutputBlocked { name: name("web"), errno };
     assert_eq!(driver.give(blocked(Some(Errno(28)))), ["1> web blocked 28"]);
     assert_eq!(driver.give(blocked(Some(Errno(28)))), [""; 0]);
@@ -200,7 +209,7 @@ fn blocked_output_is_told_once_and_dumped_while_it_lasts() {
 fn output_is_measured_only_while_somebody_watches() {
     // (behaviour 5.9)
     let mut driver = Driver::with_service_up(Attributes::default());
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     let output = || Input::Output { name: name("web"), stream: Stream::Out, offset: 7 };
     assert_eq!(driver.give(output()), [""; 0]);
     assert_eq!(driver.ask(Command::WatchLogs { on: true })[1..], ["watch output true"]);
@@ -221,10 +230,11 @@ fn signals_to_the_proxy_are_counted_until_they_are_cleared() {
     driver.give(come(Signal::HUP, 1));
     driver.pass(ms(1));
     assert_eq!(driver.give(come(Signal::TERM, 1)), ["1> signal TERM 3"]);
-    assert_eq!(driver.connect(PLAIN), ["2> signal HUP 1", "2> signal TERM 3"]);
+    assert_eq!(driver.connect(TYPIST), ["2> signal HUP 1", "2> signal TERM 3"]);
     let clear = |count| Command::SignalClear { signal: Signal::TERM, count };
     assert_eq!(driver.ask(clear(1)), ["1> ok 1"]);
-    assert_eq!(driver.say(PLAIN, Command::StateDump), ["2> signal HUP 1", "2> signal TERM 2"]);
+    let dumped = |driver: &mut Driver| driver.say(TYPIST, Command::StateDump)[3..].to_vec();
+    assert_eq!(dumped(&mut driver), ["2> signal HUP 1", "2> signal TERM 2", "2> dump.end 1"]);
     driver.ask(clear(9));
-    assert_eq!(driver.say(PLAIN, Command::StateDump), ["2> signal HUP 1"]);
+    assert_eq!(dumped(&mut driver), ["2> signal HUP 1", "2> dump.end 2"]);
 }

@@ -10,7 +10,7 @@ use crate::driver::*;
 fn a_start_is_answered_then_told_then_carried_out() {
     // (behaviour 1.1, 1.3, 1.8, 1.13, 2.1)
     let mut driver = Driver::with_boss();
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     assert_eq!(driver.ask(arguments("web")), ["1> ok 1", "3> web args /bin/true"]);
     assert_eq!(
         driver.ask(start("web", 0)),
@@ -39,17 +39,21 @@ fn a_start_is_refused_with_the_first_reason_that_holds() {
 }
 
 #[test]
-fn plain_connections_hear_start_and_take_events_for_answers() {
-    // (behaviour 1.3, 1.10, 5.3, 5.4)
+fn a_typed_command_takes_the_event_for_its_answer() {
+    // (behaviour 1.3, 1.10, 5.3)
     let mut driver = Driver::new();
-    driver.connect(PLAIN);
-    assert_eq!(driver.say(PLAIN, arguments("web")), ["2> web args /bin/true"]);
-    let start = Command::ServiceStart { name: name("web"), expected: None };
-    assert_eq!(driver.say(PLAIN, start.clone()), ["2> web 1 start", "spawn web.1"]);
+    driver.connect(TYPIST);
+    assert_eq!(driver.say(TYPIST, arguments("web")), ["2> web args /bin/true"]);
+    assert_eq!(driver.say(TYPIST, Command::WatchStarts { on: true }), [""; 0]);
+    let start = Command::ServiceStart { name: name("web"), expected: None, at: None };
+    assert_eq!(
+        driver.say(TYPIST, start.clone()),
+        ["2> web 1 invocation", "2> web 1 start", "spawn web.1"]
+    );
     assert_eq!(driver.spawned(service("web", 1), 100), ["2> web 1 forked pid 100"]);
     assert_eq!(
-        driver.say(PLAIN, start),
-        ["2> error cannot start service \"web\": generation 1 is still running"]
+        driver.say(TYPIST, start),
+        ["2> error cannot start service \"web\": not startable, generation 1 is running"]
     );
 }
 
@@ -65,25 +69,32 @@ fn a_clone_that_fails_is_an_end_without_a_process() {
 }
 
 #[test]
-fn a_plain_service_that_cannot_be_cloned_is_tried_again() {
+fn with_retry_a_clone_that_failed_is_tried_again() {
     // (behaviour 1.12)
     let mut driver = Driver::with_boss();
-    driver.connect(PLAIN);
-    driver.say(PLAIN, arguments("web"));
+    let retry = Some(ms(3_000));
+    driver.ask(set("web", Attributes { retry, ..Attributes::default() }));
+    driver.ask(arguments("web"));
     driver.ask(start("web", 0));
     assert_eq!(
         driver.not_spawned(service("web", 1)),
         [
             "1> web 1 down failed clone",
             "1> web 1 start failed clone",
-            "2> web 1 start failed clone"
+            "log error: cannot start service \"web\": step clone: resource temporarily unavailable",
+            "log info: the start of service \"web\" is tried again in 3s",
         ]
     );
     assert_eq!(driver.pass(ms(2_999)), [""; 0]);
+    assert_eq!(driver.pass(ms(1)), ["1> web 2 invocation", "spawn web.2"]);
+    driver.ask(stop("web", 2));
     assert_eq!(
-        driver.pass(ms(1)),
-        ["1> web 2 invocation", "spawn web.2"],
-        "plain connections heard `start` before"
+        driver.not_spawned(service("web", 2)),
+        [
+            "1> web 2 down failed clone",
+            "log error: cannot start service \"web\": step clone: resource temporarily unavailable",
+        ],
+        "not after a stop"
     );
 }
 
@@ -186,7 +197,7 @@ fn invocations_differ_for_every_start_and_repeat_with_the_seed() {
 fn notes_are_kept_bounded_and_removed_when_empty() {
     // (behaviour 1.5)
     let mut driver = Driver::with_boss();
-    driver.connect_extended(OTHER);
+    driver.connect(OTHER);
     let note = |key: String, value: Vec<u8>| Command::ServiceNote { name: name("web"), key, value };
     assert_eq!(driver.ask(note("wanted".into(), b"up".to_vec())), ["1> ok 1"]);
     assert_eq!(
@@ -213,19 +224,19 @@ fn there_is_a_limit_of_services() {
     for number in 0..20_000 {
         driver.proxy.handle_input(
             driver.now,
-            keepd_engine::proxy::Input::Connected { connection: PLAIN, output: false },
+            keepd_engine::proxy::Input::Connected { connection: TYPIST, output: false },
         );
         driver.proxy.handle_input(
             driver.now,
             keepd_engine::proxy::Input::Request {
-                connection: PLAIN,
+                connection: TYPIST,
                 request: keepd_model::protocol::Request::Unnumbered(arguments(&format!(
                     "s{number}"
                 ))),
             },
         );
     }
-    driver.connect_extended(BOSS);
+    driver.connect(BOSS);
     assert_eq!(driver.ask(arguments("one-more")), ["1> fail 1 limit"]);
     assert_eq!(driver.state("one-more"), None);
     assert_eq!(driver.ask(arguments("s5")), ["1> ok 2"]);

@@ -1,10 +1,13 @@
 //! Every run state with every input: nothing panics, every invariant holds, and time moves on.
 
-use keepd_engine::proxy::{Input, Owner, SpawnOutcome};
+use keepd_engine::proxy::{CallFailure, Input, Owner, Performed, SpawnOutcome, Ticket};
 use keepd_model::protocol::{
-    Attributes, Command, Message, Request, RequestId, RunState, Scope, Stream,
+    Attributes, Command, FilterChange, Message, Request, RequestId, RunState, Scope, Stream,
+    Triggers,
 };
-use keepd_model::{Errno, Exit, Generation, KillMode, Signal};
+use keepd_model::{
+    Errno, Exit, FdSlot, Generation, Instant, KillMode, OpenFlags, PipeSpec, Signal,
+};
 
 use crate::driver::*;
 
@@ -86,7 +89,28 @@ fn commands() -> Vec<Command> {
         Command::StateDump,
         Command::WatchLogs { on: true },
         Command::Exit,
-        Command::Terminate { code: 0 },
+        Command::Terminate { code: 0, guard: None },
+        Command::TerminateGuard { set: true, code: 5 },
+        Command::TerminateExec { arguments: vec![b"/bin/sh".to_vec()] },
+        Command::Chdir { path: b"/".to_vec() },
+        Command::LogFilter { change: FilterChange::More },
+        Command::LogDestination { handle: handle_name("a") },
+        Command::SocketCreate { path: b"/s".to_vec() },
+        Command::SocketDelete,
+        Command::HandleOpen {
+            name: handle_name("a"),
+            flags: OpenFlags::default(),
+            path: b"/x".to_vec(),
+        },
+        Command::HandlePipe {
+            read: handle_name("a"),
+            write: handle_name("b"),
+            spec: PipeSpec { socket: None, nonblock: true },
+        },
+        Command::HandleTake { name: handle_name("a") },
+        Command::HandleDelete { name: handle_name("a") },
+        Command::WatchStarts { on: true },
+        Command::EventTimeout { reset: ms(1), close: ms(2) },
         Command::SignalClear { signal: Signal::HUP, count: 1 },
         arguments("web"),
         Command::ServiceArgs { name: web(), arguments: Vec::new() },
@@ -97,6 +121,18 @@ fn commands() -> Vec<Command> {
             environment: keepd_model::protocol::Environment::default(),
         },
         Command::ServiceLog { name: web(), log: keepd_model::protocol::LogTarget::Inherit },
+        Command::ServiceFds { name: web(), slots: vec![FdSlot::Handle(handle_name("a"))] },
+        Command::ServiceCancel { name: web() },
+        Command::ServiceStart {
+            name: web(),
+            expected: None,
+            at: Some(Instant::from_nanos(u64::MAX)),
+        },
+        Command::ServiceAutoUp {
+            name: web(),
+            seconds: None,
+            triggers: Triggers { signals: vec![Signal::HUP], ..Triggers::default() },
+        },
         auto_up("web", None, true),
         auto_up("web", Some(3), false),
         start("web", 0),
@@ -112,7 +148,7 @@ fn commands() -> Vec<Command> {
         commands.push(Command::ServiceSignal {
             name: web(),
             expected: Some(Generation::new(1)),
-            signal: Signal::HUP,
+            signal: Signal::HUP.into(),
             scope,
         });
     }
@@ -123,7 +159,7 @@ fn inputs() -> Vec<Input> {
     let mut inputs = vec![
         Input::Connected { connection: OTHER, output: false },
         Input::Disconnected { connection: BOSS },
-        Input::Refused { connection: BOSS, answer: Message::PlainError(String::new()) },
+        Input::Refused { connection: BOSS, answer: Message::Error(String::new()) },
         Input::Full { connection: BOSS },
         Input::Drained { connection: BOSS },
         Input::Notify { name: name("web"), pid: pid(100), text: b"READY=1".to_vec() },
@@ -132,6 +168,11 @@ fn inputs() -> Vec<Input> {
         Input::OutputBlocked { name: name("web"), errno: Some(Errno::EIO) },
         Input::JobOutput { job: keepd_engine::proxy::JobId(1), bytes: b"x".to_vec() },
         Input::Signal { signal: Signal::HUP, count: 1 },
+        Input::Performed { ticket: Ticket(1), outcome: Ok(Performed::Done) },
+        Input::Performed {
+            ticket: Ticket(1),
+            outcome: Err(CallFailure { call: "open", errno: None }),
+        },
         Input::Reaped { pid: pid(100), exit: killed_by(Signal::KILL) },
     ];
     let owners: [Owner; 4] = [service("web", 1), service("web", 2), service("db", 1), job(1)];
@@ -142,7 +183,7 @@ fn inputs() -> Vec<Input> {
         inputs.push(Input::Report { owner: owner.clone(), outcome: SpawnOutcome::Failed(NO_FILE) });
         inputs.push(Input::GroupEmpty { owner });
     }
-    for connection in [BOSS, PLAIN] {
+    for connection in [BOSS, TYPIST] {
         inputs.extend(commands().into_iter().map(|command| Input::Request {
             connection,
             request: match connection {
@@ -161,7 +202,7 @@ fn every_state_takes_every_input() {
         for (state, path) in steps(mode) {
             for input in inputs() {
                 let mut driver = Driver::with_boss();
-                driver.connect(PLAIN);
+                driver.connect(TYPIST);
                 driver.ask(set("web", Attributes { kill_mode: mode, ..Attributes::default() }));
                 driver.ask(arguments("web"));
                 for step in &path {
@@ -169,6 +210,8 @@ fn every_state_takes_every_input() {
                 }
                 assert_eq!(driver.state("web"), Some(state), "{input:?}");
                 driver.give(input.clone());
+                // What the command asked the shell for is done, or it is the answer to nothing.
+                driver.performed(1);
                 // The same news twice is no worse than once.
                 driver.give(input.clone());
                 driver.pass(ms(30_000));

@@ -1,16 +1,23 @@
 //! A random walk with a small simulated world: safety at every step, and after the walk everything
-//! comes to rest. Every extended request of a connection that stays is answered exactly once.
+//! comes to rest. Every numbered request of a connection that stays is answered exactly once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use keepd_engine::proxy::{ConnectionId, Input, Output, Owner, Proxy, Settings, SpawnOutcome};
-use keepd_model::protocol::{
-    Attributes, Command, Event, Message, Place, Request, RequestId, RunState, Scope, Stream,
+use keepd_engine::proxy::{
+    CallFailure, ConnectionId, DescriptorId, DescriptorList, DescriptorSource, Effect, Input,
+    Output, Owner, Performed, Proxy, Settings, SpawnOutcome, Ticket,
 };
-use keepd_model::{Exit, Generation, Instant, KillMode, Pid, ServiceName, Signal};
+use keepd_model::protocol::{
+    Attributes, Command, Event, Message, Place, Request, RequestId, RunState, Scope, SignalNumber,
+    Stream, Triggers,
+};
+use keepd_model::{
+    Errno, Exit, FdSlot, Generation, HandleName, Instant, KillMode, OpenFlags, Pid, PipeSpec,
+    ServiceName, Signal,
+};
 
-use crate::driver::{NO_FILE, NO_PROCESS, name};
+use crate::driver::{NO_FILE, NO_PROCESS, name, null};
 
 const STEPS: usize = 20_000;
 
@@ -47,6 +54,10 @@ struct World {
     /// Asked for, not answered; whether it gets a group of its own.
     spawns: VecDeque<(Owner, bool)>,
     processes: BTreeMap<Pid, Process>,
+    /// Descriptors that are open in the shell.
+    descriptors: BTreeSet<DescriptorId>,
+    /// Asked for, not answered: given before anything else.
+    tickets: VecDeque<(Ticket, Effect)>,
     /// Groups of which something is left, and whether it got KILL.
     leftovers: BTreeMap<Owner, bool>,
     watched: BTreeSet<Owner>,
@@ -65,7 +76,6 @@ struct World {
 
 #[derive(Default)]
 struct Peer {
-    is_extended: bool,
     is_full: bool,
     room: u64,
 }
@@ -74,10 +84,12 @@ impl World {
     fn new(seed: u64) -> Self {
         Self {
             random: Random(seed),
-            proxy: Proxy::new(Settings::default()),
+            proxy: Proxy::new(Settings { handles: vec![null()], ..Settings::default() }),
             now: Instant::from_nanos(1),
             spawns: VecDeque::new(),
             processes: BTreeMap::new(),
+            descriptors: [DescriptorId(1)].into(),
+            tickets: VecDeque::new(),
             leftovers: BTreeMap::new(),
             watched: BTreeSet::new(),
             connections: BTreeMap::new(),
@@ -103,33 +115,79 @@ impl World {
     /// Carries out every output, and says `Full` in the middle of them, as a shell does.
     fn settle(&mut self) {
         self.proxy.check_invariants().unwrap();
-        while let Some(output) = self.proxy.poll_output() {
-            self.perform(output);
+        loop {
+            while let Some(output) = self.proxy.poll_output() {
+                self.perform(output);
+            }
+            self.proxy.check_invariants().unwrap();
+            let Some((ticket, effect)) = self.tickets.pop_front() else {
+                break;
+            };
+            let outcome = self.attempt(&effect);
+            self.proxy.handle_input(self.now, Input::Performed { ticket, outcome });
         }
-        self.proxy.check_invariants().unwrap();
+    }
+
+    /// Does what a ticket asks for, or fails to.
+    fn attempt(&mut self, effect: &Effect) -> Result<Performed, CallFailure> {
+        let made: &[DescriptorId] = match effect {
+            Effect::Signal { pid, signal, .. } => {
+                let process = self.processes.get_mut(pid);
+                let process = process.expect("only processes that were not reaped are signalled");
+                process.dies = process.dies.or(signal.signal());
+                &[]
+            }
+            Effect::Open { descriptor, .. }
+            | Effect::Socket { descriptor, .. }
+            | Effect::Take { descriptor, .. } => &[*descriptor],
+            Effect::Pipe { read, write, .. } => &[*read, *write],
+            Effect::Chdir { .. } | Effect::Listen { .. } => &[],
+        };
+        if self.random.chance(20) {
+            self.seen.insert("failed");
+            return Err(CallFailure { call: "open", errno: Some(Errno::EIO) });
+        }
+        for descriptor in made {
+            assert!(self.descriptors.insert(*descriptor), "{descriptor:?} is used twice");
+        }
+        Ok(Performed::Done)
+    }
+
+    fn check_sources(&mut self, list: &DescriptorList) {
+        for source in &list.sources {
+            match source {
+                DescriptorSource::Held(descriptor) => {
+                    assert!(self.descriptors.contains(descriptor), "only open ones are given");
+                    self.seen.insert("given");
+                }
+                DescriptorSource::Control => assert!(list.control.is_some()),
+                DescriptorSource::Missing => _ = self.seen.insert("missing"),
+                DescriptorSource::Closed => {}
+            }
+        }
     }
 
     fn perform(&mut self, output: Output) {
         match output {
             Output::Send { connection, message } => self.receive(connection, &message),
-            Output::Upgrade { connection } => {
-                self.connections.get_mut(&connection).unwrap().is_extended = true;
-            }
             Output::Close { connection } => self.lose(connection),
             Output::Spawn(spawn) => {
                 assert!(!spawn.arguments.is_empty());
+                if let Some(list) = &spawn.descriptors {
+                    self.check_sources(list);
+                }
                 let earlier = self
                     .leftovers
                     .keys()
                     .chain(self.processes.values().map(|process| &process.owner))
                     .any(|owner| matches!(owner, Owner::Service(other, _) if *other == spawn.name));
                 assert!(!earlier, "two generations of {}", spawn.name);
-                let has_group = spawn.extended && spawn.attributes.place == Place::Service;
+                let has_group = spawn.attributes.place == Place::Service;
                 let owner = Owner::Service(spawn.name, spawn.generation);
                 self.spawns.push_back((owner, has_group));
             }
             Output::SpawnJob(spawn) => self.spawns.push_back((Owner::Job(spawn.job), true)),
-            Output::SignalMain { pid, signal, .. } | Output::SignalProcessGroup { pid, signal } => {
+            Output::SignalMain { pid, signal, .. } => {
                 let process = self.processes.get_mut(&pid);
                 let process = process.expect("only processes that were not reaped are signalled");
                 if signal == Signal::KILL
@@ -160,7 +218,21 @@ impl World {
                 assert!(self.leftovers.remove(&owner).is_some(), "only groups are left");
                 self.seen.insert("left");
             }
-            Output::Forget { .. } | Output::WatchOutput { .. } => {}
+            Output::Perform { ticket, effect } => self.tickets.push_back((ticket, effect)),
+            Output::CloseDescriptor { descriptor } => {
+                assert!(self.descriptors.remove(&descriptor), "only open ones are closed");
+            }
+            Output::LogTo { descriptor } => {
+                assert!(descriptor.is_none_or(|one| self.descriptors.contains(&one)));
+                self.seen.insert("logged");
+            }
+            Output::Forget { .. }
+            | Output::WatchOutput { .. }
+            | Output::StopListening
+            | Output::LogFilter { .. }
+            | Output::Log { .. }
+            | Output::ExitExec { .. }
+            | Output::Guarded { .. } => {}
             Output::Terminate { .. } => panic!("nobody asked for it"),
         }
     }
@@ -174,11 +246,10 @@ impl World {
         }
         match message {
             Message::Reply(id, _) => {
-                assert!(peer.is_extended);
                 assert!(self.open.remove(&(connection, *id)), "a second answer to {id:?}");
             }
             Message::Event(Event::Run(report))
-                if report.state == RunState::Down && report.ended.is_some() && peer.is_extended =>
+                if report.state == RunState::Down && report.ended.is_some() =>
             {
                 let last = self.ends_heard.entry((connection, report.name.clone())).or_default();
                 let generation = report.generation.get();
@@ -188,8 +259,7 @@ impl World {
             Message::Event(_)
             | Message::ProtoAccepted { .. }
             | Message::Text(_)
-            | Message::PlainError(_)
-            | Message::Overflow => {}
+            | Message::Error(_) => {}
         }
         peer.room = peer.room.saturating_sub(1);
         if peer.room == 0 && !peer.is_full && !self.is_quiet {
@@ -221,7 +291,7 @@ impl World {
         let name = self.service();
         let expected = self.generation(&name);
         let ms = |count| Duration::from_millis(count);
-        match self.random.below(16) {
+        match self.random.below(24) {
             0 => Command::ServiceArgs {
                 name,
                 arguments: vec![b"x".to_vec(); usize::from(self.random.chance(80))],
@@ -239,9 +309,9 @@ impl World {
             2 => Command::ServiceAutoUp {
                 name,
                 seconds: Some(self.random.below(4) as u32),
-                always: self.random.chance(40),
+                triggers: self.triggers(),
             },
-            3..=5 => Command::ServiceStart { name, expected: Some(expected) },
+            3..=5 => Command::ServiceStart { name, expected: Some(expected), at: self.time() },
             6..=7 => Command::ServiceStop {
                 name,
                 expected,
@@ -250,7 +320,7 @@ impl World {
             8 => Command::ServiceSignal {
                 name,
                 expected: None,
-                signal: Signal::HUP,
+                signal: SignalNumber([0, 1, 15, 200][self.random.below(4) as usize]),
                 scope: [Scope::Main, Scope::All, Scope::ProcessGroup]
                     [self.random.below(3) as usize],
             },
@@ -263,8 +333,67 @@ impl World {
             12 => Command::StateDump,
             13 => Command::WatchLogs { on: self.random.chance(50) },
             14 => Command::Echo { text: b"x".to_vec() },
+            15..=17 => self.handle_command(),
+            18 => Command::ServiceFds { name, slots: self.slots() },
+            19..=20 => Command::ServiceCancel { name },
+            21 => Command::SignalClear { signal: self.signal(), count: self.random.below(4) },
+            22 => Command::WatchStarts { on: self.random.chance(50) },
             _ if self.random.chance(3) => Command::Exit,
             _ => Command::ServiceNote { name, key: "k".to_owned(), value: b"v".to_vec() },
+        }
+    }
+
+    fn signal(&mut self) -> Signal {
+        [Signal::HUP, Signal::USR1][self.random.below(2) as usize]
+    }
+
+    fn triggers(&mut self) -> Triggers {
+        match self.random.below(4) {
+            0 => Triggers::default(),
+            1 => Triggers { signals: vec![self.signal()], ..Triggers::default() },
+            2 => Triggers { signals: vec![Signal::HUP, Signal::USR1], ..Triggers::always() },
+            _ => Triggers::always(),
+        }
+    }
+
+    /// Returns a time for a start: none, one that is over, or one that comes.
+    fn time(&mut self) -> Option<Instant> {
+        let seconds = Duration::from_millis(self.random.below(3_000));
+        match self.random.below(3) {
+            0 => None,
+            1 => Some(Instant::ZERO),
+            _ => Some(self.now.saturating_add(seconds)),
+        }
+    }
+
+    fn handle_name(&mut self) -> HandleName {
+        let names = ["null", "stderr", "a", "b", "c", "control.cmd", "control.event"];
+        HandleName::new(names[self.random.below(7) as usize]).unwrap()
+    }
+
+    fn slots(&mut self) -> Vec<FdSlot> {
+        (0..self.random.below(5))
+            .map(|_| match self.random.below(5) {
+                0 => FdSlot::Closed,
+                1 => FdSlot::Skipped,
+                _ => FdSlot::Handle(self.handle_name()),
+            })
+            .collect()
+    }
+
+    fn handle_command(&mut self) -> Command {
+        let name = self.handle_name();
+        match self.random.below(6) {
+            0 => Command::HandleOpen { name, flags: OpenFlags::default(), path: b"/x".to_vec() },
+            1 => Command::HandlePipe {
+                read: name,
+                write: self.handle_name(),
+                spec: PipeSpec { socket: None, nonblock: false },
+            },
+            2 => Command::HandleTake { name },
+            3 => Command::HandleDelete { name },
+            4 => Command::LogDestination { handle: name },
+            _ => Command::Chdir { path: b"/".to_vec() },
         }
     }
 
@@ -282,12 +411,10 @@ impl World {
         if peer.is_full {
             return;
         }
-        let request = if peer.is_extended {
+        let request = if self.random.chance(80) {
             let id = RequestId(self.number());
             self.open.insert((connection, id));
             Request::Numbered(id, self.command())
-        } else if self.random.chance(50) {
-            Request::Unnumbered(Command::Proto { version: 1 })
         } else {
             Request::Unnumbered(self.command())
         };
@@ -411,7 +538,7 @@ impl World {
         let input = match self.random.below(3) {
             0 => Input::Notify { name, pid: Pid::new(1).unwrap(), text: b"READY=1".to_vec() },
             1 => Input::Output { name, stream: Stream::Out, offset: self.numbers },
-            _ => Input::Signal { signal: Signal::HUP, count: 1 },
+            _ => Input::Signal { signal: self.signal(), count: 1 },
         };
         self.give(input);
     }
@@ -436,10 +563,6 @@ impl World {
         let boss = ConnectionId(self.number());
         self.connections.insert(boss, Peer::default());
         self.give(Input::Connected { connection: boss, output: true });
-        self.give(Input::Request {
-            connection: boss,
-            request: Request::Unnumbered(Command::Proto { version: 1 }),
-        });
         for _ in 0..200 {
             let running: Vec<_> = self
                 .proxy
@@ -467,6 +590,8 @@ impl World {
             assert_eq!(view.state, RunState::Down, "{}", view.name);
         }
         assert_eq!(self.proxy.jobs().count(), 0);
+        let held = self.proxy.handle_count() - 3;
+        assert_eq!(self.descriptors.len(), held, "what is open has a name");
         assert_eq!(self.open, BTreeSet::new(), "every request is answered");
     }
 }
@@ -485,7 +610,7 @@ fn a_long_walk_keeps_every_promise() {
     let world = walk(1, STEPS);
     let mut all: BTreeSet<_> = RunState::ALL.map(RunState::word).into();
     all.insert("full");
-    all.insert("left");
+    all.extend(["left", "failed", "given", "missing", "logged"]);
     assert_eq!(world.seen, all, "the walk went everywhere");
 }
 

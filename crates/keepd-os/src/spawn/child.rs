@@ -13,13 +13,12 @@ use keepd_model::SpawnStep;
 
 use super::Session;
 use super::report::{FAILURE_BYTES, OWN_DESCRIPTORS};
+use crate::image::execute_first;
 use crate::process::DescriptorLimit;
 
 /// Signals are 1 to 64 in the kernel, and a set of them has 8 bytes.
 const SIGNALS_END: c_long = 65;
 const SIGNAL_SET_BYTES: usize = 8;
-/// The first number after the standard descriptors.
-const EXTRA_FIRST: RawFd = 3;
 
 /// Everything the child looks at, as plain numbers and pointers into memory that the parent
 /// prepared.
@@ -34,8 +33,14 @@ pub(super) struct Plan<'a> {
     pub(super) unshare_below: Option<RawFd>,
     /// The child must enter its cgroup by itself, through this descriptor of `cgroup.procs`.
     pub(super) enter_cgroup: Option<RawFd>,
-    /// Descriptors and the numbers they get: (now, then).
-    pub(super) placements: &'a mut [(RawFd, RawFd)],
+    /// Descriptors as they are numbered now, each once.
+    pub(super) sources: &'a mut [RawFd],
+    /// Room for the sources and the error pipe, in ascending order.
+    pub(super) kept: &'a mut [RawFd],
+    /// Which source gets which number.
+    pub(super) placements: &'a [(usize, RawFd)],
+    /// One that was asked for does not exist.
+    pub(super) is_one_missing: bool,
     pub(super) session: Session,
     pub(super) descriptor_limit: Option<DescriptorLimit>,
     pub(super) umask: u32,
@@ -47,6 +52,8 @@ pub(super) struct Plan<'a> {
     pub(super) candidates: &'a [*const c_char],
     pub(super) arguments: *const *const c_char,
     pub(super) environment: *const *const c_char,
+    /// Exit status after a failed step.
+    pub(super) failure_status: u8,
 }
 
 /// Where and why the child gave up. The errno is a plain number here.
@@ -57,8 +64,8 @@ struct Stop(SpawnStep, i32);
 #[repr(C, align(8))]
 struct KernelAction([u64; 4]);
 
-/// Prepares the process and becomes the program, or reports the step that failed and ends with
-/// status 127.
+/// Prepares the process and becomes the program, or reports the step that failed and ends with the
+/// status for that.
 ///
 /// # Safety
 ///
@@ -76,7 +83,7 @@ pub(super) unsafe fn run(plan: &mut Plan<'_>) -> ! {
     unsafe {
         libc::syscall(libc::SYS_write, plan.report, message.as_ptr(), message.len());
         loop {
-            libc::syscall(libc::SYS_exit_group, 127);
+            libc::syscall(libc::SYS_exit_group, c_long::from(plan.failure_status));
         }
     }
 }
@@ -169,19 +176,19 @@ unsafe fn own_descriptors(plan: &mut Plan<'_>) -> Result<(), Stop> {
         check(SpawnStep::Cgroup, result)?;
     }
     // Sources move out of the way of targets now, while the descriptor limit is still the parent's.
-    let targets = plan.placements.iter().map(|(_, target)| *target);
-    let highest = targets.max().unwrap_or(EXTRA_FIRST);
+    let highest = plan.placements.iter().map(|(_, target)| *target).max().unwrap_or(-1);
     // SAFETY: only numbers are passed on.
     unsafe {
         move_above(highest, &mut plan.report)?;
-        for (source, _) in plan.placements.iter_mut() {
+        for source in plan.sources.iter_mut() {
             move_above(highest, source)?;
         }
         close_others(plan)
     }
 }
 
-/// Closes what is neither the pipe nor a source, and marks those close-on-exec.
+/// Closes what is neither the pipe nor a source, the standard descriptors included, and marks those
+/// close-on-exec.
 ///
 /// Closing at execve(2) would be too late: the copied table holds the error pipes of other children
 /// in flight, and would hide their ends for as long as this child hangs on a slow file system.
@@ -189,23 +196,27 @@ unsafe fn own_descriptors(plan: &mut Plan<'_>) -> Result<(), Stop> {
 /// # Safety
 ///
 /// As for [`run`].
-unsafe fn close_others(plan: &Plan<'_>) -> Result<(), Stop> {
-    let sources = || plan.placements.iter().map(|(source, _)| *source);
-    let mut first = EXTRA_FIRST;
-    loop {
-        let kept = sources().chain([plan.report]).filter(|number| *number >= first).min();
-        let last = kept.map_or(RawFd::MAX, |kept| kept - 1);
-        if first <= last {
-            // SAFETY: nothing in the range is used from here on.
-            unsafe { close_range(first, last, 0)? };
-        }
-        match kept {
-            Some(kept) => first = kept + 1,
-            None => break,
-        }
+unsafe fn close_others(plan: &mut Plan<'_>) -> Result<(), Stop> {
+    let numbers = plan.sources.iter().copied().chain([plan.report]);
+    for (kept, number) in plan.kept.iter_mut().zip(numbers) {
+        *kept = number;
     }
-    // SAFETY: only a flag of descriptors is changed.
-    unsafe { close_range(EXTRA_FIRST, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC) }
+    // Neither allocates nor panics.
+    plan.kept.sort_unstable();
+    let mut first = 0;
+    for kept in plan.kept.iter() {
+        if first < *kept {
+            // SAFETY: nothing in the range is used from here on.
+            unsafe { close_range(first, kept - 1, 0)? };
+        }
+        first = kept + 1;
+    }
+    // SAFETY: nothing in the first range is used from here on, and for the second only a flag of
+    // descriptors is changed.
+    unsafe {
+        close_range(first, RawFd::MAX, 0)?;
+        close_range(0, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    }
 }
 
 /// Gives the descriptor a number above `highest`, unless it has one.
@@ -278,13 +289,13 @@ unsafe fn session(plan: &Plan<'_>) -> Result<(), Stop> {
     };
     check(SpawnStep::Session, result)?;
     if session == Session::Foreground {
-        let input = plan.placements.iter().find(|(_, then)| *then == 0);
-        let input = input.map_or(-1, |(now, _)| *now);
+        let input = plan.placements.iter().find(|(_, target)| *target == 0);
+        let input = input.and_then(|(source, _)| plan.sources.get(*source)).unwrap_or(&-1);
         // SAFETY: getpid(2) takes nothing; ioctl_tty(2) reads one number from `group`. The signal
         // that would stop a caller in the background is blocked, like all others.
         let result = unsafe {
             let group = libc::syscall(libc::SYS_getpid) as libc::pid_t;
-            libc::syscall(libc::SYS_ioctl, input, libc::TIOCSPGRP, &raw const group)
+            libc::syscall(libc::SYS_ioctl, *input, libc::TIOCSPGRP, &raw const group)
         };
         check(SpawnStep::Session, result)?;
     }
@@ -344,7 +355,11 @@ unsafe fn identity(plan: &Plan<'_>) -> Result<(), Stop> {
 ///
 /// As for [`run`].
 unsafe fn place_descriptors(plan: &Plan<'_>) -> Result<(), Stop> {
-    for (source, target) in plan.placements.iter() {
+    if plan.is_one_missing {
+        return Err(Stop(SpawnStep::Standard, libc::EBADF));
+    }
+    for (source, target) in plan.placements {
+        let source = plan.sources.get(*source).unwrap_or(&-1);
         // SAFETY: dup3(2) takes numbers only. No source is a target: `own_descriptors` moved them
         // apart.
         let result = unsafe { libc::syscall(libc::SYS_dup3, *source, *target, 0) };
@@ -353,9 +368,7 @@ unsafe fn place_descriptors(plan: &Plan<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Empties the signal mask and becomes the first candidate that can be executed. As execvp(3) does,
-/// a missing file leads to the next candidate, and a forbidden one is remembered, should nothing
-/// better be found.
+/// Empties the signal mask and becomes the first candidate that can be executed.
 ///
 /// # Safety
 ///
@@ -375,21 +388,9 @@ unsafe fn execute(plan: &Plan<'_>) -> Stop {
     if let Err(stop) = check(SpawnStep::Signals, result) {
         return stop;
     }
-    let mut last = libc::ENOENT;
-    let mut forbidden = false;
-    for candidate in plan.candidates {
-        // SAFETY: by the promise to `run`, a C string and two null-terminated arrays of C strings.
-        unsafe {
-            libc::syscall(libc::SYS_execve, *candidate, plan.arguments, plan.environment);
-        }
-        last = errno();
-        match last {
-            libc::EACCES => forbidden = true,
-            libc::ENOENT | libc::ENOTDIR | libc::ENODEV | libc::ESTALE | libc::ETIMEDOUT => {}
-            _ => return Stop(SpawnStep::Exec, last),
-        }
-    }
-    Stop(SpawnStep::Exec, if forbidden { libc::EACCES } else { last })
+    // SAFETY: by the promise to `run`, C strings and two null-terminated arrays of C strings.
+    let errno = unsafe { execute_first(plan.candidates, plan.arguments, plan.environment) };
+    Stop(SpawnStep::Exec, errno)
 }
 
 fn check(step: SpawnStep, result: c_long) -> Result<(), Stop> {

@@ -20,13 +20,12 @@
 //! and nothing else.
 
 mod child;
-mod prepare;
 mod report;
 mod request;
 mod slots;
 mod start;
 
 pub use report::{Report, Spawned};
-pub use request::{Session, SpawnRequest};
+pub use request::{Descriptor, FAILURE_STATUS, Session, SpawnRequest};
 pub use slots::reserve_slots;
 pub use start::spawn;

@@ -22,7 +22,8 @@ pub enum Report {
     /// Its pipe ended without an error: the program runs, or the child was killed on its last
     /// steps, which its exit status will say.
     Executed,
-    /// A step failed. The child ends by itself with status 127 and is to be reaped like any other.
+    /// A step failed. The child ends by itself with the status asked for and is to be reaped like
+    /// any other.
     Failed(SpawnFailure),
 }
 

@@ -24,10 +24,11 @@ pub struct SpawnRequest<'a> {
     pub gid: Option<u32>,
     /// Supplementary groups; `None`: the caller's. Empty: none.
     pub groups: Option<&'a [u32]>,
-    /// What becomes descriptors 0, 1 and 2. Any numbers, also 0, 1 and 2 themselves or one number
-    /// twice.
-    pub standard: [BorrowedFd<'a>; 3],
-    /// Further descriptors and the numbers (from 3) they have in the child.
+    /// What becomes descriptors 0, 1, 2 and so on; mostly three of them. Any numbers, also 0, 1 and
+    /// 2 themselves or one number more than once. Empty: the program has no open descriptor.
+    pub descriptors: &'a [Descriptor<'a>],
+    /// Further descriptors and the numbers they have in the child, from the end of `descriptors`
+    /// on.
     pub extra: &'a [(BorrowedFd<'a>, RawFd)],
     /// Directory of the cgroup that the child is born into; `None`: the caller's.
     pub cgroup: Option<BorrowedFd<'a>>,
@@ -36,6 +37,24 @@ pub struct SpawnRequest<'a> {
     /// Limit of descriptors that the child gets back, if the caller raised its own; `None`: the
     /// caller's.
     pub descriptor_limit: Option<DescriptorLimit>,
+    /// Exit status of a child whose step failed; mostly [`FAILURE_STATUS`].
+    pub failure_status: u8,
+}
+
+/// What shells say of a command that is not found. See exit in sh(1p).
+pub const FAILURE_STATUS: u8 = 127;
+
+/// What a number refers to in the child.
+#[derive(Clone, Copy, Debug)]
+pub enum Descriptor<'a> {
+    /// This one.
+    Open(BorrowedFd<'a>),
+    /// Nothing: the number is not open.
+    Closed,
+    /// One that should be there and is not: the child ends in step
+    /// [`Standard`](keepd_model::SpawnStep::Standard) with EBADF, as if it had been closed
+    /// meanwhile.
+    Missing,
 }
 
 /// Session and process group of a new process.

@@ -74,8 +74,8 @@ pub fn reserve_slots() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Puts the descriptors into free slots; `None` where there are no slots, too few free or too
-/// many descriptors.
+/// Puts the descriptors, each of which occurs once, into free slots; `None` where there are no
+/// slots, too few free or too many descriptors.
 pub(super) fn lease(descriptors: &[BorrowedFd<'_>], pipe: &Arc<OwnedFd>) -> Option<Leased> {
     lock().as_mut()?.lease(descriptors, pipe)
 }
@@ -120,14 +120,7 @@ impl Slots {
     }
 
     fn lease(&mut self, descriptors: &[BorrowedFd<'_>], pipe: &Arc<OwnedFd>) -> Option<Leased> {
-        // Mostly one descriptor is wanted more than once: /dev/null.
-        let mut different: Vec<BorrowedFd<'_>> = Vec::with_capacity(descriptors.len());
-        for descriptor in descriptors {
-            if position_of(descriptor, &different).is_none() {
-                different.push(*descriptor);
-            }
-        }
-        let count = different.len();
+        let count = descriptors.len();
         if count > SLOTS_PER_SPAWN {
             return None;
         }
@@ -137,14 +130,10 @@ impl Slots {
         let taken = self.free.split_off(self.free.len().checked_sub(count)?);
         let ticket = self.ticket_next;
         self.ticket_next += 1;
-        let placed = different.iter().zip(&taken).all(|(descriptor, slot)| {
+        let placed = descriptors.iter().zip(&taken).all(|(descriptor, slot)| {
             dup3(descriptor, &mut self.slots[*slot], DupFlags::CLOEXEC).is_ok()
         });
-        let numbers = descriptors.iter().filter_map(|descriptor| {
-            let slot = taken[position_of(descriptor, &different)?];
-            Some(self.slots[slot].as_raw_fd())
-        });
-        let numbers = numbers.collect();
+        let numbers = taken.iter().map(|slot| self.slots[*slot].as_raw_fd()).collect();
         self.users.push(User { ticket, slots: taken, pipe: Arc::clone(pipe), pid: None });
         if !placed {
             self.clear(self.users.len() - 1);
@@ -175,10 +164,6 @@ impl Slots {
             self.free.push(slot);
         }
     }
-}
-
-fn position_of(descriptor: &BorrowedFd<'_>, among: &[BorrowedFd<'_>]) -> Option<usize> {
-    among.iter().position(|one| one.as_raw_fd() == descriptor.as_raw_fd())
 }
 
 impl User {

@@ -4,6 +4,7 @@
     reason = "clone3(2) has no safe face: the same function goes on in two processes"
 )]
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use keepd_model::{Errno, Pid, SpawnFailure, SpawnStep};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::SpawnRequest;
 use super::child::{self, Plan};
-use super::prepare::Image;
 use super::report::Spawned;
 use super::slots::{self, Leased};
+use super::{Descriptor, SpawnRequest};
 use crate::errno;
+use crate::image::Image;
 use crate::signals::{self, AllBlocked};
 
 /// Set once clone3(2) has turned out not to exist here.
@@ -32,7 +33,7 @@ static CLONE3_MISSING: AtomicBool = AtomicBool::new(false);
 /// EPERM), the child is made by clone(2) and writes itself into `cgroup.procs`. See clone(2),
 /// execve(2).
 pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, SpawnFailure> {
-    let image = Image::new(request)?;
+    let image = prepare(request)?;
     if !CLONE3_MISSING.load(Ordering::Relaxed) {
         match attempt(request, &image, Method::Clone3) {
             Err(error) if is_worth_another_way(error) => {
@@ -43,6 +44,24 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, SpawnFailure> {
         }
     }
     attempt(request, &image, Method::Clone)
+}
+
+fn prepare(request: &SpawnRequest<'_>) -> Result<Image, SpawnFailure> {
+    check_targets(request)
+        .and_then(|()| Image::new(request.arguments, request.environment, request.directory))
+        .map_err(|error| failure(SpawnStep::Prepare, error))
+}
+
+/// Further numbers lie above the list and are wanted once each.
+fn check_targets(request: &SpawnRequest<'_>) -> Result<(), Errno> {
+    let first = RawFd::try_from(request.descriptors.len()).map_err(|_| Errno::EINVAL)?;
+    for (index, (_, target)) in request.extra.iter().enumerate() {
+        let twice = request.extra[..index].iter().any(|(_, other)| other == target);
+        if *target < first || *target == RawFd::MAX || twice {
+            return Err(Errno::EINVAL);
+        }
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,27 +92,28 @@ fn attempt(
         (Method::Clone, Some(directory)) => Some(open_procs(directory)?),
         (Method::Clone3 | Method::Clone, _) => None,
     };
-    let sources = sources(request, &write);
+    let Layout { sources, placements, is_one_missing } = layout(request, &write);
     let leased = match method {
         Method::Clone3 => slots::lease(&sources, &pipe),
         Method::Clone => None,
     };
-    let numbers: Vec<RawFd> = match &leased {
+    let mut numbers: Vec<RawFd> = match &leased {
         Some(leased) => leased.numbers.clone(),
         None => sources.iter().map(AsRawFd::as_raw_fd).collect(),
     };
-    let targets = (0..).take(request.standard.len());
-    let targets = targets.chain(request.extra.iter().map(|(_, target)| *target));
-    let mut placements: Vec<_> = numbers[1..].iter().copied().zip(targets).collect();
+    let mut kept = vec![0; numbers.len()];
     let mut plan = Plan {
         signals: match method {
             Method::Clone3 => signals::ignored(),
             Method::Clone => u64::MAX,
         },
         report: numbers[0],
+        sources: &mut numbers[1..],
+        kept: &mut kept,
+        placements: &placements,
+        is_one_missing,
         unshare_below: leased.as_ref().map(|leased| leased.below),
         enter_cgroup: procs.as_ref().map(AsRawFd::as_raw_fd),
-        placements: &mut placements,
         session: request.session,
         descriptor_limit: request.descriptor_limit,
         umask: request.umask & 0o777,
@@ -104,6 +124,7 @@ fn attempt(
         candidates: &image.candidates,
         arguments: image.arguments.as_ptr(),
         environment: image.environment.as_ptr(),
+        failure_status: request.failure_status,
     };
     let lease = leased.map(|Leased { lease, .. }| lease);
     let cgroup = request.cgroup.filter(|_| method == Method::Clone3);
@@ -123,10 +144,35 @@ fn attempt(
     }
 }
 
-/// The error pipe first, then 0, 1, 2, then the further ones.
-fn sources<'a>(request: &SpawnRequest<'a>, write: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
-    let extra = request.extra.iter().map(|(descriptor, _)| *descriptor);
-    [write.as_fd()].into_iter().chain(request.standard).chain(extra).collect()
+/// What the child needs and where.
+struct Layout<'a> {
+    /// The error pipe first, then the others, each once.
+    sources: Vec<BorrowedFd<'a>>,
+    /// Which of the others gets which number.
+    placements: Vec<(usize, RawFd)>,
+    is_one_missing: bool,
+}
+
+/// Mostly one descriptor is wanted more than once: /dev/null.
+fn layout<'a>(request: &SpawnRequest<'a>, write: &'a OwnedFd) -> Layout<'a> {
+    let mut known = BTreeMap::new();
+    let mut sources = vec![write.as_fd()];
+    let dense =
+        (0..).zip(request.descriptors).filter_map(|(target, descriptor)| match descriptor {
+            Descriptor::Open(descriptor) => Some((*descriptor, target)),
+            Descriptor::Closed | Descriptor::Missing => None,
+        });
+    let placements = dense.chain(request.extra.iter().copied()).map(|(descriptor, target)| {
+        let source = *known.entry(descriptor.as_raw_fd()).or_insert_with(|| {
+            sources.push(descriptor);
+            sources.len() - 2
+        });
+        (source, target)
+    });
+    let placements = placements.collect();
+    let is_one_missing =
+        request.descriptors.iter().any(|descriptor| matches!(descriptor, Descriptor::Missing));
+    Layout { sources, placements, is_one_missing }
 }
 
 fn open_procs(directory: BorrowedFd<'_>) -> Result<OwnedFd, SpawnFailure> {
@@ -211,7 +257,7 @@ fn failure(step: SpawnStep, errno: Errno) -> SpawnFailure {
 mod tests {
     use super::*;
     use crate::cgroup::Group;
-    use crate::spawn::{Report, Session};
+    use crate::spawn::{FAILURE_STATUS, Report, Session};
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::process::{WaitOptions, waitpid};
 
@@ -224,6 +270,7 @@ mod tests {
         };
         let leaf = Group::create(&own, &format!("keepd-test.{}", std::process::id())).unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
+        let descriptors = [Descriptor::Open(null.as_fd()); 3];
         let script = "grep -q '^0::.*/keepd-test' /proc/self/cgroup";
         let arguments = [b"/bin/sh".to_vec(), b"-c".to_vec(), script.into()];
         let request = SpawnRequest {
@@ -234,13 +281,14 @@ mod tests {
             uid: None,
             gid: None,
             groups: None,
-            standard: [null.as_fd(); 3],
+            descriptors: &descriptors,
             extra: &[],
             cgroup: Some(leaf.directory()),
             session: Session::New,
             descriptor_limit: None,
+            failure_status: FAILURE_STATUS,
         };
-        let image = Image::new(&request).unwrap();
+        let image = prepare(&request).unwrap();
         let mut spawned = attempt(&request, &image, Method::Clone).unwrap();
         while spawned.report() == Report::Pending {
             poll(&mut [PollFd::new(&spawned, PollFlags::IN)], None).unwrap();

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use keepd_model::{Exit, Pid, Signal};
 use keepd_os::cgroup::Group;
 use keepd_os::process::DescriptorLimit;
-use keepd_os::spawn::{Report, Session, SpawnRequest, Spawned, reserve_slots, spawn};
+use keepd_os::spawn::{
+    Descriptor, FAILURE_STATUS, Report, Session, SpawnRequest, Spawned, reserve_slots, spawn,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -29,6 +31,7 @@ pub(crate) struct Start {
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) session: Session,
     pub(crate) descriptor_limit: Option<DescriptorLimit>,
+    pub(crate) failure_status: u8,
 }
 
 impl Start {
@@ -43,6 +46,7 @@ impl Start {
             groups: None,
             session: Session::New,
             descriptor_limit: None,
+            failure_status: FAILURE_STATUS,
         }
     }
 
@@ -52,7 +56,7 @@ impl Start {
 
     pub(crate) fn request<'a>(
         &'a self,
-        standard: [BorrowedFd<'a>; 3],
+        descriptors: &'a [Descriptor<'a>],
         extra: &'a [(BorrowedFd<'a>, RawFd)],
         cgroup: Option<&'a Group>,
     ) -> SpawnRequest<'a> {
@@ -68,18 +72,19 @@ impl Start {
             uid: self.uid,
             gid: self.gid,
             groups: self.groups.as_deref(),
-            standard,
+            descriptors,
             extra,
             cgroup: cgroup.map(Group::directory),
             session: self.session,
             descriptor_limit: self.descriptor_limit,
+            failure_status: self.failure_status,
         }
     }
 
     /// Starts it with null descriptors.
     pub(crate) fn start_in(&self, cgroup: Option<&Group>) -> Spawned {
         let null = null();
-        spawn(&self.request([null.as_fd(); 3], &[], cgroup)).unwrap()
+        spawn(&self.request(&standard([null.as_fd(); 3]), &[], cgroup)).unwrap()
     }
 
     pub(crate) fn start(&self) -> Spawned {
@@ -94,14 +99,19 @@ impl Start {
     pub(crate) fn run_with(&self, extra: &[(BorrowedFd<'_>, RawFd)]) -> (Report, String, Exit) {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let null = null();
-        let standard = [null.as_fd(), write.as_fd(), write.as_fd()];
-        let mut spawned = spawn(&self.request(standard, extra, None)).unwrap();
+        let descriptors = standard([null.as_fd(), write.as_fd(), write.as_fd()]);
+        let mut spawned = spawn(&self.request(&descriptors, extra, None)).unwrap();
         drop(write);
         let report = final_report(&mut spawned);
         let mut output = String::new();
         std::fs::File::from(read).read_to_string(&mut output).unwrap();
         (report, output, end_of(spawned.pid()))
     }
+}
+
+/// The usual list.
+pub(crate) fn standard(descriptors: [BorrowedFd<'_>; 3]) -> [Descriptor<'_>; 3] {
+    descriptors.map(Descriptor::Open)
 }
 
 pub(crate) fn null() -> OwnedFd {
@@ -209,6 +219,28 @@ pub(crate) fn is_root(test: &str) -> bool {
         eprintln!("SKIPPED: {test}: needs root");
     }
     root
+}
+
+const ALONE: &str = "KEEPD_TEST_ALONE";
+
+/// Lets a test run in a process of its own, where it may change what belongs to the whole process:
+/// returns whether this is that process. If not, it has run there, and passed.
+pub(crate) fn is_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some_and(|alone| alone == test) {
+        return true;
+    }
+    let output = alone(test).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{}\n{out}{err}", output.status);
+    false
+}
+
+/// Returns the command that runs one test of this program in a process of its own.
+pub(crate) fn alone(test: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ALONE, test);
+    command
 }
 
 /// A folder of this test's own, removed at the end.

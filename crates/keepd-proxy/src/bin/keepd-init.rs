@@ -5,24 +5,6 @@
 
 use std::process::ExitCode;
 
-use keepd_proxy::{Options, UsageError};
-
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if arguments.iter().any(|word| word == "--") {
-        let refusal = UsageError::Unsupported("--".to_owned());
-        eprintln!("fatal: {refusal}");
-        return refusal.exit_code().into();
-    }
-    match Options::parse(arguments) {
-        Ok(options) => keepd_proxy::run(&options).into(),
-        Err(shown @ (UsageError::Help | UsageError::Version)) => {
-            println!("{shown}");
-            shown.exit_code().into()
-        }
-        Err(refusal) => {
-            eprintln!("fatal: {refusal}");
-            refusal.exit_code().into()
-        }
-    }
+    keepd_proxy::run("keepd-init", std::env::args_os().skip(1)).into()
 }

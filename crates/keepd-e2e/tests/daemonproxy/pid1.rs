@@ -1,0 +1,329 @@
+//! As the first process of a namespace of processes: default file, default guard, fatal signals,
+//! orphans.
+//!
+//! The machine's own /etc is not touched: each has a mount namespace with an /etc of the test.
+
+use std::process::Command;
+
+use keepd_model::Signal;
+use keepd_testkit::daemonproxy::Conversation;
+use keepd_testkit::{LONG, Running, signal, skip, wait_until};
+
+use crate::exit::{FATAL, rescue};
+use crate::place::{Place, shows, status_of};
+
+/// A daemonproxy that is the first process.
+struct First {
+    running: Running,
+    pid: u32,
+}
+
+/// What makes a namespace of processes, with a /proc of its own.
+const CONTAIN: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+
+/// Makes a folder that is seen as /etc, with this default configuration if there is one.
+fn make_etc(place: &Place, configuration: Option<&str>) {
+    std::fs::create_dir_all(place.path("etc")).unwrap();
+    if let Some(text) = configuration {
+        place.write("etc/daemonproxy.conf", text);
+    }
+}
+
+/// Returns a command that makes a daemonproxy with these words the first process. `None` where
+/// that cannot be done.
+fn contained(place: &Place, words: &[&str]) -> Option<Command> {
+    let script = "mount --bind etc /etc && exec \"$@\"";
+    std::fs::create_dir_all(place.path("etc")).unwrap();
+    let mut probe = place.command("unshare");
+    let probe = probe.args(CONTAIN).args(["sh", "-c", script, "sh", "true"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        skip("daemonproxy as the first process: unshare(1) cannot make its namespaces here");
+        return None;
+    }
+    let mut command = place.command("unshare");
+    command.args(CONTAIN).args(["sh", "-c", script, "sh", &place.program()]).args(words);
+    Some(command)
+}
+
+/// Starts a daemonproxy with these words as the first process. `None` where that cannot be done.
+#[track_caller]
+fn first(place: &Place, words: &[&str]) -> Option<First> {
+    let mut running = Running::start(&mut contained(place, words)?);
+    let children = format!("/proc/{0}/task/{0}/children", running.pid());
+    let pid = wait_until("daemonproxy as the first process", LONG, || {
+        assert!(running.is_running(), "it ended: {}", running.stderr().text());
+        let pid = std::fs::read_to_string(&children).ok()?.trim().parse().ok()?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (name == "daemonproxy\n").then_some(pid)
+    });
+    Some(First { running, pid })
+}
+
+impl First {
+    /// Connects to its control socket.
+    #[track_caller]
+    fn connect(&mut self, place: &Place) -> Conversation {
+        let stream = wait_until("the control socket", LONG, || {
+            assert!(self.running.is_running(), "it ended: {}", self.running.stderr().text());
+            std::os::unix::net::UnixStream::connect(place.path("sock")).ok()
+        });
+        Conversation::over_socket(stream, self.running.stderr().clone())
+    }
+
+    #[track_caller]
+    fn signal(&self, number: u8) {
+        assert!(signal(self.pid, Signal::new(number).unwrap()), "it has ended");
+    }
+
+    #[track_caller]
+    fn log_line(&self, words: &[&str]) {
+        self.running.stderr().wait_for_line(&format!("a line with {words:?}"), LONG, |line| {
+            crate::place::holds(line, words)
+        });
+    }
+
+    /// Returns its children, as seen from outside.
+    fn children(&self) -> Vec<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid);
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    }
+}
+
+/// The default file is /etc/daemonproxy.conf (1.2).
+#[test]
+fn it_reads_the_default_file() {
+    let place = Place::new();
+    make_etc(&place, Some("socket.create\t-\tsock\nservice.tags\tfrom-the-file\tx\n"));
+    let Some(mut first) = first(&place, &[]) else {
+        return;
+    };
+    let mut talk = first.connect(&place);
+    let dump = talk.ask("statedump");
+    assert!(dump.iter().any(|line| line == "service.tags\tfrom-the-file\tx"), "{dump:#?}");
+}
+
+/// `-c` replaces the default file.
+#[test]
+fn an_option_replaces_the_default_file() {
+    let place = Place::new();
+    make_etc(&place, Some("service.tags\tdefault\tx\n"));
+    place.write("FILE", "service.tags\tgiven\tx\nsocket.create\t-\tsock\n");
+    let Some(mut first) = first(&place, &["-c", "FILE"]) else {
+        return;
+    };
+    let dump = first.connect(&place).ask("statedump");
+    assert!(dump.iter().any(|line| line.starts_with("service.tags\tgiven\t")), "{dump:#?}");
+    assert!(!dump.iter().any(|line| line.contains("default")), "{dump:#?}");
+}
+
+/// Nowhere else is there a default file.
+#[test]
+fn another_process_has_no_default_file() {
+    let place = Place::new();
+    make_etc(&place, Some("terminate\t9\n"));
+    let mut command = place.command("unshare");
+    let script = "mount --bind etc /etc && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "sh", &place.program()]);
+    if contained(&place, &[]).is_none() {
+        return;
+    }
+    Running::start(&mut command).wait().expect_code(2);
+}
+
+/// An absent default file, unknown options and missing arguments do not end it (1.6, A28).
+#[test]
+fn errors_at_the_start_do_not_end_it() {
+    let place = Place::new();
+    make_etc(&place, None);
+    let wrong = [&[][..], &["--nonsense"], &["word", "-c", "missing"], &["--fd-pool", "x", "-c"]];
+    for words in wrong {
+        let words: Vec<&str> = ["-S", "sock"].iter().chain(words).copied().collect();
+        let Some(mut first) = first(&place, &words) else {
+            return;
+        };
+        let mut talk = first.connect(&place);
+        talk.sync();
+        first.log_line(&["fatal: ", "continu"]);
+        drop(talk);
+        assert!(signal(first.running.pid(), Signal::KILL));
+        let _ = first.running.wait();
+        std::fs::remove_file(place.path("sock")).unwrap();
+    }
+}
+
+/// The guard is 1 by default.
+#[test]
+fn its_guard_is_1_by_default() {
+    let place = Place::new();
+    make_etc(&place, Some(""));
+    let rescue = rescue(&place);
+    let Some(mut first) = first(&place, &["-S", "sock"]) else {
+        return;
+    };
+    let mut talk = first.connect(&place);
+    talk.refuses("terminate\t0", &["guard code"]);
+    talk.refuses("terminate\t0\t2", &["incorrect"]);
+    talk.refuses("terminate\t0\t1", &["exec"]);
+    talk.is_silent(&format!("terminate.exec_args\t{rescue}"));
+    talk.send("terminate\t7\t1");
+    first.running.wait().expect_code(42);
+    assert_eq!(place.read("told"), "1 code=7 error=terminated normally\n");
+}
+
+/// `--exit-guard` with 0 or nothing switches it off: then it ends as any other.
+#[test]
+fn the_default_guard_can_be_switched_off() {
+    let place = Place::new();
+    make_etc(&place, Some("terminate\t5\n"));
+    for code in ["0", ""] {
+        let Some(mut command) = contained(&place, &["--exit-guard", code]) else {
+            return;
+        };
+        Running::start(&mut command).wait().expect_code(5);
+    }
+    let Some(mut command) = contained(&place, &["--exit-guard", "0", "--nonsense"]) else {
+        return;
+    };
+    Running::start(&mut command).wait().expect_code(2);
+}
+
+/// A permitted `terminate` whose exec fails ends it with the code.
+#[test]
+fn a_permitted_terminate_without_a_program_ends_it() {
+    let place = Place::new();
+    make_etc(&place, Some("terminate.exec_args\t/nonexistent/program\nterminate\t6\t1\n"));
+    let Some(mut command) = contained(&place, &[]) else {
+        return;
+    };
+    Running::start(&mut command).wait().expect_code(6);
+}
+
+/// The end of `-i` does not end it.
+#[test]
+fn the_end_of_its_input_does_not_end_it() {
+    let place = Place::new();
+    make_etc(&place, Some(""));
+    // Standard input is the null device: it is at its end from the beginning.
+    let Some(mut first) = first(&place, &["-i", "-S", "sock"]) else {
+        return;
+    };
+    let mut talk = first.connect(&place);
+    talk.sync();
+    talk.sync();
+    assert!(first.running.is_running());
+}
+
+/// TERM, INT and the like are reported and do nothing else.
+#[test]
+fn signals_are_reported() {
+    let place = Place::new();
+    make_etc(&place, Some(""));
+    let Some(mut first) = first(&place, &["-S", "sock"]) else {
+        return;
+    };
+    let mut talk = first.connect(&place);
+    talk.sync();
+    for (number, name) in [(15, "SIGTERM"), (2, "SIGINT"), (10, "SIGUSR1")] {
+        first.signal(number);
+        talk.expect(&format!("signal\t{name}\t{{num}}\t1"));
+    }
+    assert!(first.running.is_running());
+}
+
+/// Fatal signals hand over to the rescue program: as process 1, with code and message.
+#[test]
+fn fatal_signals_hand_over_to_the_rescue_program() {
+    let place = Place::new();
+    make_etc(&place, Some("socket.create\t-\tsock\n"));
+    let rescue = rescue(&place);
+    for number in FATAL {
+        let Some(mut first) = first(&place, &["-E", &rescue]) else {
+            return;
+        };
+        first.connect(&place).sync();
+        first.signal(number);
+        first.running.wait().expect_code(42);
+        let told = place.read("told");
+        let error = told.strip_prefix("1 code=4 error=").unwrap_or_else(|| panic!("{told:?}"));
+        assert!(error.trim() != "" && error != "unset\n", "{told:?}");
+        std::fs::remove_file(place.path("told")).unwrap();
+        let _ = std::fs::remove_file(place.path("sock"));
+    }
+}
+
+/// Running services become children of the rescue program.
+#[test]
+fn services_become_children_of_the_rescue_program() {
+    let place = Place::new();
+    make_etc(&place, Some("service.args\tx\tsleep\t600\nservice.start\tx\n"));
+    let Some(mut first) = first(&place, &["-S", "sock", "-E", "sleep\t601"]) else {
+        return;
+    };
+    let mut talk = first.connect(&place);
+    wait_until("the service", LONG, || {
+        let dump = talk.ask("statedump");
+        dump.iter().any(|line| line.starts_with("service.state\tx\tup\t")).then_some(())
+    });
+    let service = first.children();
+    assert_eq!(service.len(), 1, "{service:?}");
+    first.signal(6);
+    wait_until("the rescue program", LONG, || {
+        (status_of(first.pid, "Name") == "sleep").then_some(())
+    });
+    assert_eq!(first.children(), service);
+    assert_eq!(status_of(service[0], "PPid"), first.pid.to_string());
+}
+
+/// Without a rescue program a fatal signal that was sent does not end it.
+#[test]
+fn fatal_signals_without_a_rescue_program_do_not_end_it() {
+    let place = Place::new();
+    make_etc(&place, Some(""));
+    let Some(mut first) = first(&place, &["-S", "sock"]) else {
+        return;
+    };
+    let mut talk = first.connect(&place);
+    for number in FATAL {
+        first.signal(number);
+        talk.sync();
+    }
+    first.log_line(&["fatal: ", "continu"]);
+    talk.sync();
+    assert!(first.running.is_running());
+}
+
+/// Orphans by the hundred are reaped and reported to nobody.
+#[test]
+fn orphans_are_reaped_and_not_reported() {
+    let place = Place::new();
+    make_etc(&place, Some(""));
+    let Some(mut first) = first(&place, &["-S", "sock"]) else {
+        return;
+    };
+    let mut talk = first.connect(&place);
+    let script = "i=0; while [ $i -lt 500 ]; do (: &); i=$((i+1)); done";
+    talk.send(format!("service.args\tx\tsh\t-c\t{script}"));
+    talk.send("service.start\tx");
+    talk.expect("service.state\tx\tdown\t{num}\t{pid}\texit\t0\t{rest}");
+    wait_until("no child", LONG, || first.children().is_empty().then_some(()));
+    assert_eq!(talk.sync(), Vec::<String>::new());
+}
+
+/// `-D` is ignored, with a warning.
+#[test]
+fn it_does_not_go_into_the_background() {
+    let place = Place::new();
+    make_etc(&place, Some(""));
+    let Some(mut first) = first(&place, &["-D", "-S", "sock"]) else {
+        return;
+    };
+    let mut talk = first.connect(&place);
+    talk.sync();
+    first.log_line(&["warning: "]);
+    assert!(shows(
+        &std::fs::read_to_string(format!("/proc/{}/status", first.pid)).unwrap(),
+        &["Name:", "daemonproxy"]
+    ));
+    assert!(first.running.is_running());
+}

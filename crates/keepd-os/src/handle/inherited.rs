@@ -1,0 +1,99 @@
+//! What whoever started this process left open.
+#![expect(unsafe_code, reason = "an inherited descriptor is known by its number only")]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
+use rustix::process::{Resource, getrlimit};
+
+use super::{CallError, failed};
+
+/// The first number that is not one of the standard descriptors.
+const FIRST: RawFd = 3;
+/// Without /proc, numbers are tried up to here at most: a limit may be as high as 2^30.
+const TRIED_MAX: RawFd = 1 << 20;
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// `readdir("/proc/self/fd")`, `fcntl(F_SETFD, FD_CLOEXEC)`: returns every open descriptor from 3
+/// on, in ascending order, and makes them close-on-exec.
+///
+/// Only for the start of `main`, before anything of this process has opened a descriptor: it
+/// becomes the owner of all that is open. A second call returns nothing. Without /proc each number
+/// is tried. See proc_pid_fd(5).
+pub fn take_inherited() -> Vec<OwnedFd> {
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let mut numbers = listed().unwrap_or_else(tried);
+    numbers.sort_unstable();
+    let owned = numbers.into_iter().filter_map(|number| {
+        // SAFETY: the borrow ends with this call, and a number that is not open gives EBADF.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        fcntl_setfd(descriptor, FdFlags::CLOEXEC).ok()?;
+        // SAFETY: it is open, and was so when the process began: by the condition above nothing in
+        // this process owns it, and the flag `TAKEN` makes this the only owner.
+        Some(unsafe { OwnedFd::from_raw_fd(number) })
+    });
+    owned.collect()
+}
+
+/// Returns the open numbers, without that of the folder which lists them.
+fn listed() -> Option<Vec<RawFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open("/proc/self/fd", flags, Mode::empty()).ok()?;
+    let own = folder.as_raw_fd();
+    let mut numbers = Vec::new();
+    for entry in Dir::new(folder).ok()? {
+        let entry = entry.ok()?;
+        // Other names are `.` and `..`.
+        let number: Option<RawFd> =
+            entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
+        numbers.extend(number.filter(|number| *number >= FIRST && *number != own));
+    }
+    Some(numbers)
+}
+
+/// Returns the open numbers by asking for each.
+fn tried() -> Vec<RawFd> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let end = RawFd::try_from(limit).unwrap_or(TRIED_MAX).min(TRIED_MAX);
+    let is_open = |number: &RawFd| {
+        // SAFETY: the borrow ends with this call, and a number that is not open gives EBADF.
+        fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*number) }).is_ok()
+    };
+    (FIRST..end).filter(is_open).collect()
+}
+
+/// `fcntl(n, F_DUPFD_CLOEXEC, 3)` for 0, 1 and 2: returns copies of the standard descriptors.
+///
+/// The originals are never owned by anybody, because the standard library writes to them;
+/// [`replace_by_null`](crate::daemon::replace_by_null) lets go of what they refer to. See fcntl(2).
+pub fn standard() -> Result<[OwnedFd; 3], CallError> {
+    let copy = |descriptor: BorrowedFd<'_>| {
+        fcntl_dupfd_cloexec(descriptor.as_fd(), FIRST).map_err(failed("fcntl"))
+    };
+    Ok([
+        copy(rustix::stdio::stdin())?,
+        copy(rustix::stdio::stdout())?,
+        copy(rustix::stdio::stderr())?,
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_find_what_is_open() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let high = fcntl_dupfd_cloexec(&null, 200).unwrap();
+        for numbers in [listed().unwrap(), tried()] {
+            assert!(numbers.contains(&null.as_raw_fd()));
+            assert!(numbers.contains(&high.as_raw_fd()));
+            assert!(numbers.iter().all(|number| *number >= FIRST));
+        }
+    }
+}

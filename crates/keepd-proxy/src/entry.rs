@@ -1,0 +1,136 @@
+//! From the words of the command line to a proxy that runs.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use keepd_model::LogLevel;
+use keepd_os::clock;
+use keepd_os::handle;
+
+use crate::exit::{self, Ended, Exit};
+use crate::log::Log;
+use crate::options::{self, HELP, Options, Step, UsageError};
+use crate::run::Shell;
+use crate::start::Starting;
+
+/// What process 1 reads where nothing else is said.
+const CONFIG_OF_PROCESS_1: &str = "/etc/daemonproxy.conf";
+/// The guard of process 1.
+const GUARD_OF_PROCESS_1: i64 = 1;
+
+/// Runs the proxy with the words behind its name; returns its exit code. Services are not touched
+/// by that end.
+///
+/// To be called first thing in `main`: whatever descriptor is open becomes a handle. `name` is what
+/// ps(1) shows, at most 15 bytes.
+pub fn run(name: &str, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let inherited = handle::take_inherited();
+    match start(name, arguments, inherited) {
+        Ok(shell) => shell.run(),
+        Err(Ended(code)) => code,
+    }
+}
+
+fn start(
+    name: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    inherited: Vec<OwnedFd>,
+) -> Result<Shell, Ended> {
+    let mut words = Words::new();
+    words.take_steps(options::read(arguments))?;
+    let Words { options, log, exit, guard } = words;
+    Starting { name, options: &options, log, exit, guard }.start(inherited)
+}
+
+/// What the words have said so far.
+struct Words {
+    options: Options,
+    log: Log,
+    exit: Exit,
+    /// The code without which there is no end.
+    guard: Option<i64>,
+}
+
+impl Words {
+    fn new() -> Self {
+        let mut start = Self {
+            options: Options::default(),
+            log: Log::default(),
+            exit: Exit::default(),
+            guard: None,
+        };
+        if std::process::id() == 1 {
+            start.options.config = Some(PathBuf::from(CONFIG_OF_PROCESS_1));
+            start.set_guard(Some(GUARD_OF_PROCESS_1));
+        }
+        start
+    }
+
+    fn set_guard(&mut self, guard: Option<i64>) {
+        self.guard = guard;
+        self.exit.is_guarded = guard.is_some();
+    }
+
+    /// Carries the steps out, each before the next is looked at.
+    fn take_steps(&mut self, steps: Vec<Step>) -> Result<(), Ended> {
+        for step in steps {
+            match step {
+                Step::Guard(guard) => self.set_guard(guard),
+                Step::ExitExec(arguments) => self.exit.arguments = arguments,
+                Step::Verbose => self.log.set_filter(self.log.filter().down()),
+                Step::Quiet => self.log.set_filter(self.log.filter().up()),
+                Step::Set(setting) => self.options.set(setting),
+                Step::Config(path) => match look_for(&path) {
+                    Ok(()) => self.options.config = Some(path),
+                    Err(why) => self.mistake(&UsageError::NoSuchConfig(path, why))?,
+                },
+                Step::Help => self.show(HELP)?,
+                Step::Version => self.show(&version())?,
+                Step::Mistake(mistake) => self.mistake(&mistake)?,
+            }
+            self.log.flush(None, clock::monotonic_now());
+        }
+        if self.options.has_nothing_to_do() {
+            self.mistake(&UsageError::NothingToDo)?;
+        }
+        Ok(())
+    }
+
+    fn mistake(&mut self, mistake: &UsageError) -> Result<(), Ended> {
+        self.exit.fatal(&mut self.log, exit::USAGE, &mistake.to_string(), &[])
+    }
+
+    /// Shows a text. It is written out before another program may take over.
+    fn show(&mut self, text: &str) -> Result<(), Ended> {
+        let mut out = std::io::stdout();
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if let Err(error) = written {
+            self.log.say(LogLevel::Error, format_args!("cannot write to standard output: {error}"));
+        }
+        self.exit.fatal(&mut self.log, exit::SHOWN, "", &[])
+    }
+}
+
+/// The configuration is opened later, but a mistyped path is told at once.
+fn look_for(path: &Path) -> Result<(), String> {
+    if path.as_os_str() == "-" {
+        return Ok(());
+    }
+    std::fs::metadata(path).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// The text of `--version`.
+fn version() -> String {
+    format!(
+        "daemonproxy protocol, keepd proxy version {}\n\
+         build timestamp: {}\n\
+         git HEAD: {}\n\
+         copyright the keepd authors 2025-2026\n\
+         LICENSE: MIT OR Apache-2.0\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("KEEPD_BUILD_SECONDS"),
+        env!("KEEPD_BUILD_COMMIT"),
+    )
+}
