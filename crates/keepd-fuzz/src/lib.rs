@@ -8,10 +8,14 @@
 //! Start from [`TARGETS`].
 
 mod configuration;
+mod options;
+mod plain;
 mod protocol;
 mod records;
 
 pub use configuration::configuration;
+pub use options::{options, pools};
+pub use plain::plain;
 pub use protocol::{messages, requests, stream};
 pub use records::{datagrams, index};
 
@@ -25,11 +29,14 @@ pub struct Target {
 }
 
 /// Every target, by name.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "configuration", run: configuration },
     Target { name: "datagrams", run: datagrams },
     Target { name: "index", run: index },
     Target { name: "messages", run: messages },
+    Target { name: "options", run: options },
+    Target { name: "plain", run: plain },
+    Target { name: "pools", run: pools },
     Target { name: "requests", run: requests },
     Target { name: "stream", run: stream },
 ];

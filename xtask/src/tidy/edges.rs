@@ -65,7 +65,11 @@ const ROWS: [Row; 14] = [
         ],
     },
     Row { name: "keepd-sim", inner: &["model", "engine", "wire", "compat"], third_party: &[] },
-    Row { name: "keepd-fuzz", inner: &["wire", "plan"], third_party: &[] },
+    Row {
+        name: "keepd-fuzz",
+        inner: &["model", "plan", "wire", "compat", "proxy"],
+        third_party: &[],
+    },
     Row {
         name: "keepd-testkit",
         inner: &["model", "os"],

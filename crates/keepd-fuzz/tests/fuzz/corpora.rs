@@ -82,6 +82,17 @@ fn changed_messages_are_read_or_refused() {
 }
 
 #[test]
+fn changed_plain_lines_can_be_said_on_an_extended_connection() {
+    change_and_run("plain", CHANGES);
+}
+
+#[test]
+fn changed_command_lines_are_steps_and_mistakes() {
+    change_and_run("options", CHANGES);
+    change_and_run("pools", CHANGES);
+}
+
+#[test]
 fn changed_streams_give_the_same_lines_in_any_pieces() {
     change_and_run("stream", CHANGES);
 }
