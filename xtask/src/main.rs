@@ -12,6 +12,7 @@ mod check;
 mod ci;
 mod codegen;
 mod e2e;
+mod fuzz;
 mod nearest;
 mod outcome;
 mod packages;
@@ -38,7 +39,7 @@ struct Command {
 }
 
 /// Every command, in the order in which `help` lists them.
-const COMMANDS: [Command; 9] = [
+const COMMANDS: [Command; 10] = [
     Command {
         name: "check",
         arguments: "",
@@ -62,6 +63,12 @@ const COMMANDS: [Command; 9] = [
         arguments: "[--seed N] [--seeds N] [--steps N]",
         summary: "Replay one simulated run, or sweep over many",
         run: sim::run,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "[TARGET] [--seconds N]",
+        summary: "Give every decoder of bytes from outside what libFuzzer makes up",
+        run: fuzz::run,
     },
     Command {
         name: "bench",

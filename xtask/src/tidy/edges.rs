@@ -14,7 +14,7 @@ struct Row {
     third_party: &'static [&'static str],
 }
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     Row { name: "keepd-model", inner: &[], third_party: &[] },
     Row { name: "keepd-engine", inner: &["model"], third_party: &[] },
     Row { name: "keepd-wire", inner: &["model"], third_party: &[] },
@@ -65,6 +65,11 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row { name: "keepd-sim", inner: &["model", "engine", "wire", "compat"], third_party: &[] },
+    Row {
+        name: "keepd-fuzz",
+        inner: &["model", "plan", "wire", "compat", "proxy"],
+        third_party: &[],
+    },
     Row {
         name: "keepd-testkit",
         inner: &["model", "os"],
