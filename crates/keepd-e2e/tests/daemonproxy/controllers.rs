@@ -3,7 +3,9 @@
 use keepd_model::Signal;
 use keepd_testkit::daemonproxy::{Daemonproxy, Setup};
 
-use crate::services::{define, deleted, expect_down, expect_up, never_run, read, start};
+use crate::services::{
+    define, deleted, expect_down, expect_up, never_run, read, start, wait_for_dumped,
+};
 
 /// Changes go to every controller, whoever caused them, and in the same order.
 #[test]
@@ -107,6 +109,19 @@ fn exit_closes_the_connection() {
     client.send_bytes(b"echo\ta\necho\tb\nexit\necho\tc\nservice.tags\tx\ta\n");
     assert_eq!(client.expect_end(), ["a", "b"]);
     assert_eq!(other.sync(), Vec::<String>::new());
+}
+
+/// `exit` ends a configuration file too: later lines are not read.
+#[test]
+fn exit_ends_a_configuration_file() {
+    let config = "service.tags\tx\tread\nexit\nservice.tags\ty\tnot-read\n";
+    let setup = Setup::new().file("config", config).options(["-c", "config", "-S", "ctl"]);
+    let mut proxy = setup.start();
+    let mut client = proxy.client("ctl");
+    wait_for_dumped(&mut client, "service.tags\tx\tread");
+    client.answers("service.tags\tz\ta", "service.tags\tz\ta");
+    let dump = client.ask("statedump");
+    assert!(!dump.iter().any(|line| line.contains("not-read")), "{dump:?}");
 }
 
 /// A17: each descriptor is closed once, so no client's leaving hits another's connection.
@@ -240,7 +255,8 @@ fn a_controlling_service_hears_pending_signals_first() {
 #[test]
 fn control_names_are_one_end_of_one_socket() {
     let (proxy, mut controller) = Daemonproxy::interactive();
-    let script = "for i in 0 1 2; do readlink /proc/$$/fd/$i >>ends; done; true";
+    // A subshell takes the redirection, so that the descriptors of the shell are as they were.
+    let script = "(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 >>ends); true";
     define(&mut controller, "boss", script);
     controller.ask("service.fds\tboss\tcontrol.event\tcontrol.cmd\tcontrol.socket");
     for _ in 0..2 {
@@ -255,7 +271,7 @@ fn control_names_are_one_end_of_one_socket() {
     assert!(ends[3..].iter().all(|end| *end == ends[3]), "{ends:?}");
 }
 
-/// A service with `control.cmd` alone can command, and has nothing to read: its input is at its end.
+/// A service with `control.cmd` alone can command, and has nothing to read but the end.
 #[test]
 fn a_service_with_commands_only_hears_nothing() {
     let (_proxy, mut controller) = Daemonproxy::interactive();
@@ -320,7 +336,7 @@ fn a_service_gets_its_controller_beside_others() {
         service.start\tboss\n";
     let setup = Setup::new().file("config", config).options(["-c", "config"]);
     let (mut proxy, mut controller) = Daemonproxy::interactive_with(setup);
-    crate::services::wait_for_dumped(&mut controller, "service.tags\tx\tmade");
+    wait_for_dumped(&mut controller, "service.tags\tx\tmade");
     assert!(proxy.is_running());
 }
 
@@ -330,12 +346,12 @@ fn several_services_are_controllers_at_a_time() {
     let (mut proxy, mut controller) = Daemonproxy::interactive();
     for name in ["a", "b", "c", "d"] {
         let script = format!("printf 'service.tags\\tby-{name}\\tx\\n' >&0; cat >/dev/null");
-        define(&mut controller, name, &script);
-        controller.ask(format!("service.fds\t{name}\tcontrol.socket"));
+        controller.send(format!("service.args\t{name}\tsh\t-c\t{script}"));
+        controller.send(format!("service.fds\t{name}\tcontrol.socket"));
         controller.send(format!("service.start\t{name}"));
     }
     for name in ["a", "b", "c", "d"] {
-        crate::services::wait_for_dumped(&mut controller, &format!("service.tags\tby-{name}\tx"));
+        wait_for_dumped(&mut controller, &format!("service.tags\tby-{name}\tx"));
     }
     assert!(proxy.is_running());
 }
@@ -352,7 +368,7 @@ fn a_configuration_may_come_through_a_fifo() {
     });
     let mut proxy = setup.options(["-S", "ctl", "-c", "config"]).start();
     let mut client = proxy.client("ctl");
-    crate::services::wait_for_dumped(&mut client, "service.args\tx\tsleep\t1000");
+    wait_for_dumped(&mut client, "service.args\tx\tsleep\t1000");
     client.send("statedump");
     expect_up(&mut client, "x");
     writer.join().unwrap();

@@ -1,6 +1,6 @@
 //! The states of a service and the lines that announce them.
 
-use keepd_testkit::daemonproxy::Daemonproxy;
+use keepd_testkit::daemonproxy::{Daemonproxy, Setup};
 
 use crate::services::{define, expect_down, expect_start, expect_up, run, start};
 
@@ -131,4 +131,35 @@ fn services_run_side_by_side() {
         let end = if number % 2 == 0 { "signal SIGKILL" } else { "signal SIGUSR1" };
         assert_eq!(expect_down(&mut controller, &format!("s{number}")), end);
     }
+}
+
+/// A start for which there are no descriptors is tried again after 3 s, and announced with its new
+/// time; the log has an error.
+#[test]
+fn a_start_that_cannot_be_made_is_tried_again() {
+    let setup = Setup::new().through(["sh", "-c", "ulimit -n 300; exec \"$0\" \"$@\""]);
+    let (proxy, mut controller) = Daemonproxy::interactive_with(setup);
+    define(&mut controller, "boss", "cat; exit 1");
+    controller.ask("service.fds\tboss\tcontrol.socket\tnull");
+    let mut made = Vec::new();
+    loop {
+        let name = format!("h{}", made.len());
+        let lines = controller.ask(format!("fd.open\t{name}\tread\t/dev/null"));
+        if lines[0].starts_with("error\t") {
+            assert!(lines[0].contains("Too many open files"), "{lines:?}");
+            break;
+        }
+        made.push(name);
+        assert!(made.len() < 300, "the limit on descriptors is not kept");
+    }
+    controller.send("service.start\tboss");
+    let first = expect_start(&mut controller, "boss");
+    let second = expect_start(&mut controller, "boss");
+    assert!((first + 3..=first + 4).contains(&second), "due at {first}, then at {second}");
+    proxy.expect_log(&["error: ", "boss"]);
+    for name in made {
+        controller.send(format!("fd.delete\t{name}"));
+    }
+    let (up, _) = expect_up(&mut controller, "boss");
+    assert!(up >= second, "up at {up}, due at {second}");
 }

@@ -72,7 +72,7 @@ fn the_log_goes_to_a_handle() {
     assert!(!proxy.log().text().contains("moved"), "{}", proxy.log().text());
 }
 
-/// A24: a handle that does not exist yet is only warned of, as `warning⇥fd …`; messages wait for it.
+/// A24: a handle that does not exist yet is only warned of, as `warning⇥fd …`; messages wait.
 #[test]
 fn the_log_may_wait_for_its_handle() {
     let (proxy, mut controller) = Daemonproxy::interactive();
