@@ -240,7 +240,8 @@ fn a_controlling_service_hears_pending_signals_first() {
 #[test]
 fn control_names_are_one_end_of_one_socket() {
     let (proxy, mut controller) = Daemonproxy::interactive();
-    let script = "for i in 0 1 2; do readlink /proc/$$/fd/$i >>ends; done; true";
+    // A subshell takes the redirection, so that the descriptors of the shell are as they were.
+    let script = "(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 >>ends); true";
     define(&mut controller, "boss", script);
     controller.ask("service.fds\tboss\tcontrol.event\tcontrol.cmd\tcontrol.socket");
     for _ in 0..2 {
@@ -330,8 +331,8 @@ fn several_services_are_controllers_at_a_time() {
     let (mut proxy, mut controller) = Daemonproxy::interactive();
     for name in ["a", "b", "c", "d"] {
         let script = format!("printf 'service.tags\\tby-{name}\\tx\\n' >&0; cat >/dev/null");
-        define(&mut controller, name, &script);
-        controller.ask(format!("service.fds\t{name}\tcontrol.socket"));
+        controller.send(format!("service.args\t{name}\tsh\t-c\t{script}"));
+        controller.send(format!("service.fds\t{name}\tcontrol.socket"));
         controller.send(format!("service.start\t{name}"));
     }
     for name in ["a", "b", "c", "d"] {

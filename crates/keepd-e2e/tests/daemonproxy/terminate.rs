@@ -1,6 +1,7 @@
 //! `terminate` and its companions.
 
-use keepd_testkit::daemonproxy::Daemonproxy;
+use keepd_testkit::daemonproxy::{Daemonproxy, PATIENCE};
+use keepd_testkit::wait_until;
 
 use crate::services::{define, start};
 
@@ -43,8 +44,11 @@ fn terminate_leaves_services_running() {
     controller.send("terminate\t0");
     assert_eq!(proxy.wait_exit(), 0);
     proxy.expect_log(&["warning: ", &pid.to_string()]);
-    let state = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-    assert_eq!(state, "sleep\n");
+    // It may have become that program only now.
+    wait_until("the service, still there", PATIENCE, || {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        (name == "sleep\n").then_some(())
+    });
 }
 
 /// Without a code, and with something else than an integer, nothing happens.
