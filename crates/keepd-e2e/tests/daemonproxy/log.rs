@@ -412,7 +412,8 @@ fn without_a_destination_the_log_follows_stderr() {
     arrives(&place, &mut proxy, "two", &["error: ", "moved"]);
 }
 
-/// What is in the buffer survives a change of destination, and the count of lost messages too (7.6).
+/// What is in the buffer survives a change of destination, and the count of what was lost does too
+/// (7.6).
 #[test]
 fn the_buffer_survives_a_change_of_destination() {
     for sink in ["fifo", "/dev/full"] {

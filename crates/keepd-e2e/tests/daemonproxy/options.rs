@@ -129,7 +129,7 @@ fn the_last_of_repeated_options_wins() {
     assert!(shows(&ended.stderr, &["two"]) && !ended.stderr.lines().any(|line| line == "one"));
 }
 
-/// Options are effective at once: what is told before `-q` is told, what follows is not (1.2, step 4).
+/// Options are effective at once: what is told before `-q` is told, what follows is not (1.2).
 #[test]
 fn options_are_effective_from_left_to_right() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! `--fd-pool` and `--service-pool`: their grammar, their limits, and what happens when one is full.
+//! `--fd-pool` and `--service-pool`: their grammar, their limits, and what a full one refuses.
 
 use keepd_testkit::daemonproxy::Conversation;
 

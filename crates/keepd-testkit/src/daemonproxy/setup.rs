@@ -201,7 +201,7 @@ fn inherited_descriptors() -> &'static [u32] {
     })
 }
 
-/// Reports whether a file of /proc/self/fdinfo is about a descriptor that stays open in an execve(2).
+/// Reports whether a file of /proc/self/fdinfo is about a descriptor that outlives execve(2).
 fn is_inherited(path: &Path) -> bool {
     // It may have been closed meanwhile, by another test.
     let text = std::fs::read_to_string(path).unwrap_or_default();
