@@ -12,6 +12,7 @@ mod check;
 mod ci;
 mod codegen;
 mod e2e;
+mod init;
 mod nearest;
 mod outcome;
 mod packages;
@@ -38,7 +39,7 @@ struct Command {
 }
 
 /// Every command, in the order in which `help` lists them.
-const COMMANDS: [Command; 9] = [
+const COMMANDS: [Command; 10] = [
     Command {
         name: "check",
         arguments: "",
@@ -68,6 +69,12 @@ const COMMANDS: [Command; 9] = [
         arguments: "[--quick] [--only WORD] [--rounds N] [--services N] [--write] [-o json]",
         summary: "Measure keepd beside a bare loop that only spawns and reaps",
         run: bench::run,
+    },
+    Command {
+        name: "init",
+        arguments: "",
+        summary: "Build keepd-init as one static file, and say where it is",
+        run: init::run,
     },
     Command {
         name: "codegen",

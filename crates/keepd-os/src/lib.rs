@@ -6,7 +6,8 @@
 //! numbers ([`keepd_model::Errno`]); the callers know what was attempted and find the words.
 //!
 //! Start from [`spawn::spawn`] (a process from a description), [`epoll::Epoll`] (the loop) and
-//! [`cgroup::Group`] (everything that a service started, as one thing).
+//! [`cgroup::Group`] (everything that a service started, as one thing); for a process that is there
+//! for one child alone, from [`vfork::start`] and [`sigwait::wait`].
 
 pub mod cgroup;
 pub mod clock;
@@ -23,8 +24,10 @@ pub mod process;
 pub mod random;
 pub mod reap;
 pub mod signals;
+pub mod sigwait;
 pub mod socket;
 pub mod spawn;
 pub mod sweep;
 pub mod terminal;
 pub mod users;
+pub mod vfork;

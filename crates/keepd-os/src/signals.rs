@@ -16,7 +16,7 @@ use crate::errno;
 /// Records read from a signalfd at once.
 const RECORDS_AT_ONCE: usize = 16;
 /// Bytes of a signal set in the kernel.
-const KERNEL_SET_BYTES: usize = 8;
+pub(crate) const KERNEL_SET_BYTES: usize = 8;
 /// The highest number of a signal in the kernel.
 const KERNEL_SIGNALS_MAX: i32 = 64;
 
@@ -214,7 +214,7 @@ impl Drop for AllBlocked {
 }
 
 /// Returns the mask from before.
-fn set_mask(mask: u64) -> u64 {
+pub(crate) fn set_mask(mask: u64) -> u64 {
     let mut before = 0_u64;
     // SAFETY: a signal set of the kernel has 64 bits; both pointers are to one. With valid
     // arguments the call cannot fail.

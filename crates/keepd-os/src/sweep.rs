@@ -124,6 +124,28 @@ pub fn children(except: &[Leader]) -> Result<Vec<Process>, Errno> {
     Ok(proc::all()?.into_iter().filter_map(child).collect())
 }
 
+/// Reads `/proc`, and signals every live descendant of this process, orphans that were reparented
+/// to it included. Returns how many there were.
+///
+/// What it must not signal (EPERM) it leaves alone. Who forks meanwhile may be missed.
+pub fn signal_descendants(signals: &[Signal]) -> Result<usize, Errno> {
+    let stats = proc::all()?.into_iter().filter_map(|pid| Some((pid, proc::stat(pid)?)));
+    let mut table: HashMap<Pid, Stat> = stats.filter(|(_, stat)| is_alive(stat)).collect();
+    let us = process::id();
+    table.remove(&us);
+    let roots = table.iter().filter(|(_, stat)| stat.parent == Some(us)).map(|(pid, _)| *pid);
+    let roots: HashSet<Pid> = roots.collect();
+    let family = table.iter().filter(|(pid, _)| descends(**pid, &table, &roots));
+    // One after the other: there may be more of them than we may have descriptors.
+    let signalled = family.filter_map(|(pid, stat)| hold(*pid, stat, None)).map(|process| {
+        for signal in signals {
+            // It may have ended by itself, or be another user's.
+            let _ = process.signal(*signal);
+        }
+    });
+    Ok(signalled.count())
+}
+
 /// Takes hold of a process and makes sure that it still is the one that was looked at.
 fn hold(pid: Pid, before: &Stat, entry: Option<&[u8]>) -> Option<Process> {
     let pidfd = pidfd::open(pid).ok()?;

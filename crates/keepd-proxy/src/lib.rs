@@ -4,12 +4,14 @@
 //! machine and does what the machine asks for. It contains no decision about a service, no
 //! configuration but a stream of commands, no name lookup, no second thread and no runtime.
 //!
-//! Start from [`Options`] and [`run`].
+//! Start from [`Options`] and [`run()`]; [`init`] is the other half of `keepd-init`, a loop of its
+//! own for one command.
 
 mod children;
 mod connections;
 mod environment;
 mod groups;
+pub mod init;
 mod listener;
 mod log;
 mod notify;
