@@ -12,8 +12,7 @@ const PROFILE: &str = "init";
 const PROGRAM: &str = "keepd-init";
 
 /// The C library becomes part of the file, and the file is at home at a fixed address: no loader
-/// runs and no pointer is adjusted before the first instruction. The code that unwinds is not
-/// needed, as a panic ends the process.
+/// runs and no pointer is adjusted before the first instruction.
 const FLAGS: [&str; 2] = ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"];
 
 /// Runs the command, and says where the program is and how large.

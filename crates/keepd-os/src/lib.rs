@@ -15,6 +15,7 @@ pub mod epoll;
 mod errno;
 pub mod file;
 pub mod heap;
+pub mod image;
 pub mod listeners;
 pub mod notify;
 pub mod pidfd;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use keepd_model::{Exit, Pid, Signal};
 use keepd_os::reap::{self, Change};
 use keepd_os::sigwait::{self, Arrival};
-use keepd_os::{signals, terminal};
+use keepd_os::{image, signals, terminal};
 
 use super::farewell::Family;
 use super::options::Options;
@@ -15,6 +15,9 @@ use super::start::take_terminal_back;
 /// Orphans reaped before the next look for a signal: thousands that end at once must not keep TERM
 /// from the command.
 const REAPED_AT_ONCE_MAX: usize = 64;
+
+/// How long a command runs until it looks as if it stayed.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// The command, and what is known of it.
 pub(super) struct Watch<'a> {
@@ -47,6 +50,7 @@ impl<'a> Watch<'a> {
 
     /// Returns when the command has ended, and what it left as well, as far as it is ours.
     pub(super) fn run(mut self) -> Exit {
+        let mut patience = Some(SETTLED_AFTER);
         let exit = loop {
             let visit = self.visit_children();
             if let Some(exit) = visit.end {
@@ -56,9 +60,15 @@ impl<'a> Watch<'a> {
                 // Its end was taken from us, which only a debugger could do. Nobody knows more.
                 break Exit::Unknown;
             }
-            let timeout = visit.more.then_some(Duration::ZERO);
-            if let Ok(Some(arrival)) = sigwait::wait(timeout) {
-                self.on_arrival(arrival);
+            let timeout = if visit.more { Some(Duration::ZERO) } else { patience };
+            match sigwait::wait(timeout) {
+                Ok(Some(arrival)) => self.on_arrival(arrival),
+                Ok(None) | Err(_) if !visit.more && patience.take().is_some() => {
+                    // What brought us here is most of the program, and not needed again. If it
+                    // stays, it only takes room.
+                    let _ = image::give_back_code();
+                }
+                Ok(None) | Err(_) => {}
             }
         };
         if self.terminal && !self.stopped {
