@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use keepd_model::{Instant, Signal};
-use keepd_os::{clock, sigwait, sweep};
+use keepd_os::sweep::{self, Found, Kin};
+use keepd_os::{clock, sigwait};
 
 use super::options::Options;
 use super::say::say;
@@ -14,6 +15,11 @@ use super::watch::visit_children;
 const KILLED_LIMIT: Duration = Duration::from_secs(2);
 /// From one KILL to the next, for who was forked during the one before.
 const KILL_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a new process may take to execute its program.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// Who was stopped must go on to hear the first one.
+const ASK: [Signal; 2] = [Signal::TERM, Signal::CONT];
 
 /// Who comes to us when its parent ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +32,42 @@ pub(super) enum Family {
     Command,
 }
 
-impl Family {
+/// What is done about those whom the command left.
+pub(super) struct Farewell<'a> {
+    family: Family,
+    options: &'a Options,
+    /// Children who were asked to end.
+    asked: Found,
+    /// Children who need not be asked again.
+    asked_again: Found,
+    /// When new ones are asked again.
+    again_at: Option<Instant>,
+}
+
+/// What becomes of signals and of new orphans while we wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Signals are handed on, and who is orphaned is asked to end, too.
+    Polite,
+    /// Nobody listens any more.
+    Final,
+}
+
+impl<'a> Farewell<'a> {
+    pub(super) fn new(family: Family, options: &'a Options) -> Self {
+        let (asked, asked_again) = (Found::default(), Found::default());
+        Self { family, options, asked, asked_again, again_at: None }
+    }
+
     /// Ends what is left and waits until it is gone, as long as it may take.
-    pub(super) fn say_farewell(self, options: &Options) {
+    pub(super) fn say(mut self) {
         let now = clock::monotonic_now();
-        if self == Self::Command || self.wait_until(options, now, false) {
+        if self.family == Family::Command || self.wait_until(now, Manner::Final) {
             return;
         }
-        if !options.grace.is_zero() {
-            // Who was stopped must go on to hear the first one.
-            self.signal(&[Signal::TERM, Signal::CONT]);
-            if self.wait_until(options, now.saturating_add(options.grace), true) {
+        if !self.options.grace.is_zero() {
+            self.ask();
+            if self.wait_until(now.saturating_add(self.options.grace), Manner::Polite) {
                 return;
             }
         }
@@ -44,50 +75,81 @@ impl Family {
         while clock::monotonic_now() < limit {
             self.signal(&[Signal::KILL]);
             let next = clock::monotonic_now().saturating_add(KILL_AGAIN);
-            if self.wait_until(options, next, false) {
+            if self.wait_until(next, Manner::Final) {
                 return;
             }
         }
         say("warning: some processes outlive KILL, and are left behind");
     }
 
-    /// Reaps until nobody is left, and returns `true`; or until `deadline`. Signals that come
-    /// meanwhile go to everybody if `hand_on`, and are nobody's otherwise.
-    fn wait_until(self, options: &Options, deadline: Instant, hand_on: bool) -> bool {
+    /// Reaps until nobody is left, and returns `true`; or until `deadline`.
+    fn wait_until(&mut self, deadline: Instant, manner: Manner) -> bool {
         loop {
-            let visit = visit_children(options, |_| None);
+            let visit = visit_children(self.options, |_| None);
             if visit.childless {
                 return true;
             }
-            let left = deadline.saturating_since(clock::monotonic_now());
-            if left.is_zero() && !visit.more {
+            if visit.reaped && !visit.more && manner == Manner::Polite {
+                self.ask_adopted();
+            }
+            let now = clock::monotonic_now();
+            if deadline <= now && !visit.more {
                 return false;
             }
-            let timeout = if visit.more { Duration::ZERO } else { left };
+            if self.again_at.is_some_and(|again_at| again_at <= now) {
+                self.ask_adopted_again();
+            }
+            let next = self.again_at.map_or(deadline, |again_at| again_at.min(deadline));
+            let timeout = if visit.more { Duration::ZERO } else { next.saturating_since(now) };
             if let Ok(Some(arrival)) = sigwait::wait(Some(timeout))
-                && hand_on
+                && manner == Manner::Polite
                 && arrival.signal != Signal::CHLD
-                && let Some(signal) = options.rewritten(arrival.signal)
+                && let Some(signal) = self.options.rewritten(arrival.signal)
             {
                 self.signal(&[signal]);
             }
         }
     }
 
-    fn signal(self, signals: &[Signal]) {
-        match self {
-            Self::Namespace => {
+    /// Asks everybody to end.
+    fn ask(&mut self) {
+        // Who comes to us later is none of these.
+        let _ = sweep::signal_family(Kin::Children, &[], &mut self.asked);
+        self.asked_again = self.asked.clone();
+        self.signal(&ASK);
+    }
+
+    /// Asks those who have come to us since. They may not have heard it before: they were forked
+    /// at that very moment. What a living parent starts in order to end well is left in peace.
+    fn ask_adopted(&mut self) {
+        // Without /proc there is the KILL at the end of the grace.
+        let _ = sweep::signal_family(Kin::Children, &ASK, &mut self.asked);
+        self.again_at = Some(clock::monotonic_now().saturating_add(ASK_AGAIN));
+    }
+
+    /// Asks them once more: who was forked and has not executed its program yet handles a signal
+    /// as its parent would, and the program never hears of it.
+    fn ask_adopted_again(&mut self) {
+        let _ = sweep::signal_family(Kin::Children, &ASK, &mut self.asked_again);
+        self.again_at = None;
+    }
+
+    /// Signals everybody.
+    fn signal(&self, signals: &[Signal]) {
+        match self.family {
+            Family::Namespace => {
                 for signal in signals {
                     // It fails if nobody is there any more, or nobody whom we may signal.
                     let _ = sigwait::send_everybody(*signal);
                 }
             }
-            Self::Descendants => {
-                if let Err(error) = sweep::signal_descendants(signals) {
+            Family::Descendants => {
+                let everybody = &mut Found::default();
+                if let Err(error) = sweep::signal_family(Kin::Descendants, signals, everybody) {
                     say(format_args!("warning: cannot find what the command left: {error}"));
                 }
             }
-            Self::Command => {}
+            Family::Command => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use keepd_os::reap::{self, Change};
 use keepd_os::sigwait::{self, Arrival};
 use keepd_os::{image, signals, terminal};
 
-use super::farewell::Family;
+use super::farewell::{Family, Farewell};
 use super::options::Options;
 use super::say::say;
 use super::start::take_terminal_back;
@@ -41,6 +41,8 @@ pub(super) struct Visit {
     pub(super) more: bool,
     /// There is nobody left.
     pub(super) childless: bool,
+    /// Somebody was reaped, so there may be new orphans.
+    pub(super) reaped: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -74,7 +76,7 @@ impl<'a> Watch<'a> {
         if self.terminal && !self.stopped {
             take_terminal_back();
         }
-        self.family.say_farewell(self.options);
+        Farewell::new(self.family, self.options).say();
         exit
     }
 
@@ -164,7 +166,7 @@ pub(super) fn visit_children(
     mut end_of: impl FnMut(Change) -> Option<Exit>,
 ) -> Visit {
     let mut orphans = Orphans::default();
-    let mut visit = Visit { end: None, more: true, childless: false };
+    let mut visit = Visit { end: None, more: true, childless: false, reaped: false };
     for _ in 0..REAPED_AT_ONCE_MAX {
         // The call cannot fail but for want of children, which is no failure.
         let change = reap::take_change().unwrap_or(Change::Nothing);
@@ -186,6 +188,7 @@ pub(super) fn visit_children(
             }
         }
     }
+    visit.reaped = orphans.count > 0;
     if options.warn {
         orphans.report();
     }
