@@ -13,6 +13,7 @@ mod ci;
 mod codegen;
 mod e2e;
 mod fuzz;
+mod init;
 mod nearest;
 mod outcome;
 mod packages;
@@ -39,7 +40,7 @@ struct Command {
 }
 
 /// Every command, in the order in which `help` lists them.
-const COMMANDS: [Command; 10] = [
+const COMMANDS: [Command; 11] = [
     Command {
         name: "check",
         arguments: "",
@@ -75,6 +76,12 @@ const COMMANDS: [Command; 10] = [
         arguments: "[--quick] [--only WORD] [--rounds N] [--services N] [--write] [-o json]",
         summary: "Measure keepd beside a bare loop that only spawns and reaps",
         run: bench::run,
+    },
+    Command {
+        name: "init",
+        arguments: "",
+        summary: "Build keepd-init as one static file, and say where it is",
+        run: init::run,
     },
     Command {
         name: "codegen",

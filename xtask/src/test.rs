@@ -17,14 +17,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
     run_tests("test", &mut tests)
 }
 
-/// Provides what tests need, builds the program that they start, runs them, and repeats at the end
+/// Provides what tests need, builds the programs that they start, runs them, and repeats at the end
 /// what was missing and what was skipped.
 pub(crate) fn run_tests(command: &str, tests: &mut Command) -> Result<Verdict, Failure> {
     let started = Instant::now();
     let missing = packages::provide();
     print_lines(&missing);
-    if !run_program(&mut cargo("build --package keepd-cli"))?.success() {
-        println!("cargo xtask {command}: FAILED: the keepd program does not build");
+    if !run_program(&mut cargo("build --package keepd-cli --package keepd-proxy"))?.success() {
+        println!("cargo xtask {command}: FAILED: the programs do not build");
         return Ok(Verdict::No);
     }
     let skips = Skips::new()?;

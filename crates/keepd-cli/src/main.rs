@@ -29,6 +29,10 @@ mod steps;
 mod top;
 mod usage;
 
+/// The system's allocator, until a proxy takes all its memory at the start.
+#[global_allocator]
+static HEAP: keepd_os::heap::Heap = keepd_os::heap::Heap;
+
 fn main() {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let code = dispatch::run(&arguments);

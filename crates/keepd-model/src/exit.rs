@@ -58,6 +58,10 @@ impl Errno {
     pub const EAGAIN: Self = Self(11);
     /// Interrupted system call.
     pub const EINTR: Self = Self(4);
+    /// Bad file descriptor.
+    pub const EBADF: Self = Self(9);
+    /// Device or resource busy.
+    pub const EBUSY: Self = Self(16);
     /// Out of memory.
     pub const ENOMEM: Self = Self(12);
     /// Permission denied.

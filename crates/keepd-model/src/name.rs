@@ -63,20 +63,24 @@ impl ServiceName {
     /// Parses a name that a user chose: the grammar holds and the name is not reserved.
     pub fn new(text: &str) -> Result<Self, NameError> {
         let name = Self::new_internal(text)?;
+        if let Some(found @ ('.' | '-')) = text.chars().next() {
+            return Err(NameError::Byte { offset: 0, found });
+        }
         if text == "all" || text.starts_with("keepd.") {
             return Err(NameError::Reserved);
         }
         Ok(name)
     }
 
-    /// Parses a name on the protocol, where keepd's own services (`keepd.…`) have names too.
+    /// Parses a name on the protocol, where keepd's own services (`keepd.…`) have names too, and
+    /// where daemonproxy's may begin with `.` and `-`.
     pub fn new_internal(text: &str) -> Result<Self, NameError> {
         let (base, instance) = match text.split_once('@') {
             Some((base, instance)) => (base, Some(instance)),
             None => (text, None),
         };
-        check(base, 0, |byte, first| {
-            byte.is_ascii_alphanumeric() || byte == b'_' || (!first && matches!(byte, b'.' | b'-'))
+        check(base, 0, |byte, _| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
         })?;
         if let Some(instance) = instance {
             check(instance, base.len() + 1, |byte, _| {

@@ -39,6 +39,8 @@ impl Signal {
     pub const KILL: Self = Self(9);
     /// First signal for free use.
     pub const USR1: Self = Self(10);
+    /// A pipe without a reader was written to.
+    pub const PIPE: Self = Self(13);
     /// Second signal for free use.
     pub const USR2: Self = Self(12);
     /// The polite end.
@@ -47,6 +49,14 @@ impl Signal {
     pub const CHLD: Self = Self(17);
     /// Continue if stopped.
     pub const CONT: Self = Self(18);
+    /// The stop that cannot be refused.
+    pub const STOP: Self = Self(19);
+    /// Stop from the keyboard.
+    pub const TSTP: Self = Self(20);
+    /// A read from the terminal in the background.
+    pub const TTIN: Self = Self(21);
+    /// A write to the terminal in the background.
+    pub const TTOU: Self = Self(22);
 
     /// Returns the signal with this number, 1 to 64.
     pub const fn new(number: u8) -> Option<Self> {

@@ -6,10 +6,12 @@
 //! numbers ([`keepd_model::Errno`]); the callers know what was attempted and find the words.
 //!
 //! Start from [`spawn::spawn`] (a process from a description), [`epoll::Epoll`] (the loop) and
-//! [`cgroup::Group`] (everything that a service started, as one thing).
+//! [`cgroup::Group`] (everything that a service started, as one thing); for a process that is there
+//! for one child alone, from [`vfork::start`] and [`sigwait::wait`].
 
 pub mod cgroup;
 pub mod clock;
+pub mod code;
 pub mod daemon;
 pub mod epoll;
 mod errno;
@@ -28,8 +30,10 @@ pub mod process;
 pub mod random;
 pub mod reap;
 pub mod signals;
+pub mod sigwait;
 pub mod socket;
 pub mod spawn;
 pub mod sweep;
 pub mod terminal;
 pub mod users;
+pub mod vfork;

@@ -1,4 +1,5 @@
 //! This process: its place among others, its name, its limits.
+#![expect(unsafe_code, reason = "rustix's signal type has no real-time signals")]
 
 use std::ffi::CString;
 use std::os::unix::process::ExitStatusExt;
@@ -28,6 +29,16 @@ pub struct DescriptorLimit {
 pub fn become_subreaper() -> Result<(), Errno> {
     let this = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(this)).map_err(errno::from_rustix)
+}
+
+/// `prctl(PR_SET_PDEATHSIG, signal)`: we get this signal when the thread that started us ends.
+///
+/// Nothing comes if it has ended already. See PR_SET_PDEATHSIG(2const).
+pub fn set_parent_death_signal(signal: Signal) -> Result<(), Errno> {
+    let number = libc::c_ulong::from(signal.get());
+    // SAFETY: this operation takes a number only.
+    let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, number) };
+    if result == 0 { Ok(()) } else { Err(errno::last()) }
 }
 
 /// `setsid()`: begins a session and a process group, without a terminal.

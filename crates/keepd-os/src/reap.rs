@@ -29,6 +29,45 @@ pub fn consume(pid: Pid) -> Result<(), Errno> {
     wait(libc::P_PID, pid.get(), libc::WEXITED | libc::WNOHANG).map(|_| ())
 }
 
+/// What [`take_change`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// We have no child, alive or dead.
+    Childless,
+    /// No child has changed since the last call.
+    Nothing,
+    /// The child has ended, and its number is free from here on.
+    Ended(Pid, Exit),
+    /// The signal stopped the child.
+    Stopped(Pid, Signal),
+}
+
+/// `waitid(P_ALL, 0, &info, WEXITED | WSTOPPED | WNOHANG)`: returns a change of a child, and reaps
+/// it if it has ended.
+///
+/// For a process that records nothing of its children. See waitid(2).
+pub fn take_change() -> Result<Change, Errno> {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
+    let found = match wait_for_code(libc::P_ALL, 0, options) {
+        Ok(found) => found,
+        Err(Errno(libc::ECHILD)) => return Ok(Change::Childless),
+        Err(error) => return Err(error),
+    };
+    Ok(found.map_or(Change::Nothing, |(pid, code, status)| {
+        let signal = u8::try_from(status).ok().and_then(Signal::new);
+        match (code, signal) {
+            (libc::CLD_STOPPED, Some(signal)) => Change::Stopped(pid, signal),
+            _ => Change::Ended(pid, exit(code, status)),
+        }
+    }))
+}
+
+/// `waitid(P_PID, pid, &info, WEXITED)`: waits for a child that is about to end, and reaps it.
+pub(crate) fn take_ended(pid: Pid) {
+    // It fails only if there is nothing to reap.
+    let _ = wait(libc::P_PID, pid.get(), libc::WEXITED);
+}
+
 /// Reports whether a child of ours has ended: it is a zombie, or was reaped already.
 pub(crate) fn has_ended(pid: Pid) -> bool {
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
@@ -39,6 +78,16 @@ pub(crate) fn has_ended(pid: Pid) -> bool {
 }
 
 fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Result<Option<(Pid, Exit)>, Errno> {
+    let found = wait_for_code(kind, id, options)?;
+    Ok(found.map(|(pid, code, status)| (pid, exit(code, status))))
+}
+
+/// Returns `si_code` and `si_status`, too.
+fn wait_for_code(
+    kind: libc::idtype_t,
+    id: u32,
+    options: i32,
+) -> Result<Option<(Pid, i32, i32)>, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: `info` is valid for writing one siginfo_t.
     while unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options) } != 0 {
@@ -52,10 +101,8 @@ fn wait(kind: libc::idtype_t, id: u32, options: i32) -> Result<Option<(Pid, Exit
     // SAFETY: after waitid(2) the members of the SIGCHLD variant are set, or still zero where no
     // child was found.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    let Some(pid) = u32::try_from(pid).ok().and_then(Pid::new) else {
-        return Ok(None);
-    };
-    Ok(Some((pid, exit(info.si_code, status))))
+    let pid = u32::try_from(pid).ok().and_then(Pid::new);
+    Ok(pid.map(|pid| (pid, info.si_code, status)))
 }
 
 fn exit(code: i32, status: i32) -> Exit {

@@ -16,7 +16,7 @@ use crate::errno;
 /// Records read from a signalfd at once.
 const RECORDS_AT_ONCE: usize = 16;
 /// Bytes of a signal set in the kernel.
-const KERNEL_SET_BYTES: usize = 8;
+pub(crate) const KERNEL_SET_BYTES: usize = 8;
 /// The highest number of a signal in the kernel.
 pub(crate) const KERNEL_SIGNALS_MAX: i32 = 64;
 

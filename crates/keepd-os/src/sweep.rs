@@ -124,6 +124,49 @@ pub fn children(except: &[Leader]) -> Result<Vec<Process>, Errno> {
     Ok(proc::all()?.into_iter().filter_map(child).collect())
 }
 
+/// Which processes of ours [`signal_family`] means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kin {
+    /// Our children, orphans that were reparented to us included.
+    Children,
+    /// The same, and all who descend from them.
+    Descendants,
+}
+
+/// Who was found already, over several calls of [`signal_family`].
+#[derive(Clone, Debug, Default)]
+pub struct Found(HashSet<(Pid, u64)>);
+
+/// Reads `/proc`, and signals every live process of our family that was not found before.
+///
+/// Who forks meanwhile may be missed. Older processes come first, so that a parent does not replace
+/// a child before it knows. What it must not signal (EPERM) it leaves alone.
+pub fn signal_family(kin: Kin, signals: &[Signal], found: &mut Found) -> Result<(), Errno> {
+    let stats = proc::all()?.into_iter().filter_map(|pid| Some((pid, proc::stat(pid)?)));
+    let mut table: HashMap<Pid, Stat> = stats.filter(|(_, stat)| is_alive(stat)).collect();
+    let us = process::id();
+    table.remove(&us);
+    let roots = table.iter().filter(|(_, stat)| stat.parent == Some(us)).map(|(pid, _)| *pid);
+    let roots: HashSet<Pid> = roots.collect();
+    let family = table.iter().filter(|(pid, _)| match kin {
+        Kin::Children => roots.contains(*pid),
+        Kin::Descendants => descends(**pid, &table, &roots),
+    });
+    let mut family: Vec<(&Pid, &Stat)> = family.collect();
+    family.sort_by_key(|(pid, stat)| (stat.start_ticks, **pid));
+    for (pid, stat) in family {
+        // One after the other: there may be more of them than we may have descriptors.
+        let Some(process) = hold(*pid, stat, None) else { continue };
+        if found.0.insert((*pid, stat.start_ticks)) {
+            for signal in signals {
+                // It may have ended by itself, or be another user's.
+                let _ = process.signal(*signal);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Takes hold of a process and makes sure that it still is the one that was looked at.
 fn hold(pid: Pid, before: &Stat, entry: Option<&[u8]>) -> Option<Process> {
     let pidfd = pidfd::open(pid).ok()?;

@@ -27,6 +27,8 @@ use crate::pump::{Moment, Pump, Start, Writers};
 use crate::ready::ReadyPipes;
 use crate::token::Token;
 
+/// What a child of daemonproxy exits with when it cannot become its program.
+const PLAIN_FAILURE_STATUS: u8 = 3;
 /// Read from a job at once, and at most in one turn.
 const JOB_READ_BYTES: usize = 16 * 1024;
 
@@ -253,9 +255,15 @@ impl Children {
             extra: &[],
             cgroup: None,
             session: Session::New,
-            ignored: &[],
+            ignored: match attributes.place {
+                Place::None => &self.ignored,
+                Place::Service | Place::Own => &[],
+            },
             descriptor_limit: self.descriptor_limit,
-            failure_status: FAILURE_STATUS,
+            failure_status: match attributes.place {
+                Place::None => PLAIN_FAILURE_STATUS,
+                Place::Service | Place::Own => FAILURE_STATUS,
+            },
         }
     }
 

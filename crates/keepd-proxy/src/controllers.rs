@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::connections::{Direction, Ends, Language, Settled, Written};
 use crate::listener::{Accepted, Listener};
+use crate::memory;
 use crate::run::{Ending, Heard, Shell};
 use crate::token::Token;
 
@@ -69,6 +70,12 @@ impl Shell {
         };
         if listener.resume(self.now.monotonic) {
             let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::READ);
+        }
+        if has_connections && memory::is_low() {
+            // They wait where they are.
+            listener.pause(self.now.monotonic);
+            let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::default());
+            return;
         }
         for _ in 0..if has_connections { ACCEPTS_PER_TURN } else { 0 } {
             let count = self.connections.count() + accepted.len();
@@ -155,6 +162,7 @@ impl Shell {
     fn run_line(&mut self, id: ConnectionId, language: Language, line: &Line) {
         match language {
             Language::Plain => {
+                self.front.set_memory_low(memory::is_low());
                 self.front.handle_line(self.now.monotonic, &self.machine, id, line);
                 self.perform_all();
             }
@@ -187,6 +195,7 @@ impl Shell {
         let is_complete = !connection.has_output();
         match language {
             Language::Plain => {
+                self.front.set_memory_low(memory::is_low());
                 self.front.handle_end(self.now.monotonic, &self.machine, id, &rest);
                 self.perform_all();
             }

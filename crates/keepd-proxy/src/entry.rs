@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use keepd_model::LogLevel;
+use keepd_model::{LogLevel, Signal};
 use keepd_os::clock;
 use keepd_os::handle;
 
@@ -13,7 +13,7 @@ use crate::exit::{self, Ended, Exit};
 use crate::log::Log;
 use crate::options::{self, HELP, Options, Step, UsageError};
 use crate::run::Shell;
-use crate::start::Starting;
+use crate::start::{self, Starting};
 
 /// What process 1 reads where nothing else is said.
 const CONFIG_OF_PROCESS_1: &str = "/etc/daemonproxy.conf";
@@ -27,7 +27,8 @@ const GUARD_OF_PROCESS_1: i64 = 1;
 /// ps(1) shows, at most 15 bytes.
 pub fn run(name: &str, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let inherited = handle::take_inherited();
-    match start(name, arguments, inherited) {
+    let ignored = start::ignored_by_the_starter();
+    match start(name, arguments, inherited, ignored) {
         Ok(shell) => shell.run(),
         Err(Ended(code)) => code,
     }
@@ -37,11 +38,12 @@ fn start(
     name: &str,
     arguments: impl IntoIterator<Item = OsString>,
     inherited: Vec<OwnedFd>,
+    ignored: Vec<Signal>,
 ) -> Result<Shell, Ended> {
     let mut words = Words::new();
     words.take_steps(options::read(arguments))?;
     let Words { options, log, exit, guard } = words;
-    Starting { name, options: &options, log, exit, guard }.start(inherited)
+    Starting { name, options: &options, log, exit, guard, ignored }.start(inherited)
 }
 
 /// What the words have said so far.

@@ -4,7 +4,7 @@
 //! machine and does what the machine asks for. It contains no decision about a service, no
 //! configuration but a stream of commands, no name lookup, no second thread and no runtime.
 //!
-//! Start from [`run`].
+//! Start from [`run()`]; [`init`] is the other half of `keepd-init`, a loop of its own for one command.
 
 mod children;
 mod connections;
@@ -14,6 +14,7 @@ mod entry;
 mod environment;
 mod exit;
 mod groups;
+pub mod init;
 mod listener;
 mod log;
 mod memory;

@@ -63,7 +63,7 @@ impl Listener {
             Ok(Some(connection)) => connection,
             Ok(None) => return Accepted::Nobody,
             Err(error) => {
-                self.resume_at = Some(now.saturating_add(PAUSE));
+                self.pause(now);
                 return Accepted::Refused(format!("cannot accept connection: {error}"));
             }
         };
@@ -90,6 +90,11 @@ impl Listener {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Lets nobody in for a while.
+    pub(crate) fn pause(&mut self, now: Instant) {
+        self.resume_at = Some(now.saturating_add(PAUSE));
     }
 
     /// Returns until when nothing is to be accepted.

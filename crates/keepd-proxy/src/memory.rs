@@ -1,15 +1,54 @@
-//! Memory: a fixed region with static pools, a reserve without.
+//! Memory: one fixed region with static pools, a reserve without them.
+//!
+//! Rust ends a process that gets no memory. So that the proxy never does, the front end is told
+//! before anything is gone ([`is_low`]), and refuses what would make something grow; everything
+//! else goes on with what was kept back.
 
 use keepd_compat::{Limits, Pool};
-use keepd_model::LogLevel;
+use keepd_model::{Errno, LogLevel};
 use keepd_os::heap;
 
 use crate::log::Log;
 
-/// What commands still work with when the system gives no more memory.
+/// What is kept back for commands that make nothing grow, for events, deaths and starts.
 const RESERVE_BYTES: usize = 256 * 1024;
+/// A command may need this at once: it has at most 1,023 bytes, and each of its words becomes a
+/// few pieces.
+const ROOM_BYTES: usize = 128 * 1024;
+/// What the tables of the proxy take before there is any service, with the buffers of connections.
+const BASE_BYTES: usize = 1024 * 1024;
+/// What a service takes beside its data: its place in the tables, its name, its process, timers,
+/// and the lists while they are being replaced.
+const SERVICE_BYTES: usize = 2048;
+/// What a handle takes beside its text.
+const HANDLE_BYTES: usize = 768;
+/// Data is held once, and once more while it is being replaced or handed to a child.
+const COPIES: usize = 3;
 
-/// Takes all memory that this process will ever need, if both pools are given; else keeps a reserve.
+/// Takes all memory that this process will ever need, if both pools are given; else keeps a
+/// reserve.
 pub(crate) fn prepare(limits: Limits, log: &mut Log) {
-    let _ = (limits, log, RESERVE_BYTES, heap::give_back as fn());
+    let prepared = match (limits.services, limits.handles) {
+        (Some(services), Some(handles)) => heap::seal(region_bytes(services, handles)),
+        (Some(_) | None, Some(_) | None) => heap::keep_reserve(RESERVE_BYTES),
+    };
+    match prepared {
+        // A second proxy in the same process (a test) has what the first one took.
+        Ok(()) | Err(Errno::EBUSY) => {}
+        Err(error) => {
+            log.say(LogLevel::Warning, format_args!("cannot take memory in advance: {error}"));
+        }
+    }
+}
+
+/// Reports whether nothing may grow for now.
+pub(crate) fn is_low() -> bool {
+    // Asking the system for room would cost more than most commands.
+    if heap::is_sealed() { !heap::has_room(ROOM_BYTES) } else { heap::is_low() }
+}
+
+fn region_bytes(services: Pool, handles: Pool) -> usize {
+    let services = services.count * (services.bytes * COPIES + SERVICE_BYTES);
+    let handles = handles.count * (handles.bytes * COPIES + HANDLE_BYTES);
+    BASE_BYTES + RESERVE_BYTES + services + handles
 }

@@ -52,6 +52,10 @@ impl NotifySockets {
         uid: u32,
     ) -> Result<Vec<u8>, Errno> {
         if !self.sockets.contains_key(name) {
+            // A name that daemonproxy has and a folder cannot.
+            if name.as_str().starts_with('.') {
+                return Err(Errno::EINVAL);
+            }
             let folder = self.folder.as_ref().ok_or(Errno::ENOENT)?;
             create_private_dir(folder, FOLDER_MODE)?;
             let socket = NotifySocket::bind(&folder.join(name.as_str()), uid)?;

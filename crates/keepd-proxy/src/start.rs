@@ -67,6 +67,8 @@ pub(crate) struct Starting<'a> {
     pub(crate) exit: Exit,
     /// The code without which there is no end.
     pub(crate) guard: Option<i64>,
+    /// What whoever started us wanted to be ignored, and that we do not handle.
+    pub(crate) ignored: Vec<Signal>,
 }
 
 /// What was opened before the process may go on in another one.
@@ -227,7 +229,7 @@ impl Starting<'_> {
         }
         if let Some(path) = &self.options.config {
             let input = match path.to_str() {
-                Some("-") if self.options.interactive => Err(Errno(EBUSY)),
+                Some("-") if self.options.interactive => Err(Errno::EBUSY),
                 Some("-") => copy_non_blocking(rustix::stdio::stdin()),
                 Some(_) | None => {
                     let flags =
@@ -336,7 +338,7 @@ impl Starting<'_> {
         });
         let seed = random::seed();
         let seed = self.require("read random bytes", seed)?;
-        let Self { options, mut log, exit, guard, .. } = self;
+        let Self { options, mut log, exit, guard, ignored, .. } = self;
         let settings = Settings {
             seed,
             features: FEATURES.map(str::to_owned).to_vec(),
@@ -366,6 +368,7 @@ impl Starting<'_> {
                 inheritance,
                 options.terminal,
                 exit.descriptor_limit,
+                ignored,
             ),
             exit,
             has_ended_children: false,
@@ -413,8 +416,16 @@ impl Shell {
     }
 }
 
-/// Device or resource busy: standard input is a connection already.
-const EBUSY: i32 = 16;
+/// Returns the signals that were ignored when this process began, without those that it handles:
+/// daemonproxy's services have them ignored too. To be asked before anything changes.
+pub(crate) fn ignored_by_the_starter() -> Vec<Signal> {
+    let ignored_here = IGNORED_NUMBERS.into_iter().filter_map(Signal::new);
+    let handled: Vec<Signal> =
+        HEARD.into_iter().chain(ignored_here).chain(fatal::SIGNALS).collect();
+    let mut ignored = signals::ignored_signals();
+    ignored.retain(|signal| !handled.contains(signal));
+    ignored
+}
 
 fn open_null() -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
@@ -436,6 +447,9 @@ fn inherit(
 }
 
 fn standard_ends() -> Result<Ends, Errno> {
+    if handle::was_closed(0) || handle::was_closed(1) {
+        return Err(Errno::EBADF);
+    }
     Ok(Ends::Standard(
         copy_non_blocking(rustix::stdio::stdin())?,
         copy_non_blocking(rustix::stdio::stdout())?,

@@ -12,6 +12,16 @@ pub fn keepd_program() -> PathBuf {
     }
 }
 
+/// Returns the `keepd-init` to test: the one named by KEEPD_INIT_BIN, else the one that cargo built
+/// beside this test.
+#[track_caller]
+pub fn init_program() -> PathBuf {
+    match std::env::var_os("KEEPD_INIT_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => built("keepd-init", "cargo build --package keepd-proxy"),
+    }
+}
+
 /// Returns the program that runs [`test_service::run`](crate::test_service::run).
 #[track_caller]
 pub fn test_service_program() -> PathBuf {

@@ -27,5 +27,6 @@ mod b1300_asking_verbs;
 mod b1310_attach;
 mod b1400_bad_output;
 mod b1500_bad_days;
+mod b1600_init;
 mod b1700_controllers;
 mod b1710_background_jobs;

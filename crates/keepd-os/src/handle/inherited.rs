@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "an inherited descriptor is known by its number only")]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
@@ -65,6 +65,31 @@ fn tried() -> Vec<RawFd> {
         fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*number) }).is_ok()
     };
     (FIRST..end).filter(is_open).collect()
+}
+
+/// Which of 0, 1 and 2 were closed when the process began, bit 0 for 0.
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// Runs before `main`, and before the standard library opens `/dev/null` for what is closed.
+extern "C" fn look_at_standard() {
+    for number in 0..3 {
+        // SAFETY: the call takes numbers; one that is not open gives EBADF.
+        if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+            CLOSED.fetch_or(1 << number, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: the section holds addresses of functions that the C library calls, one by one, before
+// `main` (elf(5)); this one needs nothing that is not there yet.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOOK_AT_STANDARD: extern "C" fn() = look_at_standard;
+
+/// Reports whether 0, 1 or 2 was closed when the process began. The standard library has opened
+/// `/dev/null` there since.
+pub fn was_closed(number: u8) -> bool {
+    number < 3 && CLOSED.load(Ordering::Relaxed) & (1 << number) != 0
 }
 
 /// `fcntl(n, F_DUPFD_CLOEXEC, 3)` for 0, 1 and 2: returns copies of the standard descriptors.

@@ -1,0 +1,79 @@
+//! `cargo xtask init`: `keepd-init` as one static file, which needs nothing but a kernel.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::outcome::{Failure, Verdict, no_arguments};
+use crate::workspace::{cannot_run, cargo, run as run_program, target};
+
+/// The profile in the root manifest, which also names cargo's folder.
+const PROFILE: &str = "init";
+const PROGRAM: &str = "keepd-init";
+
+/// The C library becomes part of the file, and the file is at home at a fixed address: no loader
+/// runs and no pointer is adjusted before the first instruction.
+const FLAGS: [&str; 2] = ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"];
+
+/// Runs the command, and says where the program is and how large.
+pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
+    no_arguments("init", arguments)?;
+    let Some(path) = build()? else {
+        return Ok(Verdict::No);
+    };
+    let size = fs::metadata(&path).map_err(|error| {
+        Failure::System(format!("cannot look at \"{}\": {error}", path.display()))
+    })?;
+    println!("{} ({} KiB)", path.display(), size.len().div_ceil(1024));
+    Ok(Verdict::Yes)
+}
+
+/// Builds the program and returns its path; `None` if it does not build.
+pub(crate) fn build() -> Result<Option<PathBuf>, Failure> {
+    let triple = host()?;
+    let target = target()?;
+    // The flags hold for this triple alone, and not for what cargo runs while it builds.
+    let mut build = cargo("build --quiet --package keepd-proxy --bin");
+    build
+        .args([PROGRAM, "--profile", PROFILE, "--target", &triple, "--target-dir"])
+        .arg(&target)
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
+    if !run_program(&mut build)?.success() {
+        return Ok(None);
+    }
+    let built = target.join(&triple).join(PROFILE).join(PROGRAM);
+    let folder = target.join(PROFILE);
+    let path = folder.join(PROGRAM);
+    // A copy in place would fail while the program runs, and tear it for who starts it meanwhile.
+    let new = folder.join("keepd-init.new");
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::copy(&built, &new))
+        .and_then(|_| fs::rename(&new, &path))
+        .map_err(|error| Failure::System(format!("cannot make \"{}\": {error}", path.display())))?;
+    Ok(Some(path))
+}
+
+/// Returns the triple for which this machine's compiler builds.
+fn host() -> Result<String, Failure> {
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut rustc = Command::new(compiler);
+    let output = rustc.arg("-vV").output().map_err(|error| cannot_run(&rustc, &error))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    host_of(&text).ok_or_else(|| Failure::System("cannot find the host of \"rustc\"".to_owned()))
+}
+
+fn host_of(text: &str) -> Option<String> {
+    text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_a_line_of_the_version() {
+        let text = "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: 1.95.0\n";
+        assert_eq!(host_of(text).as_deref(), Some("x86_64-unknown-linux-gnu"));
+        assert_eq!(host_of("release: 1.95.0\n"), None);
+    }
+}
