@@ -216,7 +216,7 @@ impl Proxy {
         self.accept(asker);
         for name in names {
             if let Some(report) = self.handle(name.as_str()) {
-                self.broadcast(&Event::Handle(report), asker.audience());
+                self.broadcast(&Event::Handle(report), Audience::Everyone);
             }
         }
     }

@@ -32,7 +32,7 @@ impl Words {
     }
 
     /// Returns the words in their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
             let (length, after) = rest.split_first_chunk::<LENGTH_BYTES>()?;
@@ -94,7 +94,7 @@ impl Slots {
     }
 
     /// Returns the places as words of a command.
-    pub(super) fn words(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn words(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.0.iter()
     }
 

@@ -45,7 +45,7 @@ impl<'machine> ServiceDetails<'machine> {
 
     /// Returns its descriptor list as the words of `service.fds`: names of handles, `-` for a
     /// closed place, an empty one for a skipped place. `None` if it was never set.
-    pub fn fds(&self) -> Option<impl Iterator<Item = &'machine [u8]>> {
+    pub fn fds(&self) -> Option<impl Iterator<Item = &'machine [u8]> + Clone> {
         self.service.fds.as_ref().map(Slots::words)
     }
 
