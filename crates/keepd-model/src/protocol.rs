@@ -370,7 +370,8 @@ pub struct Attributes {
     pub place: Place,
     /// `session=new|inherit`: a session of its own, or the proxy's session and process group.
     pub session: SessionPlace,
-    /// `marks=yes|no`: whether INVOCATION_ID and keepd's own variables are added to its environment.
+    /// `marks=yes|no`: whether INVOCATION_ID and keepd's own variables are added to its
+    /// environment.
     pub marks: bool,
     /// `retry_ms=`: a clone that failed is tried again after this time; `None`: it is a failure.
     pub retry: Option<Duration>,

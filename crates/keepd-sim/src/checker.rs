@@ -21,7 +21,7 @@
 //! | S16 | An end is told as it was. | here |
 //! | S17 | A start is prepared from the configuration that is in force. | here |
 //! | S18 | No service is restarted more often than its limit allows. | here |
-//! | S19 | Only open descriptors are given, logged to or closed, and each open one has a name. | `visitor` |
+//! | S19 | Only open descriptors are given, logged to or closed; each has a name. | `visitor` |
 
 use std::collections::{BTreeMap, BTreeSet};
 

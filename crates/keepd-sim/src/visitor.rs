@@ -2,6 +2,7 @@
 //! started at times, by triggers and by itself. The manager takes no notice of it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use keepd_engine::proxy::{
     CallFailure, DescriptorId, DescriptorList, DescriptorSource, Effect, Performed,
@@ -16,8 +17,10 @@ use keepd_model::{
 
 use crate::world::{Due, Step, World, broken};
 
-/// The names of handles that come and go.
-const HANDLES: [&str; 4] = ["pipe.in", "pipe.out", "log", "stderr"];
+/// The name of an end of a pipe.
+const PIPE_IN: &str = "pipe.in";
+/// The names of other handles that come and go.
+const HANDLES: [&str; 3] = ["pipe.out", "log", "stderr"];
 
 /// Returns the service of second controllers. Its name is one of keepd's own, so that it is nobody
 /// else's business.
@@ -55,7 +58,7 @@ impl World {
             place: Place::None,
             session: SessionPlace::Inherit,
             marks: false,
-            retry: Some(std::time::Duration::from_secs(3)),
+            retry: Some(Duration::from_secs(3)),
             ..Attributes::default()
         };
         let mut commands = vec![
@@ -78,7 +81,7 @@ impl World {
                 path: b"/file".to_vec(),
             },
             1 => Command::HandlePipe {
-                read: self.some_handle(),
+                read: handle_name(PIPE_IN),
                 write: self.some_handle(),
                 spec: PipeSpec { socket: None, nonblock: false },
             },
@@ -112,6 +115,7 @@ impl World {
                 0 => FdSlot::Closed,
                 1 => FdSlot::Skipped,
                 2 => FdSlot::Handle(handle_name("control.socket")),
+                3 => FdSlot::Handle(handle_name(PIPE_IN)),
                 _ => FdSlot::Handle(self.some_handle()),
             })
             .collect()

@@ -108,8 +108,8 @@ impl Proxy {
         }
     }
 
-    /// Runs a command. `Ok`: it was accepted and answered, or is answered later (`service.exec`, and
-    /// what the shell has to try first).
+    /// Runs a command. `Ok`: it was accepted and answered, or is answered later (`service.exec`,
+    /// and what the shell has to try first).
     fn run_command(&mut self, now: Instant, asker: Asker, command: Command) -> Result<(), Fail> {
         match command {
             Command::Proto { .. } => Err(not_here("the connection is an extended one")),

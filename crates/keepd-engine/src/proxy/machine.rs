@@ -23,8 +23,8 @@ pub struct Settings {
     /// Words for what the proxy can do beyond the version, told in the answer to `proto`.
     pub features: Vec<String>,
     /// The handles that are there from the start: `null` first, then what the process inherited.
-    /// Their descriptors are numbered from 1 in this order; those of the virtual `control.*` handles
-    /// need none and are made by the machine. No name is there twice.
+    /// Their descriptors are numbered from 1 in this order; the virtual `control.*` handles need
+    /// none and are made by the machine. No name is there twice.
     pub handles: Vec<HandleReport>,
     /// The guard code of the start, if there is one; 0 is none.
     pub guard: Option<i64>,

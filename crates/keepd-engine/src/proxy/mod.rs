@@ -21,8 +21,9 @@
 //!
 //! A generation begins when its number is given out (`Spawning`), and it ends when nothing of it is
 //! left (`Down`), not when its main process ends: between the two is `Emptying`. A service without
-//! a group of its own (`place=none`, or one of keepd's own processes) is its main process, and goes from the reaping straight to `Down`; so does one with `kill_mode=main`, whose
-//! others are left alone.
+//! a group of its own (`place=none`, or one of keepd's own processes) is its main process, and goes
+//! from the reaping straight to `Down`; so does one with `kill_mode=main`, whose others are left
+//! alone.
 //!
 //! # What interrupts what
 //!

@@ -221,7 +221,8 @@ impl Proxy {
                     }
                 }
                 Err(failure) => {
-                    let retry = service.attributes.retry;
+                    let is_respawned = !service.attributes.respawn.is_empty();
+                    let retry = service.attributes.retry.filter(|_| !is_respawned);
                     let ended =
                         Ended { at: now, end: RunEnd::Failed(failure), pid: None, started: asked };
                     self.come_down(now, name, ended);

@@ -106,9 +106,8 @@ fn the_directory_and_the_control_socket_are_tried_first() {
     driver.say(TYPIST, chdir());
     assert_eq!(
         driver.not_performed(2, "chdir", Some(Errno::ENOENT)),
-        [
-            "2> error cannot change the directory to \"/srv\": cannot chdir: no such file or directory"
-        ]
+        ["2> error cannot change the directory to \"/srv\": cannot chdir: no such file or \
+             directory"]
     );
     let listen = || Command::SocketCreate { path: b"/run/\tx".to_vec() };
     assert_eq!(driver.say(TYPIST, listen()), ["perform 3: listen /run/\tx"]);

@@ -99,6 +99,22 @@ fn with_retry_a_clone_that_failed_is_tried_again() {
 }
 
 #[test]
+fn respawn_delays_count_alone() {
+    // (behaviour 1.12, 3.17)
+    let mut driver = Driver::with_boss();
+    let attributes =
+        Attributes { retry: Some(ms(3_000)), respawn: vec![ms(50)], ..Attributes::default() };
+    driver.ask(set("web", attributes));
+    driver.ask(arguments("web"));
+    driver.ask(start("web", 0));
+    assert_eq!(
+        driver.not_spawned(service("web", 1)),
+        ["1> web 1 down failed clone", "1> web 1 start failed clone"]
+    );
+    assert_eq!(driver.until_timeout(), Some(ms(50)));
+}
+
+#[test]
 fn a_stop_before_the_process_is_known_waits_for_it() {
     // (behaviour 1.14)
     let mut driver = Driver::with_boss();
