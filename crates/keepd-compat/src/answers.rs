@@ -133,17 +133,29 @@ impl Front {
     fn tell_scratch(&mut self) {
         if !self.scratch.is_empty() {
             for connection in self.clients.values_mut() {
-                connection.tell(&self.scratch);
+                if !connection.is_awaiting() {
+                    connection.tell(&self.scratch);
+                }
             }
+        }
+    }
+
+    /// A service is up: those of its own connections that waited for that hear of it.
+    fn end_waiting(&mut self, name: &ServiceName) {
+        for connection in self.clients.values_mut() {
+            connection.end_waiting(name);
         }
     }
 
     /// The core told news.
     pub(crate) fn on_event(&mut self, now: Instant, core: &Proxy, event: &Event) {
-        if let Event::Run(report) = event
-            && is_tried_again(core, report)
-        {
-            return;
+        if let Event::Run(report) = event {
+            if is_tried_again(core, report) {
+                return;
+            }
+            if report.state == RunState::Forked {
+                self.end_waiting(&report.name);
+            }
         }
         self.scratch.clear();
         let description_bytes_max = self.resources.description_bytes_max();
@@ -203,7 +215,7 @@ impl Front {
         self.end_error(id);
         let quoted = loggable(start_of(&self.line, LOGGED_BYTES_MAX));
         let dots = if self.line.len() > LOGGED_BYTES_MAX { "..." } else { "" };
-        self.log(LogLevel::Error, format!("cannot carry out command \"{quoted}{dots}\""));
+        self.log(LogLevel::Error, format!("the command \"{quoted}{dots}\" is refused"));
         self.log(LogLevel::Error, loggable(text.as_bytes()));
     }
 

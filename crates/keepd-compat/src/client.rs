@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keepd_model::Instant;
+use keepd_model::{Instant, ServiceName};
 
 use crate::dump::Dump;
 use crate::front::Client;
@@ -60,6 +60,8 @@ pub(crate) struct Connection {
     /// Whether its commands are run: it neither said `exit` or `proto` nor was closed.
     is_open: bool,
     kind: Client,
+    /// It belongs to this service, which is not up yet: until then there is no news for it.
+    awaits: Option<ServiceName>,
     buffer: Vec<u8>,
     /// So much of the buffer is written.
     sent: usize,
@@ -82,6 +84,7 @@ impl Connection {
             hears,
             is_open: true,
             kind,
+            awaits: None,
             buffer: Vec::new(),
             sent: 0,
             is_overflowed: false,
@@ -111,6 +114,19 @@ impl Connection {
     pub(crate) fn is_ready(&self) -> bool {
         let has_room = self.output().len() <= WAITING_BYTES_MAX && self.dump.is_none();
         self.is_open && (has_room || self.is_overflowed)
+    }
+
+    /// Lets it hear no news before its service is up.
+    pub(crate) fn wait_for(&mut self, name: &ServiceName) {
+        self.awaits = Some(name.clone());
+    }
+
+    pub(crate) fn end_waiting(&mut self, name: &ServiceName) {
+        self.awaits.take_if(|awaited| awaited == name);
+    }
+
+    pub(crate) const fn is_awaiting(&self) -> bool {
+        self.awaits.is_some()
     }
 
     /// Adds an answer, which is never dropped: there was room when its command was run.

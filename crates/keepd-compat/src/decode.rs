@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use keepd_model::protocol::{Command, Scope};
-use keepd_model::{FdSlot, HandleName, Instant, ServiceName};
+use keepd_model::protocol::{Command, FilterChange, Scope};
+use keepd_model::{Address, FdSlot, HandleName, Instant, ServiceName};
 use keepd_wire::words::{self, Problem, quoted, without_zero};
 
 /// The longest name of a service or handle in bytes, as in the original.
@@ -60,7 +60,7 @@ pub fn decode_line(now: Instant, line: &[u8]) -> Result<Option<Command>, Refusal
             fields.end()?;
             Command::Chdir { path }
         }
-        b"log.filter" => Command::LogFilter { change: words::filter_change(fields.next())? },
+        b"log.filter" => log_filter(&mut fields)?,
         b"log.dest" => log_destination(&mut fields)?,
         b"signal.clear" => signal_clear(&mut fields)?,
         b"socket.create" => socket_create(&mut fields)?,
@@ -209,6 +209,15 @@ fn event_timeout(fields: &mut Fields<'_>) -> Result<Command, Problem> {
     }
     let [reset, close] = [reset, close].map(Duration::from_secs);
     Ok(Command::EventTimeout { reset, close })
+}
+
+/// Reads `[+|-|LEVEL]`. An empty word is none of them.
+fn log_filter(fields: &mut Fields<'_>) -> Result<Command, Problem> {
+    let change = match fields.next() {
+        Some(b"") => FilterChange::To(words::log_level(b"")?),
+        field => words::filter_change(field)?,
+    };
+    Ok(Command::LogFilter { change })
 }
 
 /// Reads `fd⇥HANDLE`.
@@ -369,12 +378,16 @@ fn handle_pipe(fields: &mut Fields<'_>) -> Result<Command, Problem> {
     Ok(Command::HandlePipe { read, write, spec })
 }
 
-/// Reads `NAME⇥FLAGS[⇥ADDRESS]`.
+/// Reads `NAME⇥FLAGS[⇥ADDRESS]`. The original has the word inet6, and no addresses of it.
 fn handle_socket(fields: &mut Fields<'_>) -> Result<Command, Problem> {
     let name = handle_name(fields)?;
     let flags = fields.required("list of flags")?;
     let address = fields.next();
     fields.end()?;
     let spec = words::socket_spec(flags, address)?;
+    if let Some(Address::Inet6(..)) = spec.bind {
+        let address = quoted(&spec.address_text);
+        return Err(Problem::new(format!("invalid address {address}, it is one of inet6")));
+    }
     Ok(Command::HandleSocket { name, spec })
 }

@@ -143,6 +143,22 @@ impl Front {
         self.clients.insert(id, connection);
     }
 
+    /// A service got its control connection, and its process is about to be told to the core: the
+    /// first news for it is its own `up`.
+    pub fn connected_service(
+        &mut self,
+        now: Instant,
+        core: &Proxy,
+        id: ConnectionId,
+        client: Client,
+        name: &ServiceName,
+    ) {
+        self.connected(now, core, id, client);
+        if let Some(connection) = self.clients.get_mut(&id) {
+            connection.wait_for(name);
+        }
+    }
+
     /// A connection ended, or is the core's from here on.
     pub fn disconnected(&mut self, id: ConnectionId) {
         self.clients.remove(&id);

@@ -12,7 +12,7 @@ use keepd_engine::proxy::{
     CallFailure, ConnectionId, ControlEnd, DescriptorId, Effect, Input, Performed, Ticket,
 };
 use keepd_model::protocol::{Message, Reply, Request};
-use keepd_model::{Errno, LogLevel};
+use keepd_model::{Errno, LogLevel, ServiceName};
 use keepd_os::epoll::Interest;
 use keepd_os::{clock, signals};
 use keepd_wire::{Line, RequestError, decode_request, encode_message};
@@ -101,14 +101,22 @@ impl Shell {
 
     /// A service has a control connection from its start on: what it hears first is its own `up`,
     /// or a signal that is pending.
-    pub(crate) fn add_controller(&mut self, socket: OwnedFd, direction: Direction) {
+    pub(crate) fn add_controller(
+        &mut self,
+        name: &ServiceName,
+        socket: OwnedFd,
+        direction: Direction,
+    ) {
         let client = match direction {
             Direction::Both => Client::Both,
             Direction::CommandsOnly => Client::CommandsOnly,
             Direction::EventsOnly => Client::EventsOnly,
         };
         match self.connections.add(&self.epoll, Ends::Socket(socket, direction)) {
-            Ok(id) => self.front.connected(self.now.monotonic, &self.machine, id, client),
+            Ok(id) => {
+                let now = self.now.monotonic;
+                self.front.connected_service(now, &self.machine, id, client, name);
+            }
             Err(error) => {
                 self.say(LogLevel::Error, format_args!("cannot keep connection: {error}"));
             }

@@ -287,8 +287,9 @@ impl Shell {
             },
         );
         let outcome = outcome.map(|Started { pid, control }| {
-            if let Some((socket, direction)) = control {
-                self.add_controller(socket, direction);
+            // Only services have a control connection.
+            if let (Some((socket, direction)), Owner::Service(name, _)) = (control, &owner) {
+                self.add_controller(name, socket, direction);
             }
             pid
         });

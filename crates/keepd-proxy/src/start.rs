@@ -238,7 +238,7 @@ impl Starting<'_> {
                 }
             };
             let input = self.want(&format!("read configuration \"{}\"", path.display()), input)?;
-            first.extend(input.map(|input| (Ends::Stream(input), Client::CommandsOnly)));
+            first.extend(input.map(|input| (Ends::Stream(input), Client::Configuration)));
         }
         Ok(first)
     }

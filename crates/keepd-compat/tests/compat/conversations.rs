@@ -159,3 +159,16 @@ fn an_upgraded_connection_keeps_what_it_was_not_told_yet() {
     assert_eq!(driver.upgraded, [(BOSS, "first\n".to_owned())]);
     assert!(!driver.front.has(BOSS));
 }
+
+#[test]
+fn a_controlling_service_hears_pending_signals_then_its_own_up() {
+    let mut driver = Driver::new();
+    driver.signal(Signal::HUP, 1);
+    driver.say(BOSS, "service.args⇥boss⇥./boss\nservice.fds⇥boss⇥control.socket⇥null⇥stderr");
+    driver.control = Some(OTHER);
+    driver.say(BOSS, "service.auto_up⇥boss⇥1⇥always");
+    let expected = "signal⇥SIGHUP⇥1182⇥1\nservice.state⇥boss⇥up⇥1182⇥16788⇥-⇥-⇥0⇥-\n";
+    assert_eq!(driver.heard(OTHER), expected);
+    driver.say(BOSS, "service.tags⇥boss⇥x");
+    assert_eq!(driver.heard(OTHER), "service.tags⇥boss⇥x\n");
+}

@@ -49,6 +49,8 @@ pub(crate) struct Driver {
     /// Who asked when a descriptor was taken.
     pub(crate) taken_from: Option<ConnectionId>,
     pub(crate) exit_code: Option<u8>,
+    /// How the next service is connected, if its list names a control handle.
+    pub(crate) control: Option<ConnectionId>,
     next_pid: u32,
 }
 
@@ -101,6 +103,7 @@ impl Driver {
             cannot_clone: false,
             taken_from: None,
             exit_code: None,
+            control: None,
             next_pid: 16_787,
         };
         driver.give(Input::Connected { connection: FRONT, output: true });
@@ -253,6 +256,10 @@ impl Driver {
             self.next_pid += 1;
             Ok(Pid::new(self.next_pid).unwrap())
         };
+        if let Some(id) = self.control.take() {
+            self.readers.insert(id, LineReader::new(PLAIN_LINE_BYTES_MAX));
+            self.front.connected_service(self.now, &self.core, id, Client::Both, &spawn.name);
+        }
         self.spawns.push((spawn, outcome.ok()));
         self.core.handle_input(self.now, Input::Spawned { owner, outcome });
     }
