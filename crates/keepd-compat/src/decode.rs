@@ -242,11 +242,8 @@ fn signal_clear(fields: &mut Fields<'_>) -> Result<Command, Problem> {
 
 /// Reads `OPTIONS⇥PATH`; there are no options yet.
 fn socket_create(fields: &mut Fields<'_>) -> Result<Command, Problem> {
-    let options = fields.required("list of options")?;
-    if !matches!(options, b"" | b"-") {
-        return Err(Problem::new(format!("bad options {}, \"-\" is expected", quoted(options))));
-    }
-    Ok(Command::SocketCreate { path: path(fields)? })
+    words::socket_options(fields.required("list of options")?)?;
+    Ok(Command::SocketCreate { path: words::socket_path(fields.required("path")?)? })
 }
 
 /// Reads `CODE[⇥GUARD]`. The process keeps the low eight bits of the code. A guard code that is no

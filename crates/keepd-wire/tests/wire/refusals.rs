@@ -71,7 +71,6 @@ fn malformed_numbered_commands_are_answered_by_number() {
         ("⇥service.args", "service name is missing"),
         ("⇥service.args⇥", "not a valid service name"),
         ("⇥service.args⇥a/b⇥x", "not a valid service name: \"a/b\""),
-        ("⇥service.args⇥..⇥x", "not a valid service name"),
         ("⇥service.args⇥web⇥\\x", "no such escape: \"\\x\""),
         ("⇥service.args⇥web⇥a\\", "ends inside an escape"),
         ("⇥service.args⇥web⇥a\r", "carriage return"),
