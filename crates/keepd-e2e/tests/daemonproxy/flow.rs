@@ -56,6 +56,19 @@ fn own_replies_are_held_back_and_never_lost() {
     }
 }
 
+/// A16: a client that ends its side before it reads anything still gets every reply.
+#[test]
+fn replies_outlive_the_end_of_the_input() {
+    let (_proxy, mut client) = Daemonproxy::with_socket();
+    let taken = client.offer(&echoes(), STALL);
+    client.close_input();
+    let lines = client.expect_end();
+    assert_eq!(lines.len(), taken / ECHO_BYTES, "of whole commands");
+    for (number, line) in lines.iter().enumerate() {
+        assert!(line.starts_with(&format!("{number:06}\t")), "line {number} is {line:?}");
+    }
+}
+
 /// While one client is not served, others are.
 #[test]
 fn a_client_that_does_not_read_holds_up_nobody_else() {
