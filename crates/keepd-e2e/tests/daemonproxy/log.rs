@@ -108,7 +108,7 @@ fn let_a_second_pass(proxy: &mut Proxy) {
     proxy.talk.sync();
 }
 
-/// Lines are `LEVEL: TEXT` (7.1, K8).
+/// Lines are `LEVEL: TEXT` (K8).
 #[test]
 fn each_line_has_its_level_first() {
     let place = Place::new();
@@ -123,7 +123,7 @@ fn each_line_has_its_level_first() {
     assert!(shows(&ended.stderr, &["error: "]), "{}", ended.stderr);
 }
 
-/// An unknown command is named in full (7.2).
+/// An unknown command is named in full.
 #[test]
 fn an_unknown_command_is_an_error_with_its_name() {
     let place = Place::new();
@@ -133,7 +133,7 @@ fn an_unknown_command_is_an_error_with_its_name() {
     proxy.log_line(&["error: ", &format!("unknown command {name}")]);
 }
 
-/// A line that is too long (7.2).
+/// A line that is too long.
 #[test]
 fn a_line_that_is_too_long_is_an_error() {
     let place = Place::new();
@@ -157,7 +157,7 @@ fn a_failed_command_is_quoted_and_explained() {
     assert!((10..=90 - "fd.open_new_read_/nonexistent/".len()).contains(&quoted), "{quote:?}");
 }
 
-/// The main thread itself writes to descriptor 2 (7.3).
+/// The main thread itself writes to descriptor 2.
 #[test]
 fn the_main_thread_writes_the_log() {
     let place = Place::new();
@@ -203,7 +203,7 @@ fn writers(trace: &str) -> Vec<String> {
     trace.lines().filter_map(call).collect()
 }
 
-/// The destination is not made non-blocking: it may be shared (7.4).
+/// The destination is not made non-blocking: it may be shared.
 #[test]
 fn the_destination_stays_blocking() {
     let place = Place::new();
@@ -213,7 +213,7 @@ fn the_destination_stays_blocking() {
     assert_eq!(proxy.flags(2) & NONBLOCK, 0);
 }
 
-/// A pipe that nobody reads holds nothing up: commands are done, services run (7.7).
+/// A pipe that nobody reads holds nothing up: commands are done, services run.
 #[test]
 fn a_full_pipe_holds_nothing_up() {
     let place = Place::new();
@@ -227,8 +227,8 @@ fn a_full_pipe_holds_nothing_up() {
     proxy.running.wait().expect_code(3);
 }
 
-/// Exactly those messages that do not arrive are counted as lost, once, and then it goes on (7.6).
-/// 40 messages of 50 bytes are more than the buffer holds (7.3).
+/// Exactly those messages that do not arrive are counted as lost, once, and then it goes on.
+/// 40 messages of 50 bytes are more than the buffer holds.
 #[test]
 fn the_number_of_lost_messages_is_exact() {
     let place = Place::new();
@@ -255,7 +255,7 @@ fn the_number_of_lost_messages_is_exact() {
     assert_eq!(self::lost(pipe.drain()).len(), 1, "{}", pipe.drain());
 }
 
-/// Five messages of 50 bytes survive the blocking (7.3).
+/// Five messages of 50 bytes survive the blocking.
 #[test]
 fn a_few_messages_survive_a_full_pipe() {
     let place = Place::new();
@@ -273,7 +273,7 @@ fn a_few_messages_survive_a_full_pipe() {
     assert_eq!(text.lines().count(), (commands + 1) * each, "{text}");
 }
 
-/// On a full pipe there are fewer than 6 write calls until it is drained (7.5).
+/// On a full pipe there are fewer than 6 write calls until it is drained.
 #[test]
 fn a_full_pipe_is_tried_fewer_than_six_times() {
     let place = Place::new();
@@ -292,7 +292,7 @@ fn a_full_pipe_is_tried_fewer_than_six_times() {
 }
 
 /// `/dev/full` is always "writable": there only a timer is trusted, 4 to 9 tries in a session of
-/// little over a second (7.5).
+/// little over a second.
 #[test]
 fn a_full_device_is_tried_by_a_timer_only() {
     let place = Place::new();
@@ -349,7 +349,7 @@ fn arrives(place: &Place, proxy: &mut Proxy, file: &str, words: &[&str]) {
     });
 }
 
-/// The handle may be absent: a warning says so, and messages wait until it appears (7.7).
+/// The handle may be absent: a warning says so, and messages wait until it appears.
 #[test]
 fn messages_wait_for_a_handle_that_is_not_there_yet() {
     let place = Place::new();
@@ -363,7 +363,7 @@ fn messages_wait_for_a_handle_that_is_not_there_yet() {
     assert!(!proxy.log().contains("waiting"), "{}", proxy.log());
 }
 
-/// More messages than the buffer holds are counted until the handle appears (7.7).
+/// More messages than the buffer holds are counted until the handle appears.
 #[test]
 fn messages_without_a_destination_are_counted() {
     let place = Place::new();
@@ -412,8 +412,7 @@ fn without_a_destination_the_log_follows_stderr() {
     arrives(&place, &mut proxy, "two", &["error: ", "moved"]);
 }
 
-/// What is in the buffer survives a change of destination, and the count of what was lost does too
-/// (7.6).
+/// What is in the buffer survives a change of destination, and the count of what was lost does too.
 #[test]
 fn the_buffer_survives_a_change_of_destination() {
     for sink in ["fifo", "/dev/full"] {
