@@ -481,7 +481,7 @@ fn mlockall_locks_memory() {
     let place = Place::new();
     for word in ["-M", "--mlockall"] {
         let mut proxy = place.interactive(&[word]);
-        if shows(&proxy.log(), &["error: ", "mlockall"]) {
+        if shows(&proxy.log(), &["error: ", "lock"]) {
             keepd_testkit::skip("mlockall: memory cannot be locked here");
             return;
         }
@@ -504,7 +504,7 @@ fn memory_that_cannot_be_locked_is_an_error_only() {
         return;
     }
     let mut proxy = place.start_with_socket(&mut command);
-    proxy.log_line(&["error: ", "mlockall"]);
+    proxy.log_line(&["error: ", "lock"]);
     proxy.talk.send("terminate\t0");
     proxy.wait().expect_code(0);
 }
