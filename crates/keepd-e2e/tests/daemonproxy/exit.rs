@@ -7,13 +7,13 @@ use keepd_testkit::{LONG, Running, kill, wait_until};
 
 use crate::place::{Place, Proxy, link, shows, status_of};
 
-/// The signals that are fatal conditions (1.4): ABRT FPE ILL SEGV BUS TRAP.
+/// The signals that are fatal conditions: ABRT FPE ILL SEGV BUS TRAP.
 pub(crate) const FATAL: [u8; 6] = [6, 8, 4, 11, 7, 5];
 
-/// The signals that only wake it (1.4): CHLD ALRM PIPE.
+/// The signals that only wake it: CHLD ALRM PIPE.
 const WAKING: [u8; 3] = [17, 14, 13];
 
-/// The signals that are counted (1.4).
+/// The signals that are counted.
 const COUNTED: [(u8, &str); 6] = [
     (2, "SIGINT"),
     (1, "SIGHUP"),
@@ -182,7 +182,7 @@ fn handled() -> u64 {
 }
 
 /// Services get an empty mask and the fifteen signals at default, also those that were ignored at
-/// the start; others stay as inherited (6.3).
+/// the start; others stay as inherited.
 #[test]
 fn services_get_fifteen_signals_at_default() {
     let place = Place::new();
@@ -408,4 +408,33 @@ fn a_service_that_cannot_be_executed_ends_with_3() {
     proxy.talk.send("service.start\tx");
     proxy.talk.expect("service.state\tx\tup\t{num}\t{pid}\t-\t-\t{num}\t-");
     proxy.talk.expect("service.state\tx\tdown\t{num}\t{pid}\texit\t3\t{num}\t{num}");
+}
+
+/// The message that the program gets names what was wrong.
+#[test]
+fn the_message_says_what_was_wrong() {
+    let place = Place::new();
+    let (_, message) = rescued_from(&place, &["--nonsense"]);
+    assert!(message.contains("nonsense"), "{message:?}");
+    let (_, message) = rescued_from(&place, &["-c", "missing.conf"]);
+    assert!(message.contains("missing.conf"), "{message:?}");
+    let (_, message) = rescued_from(&place, &["--fd-pool", "5x1t"]);
+    assert!(message.contains("5x1t") || message.contains("fd-pool"), "{message:?}");
+}
+
+/// Exit-exec does not wait for a client that reads nothing, nor for a service.
+#[test]
+fn exit_exec_does_not_wait_for_clients() {
+    let place = Place::new();
+    let rescue = rescue(&place);
+    let mut proxy = place.socket(&["-E", &rescue]);
+    let service = proxy.sleeper("one");
+    // A client that asks for much and reads nothing.
+    let mut silent = place.connect("sock", &proxy);
+    let dumps = "statedump\n".repeat(2_000);
+    let taken = silent.offer(dumps.as_bytes(), std::time::Duration::ZERO);
+    assert!(taken > 0);
+    proxy.talk.send("terminate\t8");
+    assert_eq!(rescued(&place, proxy), (8, "terminated normally".to_owned()));
+    kill(service);
 }

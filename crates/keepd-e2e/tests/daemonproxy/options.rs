@@ -15,7 +15,7 @@ fn refused(place: &Place, words: &[&str]) {
     assert!(shows(&ended.stderr, &["fatal: "]), "{words:?}: {:?}", ended.stderr);
 }
 
-/// Without any of `-i`, `-c`, `-S` there is nothing to do (1.2, step 5).
+/// Without any of `-i`, `-c`, `-S` there is nothing to do.
 #[test]
 fn without_a_controller_it_ends_with_2() {
     let place = Place::new();
@@ -129,7 +129,7 @@ fn the_last_of_repeated_options_wins() {
     assert!(shows(&ended.stderr, &["two"]) && !ended.stderr.lines().any(|line| line == "one"));
 }
 
-/// Options are effective at once: what is told before `-q` is told, what follows is not (1.2).
+/// Options are effective at once: what is told before `-q` is told, what follows is not.
 #[test]
 fn options_are_effective_from_left_to_right() {
     let place = Place::new();
@@ -481,7 +481,7 @@ fn mlockall_locks_memory() {
     let place = Place::new();
     for word in ["-M", "--mlockall"] {
         let mut proxy = place.interactive(&[word]);
-        if shows(&proxy.log(), &["error: ", "mlockall"]) {
+        if shows(&proxy.log(), &["error: ", "lock"]) {
             keepd_testkit::skip("mlockall: memory cannot be locked here");
             return;
         }
@@ -504,7 +504,7 @@ fn memory_that_cannot_be_locked_is_an_error_only() {
         return;
     }
     let mut proxy = place.start_with_socket(&mut command);
-    proxy.log_line(&["error: ", "mlockall"]);
+    proxy.log_line(&["error: ", "lock"]);
     proxy.talk.send("terminate\t0");
     proxy.wait().expect_code(0);
 }

@@ -90,7 +90,7 @@ impl First {
     }
 }
 
-/// The default file is /etc/daemonproxy.conf (1.2).
+/// The default file is /etc/daemonproxy.conf.
 #[test]
 fn it_reads_the_default_file() {
     let place = Place::new();
@@ -131,7 +131,7 @@ fn another_process_has_no_default_file() {
     Running::start(&mut command).wait().expect_code(2);
 }
 
-/// An absent default file, unknown options and missing arguments do not end it (1.6, A28).
+/// An absent default file, unknown options and missing arguments do not end it (A28).
 #[test]
 fn errors_at_the_start_do_not_end_it() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! What clients may rely on about order (1.3).
+//! What clients may rely on about order.
 
 use crate::place::Place;
 
@@ -73,8 +73,7 @@ fn start_comes_before_the_trigger_that_caused_it() {
     proxy.talk.expect("service.auto_up\tx\t9\talways");
 }
 
-/// Commands of a file are read in the loop: a service starts while later lines are still unread
-/// (1.2).
+/// Commands of a file are read in the loop: a service starts while later lines are still unread.
 #[test]
 fn services_start_while_later_lines_are_unread() {
     let place = Place::new();
