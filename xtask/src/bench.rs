@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::outcome::{Failure, Verdict};
 use crate::workspace::{cargo, root, run as run_program, target};
+use crate::{init, packages};
 
 /// The page with the figures, below the root.
 const PAGE: &str = "docs/performance.md";
@@ -18,6 +19,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
         if !run_program(build.arg(package))?.success() {
             return Ok(Verdict::No);
         }
+    }
+    if init::build()?.is_none() {
+        return Ok(Verdict::No);
+    }
+    for line in packages::provide_for_bench() {
+        println!("{line}");
     }
     let mut bench = Command::new(target()?.join("release/keepd-bench"));
     bench.current_dir(root());

@@ -38,6 +38,16 @@ const NEEDS: [Need; 7] = [
     Need { program: "fish", package: "fish", skipped: "the completions for fish" },
 ];
 
+/// Programs that `cargo xtask bench` measures beside ours.
+const BENCH_NEEDS: [Need; 2] = [
+    Need { program: "tini", package: "tini", skipped: "its place in the measurement \"init\"" },
+    Need {
+        program: "dumb-init",
+        package: "dumb-init",
+        skipped: "its place in the measurement \"init\"",
+    },
+];
+
 /// Where Debian keeps the programs of PostgreSQL's server: in a folder for each version, not in
 /// PATH.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
@@ -49,14 +59,24 @@ const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
 const POLICY: &str = "#!/bin/sh\n# Made by keepd's `cargo xtask test` for the time of one \
                       apt-get; it may be deleted.\nexit 101\n";
 
-/// Installs what is missing, if this is Debian and we are root. Returns a line for each program
+/// Installs what tests miss, if this is Debian and we are root. Returns a line for each program
 /// that is still missing, with what will be skipped for want of it.
 pub(crate) fn provide() -> Vec<String> {
-    let missing: Vec<&str> = missing().map(|need| need.package).collect();
-    if !missing.is_empty() && is_root() && find_program("apt-get").is_some() {
-        install(&missing);
+    provide_all(&NEEDS)
+}
+
+/// The same for what is measured beside ours.
+pub(crate) fn provide_for_bench() -> Vec<String> {
+    provide_all(&BENCH_NEEDS)
+}
+
+fn provide_all(needs: &[Need]) -> Vec<String> {
+    let missing = || needs.iter().filter(|need| !is_installed(need.program));
+    let packages: Vec<&str> = missing().map(|need| need.package).collect();
+    if !packages.is_empty() && is_root() && find_program("apt-get").is_some() {
+        install(&packages);
     }
-    self::missing()
+    missing()
         .map(|need| {
             format!(
                 "MISSING: {} is not installed, so {} will be skipped (Debian: apt-get install {})",
@@ -64,10 +84,6 @@ pub(crate) fn provide() -> Vec<String> {
             )
         })
         .collect()
-}
-
-fn missing() -> impl Iterator<Item = &'static Need> {
-    NEEDS.iter().filter(|need| !is_installed(need.program))
 }
 
 fn is_installed(program: &str) -> bool {

@@ -11,7 +11,7 @@ Measures keepd beside a bare loop that only spawns and reaps, in turns.
 
   --rounds N    rounds of each measurement (20)
   --services N  services in the fleet (1000)
-  --only WORD   one measurement: restart, fleet, status or storm
+  --only WORD   one measurement: restart, fleet, status, storm or init
   --quick       3 rounds, 100 services, shorter waits: to see whether it works
   --write       also put the tables into docs/performance.md
   -o json       JSON instead of tables
@@ -28,11 +28,13 @@ pub enum Part {
     Status,
     /// Many services that end at once, for ever.
     Storm,
+    /// A command under the inits of containers.
+    Init,
 }
 
 impl Part {
     /// Every part, in the order of the tables.
-    pub const ALL: [Self; 4] = [Self::Restart, Self::Fleet, Self::Status, Self::Storm];
+    pub const ALL: [Self; 5] = [Self::Restart, Self::Fleet, Self::Status, Self::Storm, Self::Init];
 
     /// Returns the word for `--only`.
     pub fn word(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Part {
             Self::Fleet => "fleet",
             Self::Status => "status",
             Self::Storm => "storm",
+            Self::Init => "init",
         }
     }
 }
@@ -156,7 +159,10 @@ mod tests {
         let refusals = [
             ("--rounds", "option \"--rounds\" needs a value"),
             ("--rounds 0", "option \"--rounds\" needs a number from 1 to 20000"),
-            ("--only fast", "cannot measure \"fast\": there are restart, fleet, status, storm"),
+            (
+                "--only fast",
+                "cannot measure \"fast\": there are restart, fleet, status, storm, init",
+            ),
             ("-o xml", "cannot write \"xml\": json or text"),
             ("now", "cannot take argument \"now\""),
         ];

@@ -9,7 +9,7 @@ use crate::error::{Attempt, BenchError};
 use crate::machine::Machine;
 use crate::report::{Report, Row};
 use crate::subject::Place;
-use crate::{fleet, page, restart, status, storm};
+use crate::{fleet, inits, page, restart, status, storm};
 
 /// Runs what was asked for, in the process below the guard.
 pub fn run(arguments: &[String]) -> ExitCode {
@@ -38,6 +38,7 @@ fn measure(arguments: &[String]) -> Result<(), BenchError> {
             Part::Restart => restart::measure(&mut place, &options)?,
             Part::Fleet => fleet::measure(&mut place, &options)?,
             Part::Status => status::measure(&mut place, &options)?,
+            Part::Init => inits::measure(&mut place, &options)?,
             Part::Storm => storm::measure(&mut place, &options)?,
         });
     }

@@ -13,6 +13,7 @@ pub mod bench;
 pub mod error;
 pub mod fleet;
 pub mod guard;
+pub mod inits;
 pub mod machine;
 pub mod page;
 pub mod probe;

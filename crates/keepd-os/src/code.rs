@@ -7,9 +7,9 @@ use keepd_model::Errno;
 
 use crate::errno;
 
+// SAFETY: the linker defines both symbols in every program; only their addresses are used. See
+// end(3).
 unsafe extern "C" {
-    // SAFETY: the linker defines both symbols in every program; only their addresses are used. See
-    // end(3).
     static __executable_start: u8;
     static etext: u8;
 }

@@ -129,8 +129,8 @@ struct Environment {
     pointers: Vec<*const c_char>,
 }
 
+// SAFETY: the C library defines this variable with this type; see environ(7).
 unsafe extern "C" {
-    // SAFETY: the C library defines this variable; see environ(7).
     static environ: *const *const c_char;
 }
 

@@ -50,6 +50,20 @@ impl Place {
         self.programs.join(name)
     }
 
+    /// Returns the path of the static `keepd-init`, which has a profile of its own.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn static_init(&self) -> Result<PathBuf, BenchError> {
+        let target = self.programs.parent().map(Path::to_owned).unwrap_or_default();
+        let path = target.join("init/keepd-init");
+        if path.is_file() {
+            return Ok(path);
+        }
+        let path = path.display();
+        Err(BenchError::new(format!("cannot find \"{path}\": `cargo xtask bench` builds it")))
+    }
+
     /// Makes a folder for one subject. Its name is unique in the run, and tells whose the control
     /// group of an instance in it is.
     ///

@@ -1,5 +1,6 @@
 //! `keepd-init -- COMMAND`: as process 1 of a PID namespace, as a subreaper, and on a terminal.
-//! (behaviour 17.1 to 17.20)
+//! (behaviour 19.1, 17.2, 17.3, 17.4, 17.5, 17.6, 17.7, 17.8, 17.9, 17.10, 17.11, 17.12, 17.13)
+//! (behaviour 19.14, 17.15, 17.16, 17.17)
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -442,7 +443,8 @@ fn on_a_terminal_the_command_has_it_and_gives_it_back() {
     let script = format!(
         "\"$INIT\" -s -- sh -c 'sh -c \"$1\" inside; trap \"echo interrupted\" INT; \
          trap \"echo continued\" CONT; echo ready; until read line; do :; done; \
-         echo got $line; until read line; do :; done; exit 9' sh '{STAT}'; echo status $?; sh -c '{STAT}' after"
+         echo got $line; until read line; do :; done; exit 9' sh '{STAT}'; echo status $?; \
+         sh -c '{STAT}' after"
     );
     let Some(mut terminal) = Terminal::open(&script) else { return };
     // Its group is the foreground group, and not the one that leads the session.

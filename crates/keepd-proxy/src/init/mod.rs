@@ -5,8 +5,8 @@
 //! of it is left. It keeps no table and reads nothing but signals, so there is nothing that could
 //! hold it up or make it grow.
 //!
-//! Start from [`run`]; the options are in [`Options`], the loop is in `watch.rs`, what happens after
-//! the end of the command in `farewell.rs`.
+//! Start from [`run`]; the options are in [`Options`], the loop is in `watch.rs`, and what happens
+//! after the end of the command in `farewell.rs`.
 
 mod farewell;
 mod options;
