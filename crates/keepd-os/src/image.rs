@@ -62,14 +62,14 @@ impl Arena {
 }
 
 impl Image {
-    /// Lays out the strings; a NUL byte in one of them or an empty program is refused with EINVAL.
+    /// Lays out the strings; a NUL byte in one of them or no program is refused with EINVAL. No file
+    /// has an empty name, which is found out by execve(2).
     pub(crate) fn new(
         arguments: &[Vec<u8>],
         environment: &[Cow<'_, [u8]>],
         directory: Option<&[u8]>,
     ) -> Result<Self, Errno> {
-        let program = arguments.first().filter(|program| !program.is_empty());
-        let program = program.ok_or(Errno::EINVAL)?;
+        let program = arguments.first().ok_or(Errno::EINVAL)?;
         let mut arena = Arena::with_room(arguments, environment, directory);
         let candidates = push_candidates(&mut arena, program, environment)?;
         let arguments = push_all(&mut arena, arguments)?;
@@ -109,7 +109,7 @@ fn push_candidates(
     program: &[u8],
     environment: &[Cow<'_, [u8]>],
 ) -> Result<Vec<usize>, Errno> {
-    if program.contains(&b'/') {
+    if program.is_empty() || program.contains(&b'/') {
         return Ok(vec![arena.push(&[program])?]);
     }
     let path = environment

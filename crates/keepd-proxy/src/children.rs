@@ -342,6 +342,10 @@ impl Children {
     fn on_report(&mut self, epoll: &Epoll, pid: Pid, report: Report) -> Option<Input> {
         let outcome = match report {
             Report::Pending => return None,
+            Report::Ended => {
+                self.forget(epoll, pid);
+                return None;
+            }
             Report::Executed => SpawnOutcome::Executed,
             Report::Failed(failure) => SpawnOutcome::Failed(failure),
         };

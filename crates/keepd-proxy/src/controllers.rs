@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::connections::{Direction, Ends, Language, Settled, Written};
 use crate::listener::{Accepted, Listener};
+use crate::log::Destination;
 use crate::memory;
 use crate::run::{Ending, Heard, Shell};
 use crate::token::Token;
@@ -328,7 +329,8 @@ impl Shell {
         let copy = descriptor
             .and_then(|id| self.descriptors.get(id))
             .and_then(|descriptor| rustix::io::fcntl_dupfd_cloexec(descriptor, 3).ok());
-        self.log.set_destination(Some(&self.epoll), copy);
+        let destination = copy.map_or(Destination::Nowhere, Destination::Held);
+        self.log.set_destination(Some(&self.epoll), destination);
     }
 
     /// Carries out the time limits of connections that take nothing.

@@ -9,8 +9,8 @@ use keepd_model::{Errno, Instant};
 use keepd_os::{process, socket};
 use rustix::io::fcntl_dupfd_cloexec;
 
-/// Only the own user and root may connect.
-const SOCKET_MODE: u32 = 0o600;
+/// Only the own user and root may connect: what daemonproxy's umask leaves.
+const SOCKET_MODE: u32 = 0o700;
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 256;
 /// Descriptors kept back for connections, for when services have used up all others.

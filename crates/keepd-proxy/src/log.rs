@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use keepd_model::{Instant, LogLevel};
@@ -27,12 +27,31 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Messages on their way to a descriptor.
 pub(crate) struct Log {
-    /// `None`: they wait until there is one.
-    destination: Option<OwnedFd>,
+    destination: Destination,
     filter: LogLevel,
     buffer: Vec<u8>,
     lost: u64,
     state: State,
+}
+
+/// Where messages go.
+pub(crate) enum Destination {
+    /// Descriptor 2.
+    Standard,
+    /// A copy of the descriptor of a handle.
+    Held(OwnedFd),
+    /// They wait until there is one.
+    Nowhere,
+}
+
+impl Destination {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Standard => Some(rustix::stdio::stderr()),
+            Self::Held(descriptor) => Some(descriptor.as_fd()),
+            Self::Nowhere => None,
+        }
+    }
 }
 
 /// How the last write went.
@@ -49,7 +68,7 @@ enum State {
 impl Default for Log {
     fn default() -> Self {
         Self {
-            destination: rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok(),
+            destination: Destination::Standard,
             filter: LogLevel::Debug,
             buffer: Vec::with_capacity(BUFFER_BYTES_MAX),
             lost: 0,
@@ -70,8 +89,9 @@ impl Log {
     }
 
     /// Writes to another descriptor from now on. What waits goes there too.
-    pub(crate) fn set_destination(&mut self, epoll: Option<&Epoll>, destination: Option<OwnedFd>) {
-        if let (State::Waiting, Some(old), Some(epoll)) = (self.state, &self.destination, epoll) {
+    pub(crate) fn set_destination(&mut self, epoll: Option<&Epoll>, destination: Destination) {
+        let old = self.destination.descriptor();
+        if let (State::Waiting, Some(old), Some(epoll)) = (self.state, old, epoll) {
             let _ = epoll.remove(old);
         }
         self.state = State::Free;
@@ -100,14 +120,14 @@ impl Log {
     /// Returns when to try again, where only time can tell.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Retrying { at } if self.destination.is_some() => Some(at),
+            State::Retrying { at } if self.destination.descriptor().is_some() => Some(at),
             State::Retrying { .. } | State::Free | State::Waiting => None,
         }
     }
 
     /// The epoll set says that somebody takes more.
     pub(crate) fn on_ready(&mut self, epoll: &Epoll, now: Instant) {
-        if let (State::Waiting, Some(destination)) = (self.state, &self.destination) {
+        if let (State::Waiting, Some(destination)) = (self.state, self.destination.descriptor()) {
             let _ = epoll.remove(destination);
             // One attempt; if there is no room after all, the set cannot be trusted.
             self.state = State::Retrying { at: now };
@@ -117,28 +137,31 @@ impl Log {
     /// Writes what waits, if the destination takes it now. Without an epoll set (before the loop,
     /// and at the end) there is one attempt.
     pub(crate) fn flush(&mut self, epoll: Option<&Epoll>, now: Instant) {
-        let was_retrying = match self.state {
-            State::Free => false,
+        let mut may_wait = match self.state {
+            State::Free => true,
             State::Waiting => return,
             State::Retrying { at } if now < at => return,
-            State::Retrying { .. } => true,
+            State::Retrying { .. } => false,
         };
         while !self.buffer.is_empty() {
-            let Some(destination) = &self.destination else {
+            let Some(destination) = self.destination.descriptor() else {
                 return;
             };
-            match write_if_ready(destination, &self.buffer) {
-                Some(count) if count > 0 => drop(self.buffer.drain(..count)),
-                Some(_) | None => {
-                    let waits = !was_retrying
-                        && epoll.is_some_and(|epoll| {
-                            epoll.add(destination, Token::Log.into(), Interest::WRITE).is_ok()
-                        });
-                    self.state = if waits {
-                        State::Waiting
-                    } else {
-                        State::Retrying { at: now.saturating_add(RETRY) }
-                    };
+            let count = write_if_ready(destination, &self.buffer).unwrap_or(0);
+            self.buffer.drain(..count);
+            if count == 0 {
+                let waits = may_wait
+                    && epoll.is_some_and(|epoll| {
+                        epoll.add(destination, Token::Log.into(), Interest::WRITE).is_ok()
+                    });
+                if waits {
+                    self.state = State::Waiting;
+                    return;
+                }
+                // What no set takes is always "ready": it gets one more attempt, then the clock
+                // decides.
+                if !std::mem::take(&mut may_wait) {
+                    self.state = State::Retrying { at: now.saturating_add(RETRY) };
                     return;
                 }
             }
@@ -154,8 +177,8 @@ impl Log {
 
 /// Writes without ever waiting. A write into a pipe that others fill at the same moment is made
 /// with RWF_NOWAIT (pwritev2(2)) where the kernel has it for pipes.
-fn write_if_ready(destination: &OwnedFd, bytes: &[u8]) -> Option<usize> {
-    let mut descriptors = [PollFd::new(destination, PollFlags::OUT)];
+fn write_if_ready(destination: BorrowedFd<'_>, bytes: &[u8]) -> Option<usize> {
+    let mut descriptors = [PollFd::new(&destination, PollFlags::OUT)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut descriptors, Some(&at_once)) {
         Ok(count) if count > 0 => {}
@@ -165,7 +188,7 @@ fn write_if_ready(destination: &OwnedFd, bytes: &[u8]) -> Option<usize> {
         .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Fifo);
     if is_pipe {
         let written = rustix::io::pwritev2(
-            destination.as_fd(),
+            destination,
             &[IoSlice::new(bytes)],
             u64::MAX,
             ReadWriteFlags::NOWAIT,
@@ -189,7 +212,7 @@ mod tests {
     fn log() -> (Log, std::io::PipeReader) {
         let (reader, writer) = std::io::pipe().unwrap();
         let mut log = Log::default();
-        log.set_destination(None, Some(writer.into()));
+        log.set_destination(None, Destination::Held(writer.into()));
         (log, reader)
     }
 
@@ -230,7 +253,7 @@ mod tests {
     #[test]
     fn messages_wait_for_a_destination_and_the_loss_is_told_after_them() {
         let (mut log, mut reader) = log();
-        let destination = log.destination.take();
+        let destination = std::mem::replace(&mut log.destination, Destination::Nowhere);
         for number in 0..40 {
             log.say(LogLevel::Error, format_args!("{number:050}"));
         }
@@ -250,7 +273,7 @@ mod tests {
     #[test]
     fn a_full_pipe_is_not_written_to_and_waits_in_the_set() {
         let (mut log, mut reader) = log();
-        let pipe = log.destination.as_ref().unwrap();
+        let pipe = log.destination.descriptor().unwrap();
         let size = rustix::pipe::fcntl_getpipe_size(pipe).unwrap();
         rustix::io::write(pipe, &vec![b'x'; size]).unwrap();
         let epoll = Epoll::new().unwrap();
@@ -276,7 +299,7 @@ mod tests {
     fn a_full_device_is_tried_by_the_clock() {
         let mut log = Log::default();
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        log.set_destination(None, Some(full.into()));
+        log.set_destination(None, Destination::Held(full.into()));
         let epoll = Epoll::new().unwrap();
         let now = Instant::from_nanos(1);
         log.say(LogLevel::Error, "x");

@@ -16,7 +16,7 @@ pub(crate) const EXIT_EXEC_BYTES_MAX: usize = 255;
 
 /// What the proxy is started with, but for what its exit is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub(crate) struct Options {
     /// Where controllers connect: the path of a Unix stream socket.
     pub socket: Option<PathBuf>,
     /// A stream of commands, read once to its end; `-` is standard input.
@@ -341,7 +341,7 @@ fn exit_exec(argument: &[u8]) -> Result<Vec<Vec<u8>>, UsageError> {
 
 impl Options {
     /// Takes what an option says; the last of several wins.
-    pub fn set(&mut self, setting: Setting) {
+    pub(crate) fn set(&mut self, setting: Setting) {
         match setting {
             Setting::Interactive => self.interactive = true,
             Setting::Socket(path) => self.socket = Some(path),
@@ -358,7 +358,7 @@ impl Options {
     }
 
     /// Reports whether nobody could ever command this proxy.
-    pub fn has_nothing_to_do(&self) -> bool {
+    pub(crate) fn has_nothing_to_do(&self) -> bool {
         self.socket.is_none() && self.config.is_none() && !self.interactive
     }
 }

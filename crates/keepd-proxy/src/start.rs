@@ -28,7 +28,7 @@ use crate::environment::Base;
 use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
 use crate::listener::Listener;
-use crate::log::Log;
+use crate::log::{Destination, Log};
 use crate::memory;
 use crate::notify::NotifySockets;
 use crate::options::Options;
@@ -96,7 +96,7 @@ impl Starting<'_> {
         if self.options.lock_memory
             && let Err(error) = daemon::lock_memory()
         {
-            self.log.say(LogLevel::Error, format_args!("cannot lock memory: {error}"));
+            self.log.say(LogLevel::Error, format_args!("cannot lock memory (mlockall): {error}"));
         }
         self.assemble(opened, signals)
     }
@@ -269,7 +269,7 @@ impl Starting<'_> {
             (Standard::Output, "stdout", false),
             (Standard::Error, "stderr", false),
         ];
-        self.log.set_destination(None, None);
+        self.log.set_destination(None, Destination::Nowhere);
         for (number, name, is_claimed) in standard {
             let copy_of_null = copy(&opened.null);
             opened.initial.redirect(name, self.require("open \"/dev/null\"", copy_of_null)?);

@@ -138,7 +138,8 @@ fn follow(
         if ready.iter().any(|ready| ready.token == REPORT) {
             match proxy.report() {
                 Report::Pending => {}
-                Report::Executed => epoll.remove(&*proxy).map_err(wait_failed)?,
+                // Its end is told by its exit status.
+                Report::Executed | Report::Ended => epoll.remove(&*proxy).map_err(wait_failed)?,
                 Report::Failed(failure) => {
                     return Err(system(format!("cannot start the proxy: {failure}")));
                 }

@@ -13,8 +13,6 @@ use super::connections::Audience;
 use super::service::{Ended, Main, Run, Service};
 use super::{Output, Proxy, ServiceSpawn, SpawnOutcome};
 
-/// A start by itself of a service without arguments is put off by this time.
-const ARGUMENTS_RETRY: Duration = Duration::from_secs(3);
 /// A start may be asked for with a time that is over, but not for longer than this.
 const START_PAST_MAX: Duration = Duration::from_secs(100_000);
 /// How soon a service with `respawn` is back after KILL, which never counts.
@@ -146,7 +144,10 @@ impl Proxy {
         let mut spawn = ServiceSpawn {
             name: name.clone(),
             generation: service.generation,
-            arguments: service.arguments.unpack(),
+            arguments: match service.arguments.unpack() {
+                none if none.is_empty() => vec![Vec::new()],
+                arguments => arguments,
+            },
             environment: service.environment.unpack(),
             attributes: service.attributes.clone(),
             log: service.log.clone(),
@@ -173,31 +174,22 @@ impl Proxy {
         self.outputs.push_back(Output::Spawn(Box::new(spawn)));
     }
 
-    /// Makes a start pending; one that is due already is carried out in this turn. Without
-    /// arguments there is nothing to execute yet: it is put off, because they may be set at any
-    /// time.
+    /// Makes a start pending; one that is due already is carried out in this turn.
     pub(super) fn schedule(&mut self, now: Instant, name: &ServiceName, due: Instant) {
         let Some(service) = self.services.get(name) else {
             return;
         };
         let ended = service.run().ended().copied();
-        let is_late = due <= now && service.arguments.is_empty();
-        let due = if is_late { now.saturating_add(ARGUMENTS_RETRY) } else { due };
         self.transition(name, Run::Pending { due, ended });
         if due <= now {
             self.start(now, name, Cause::Itself);
         }
     }
 
-    /// Carries out a pending start, or puts it off.
+    /// Carries out a pending start. A trigger does not look at arguments: without any, there is no
+    /// program of the name, and the child says so.
     pub(super) fn start_due(&mut self, now: Instant, name: &ServiceName) {
-        let has_arguments =
-            self.services.get(name).is_some_and(|service| !service.arguments.is_empty());
-        if has_arguments {
-            self.start(now, name, Cause::Itself);
-        } else {
-            self.schedule(now, name, now);
-        }
+        self.start(now, name, Cause::Itself);
     }
 
     /// The shell cloned, or could not.
@@ -259,7 +251,15 @@ impl Proxy {
                 self.transition(name, Run::Up { main, since: now });
             }
             // The end itself is told by the reaping; until then the process is there.
-            (_, SpawnOutcome::Failed(failure)) => self.transition(name, run.with_failure(failure)),
+            (_, SpawnOutcome::Failed(failure)) => {
+                let program = service.arguments.iter().next().unwrap_or_default();
+                let program = String::from_utf8_lossy(program).into_owned();
+                self.log(
+                    LogLevel::Error,
+                    format!("cannot execute \"{program}\" for service \"{name}\": {failure}"),
+                );
+                self.transition(name, run.with_failure(failure));
+            }
             // A stop came first, and what it began goes on.
             (
                 Run::Stopping { .. } | Run::Emptying { .. } | Run::Stuck { .. },

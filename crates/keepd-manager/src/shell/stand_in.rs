@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use keepd_model::protocol::{
     Command, EXTENDED_LINE_BYTES_MAX, Event, LogTarget, Message, Reply, Request, RequestId, RunEnd,
-    RunReport, RunState, Stream,
+    RunReport, RunState, Stream, VERSION,
 };
 use keepd_model::{Exit, Generation, Pid, ServiceName, Signal};
 use keepd_os::clock::{monotonic_now, wall_now_ns};
 use keepd_wire::index::{IndexKind, IndexRecord, encode_record};
-use keepd_wire::{Line, LineReader, Mode};
+use keepd_wire::{Line, LineReader};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -99,7 +99,14 @@ impl StandIn {
         };
         if let Some(line) = self.lines.next_line() {
             let Line::Complete(line) = line else { panic!("a line is too long") };
-            let request = keepd_wire::decode_request(&line, Mode::Extended).unwrap().unwrap();
+            // The line that makes a plain connection an extended one.
+            if line.starts_with(b"proto\t") {
+                self.received.push(Command::Proto { version: VERSION });
+                let features = Vec::new();
+                self.send(&[Message::ProtoAccepted { version: VERSION, features }]).await;
+                return;
+            }
+            let request = keepd_wire::decode_request(&line).unwrap().unwrap();
             let answer = self.answer(request);
             self.send(&answer).await;
             return;
@@ -117,7 +124,7 @@ impl StandIn {
     pub(super) async fn send(&mut self, messages: &[Message]) {
         let mut bytes = Vec::new();
         for message in messages {
-            keepd_wire::encode_message(message, Mode::Extended, monotonic_now(), &mut bytes);
+            keepd_wire::encode_message(message, &mut bytes);
         }
         if let Some(stream) = &mut self.stream {
             // The manager may have ended; then nobody listens.
@@ -135,10 +142,6 @@ impl StandIn {
 
     fn answer(&mut self, request: Request) -> Vec<Message> {
         let (id, command) = match request {
-            Request::Unnumbered(Command::Proto { version }) => {
-                self.received.push(Command::Proto { version });
-                return vec![Message::ProtoAccepted { version, features: Vec::new() }];
-            }
             Request::Unnumbered(command) => panic!("{command:?} has no number"),
             Request::Numbered(id, command) => (id, command),
         };

@@ -25,6 +25,8 @@ pub enum Report {
     /// A step failed. The child ends by itself with the status asked for and is to be reaped like
     /// any other.
     Failed(SpawnFailure),
+    /// It was killed before its first step was done; its exit status says by what.
+    Ended,
 }
 
 /// A child of ours, not yet reaped, and the read end of its error pipe.
@@ -104,7 +106,7 @@ impl Spawned {
     fn at_end(&mut self) -> Report {
         self.release();
         if self.sharing {
-            failed(SpawnStep::Descriptors, Errno(libc::ESRCH))
+            Report::Ended
         } else {
             Report::Executed
         }
