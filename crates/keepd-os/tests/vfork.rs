@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use keepd_model::{Errno, Pid, Signal, SpawnFailure, SpawnStep};
 use keepd_os::sigwait::SignalSet;
-use keepd_os::{image, vfork};
+use keepd_os::{code, vfork};
 use rustix::process::{WaitOptions, waitpid};
 
 fn start(words: &[&str], blocked: &[Signal]) -> Result<Pid, SpawnFailure> {
@@ -58,6 +58,6 @@ fn what_cannot_be_executed_is_said_and_leaves_no_zombie() {
 
 #[test]
 fn a_program_goes_on_without_the_pages_of_its_code() {
-    image::give_back_code().unwrap();
+    code::give_back_code().unwrap();
     assert_eq!(end_of(start(&["true"], &[]).unwrap()), 0);
 }

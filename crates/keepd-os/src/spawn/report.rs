@@ -105,11 +105,7 @@ impl Spawned {
 
     fn at_end(&mut self) -> Report {
         self.release();
-        if self.sharing {
-            Report::Ended
-        } else {
-            Report::Executed
-        }
+        if self.sharing { Report::Ended } else { Report::Executed }
     }
 
     fn on_bytes(&mut self, bytes: &[u8]) {
