@@ -62,8 +62,8 @@ impl Arena {
 }
 
 impl Image {
-    /// Lays out the strings; a NUL byte in one of them or no program is refused with EINVAL. No file
-    /// has an empty name, which is found out by execve(2).
+    /// Lays out the strings; a NUL byte in one of them or no program is refused with EINVAL. No
+    /// file has an empty name, which is found out by execve(2).
     pub(crate) fn new(
         arguments: &[Vec<u8>],
         environment: &[Cow<'_, [u8]>],

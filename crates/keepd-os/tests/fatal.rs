@@ -201,7 +201,7 @@ fn a_failed_exec_changes_nothing() {
     // What was pending is not lost.
     assert_eq!(reader.read().unwrap(), [(Signal::TERM, 1)]);
     let empty = [Vec::new()];
-    assert_eq!(exec(&program(&empty, &environment)), Errno::EINVAL);
+    assert_eq!(exec(&program(&empty, &environment)), Errno::ENOENT);
     let with_nul = [b"sh\0".to_vec()];
     assert_eq!(exec(&program(&with_nul, &environment)), Errno::EINVAL);
 }

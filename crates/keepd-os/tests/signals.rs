@@ -42,7 +42,11 @@ fn children_and_groups_are_signalled() {
     final_report(&mut leader);
     signals::send_number(leader.pid(), Signal::HUP.get().into(), true).unwrap();
     let first = Pid::new(1).unwrap();
-    assert_eq!(signals::send_number(first, Signal::CONT.get().into(), true), Err(Errno(3)), "never everybody");
+    assert_eq!(
+        signals::send_number(first, Signal::CONT.get().into(), true),
+        Err(Errno(3)),
+        "never everybody"
+    );
     assert_eq!(end_of(leader.pid()), killed(Signal::HUP));
 
     let mut third = Start::new(&["sleep", "1000"]).start();

@@ -2,8 +2,8 @@
 //! services that control us.
 //!
 //! What a connection says is read here and cut into lines, with a bounded buffer. What it is told
-//! waits in a bounded buffer too: that of an extended connection is here, that of a plain one in the
-//! front end. Nothing here knows what a line means.
+//! waits in a bounded buffer too: that of an extended connection is here, that of a plain one in
+//! the front end. Nothing here knows what a line means.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

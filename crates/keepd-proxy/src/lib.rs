@@ -4,7 +4,8 @@
 //! machine and does what the machine asks for. It contains no decision about a service, no
 //! configuration but a stream of commands, no name lookup, no second thread and no runtime.
 //!
-//! Start from [`run()`]; [`init`] is the other half of `keepd-init`, a loop of its own for one command.
+//! Start from [`run()`]; [`init`] is the other half of `keepd-init`, a loop of its own for one
+//! command.
 
 mod children;
 mod connections;

@@ -1,7 +1,7 @@
 //! Everything that is done once, before the loop, in daemonproxy's order.
 //!
-//! What fails here is a fatal condition: it ends the proxy, or hands over to the rescue program, or,
-//! under a guard, is said and gone without.
+//! What fails here is a fatal condition: it ends the proxy, or hands over to the rescue program,
+//! or, under a guard, is said and gone without.
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -120,7 +120,7 @@ pub fn log_level(field: &[u8]) -> Result<LogLevel, Problem> {
 /// Refuses what is neither a sign nor a level.
 pub fn filter_change(field: Option<&[u8]>) -> Result<FilterChange, Problem> {
     match field {
-        None => Ok(FilterChange::Show),
+        None | Some(b"") => Ok(FilterChange::Show),
         Some(b"+") => Ok(FilterChange::Less),
         Some(b"-") => Ok(FilterChange::More),
         Some(word) => log_level(word).map(FilterChange::To),

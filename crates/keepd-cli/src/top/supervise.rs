@@ -91,7 +91,8 @@ fn failed(what: &str, errno: keepd_model::Errno) -> CliError {
 
 fn start_proxy(options: &Options, input: Input, lends_terminal: bool) -> Result<Spawned, CliError> {
     let instance = &options.instance;
-    let mut arguments = vec![OsString::from("proxy")];
+    // What it says for information is for whoever runs it alone.
+    let mut arguments = vec![OsString::from("proxy"), OsString::from("--quiet")];
     let mut add = |option: &str, value: &OsStr| {
         arguments.push(OsString::from(option));
         arguments.push(value.to_owned());

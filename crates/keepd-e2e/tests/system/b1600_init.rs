@@ -1,6 +1,6 @@
 //! `keepd-init -- COMMAND`: as process 1 of a PID namespace, as a subreaper, and on a terminal.
-//! (behaviour 19.1, 17.2, 17.3, 17.4, 17.5, 17.6, 17.7, 17.8, 17.9, 17.10, 17.11, 17.12, 17.13)
-//! (behaviour 19.14, 17.15, 17.16, 17.17)
+//! (behaviour 19.1, 19.2, 19.3, 19.4, 19.5, 19.6, 19.7, 19.8, 19.9, 19.10, 19.11, 19.12, 19.13)
+//! (behaviour 19.14, 19.15, 19.16, 19.17)
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -55,7 +55,8 @@ fn init(place: Place, options: &[&str]) -> Command {
             command
         }
     };
-    command.args(options).arg("--").stdin(Stdio::null());
+    // What a shell is just forking can lose TERM; no test waits ten seconds for that.
+    command.arg("--grace=1").args(options).arg("--").stdin(Stdio::null());
     command
 }
 
@@ -119,6 +120,15 @@ fn every_signal_is_handed_on_that_can_be() {
         }
         assert!(signal(pid, Signal::QUIT));
         running.wait().expect_code(5);
+    }
+}
+
+#[test]
+fn a_signal_from_within_is_handed_on_as_well() {
+    // The kernel drops what process 1 does not wait for.
+    let script = "trap 'exit 8' TERM; kill -TERM $PPID; while :; do sleep 600 & wait $!; done";
+    for place in places() {
+        run(place, &["--grace=0"], script).expect_code(8);
     }
 }
 
@@ -245,6 +255,15 @@ fn a_storm_of_orphans_keeps_no_signal_from_the_command() {
         wait_for_line(&running, "ready");
         assert!(signal(init_pid(place, &running), Signal::TERM));
         running.wait().expect_code(6);
+    }
+}
+
+#[test]
+fn what_forks_without_end_is_ended_as_well() {
+    let storm = "(trap '' TERM; while :; do ( : & ); done) & (trap '' TERM; while :; do ( : & ); \
+                 done) & exit 3";
+    for place in places() {
+        run(place, &["--grace=0.2"], storm).expect_code(3);
     }
 }
 

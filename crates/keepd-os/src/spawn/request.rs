@@ -26,8 +26,9 @@ pub struct SpawnRequest<'a> {
     pub gid: Option<u32>,
     /// Supplementary groups; `None`: the caller's. Empty: none.
     pub groups: Option<&'a [u32]>,
-    /// What becomes descriptors 0, 1, 2 and so on; mostly three of them. Any numbers, also 0, 1 and
-    /// 2 themselves or one number more than once. Empty: the program has no open descriptor.
+    /// What becomes descriptors 0, 1, 2 and so on; mostly three of them. Any numbers, also 0, 1
+    /// and 2 themselves or one number more than once. Empty: the program has no open
+    /// descriptor.
     pub descriptors: &'a [Descriptor<'a>],
     /// Further descriptors and the numbers they have in the child, from the end of `descriptors`
     /// on.

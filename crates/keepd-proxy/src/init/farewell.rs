@@ -8,7 +8,7 @@ use keepd_os::{clock, sigwait};
 
 use super::options::Options;
 use super::say::say;
-use super::watch::visit_children;
+use super::watch::{next_arrival, visit_children};
 
 /// How long what got KILL may take to be gone. What a broken disk or a debugger holds may outlive
 /// it, and we do not wait for it.
@@ -84,16 +84,20 @@ impl<'a> Farewell<'a> {
 
     /// Reaps until nobody is left, and returns `true`; or until `deadline`.
     fn wait_until(&mut self, deadline: Instant, manner: Manner) -> bool {
+        let mut orphaned = false;
         loop {
             let visit = visit_children(self.options, |_| None);
             if visit.childless {
                 return true;
             }
-            if visit.reaped && !visit.more && manner == Manner::Polite {
+            orphaned |= visit.reaped;
+            if orphaned && !visit.more && manner == Manner::Polite {
+                orphaned = false;
                 self.ask_adopted();
             }
             let now = clock::monotonic_now();
-            if deadline <= now && !visit.more {
+            // Also if there is more to reap: who forks without end would hold us for ever.
+            if deadline <= now {
                 return false;
             }
             if self.again_at.is_some_and(|again_at| again_at <= now) {
@@ -101,7 +105,7 @@ impl<'a> Farewell<'a> {
             }
             let next = self.again_at.map_or(deadline, |again_at| again_at.min(deadline));
             let timeout = if visit.more { Duration::ZERO } else { next.saturating_since(now) };
-            if let Ok(Some(arrival)) = sigwait::wait(Some(timeout))
+            if let Some(arrival) = next_arrival(Some(timeout))
                 && manner == Manner::Polite
                 && arrival.signal != Signal::CHLD
                 && let Some(signal) = self.options.rewritten(arrival.signal)

@@ -6,6 +6,7 @@ use keepd_model::{Exit, Pid, Signal};
 use keepd_os::reap::{self, Change};
 use keepd_os::sigwait::{self, Arrival};
 use keepd_os::{code, signals, terminal};
+use rustix::event::{Timespec, poll};
 
 use super::farewell::{Family, Farewell};
 use super::options::Options;
@@ -18,6 +19,9 @@ const REAPED_AT_ONCE_MAX: usize = 64;
 
 /// How long a command runs until it looks as if it stayed.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// From one look at the children to the next where no signal can be waited for.
+const WITHOUT_SIGNALS: Duration = Duration::from_millis(100);
 
 /// The command, and what is known of it.
 pub(super) struct Watch<'a> {
@@ -63,14 +67,12 @@ impl<'a> Watch<'a> {
                 break Exit::Unknown;
             }
             let timeout = if visit.more { Some(Duration::ZERO) } else { patience };
-            match sigwait::wait(timeout) {
-                Ok(Some(arrival)) => self.on_arrival(arrival),
-                Ok(None) | Err(_) if !visit.more && patience.take().is_some() => {
-                    // What brought us here is most of the program, and not needed again. If it
-                    // stays, it only takes room.
-                    let _ = code::give_back_code();
-                }
-                Ok(None) | Err(_) => {}
+            if let Some(arrival) = next_arrival(timeout) {
+                self.on_arrival(arrival);
+            } else if !visit.more && patience.take().is_some() {
+                // What brought us here is most of the program, and not needed again. If it stays,
+                // it only takes room.
+                let _ = code::give_back_code();
             }
         };
         if self.terminal && !self.stopped {
@@ -156,6 +158,20 @@ impl<'a> Watch<'a> {
         }
         // It may just have ended.
         let _ = signals::send_number(self.command, Signal::CONT.get().into(), true);
+    }
+}
+
+/// Waits for a signal.
+pub(super) fn next_arrival(timeout: Option<Duration>) -> Option<Arrival> {
+    match sigwait::wait(timeout) {
+        Ok(arrival) => arrival,
+        Err(_) => {
+            // A filter of system calls forbids it. Without signals there are still ends to wait
+            // for, but not in a circle.
+            let pause = Timespec::try_from(WITHOUT_SIGNALS).unwrap_or_default();
+            let _ = poll(&mut [], Some(&pause));
+            None
+        }
     }
 }
 
