@@ -278,8 +278,8 @@ impl Shell {
     }
 
     /// Does something that may fail, and says at once how it went.
-    pub(crate) fn perform_effect(&mut self, ticket: Ticket, effect: Effect) {
-        let outcome = match &effect {
+    pub(crate) fn perform_effect(&mut self, ticket: Ticket, effect: &Effect) {
+        let outcome = match effect {
             Effect::Signal { pid, group, signal } => {
                 call("kill", signals::send_number(*pid, signal.0, *group))
             }
@@ -299,7 +299,7 @@ impl Shell {
             }
             Effect::Listen { path } => self.listen(Path::new(OsStr::from_bytes(path))),
             Effect::Open { .. } | Effect::Pipe { .. } | Effect::Socket { .. } => {
-                self.descriptors.make(&effect)
+                self.descriptors.make(effect)
             }
         };
         // The answer belongs before everything else that the machine hears.

@@ -232,7 +232,7 @@ impl Shell {
             Output::SignalMain { owner: _, pid, signal } => {
                 self.check_signal(signal, signals::send(pid, signal));
             }
-            Output::Perform { ticket, effect } => self.perform_effect(ticket, effect),
+            Output::Perform { ticket, effect } => self.perform_effect(ticket, &effect),
             Output::CloseDescriptor { descriptor } => self.descriptors.close(descriptor),
             Output::StopListening => self.stop_listening(),
             Output::LogTo { descriptor } => self.log_to(descriptor),
