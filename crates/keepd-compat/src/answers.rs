@@ -132,9 +132,12 @@ impl Front {
 
     fn tell_scratch(&mut self) {
         if !self.scratch.is_empty() {
-            for connection in self.clients.values_mut() {
-                if !connection.is_awaiting() {
-                    connection.tell(&self.scratch);
+            for (id, connection) in &mut self.clients {
+                if !connection.is_awaiting()
+                    && connection.tell(&self.scratch)
+                    && !self.crowded.contains(id)
+                {
+                    self.crowded.push_back(*id);
                 }
             }
         }

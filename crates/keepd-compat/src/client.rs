@@ -14,6 +14,8 @@ pub(crate) const BUFFER_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const WAITING_BYTES_MAX: usize = 1024;
 /// A dump goes on until this much waits, so that there is room for news between its pieces.
 pub(crate) const DUMP_BYTES_MAX: usize = BUFFER_BYTES_MAX / 2;
+/// From here on a connection is crowded: it is written to before there is more news.
+const CROWDED_BYTES: usize = BUFFER_BYTES_MAX / 2;
 /// A buffer that grew beyond this is given back once it is empty.
 const CAPACITY_KEPT_BYTES: usize = 2 * BUFFER_BYTES_MAX;
 /// The line that tells a client that it lost some.
@@ -137,11 +139,13 @@ impl Connection {
     }
 
     /// Adds news; what does not fit is lost, and so is all that comes before the buffer is empty.
-    pub(crate) fn tell(&mut self, line: &[u8]) {
+    /// Returns `true` if so much waits now that some should be written before there is more news.
+    pub(crate) fn tell(&mut self, line: &[u8]) -> bool {
         if self.output().len() + line.len() > BUFFER_BYTES_MAX {
             self.overflow();
         }
         self.reply(line);
+        !self.is_overflowed && self.output().len() >= CROWDED_BYTES
     }
 
     /// From here on everything is dropped until all that waits is written. A dump that goes on is

@@ -91,6 +91,8 @@ pub struct Front {
     pub(crate) resources: Resources,
     pub(crate) clients: BTreeMap<ConnectionId, Connection>,
     pub(crate) outputs: VecDeque<Output>,
+    /// Connections that are to be written to before there is more news, each once.
+    pub(crate) crowded: VecDeque<ConnectionId>,
     /// The number of the last request.
     requests: u64,
     pub(crate) pending: Option<Pending>,
@@ -116,6 +118,7 @@ impl Front {
             resources: Resources { limits, is_memory_low: false },
             clients: BTreeMap::new(),
             outputs: VecDeque::new(),
+            crowded: VecDeque::new(),
             requests: 0,
             pending: None,
             asker: FRONT,
@@ -252,6 +255,14 @@ impl Front {
             connection.written(now, count);
             self.resume_dump(now, core, id);
         }
+    }
+
+    /// Returns a connection of which so much output waits that the shell should try to write it
+    /// before it tells more. Otherwise the news of one turn could overflow a client that reads all
+    /// the time. To be called until there is none after each of [`Front::poll_output`] and
+    /// [`Front::handle_message`].
+    pub fn take_crowded(&mut self) -> Option<ConnectionId> {
+        self.crowded.pop_front()
     }
 
     /// Nobody is there to hear any longer: its commands are still run.

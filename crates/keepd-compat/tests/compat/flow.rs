@@ -59,6 +59,26 @@ fn news_that_does_not_fit_ends_in_overflow() {
 }
 
 #[test]
+fn who_is_crowded_is_named_before_news_is_lost() {
+    let mut driver = Driver::new();
+    driver.connect(OTHER, Client::Both);
+    for number in 0..40 {
+        news(&mut driver, number);
+        while let Some(crowded) = driver.front.take_crowded() {
+            assert_eq!(crowded, BOSS);
+            assert!(driver.front.output(BOSS).len() < 10_000, "half of the buffer is free");
+            assert!(!driver.heard(BOSS).contains("overflow"));
+        }
+    }
+    // Of one that reads nothing it is said once, however often it is meant.
+    for number in 0..40 {
+        news(&mut driver, number);
+    }
+    assert_eq!(driver.front.take_crowded(), Some(BOSS));
+    assert_eq!(driver.front.take_crowded(), None);
+}
+
+#[test]
 fn a_dump_is_complete_before_the_next_command() {
     let mut driver = with_many_services(500);
     driver.send(BOSS, "statedump\necho⇥marker");
