@@ -311,7 +311,7 @@ impl Shell {
     fn listen(&mut self, path: &Path) -> Result<Performed, CallFailure> {
         self.stop_listening();
         let failed = |errno| CallFailure { call: "socket", errno: Some(errno) };
-        let listener = Listener::new(path).map_err(failed)?;
+        let listener = Listener::new(path, self.admission).map_err(failed)?;
         self.epoll.add(&listener, Token::Listener.into(), Interest::READ).map_err(failed)?;
         self.listener = Some(listener);
         Ok(Performed::Done)
@@ -435,7 +435,7 @@ impl Shell {
         let language = connection.language();
         drop(connection);
         if let Some(listener) = &mut self.listener {
-            listener.refill();
+            listener.on_disconnected(self.now.monotonic);
         }
         match language {
             Language::Plain => {

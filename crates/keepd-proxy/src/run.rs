@@ -20,7 +20,7 @@ use crate::connections::Connections;
 use crate::descriptors::Descriptors;
 use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
-use crate::listener::Listener;
+use crate::listener::{Admission, Listener};
 use crate::log::Log;
 use crate::notify::NotifySockets;
 use crate::pump::{Moment, News, Pump};
@@ -49,6 +49,8 @@ pub(crate) struct Shell {
     pub(crate) log: Log,
     pub(crate) connections: Connections,
     pub(crate) listener: Option<Listener>,
+    /// Whom a control socket lets in.
+    pub(crate) admission: Admission,
     pub(crate) pump: Pump,
     pub(crate) groups: Groups,
     pub(crate) notify: NotifySockets,

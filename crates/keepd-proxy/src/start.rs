@@ -27,7 +27,7 @@ use crate::descriptors::Initial;
 use crate::environment::Base;
 use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
-use crate::listener::Listener;
+use crate::listener::{Admission, Listener};
 use crate::log::{Destination, Log};
 use crate::memory;
 use crate::notify::NotifySockets;
@@ -213,11 +213,17 @@ impl Starting<'_> {
         }
     }
 
+    /// An instance of keepd has users of its own to protect; otherwise the file decides alone.
+    fn admission(&self) -> Admission {
+        if self.options.instance.is_some() { Admission::ByUser } else { Admission::ByFile }
+    }
+
     fn listen(&mut self) -> Result<Option<Listener>, Ended> {
         let Some(path) = &self.options.socket else {
             return Ok(None);
         };
-        self.want(&format!("listen at \"{}\"", path.display()), Listener::new(path))
+        let listener = Listener::new(path, self.admission());
+        self.want(&format!("listen at \"{}\"", path.display()), listener)
     }
 
     fn connections_of_the_command_line(&mut self) -> Result<Vec<(Ends, Client)>, Ended> {
@@ -338,6 +344,7 @@ impl Starting<'_> {
         });
         let seed = random::seed();
         let seed = self.require("read random bytes", seed)?;
+        let admission = self.admission();
         let Self { options, mut log, exit, guard, ignored, .. } = self;
         let settings = Settings {
             seed,
@@ -360,6 +367,7 @@ impl Starting<'_> {
             connections: Connections::default(),
             listener: None,
             pump: Pump::new(),
+            admission,
             groups,
             notify: NotifySockets::new(options.run_dir.clone()),
             ready: ReadyPipes::default(),
