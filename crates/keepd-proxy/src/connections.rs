@@ -93,8 +93,8 @@ pub(crate) struct Connection {
     gone: bool,
     /// The other side does not listen any more; its commands are still run.
     is_deaf: bool,
-    /// What the epoll set waits for: on the input, on the output.
-    interest: (Interest, Interest),
+    /// What the epoll set waits for: on the input, and on the output while that is in the set.
+    interest: (Interest, Option<Interest>),
     /// Descriptors that came with messages, the oldest first.
     pub(crate) received: VecDeque<OwnedFd>,
     /// How many more came than are kept, since it was asked.
@@ -146,7 +146,7 @@ impl Connections {
             closing: false,
             gone: false,
             is_deaf: false,
-            interest: (Interest::READ, Interest::default()),
+            interest: (Interest::READ, Some(Interest::default())),
             received: VecDeque::new(),
             refused_descriptors: 0,
         };
@@ -432,11 +432,15 @@ impl Connection {
         let waits = (waits || !self.output.is_empty()) && !self.is_deaf;
         let can_read =
             may_read && self.is_readable() && !self.has_lines && self.input == InputState::Open;
-        let mut wanted = (Interest::default(), Interest::default());
-        wanted.0.readable = can_read;
+        let mut wanted = (Interest { readable: can_read, ..Interest::default() }, None);
         match self.ends {
             Ends::Socket(..) => wanted.0.writable = waits,
-            Ends::Standard(..) => wanted.1.writable = waits,
+            // A pipe that nobody reads any more would be reported again and again, whatever is
+            // waited for.
+            Ends::Standard(..) if self.is_deaf => {}
+            Ends::Standard(..) => {
+                wanted.1 = Some(Interest { writable: waits, ..Interest::default() });
+            }
             Ends::Stream(_) => {}
         }
         let (input, output) = self.ends.descriptors();
@@ -455,7 +459,10 @@ impl Connection {
         if let Some(output) = output
             && wanted.1 != self.interest.1
         {
-            let _ = epoll.modify(output, Token::ConnectionOutput(id.0).into(), wanted.1);
+            let _ = match wanted.1 {
+                Some(wanted) => epoll.modify(output, Token::ConnectionOutput(id.0).into(), wanted),
+                None => epoll.remove(output),
+            };
         }
         self.interest = wanted;
     }
