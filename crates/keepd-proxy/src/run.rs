@@ -238,7 +238,12 @@ impl Shell {
                 self.check_signal(signal, signals::send(pid, signal));
             }
             Output::Perform { ticket, effect } => self.perform_effect(ticket, &effect),
-            Output::CloseDescriptor { descriptor } => self.descriptors.close(descriptor),
+            Output::CloseDescriptor { descriptor } => {
+                if let Err(error) = self.descriptors.close(descriptor) {
+                    let text = format_args!("cannot let go of a standard descriptor: {error}");
+                    self.say(LogLevel::Error, text);
+                }
+            }
             Output::StopListening => self.stop_listening(),
             Output::LogTo { descriptor } => self.log_to(descriptor),
             Output::LogFilter { level } => self.log.set_filter(level),

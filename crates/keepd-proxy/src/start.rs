@@ -159,9 +159,9 @@ impl Starting<'_> {
         let mut initial = Initial::new(self.require("open \"/dev/null\"", copy_of_null)?);
         let standard = handle::standard().map_err(|error| error.errno);
         let [input, output, error] = self.require("keep the standard descriptors", standard)?;
-        for (name, descriptor) in [("stdin", input), ("stdout", output), ("stderr", error)] {
-            initial.inherit(name, descriptor);
-        }
+        initial.inherit("stdin", input, Some(Standard::Input));
+        initial.inherit("stdout", output, Some(Standard::Output));
+        initial.inherit("stderr", error, Some(Standard::Error));
         if self.reads_commands_from_input() {
             let copy = copy(null);
             initial.redirect("stdin", self.require("open \"/dev/null\"", copy)?);
@@ -174,7 +174,7 @@ impl Starting<'_> {
         let count = inherited.len();
         for descriptor in inherited.into_iter().take(room) {
             let name = format!("fd_{}", descriptor.as_raw_fd());
-            initial.inherit(&name, descriptor);
+            initial.inherit(&name, descriptor, None);
         }
         if count > room {
             let closed = count - room;
@@ -448,9 +448,8 @@ fn inherit(
 ) -> Result<Inheritance, Errno> {
     Ok(Inheritance {
         null: copy(null)?,
-        input: if input_is_connection { copy(null)? } else { copy(rustix::stdio::stdin())? },
-        out: if options.interactive { copy(null)? } else { copy(rustix::stdio::stdout())? },
-        err: copy(rustix::stdio::stderr())?,
+        has_input: !input_is_connection,
+        has_output: !options.interactive,
     })
 }
 
