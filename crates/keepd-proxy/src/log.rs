@@ -88,6 +88,11 @@ impl Log {
         self.filter = filter;
     }
 
+    /// Reports whether it has nowhere to go.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.destination.descriptor().is_none()
+    }
+
     /// Writes to another descriptor from now on. What waits goes there too.
     pub(crate) fn set_destination(&mut self, epoll: Option<&Epoll>, destination: Destination) {
         let old = self.destination.descriptor();

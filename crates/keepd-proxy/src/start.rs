@@ -353,6 +353,7 @@ impl Starting<'_> {
             guard,
             exit_exec: exit.arguments.clone(),
             log_filter: log.filter(),
+            is_log_closed: log.is_closed(),
         };
         memory::prepare(opened.limits, &mut log);
         let mut shell = Shell {

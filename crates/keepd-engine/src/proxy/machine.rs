@@ -32,6 +32,8 @@ pub struct Settings {
     pub exit_exec: Vec<Vec<u8>>,
     /// The filter that the proxy's own log starts with.
     pub log_filter: LogLevel,
+    /// The log goes nowhere until `log.dest`, not even to a handle named `stderr`.
+    pub is_log_closed: bool,
 }
 
 /// The mechanism: services, their processes, and the connections that command and watch them.
@@ -66,8 +68,9 @@ pub struct Proxy {
     pub(super) exit_exec: Vec<Vec<u8>>,
     /// The filter of the proxy's own log.
     pub(super) log_filter: LogLevel,
-    /// The handle whose descriptor has the log, whether or not there is one of this name.
-    pub(super) log_handle: HandleName,
+    /// The handle whose descriptor has the log, whether or not there is one of this name; `None`:
+    /// nobody has said one yet.
+    pub(super) log_handle: Option<HandleName>,
     /// `terminate` was accepted: the shell ends, and nothing is decided any more. It is no state
     /// of a service, so it stands alone.
     pub(super) is_terminated: bool,
@@ -106,7 +109,7 @@ impl Proxy {
             guard: settings.guard.filter(|code| *code != 0),
             exit_exec: std::mem::take(&mut settings.exit_exec),
             log_filter: settings.log_filter,
-            log_handle: process::initial_log_handle(),
+            log_handle: (!settings.is_log_closed).then(process::initial_log_handle),
             settings,
             services: BTreeMap::new(),
             jobs: BTreeMap::new(),
