@@ -27,6 +27,8 @@ const EXTENDED_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 const CAPACITY_KEPT_BYTES: usize = 64 * 1024;
 /// Descriptors of a connection that wait for `fd.take`.
 const RECEIVED_MAX: usize = 2;
+/// The other side closed with unread bytes.
+const ECONNRESET: Errno = Errno(104);
 /// Operation not permitted: what epoll_ctl(2) says for regular files.
 const EPERM: Errno = Errno(1);
 
@@ -99,6 +101,8 @@ pub(crate) struct Connection {
     pub(crate) received: VecDeque<OwnedFd>,
     /// How many more came than are kept, since it was asked.
     refused_descriptors: usize,
+    /// Why nothing more could be read, until it was asked.
+    read_error: Option<Errno>,
 }
 
 /// What became of a connection in this turn.
@@ -149,6 +153,7 @@ impl Connections {
             interest: (Interest::READ, Some(Interest::default())),
             received: VecDeque::new(),
             refused_descriptors: 0,
+            read_error: None,
         };
         if let Ends::Socket(_, Direction::EventsOnly) = connection.ends {
             connection.input = InputState::Never;
@@ -262,8 +267,17 @@ impl Connection {
                 self.has_lines = true;
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(_) => self.end_input(),
+            Err(error) => {
+                self.read_error = Some(error);
+                self.end_input();
+            }
         }
+    }
+
+    /// Returns why reading failed, once.
+    pub(crate) fn take_read_error(&mut self) -> Option<Errno> {
+        // A client that goes away is no fault.
+        self.read_error.take().filter(|error| *error != ECONNRESET)
     }
 
     fn end_input(&mut self) {

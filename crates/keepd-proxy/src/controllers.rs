@@ -151,12 +151,16 @@ impl Shell {
                 connection.read();
             }
             let refused = connection.take_refused_descriptors();
+            let read_error = connection.take_read_error();
             let line = connection.next_line();
             if refused > 0 {
                 self.say(
                     LogLevel::Error,
                     format_args!("too many descriptors wait for fd.take: {refused} closed"),
                 );
+            }
+            if let Some(error) = read_error {
+                self.say(LogLevel::Error, format_args!("cannot read commands: {error}"));
             }
             match line {
                 Some(line) => self.run_line(id, language, &line),

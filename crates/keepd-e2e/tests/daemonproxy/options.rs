@@ -264,6 +264,16 @@ fn a_config_file_that_cannot_be_opened_ends_it_with_3() {
     assert!(shows(&ended.stderr, &["fatal: "]), "{:?}", ended.stderr);
 }
 
+/// `-c`: what can be opened and not be read is told in the log.
+#[test]
+fn a_config_file_that_cannot_be_read_is_an_error() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let mut proxy = place.socket(&["-c", "folder"]);
+    proxy.log_line(&["error: ", "cannot read commands", "directory"]);
+    proxy.talk.sync();
+}
+
 /// `-c FILE` is a stream of commands, read once; at its end the proxy goes on.
 #[test]
 fn a_config_file_is_read_once_and_its_end_is_not_the_end() {
