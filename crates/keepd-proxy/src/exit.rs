@@ -51,7 +51,8 @@ impl Exit {
     ) -> Result<(), Ended> {
         self.become_other(log, code, message, running);
         if self.is_guarded {
-            say_now(log, LogLevel::Fatal, &format!("{message} (guarded: attempting to continue)"));
+            let text = format!("{message} (guarded: attempting to continue)");
+            say_now(log, LogLevel::Fatal, text.trim_start());
             return Ok(());
         }
         if !message.is_empty() {

@@ -204,11 +204,11 @@ impl Shell {
             } else {
                 return;
             }
-        }
-    }
             while let Some(id) = self.front.take_crowded() {
                 self.write_plain(id);
             }
+        }
+    }
 
     /// Says something in the proxy's own log.
     pub(crate) fn say(&mut self, level: LogLevel, text: impl std::fmt::Display) {
