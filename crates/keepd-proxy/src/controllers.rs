@@ -13,6 +13,7 @@ use keepd_engine::proxy::{
 };
 use keepd_model::protocol::{Message, Reply, Request};
 use keepd_model::{Errno, LogLevel, ServiceName};
+use keepd_os::daemon::{self, Standard};
 use keepd_os::epoll::Interest;
 use keepd_os::{clock, signals};
 use keepd_wire::{Line, RequestError, decode_request, encode_message};
@@ -430,6 +431,7 @@ impl Shell {
             );
         }
         if connection.is_interactive() {
+            self.leave_standard_streams();
             if self.exit.is_guarded {
                 self.say(LogLevel::Info, "the interactive session ended (guarded: going on)");
             } else {
@@ -447,6 +449,17 @@ impl Shell {
                 self.perform_all();
             }
             Language::Extended => self.tell(Input::Disconnected { connection: id }),
+        }
+    }
+
+    /// Lets go of standard input and output after the interactive session: who is at the other end
+    /// sees that it is over, and the last program finds the null device there.
+    fn leave_standard_streams(&mut self) {
+        for which in [Standard::Input, Standard::Output] {
+            if let Err(error) = daemon::replace_by_null(which) {
+                let text = format_args!("cannot let go of a standard descriptor: {error}");
+                self.say(LogLevel::Error, text);
+            }
         }
     }
 
