@@ -85,7 +85,7 @@ impl Starting<'_> {
     /// Prepares this process and everything that the loop needs.
     pub(crate) fn start(mut self, inherited: Vec<OwnedFd>) -> Result<Shell, Ended> {
         rustix::process::umask(Mode::from_raw_mode(UMASK));
-        let null = self.require("open \"/dev/null\"", open_null())?;
+        let null = self.null()?;
         let limits = self.limits();
         let initial = self.handles(&null, inherited, limits)?;
         let signals = self.signals()?;
@@ -99,6 +99,19 @@ impl Starting<'_> {
             self.log.say(LogLevel::Error, format_args!("cannot lock memory (mlockall): {error}"));
         }
         self.assemble(opened, signals)
+    }
+
+    /// Opens the null device. A guarded proxy goes on without: process 1 of a folder without
+    /// devices can still start what makes them.
+    fn null(&mut self) -> Result<OwnedFd, Ended> {
+        match self.want("open \"/dev/null\"", open_null())? {
+            Some(null) => Ok(null),
+            None => {
+                let pipe = handle::pipe(false).map_err(|error| error.errno);
+                // Nobody writes into it, so that it is at its end like the device.
+                self.require("make a pipe", pipe).map(|(reader, _)| reader)
+            }
+        }
     }
 
     /// What the proxy cannot be without. Not even a guard helps.

@@ -152,6 +152,22 @@ fn errors_at_the_start_do_not_end_it() {
     }
 }
 
+/// It goes on without the null device, and can start what makes it.
+#[test]
+fn it_goes_on_without_devices() {
+    let place = Place::new();
+    if contained(&place, &[]).is_none() {
+        return;
+    }
+    let script = "mount -t tmpfs none /dev && exec \"$@\"";
+    let mut command = place.command("unshare");
+    command.args(CONTAIN).args(["sh", "-c", script, "sh", &place.program(), "-S", "sock"]);
+    let mut proxy = place.start_with_socket(&mut command);
+    proxy.log_line(&["fatal: ", "/dev/null", "continu"]);
+    let script = "test ! -e /dev/null && ! read -r line && mknod /dev/null c 1 3 && echo > $OUT";
+    assert_eq!(place.in_service(&mut proxy.talk, "stdin\tnull\tstderr", script), "\n");
+}
+
 /// The guard is 1 by default.
 #[test]
 fn its_guard_is_1_by_default() {
