@@ -16,6 +16,8 @@ pub(crate) const SHOWN: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// It cannot start.
 pub(crate) const START: u8 = 3;
+/// A handle that is always there cannot be made.
+pub(crate) const HANDLES: u8 = 4;
 /// A fatal signal.
 pub(crate) const FATAL_SIGNAL: u8 = 4;
 /// Signals cannot be set up.

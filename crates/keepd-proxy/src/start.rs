@@ -116,10 +116,24 @@ impl Starting<'_> {
 
     /// What the proxy cannot be without. Not even a guard helps.
     fn require<T>(&mut self, what: &str, result: Result<T, Errno>) -> Result<T, Ended> {
+        self.require_or(exit::START, what, result)
+    }
+
+    /// What the handles that are always there cannot be without.
+    fn require_handle<T>(&mut self, what: &str, result: Result<T, Errno>) -> Result<T, Ended> {
+        self.require_or(exit::HANDLES, what, result)
+    }
+
+    fn require_or<T>(
+        &mut self,
+        code: u8,
+        what: &str,
+        result: Result<T, Errno>,
+    ) -> Result<T, Ended> {
         result.map_err(|error| {
             let message = format!("cannot {what}: {error}");
-            match self.exit.fatal(&mut self.log, exit::START, &message, &[]) {
-                Ok(()) => Ended(exit::START),
+            match self.exit.fatal(&mut self.log, code, &message, &[]) {
+                Ok(()) => Ended(code),
                 Err(ended) => ended,
             }
         })
@@ -169,19 +183,20 @@ impl Starting<'_> {
         limits: Limits,
     ) -> Result<Initial, Ended> {
         let copy_of_null = copy(null);
-        let mut initial = Initial::new(self.require("open \"/dev/null\"", copy_of_null)?);
+        let mut initial = Initial::new(self.require_handle("copy \"/dev/null\"", copy_of_null)?);
         let standard = handle::standard().map_err(|error| error.errno);
-        let [input, output, error] = self.require("keep the standard descriptors", standard)?;
+        let [input, output, error] =
+            self.require_handle("keep the standard descriptors", standard)?;
         initial.inherit("stdin", input, Some(Standard::Input));
         initial.inherit("stdout", output, Some(Standard::Output));
         initial.inherit("stderr", error, Some(Standard::Error));
         if self.reads_commands_from_input() {
             let copy = copy(null);
-            initial.redirect("stdin", self.require("open \"/dev/null\"", copy)?);
+            initial.redirect("stdin", self.require_handle("copy \"/dev/null\"", copy)?);
         }
         if self.options.interactive {
             let copy = copy(null);
-            initial.redirect("stdout", self.require("open \"/dev/null\"", copy)?);
+            initial.redirect("stdout", self.require_handle("copy \"/dev/null\"", copy)?);
         }
         let room = limits.handles.map_or(usize::MAX, |pool| pool.count - BUILT_IN_HANDLES);
         let count = inherited.len();
@@ -291,7 +306,7 @@ impl Starting<'_> {
         self.log.set_destination(None, Destination::Nowhere);
         for (number, name, is_claimed) in standard {
             let copy_of_null = copy(&opened.null);
-            opened.initial.redirect(name, self.require("open \"/dev/null\"", copy_of_null)?);
+            opened.initial.redirect(name, self.require_handle("copy \"/dev/null\"", copy_of_null)?);
             if !is_claimed && let Err(error) = daemon::replace_by_null(number) {
                 self.warn("let go of a standard descriptor", error);
             }
