@@ -315,7 +315,7 @@ impl Shell {
     /// Replaces the control socket; the old one goes first, as it may have the same path.
     fn listen(&mut self, path: &Path) -> Result<Performed, CallFailure> {
         self.stop_listening();
-        let failed = |errno| CallFailure { call: "socket", errno: Some(errno) };
+        let failed = |errno| CallFailure { call: "listen", errno: Some(errno) };
         let listener = Listener::new(path, self.admission).map_err(failed)?;
         self.epoll.add(&listener, Token::Listener.into(), Interest::READ).map_err(failed)?;
         self.listener = Some(listener);

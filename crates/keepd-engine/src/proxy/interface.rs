@@ -231,9 +231,9 @@ pub enum Performed {
 /// The call that failed, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFailure {
-    /// The name of the system call, or what was attempted where there is none.
+    /// The name of the system call; where none was made, a sentence that says why.
     pub call: &'static str,
-    /// What the kernel said; `None` where it was not asked (no descriptor came).
+    /// What the kernel said; `None` where it was not asked.
     pub errno: Option<Errno>,
 }
 
