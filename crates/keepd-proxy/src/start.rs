@@ -347,6 +347,17 @@ impl Starting<'_> {
         }
     }
 
+    /// Takes the memory of the pools, or keeps some back.
+    fn take_memory(&mut self, limits: Limits) -> Result<(), Ended> {
+        let has_pools = self.want("take the memory of the pools", memory::take_pools(limits))?;
+        if has_pools != Some(true)
+            && let Err(error) = memory::reserve()
+        {
+            self.warn("keep memory back", error);
+        }
+        Ok(())
+    }
+
     /// Puts everything together. The epoll set is made last: what it hears belongs to the process
     /// that made it.
     fn assemble(
@@ -373,7 +384,8 @@ impl Starting<'_> {
         let seed = random::seed();
         let seed = self.require("read random bytes", seed)?;
         let admission = self.admission();
-        let Self { options, mut log, exit, guard, ignored, .. } = self;
+        self.take_memory(opened.limits)?;
+        let Self { options, log, exit, guard, ignored, .. } = self;
         let settings = Settings {
             seed,
             features: FEATURES.map(str::to_owned).to_vec(),
@@ -383,7 +395,6 @@ impl Starting<'_> {
             log_filter: log.filter(),
             is_log_closed: log.is_closed(),
         };
-        memory::prepare(opened.limits, &mut log);
         let mut shell = Shell {
             epoll,
             signals,
