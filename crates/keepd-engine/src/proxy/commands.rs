@@ -15,8 +15,8 @@ use super::packed::{Changes, Slots, Words};
 use super::service::{Note, Service};
 use super::{ConnectionId, Output, Proxy};
 
-/// The most services.
-pub(super) const SERVICES_MAX: usize = 20_000;
+/// The most services: as many as daemonproxy's largest pool.
+pub(super) const SERVICES_MAX: usize = 65_535;
 
 /// Who asked, and how it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
