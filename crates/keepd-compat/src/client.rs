@@ -145,7 +145,7 @@ impl Connection {
             self.overflow();
         }
         self.reply(line);
-        !self.is_overflowed && self.output().len() >= CROWDED_BYTES
+        self.hears && !self.is_overflowed && self.output().len() >= CROWDED_BYTES
     }
 
     /// From here on everything is dropped until all that waits is written. A dump that goes on is
