@@ -268,10 +268,15 @@ fn die(number: libc::c_int) -> ! {
 
 fn say(line: &[u8]) {
     let mut polled = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: `polled` is one pollfd; `line` is valid for reading its length.
+    // SAFETY: `polled` is one pollfd; `line` is valid for reading its length; fcntl(2) takes
+    // numbers.
     unsafe {
         if libc::poll(&raw mut polled, 1, 0) == 1 && polled.revents & libc::POLLOUT != 0 {
+            // A terminal with room for one byte would wait for the rest.
+            let flags = libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL);
+            libc::fcntl(libc::STDERR_FILENO, libc::F_SETFL, flags | libc::O_NONBLOCK);
             libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+            libc::fcntl(libc::STDERR_FILENO, libc::F_SETFL, flags);
         }
     }
 }
