@@ -32,7 +32,7 @@ const LINES_PER_TURN: usize = 64;
 const ACCEPTS_PER_TURN: usize = 16;
 /// How often a connection is emptied and filled again in one turn.
 const DRAINS_PER_TURN: usize = 8;
-/// How long the end of the proxy waits for slow readers.
+/// How long the end of the proxy waits for slow readers of the extended language.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Returns which ways a control connection is used, from the outside.
@@ -463,7 +463,8 @@ impl Shell {
         }
     }
 
-    /// Writes what waits in every connection, until a deadline at most.
+    /// Writes what waits in every connection: for plain ones as far as it goes at once, as the
+    /// original; for extended ones until a deadline at most.
     pub(crate) fn flush_connections(&mut self) {
         let deadline = clock::monotonic_now().saturating_add(FLUSH_TIME_MAX);
         let mut last = None;
@@ -471,7 +472,6 @@ impl Shell {
             last = Some(id);
             loop {
                 self.write_plain(id);
-                let waits = !self.front.output(id).is_empty();
                 let Some(connection) = self.connections.get_mut(id) else {
                     break;
                 };
@@ -480,7 +480,7 @@ impl Shell {
                 let Some(descriptor) = connection.output_descriptor() else {
                     break;
                 };
-                if left.is_zero() || !(waits || connection.has_waiting_output()) {
+                if left.is_zero() || !connection.has_waiting_output() {
                     break;
                 }
                 let mut polled = [PollFd::new(&descriptor, PollFlags::OUT)];
