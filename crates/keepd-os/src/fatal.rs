@@ -3,8 +3,8 @@
 //!
 //! After a fault nothing of this process can be relied on, its heap least of all. So everything is
 //! prepared before ([`Rescue`]), and the handler makes system calls only, on a stack of its own: a
-//! fault may well be the end of the other one. A panic goes the same way without a signal: unwinding
-//! would end a program that must not end, and say so only if somebody takes its words.
+//! fault may well be the end of the other one. A panic goes the same way without a signal:
+//! unwinding would end a program that must not end, and say so only if somebody takes its words.
 #![expect(unsafe_code, reason = "a signal handler has no safe face")]
 
 use std::ffi::c_char;

@@ -92,7 +92,7 @@ mod tests {
         let mut text = Text::<8>::new();
         text.add(b"a\nb\0c");
         assert_eq!(text.bytes(), b"a b c");
-        write!(text, "{}{}", "defg", "h").unwrap();
+        text.add(b"defgh");
         assert_eq!(text.bytes(), b"a b cdef");
         text.end();
         assert_eq!(text.bytes(), b"a b cde\n");

@@ -1,5 +1,5 @@
-//! The six fatal signals, sent and caused, and panics. Each case is a process of its own, told by its argument
-//! what to do; so this program has no test threads.
+//! The six fatal signals, sent and caused, and panics. Each case is a process of its own, told by
+//! its argument what to do; so this program has no test threads.
 
 mod support;
 

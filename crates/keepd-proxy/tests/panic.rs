@@ -1,5 +1,5 @@
-//! A panic of our own ends no program of ours in silence. Each case is a process of its own, told by
-//! its argument what to do; so this program has no test threads.
+//! A panic of our own ends no program of ours in silence. Each case is a process of its own, told
+//! by its argument what to do; so this program has no test threads.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use keepd_model::{Errno, Pid, Signal, SpawnFailure, SpawnStep};
 use keepd_os::sigwait::{self, SignalSet};
-use keepd_os::vfork::{self, Addressed};
+use keepd_os::vfork::{self, Addressed, FALLBACK_PATH};
 use keepd_os::{panic, process, signals, terminal};
 
 use super::farewell::Family;
@@ -135,8 +135,11 @@ fn refusal(program: &OsString, SpawnFailure { step, errno }: SpawnFailure) -> (u
         return (NOT_EXECUTABLE, message);
     }
     if !named_by_path {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let _ = write!(message, " in PATH, which is \"{}\"", path.display());
+        // Writing to it cannot fail.
+        let _ = match std::env::var_os("PATH") {
+            Some(path) => write!(message, " in PATH, which is \"{}\"", path.display()),
+            None => write!(message, " in \"{FALLBACK_PATH}\", as PATH is not set"),
+        };
     } else if Path::new(program).exists() {
         message.push_str(
             "; the file is there, but not what it needs to run: the interpreter in its first line, \
