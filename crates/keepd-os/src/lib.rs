@@ -23,6 +23,7 @@ pub mod heap;
 mod image;
 pub mod listeners;
 pub mod notify;
+pub mod panic;
 pub mod pidfd;
 pub mod pipe;
 pub mod proc;

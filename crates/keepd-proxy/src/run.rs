@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use keepd_compat::{FRONT, Front};
 use keepd_engine::proxy::{ConnectionId, Input, JobId, Output, Owner, Proxy};
-use keepd_model::{Errno, LogLevel, Pid, ServiceName, Signal, SpawnFailure};
+use keepd_model::{Errno, Instant, LogLevel, Pid, ServiceName, Signal, SpawnFailure};
 use keepd_os::epoll::{Epoll, Ready};
 use keepd_os::fatal::FatalSignals;
 use keepd_os::signals::{self, SignalReader};
-use keepd_os::{clock, reap};
+use keepd_os::{clock, code, reap};
 
 use crate::children::{Children, Started, Surroundings};
 use crate::connections::Connections;
@@ -60,6 +60,8 @@ pub(crate) struct Shell {
     pub(crate) has_ended_children: bool,
     /// Somebody wants to hear of output.
     pub(crate) watches_output: bool,
+    /// When the code that only the start needed is given back; `None`: it was.
+    pub(crate) gives_back_at: Option<Instant>,
     /// How it ends, once it does.
     pub(crate) ending: Option<Ending>,
 }
@@ -126,6 +128,7 @@ impl Shell {
             if let Some(ending) = self.ending {
                 return self.end(ending);
             }
+            self.give_back_code();
             let timeout = self.timeout();
             if let Err(error) = self.epoll.wait(timeout, &mut ready) {
                 self.say(LogLevel::Error, format_args!("cannot wait for news: {error}"));
@@ -183,9 +186,20 @@ impl Shell {
             self.pump.poll_timeout(),
             self.listener.as_ref().and_then(Listener::paused_until),
             self.log.poll_timeout(),
+            self.gives_back_at,
         ];
         let due = due.into_iter().flatten().min()?;
         Some(due.saturating_since(clock::monotonic_now()))
+    }
+
+    /// Once, soon after the start: what was needed to come here is most of the program, and what is
+    /// needed again comes back by itself.
+    fn give_back_code(&mut self) {
+        if self.gives_back_at.is_some_and(|at| at <= self.now.monotonic) {
+            self.gives_back_at = None;
+            // Locked memory stays, for one.
+            let _ = code::give_back_code();
+        }
     }
 
     /// Tells the machine and does everything that it asks for.

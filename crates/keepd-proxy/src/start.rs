@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use keepd_compat::{Client, FRONT, Front, Limits};
 use keepd_engine::proxy::{Input, Proxy, Settings};
@@ -58,6 +59,9 @@ const TTIN: u8 = 21;
 const TTOU: u8 = 22;
 /// PIPE and ALRM: no news for anybody, and not to end the proxy.
 const IGNORED_NUMBERS: [u8; 2] = [13, 14];
+
+/// How long the start and what follows at once may take.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// What is known while the proxy starts.
 pub(crate) struct Starting<'a> {
@@ -395,6 +399,7 @@ impl Starting<'_> {
             log_filter: log.filter(),
             is_log_closed: log.is_closed(),
         };
+        let now = Moment::now();
         let mut shell = Shell {
             epoll,
             signals,
@@ -402,7 +407,7 @@ impl Starting<'_> {
             machine: Proxy::new(settings),
             front: Front::new(opened.limits),
             descriptors: opened.initial.into_descriptors(),
-            now: Moment::now(),
+            now,
             log,
             connections: Connections::default(),
             listener: None,
@@ -421,6 +426,7 @@ impl Starting<'_> {
             exit,
             has_ended_children: false,
             watches_output: false,
+            gives_back_at: Some(now.monotonic.saturating_add(SETTLED_AFTER)),
             ending: None,
         };
         shell.tell(Input::Connected { connection: FRONT, output: true });
