@@ -1,8 +1,9 @@
-//! The three ways to run the same services: the bare loop, `keepd proxy` commanded through its
-//! socket, and `keepd up` with a `keepd.toml`.
+//! The ways to run the same services: the bare loop, `keepd proxy` commanded through its socket,
+//! `keepd up` with a `keepd.toml`, and the proxy as users of daemonproxy run it.
 
 mod floor;
 mod place;
+mod plain;
 mod project;
 mod proxy;
 
@@ -13,6 +14,7 @@ use keepd_os::{clock, pidfd};
 
 pub use floor::Floor;
 pub use place::Place;
+pub use plain::{Client, Flavour, Plain, name};
 pub use project::{Project, Services};
 pub use proxy::Proxy;
 
@@ -84,7 +86,7 @@ pub fn start(
     mode: Mode,
 ) -> Result<Box<dyn Subject>, BenchError> {
     Ok(match kind {
-        Kind::Floor => Box::new(Floor::start(place, count, mode)?),
+        Kind::Floor => Box::new(Floor::start(place, count, mode, &[])?),
         Kind::Proxy => Box::new(Proxy::start(place, count, mode)?),
         Kind::Up => Box::new(Project::start(place, count, Services::waiting(mode))?),
     })
