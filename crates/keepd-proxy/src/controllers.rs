@@ -25,8 +25,9 @@ use crate::memory;
 use crate::run::{Ending, Heard, Shell};
 use crate::token::Token;
 
-/// Commands of one connection in one turn, so that a client that floods does not starve the others.
-const LINES_PER_TURN: usize = 64;
+/// Commands of one connection in one turn, so that a client that floods does not starve the others:
+/// about as many as one read brings, and well below a millisecond.
+const LINES_PER_TURN: usize = 256;
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
 /// How often a connection is emptied and filled again in one turn.

@@ -27,8 +27,9 @@ use crate::pump::{Moment, News, Pump};
 use crate::ready::ReadyPipes;
 use crate::token::Token;
 
-/// Children reaped in one turn, so that a storm of deaths leaves time for commands.
-const DEATHS_PER_TURN: usize = 1024;
+/// Children reaped in one turn, so that a storm of deaths leaves time for commands, and that the
+/// news of them fits into the buffer of a client which reads.
+const DEATHS_PER_TURN: usize = 64;
 /// No such process: it ended before the signal came, and its death will be told.
 const ESRCH: Errno = Errno(3);
 

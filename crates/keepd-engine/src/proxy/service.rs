@@ -1,6 +1,7 @@
 //! What the proxy knows of one service: its definition, and the run of its last generation.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState, Triggers};
@@ -21,8 +22,8 @@ pub(super) struct Service {
     pub(super) arguments: Words,
     /// Free words.
     pub(super) tags: Words,
-    /// Process attributes.
-    pub(super) attributes: Attributes,
+    /// Process attributes, in one piece of memory with those of services that have the same.
+    pub(super) attributes: Arc<Attributes>,
     /// Differences to the proxy's environment, for the next start.
     pub(super) environment: Changes,
     /// Where output goes from the next start on.
@@ -271,7 +272,7 @@ impl Service {
         Self {
             arguments: Words::default(),
             tags: Words::default(),
-            attributes: Attributes::default(),
+            attributes: Arc::default(),
             environment: Changes::default(),
             log: LogTarget::default(),
             fds: None,

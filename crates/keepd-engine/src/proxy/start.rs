@@ -1,6 +1,7 @@
 //! From a wish to a running program: starts by command, starts by themselves, and what the shell
 //! and the child report of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{Event, Fail, FailKind, Place, RunEnd, RunState};
@@ -149,7 +150,7 @@ impl Proxy {
                 arguments => arguments,
             },
             environment: service.environment.unpack(),
-            attributes: service.attributes.clone(),
+            attributes: Arc::clone(&service.attributes),
             log: service.log.clone(),
             invocation: service.invocation,
             descriptors: None,
