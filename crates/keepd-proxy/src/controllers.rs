@@ -22,7 +22,7 @@ use crate::connections::{Direction, Ends, Language, Settled, Written};
 use crate::listener::{Accepted, Listener};
 use crate::log::Destination;
 use crate::memory;
-use crate::run::{Ending, Heard, Shell};
+use crate::run::{Ending, Heard, QUIET, Shell};
 use crate::token::Token;
 
 /// Commands of one connection in one turn, so that a client that floods does not starve the others:
@@ -435,6 +435,7 @@ impl Shell {
         }
         let language = connection.language();
         drop(connection);
+        self.rest_due = Some(self.now.monotonic.saturating_add(QUIET));
         if let Some(listener) = &mut self.listener {
             listener.refill();
         }

@@ -58,8 +58,24 @@ pub(super) struct Service {
 pub(super) struct AutoUp {
     /// At least this many seconds from one start to the next; at least 1.
     pub(super) seconds: u32,
-    /// When it starts by itself; the interval is remembered without any.
-    pub(super) triggers: Triggers,
+    /// When it starts by itself; the interval is remembered without any. Boxed, because most
+    /// services have none.
+    triggers: Option<Box<Triggers>>,
+}
+
+/// Without triggers nothing starts by itself.
+static NEVER: Triggers = Triggers { words: Vec::new(), always: false, signals: Vec::new() };
+
+impl AutoUp {
+    /// Returns when it starts by itself.
+    pub(super) fn triggers(&self) -> &Triggers {
+        self.triggers.as_deref().unwrap_or(&NEVER)
+    }
+
+    /// Replaces the triggers.
+    pub(super) fn set_triggers(&mut self, triggers: Triggers) {
+        self.triggers = (triggers != NEVER).then(|| triggers.into());
+    }
 }
 
 /// `service.note`.
@@ -276,7 +292,7 @@ impl Service {
             environment: Changes::default(),
             log: LogTarget::default(),
             fds: None,
-            auto_up: AutoUp { seconds: 1, triggers: Triggers::default() },
+            auto_up: AutoUp { seconds: 1, triggers: None },
             notes: Vec::new(),
             generation: Generation::NONE,
             invocation: 0,
@@ -323,7 +339,7 @@ impl Service {
 
     /// Returns the event that tells `service.auto_up`.
     pub(super) fn auto_up_event(&self, name: &ServiceName) -> Event {
-        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.triggers.words.clone())
+        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.triggers().words.clone())
     }
 
     /// Returns the shortest time from one start to the next by `auto_up`.

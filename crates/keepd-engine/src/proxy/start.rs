@@ -288,7 +288,7 @@ impl Proxy {
         let is_triggered = self
             .services
             .get(name)
-            .is_some_and(|service| self.is_triggered(&service.auto_up.triggers));
+            .is_some_and(|service| self.is_triggered(service.auto_up.triggers()));
         let service = self.services.get_mut(name)?;
         match service.wanted {
             Wanted::Down => return None,
