@@ -18,6 +18,7 @@ pub mod machine;
 pub mod page;
 pub mod plain;
 pub mod probe;
+pub mod processor;
 pub mod protocol;
 pub mod records;
 pub mod report;

@@ -4,9 +4,12 @@
 use std::process::Child;
 use std::time::Duration;
 
+use keepd_model::Pid;
+
 use crate::arguments::{Options, Part};
 use crate::bench::progress;
 use crate::error::{Attempt, BenchError};
+use crate::processor::OneProcessor;
 use crate::report::{Row, Target, Unit};
 use crate::samples::Samples;
 use crate::subject::{self, Client, Flavour, Place, Plain};
@@ -32,11 +35,18 @@ enum Figure {
     ArgsOfMany,
     Dump,
     RoundTrip,
+    RoundTripOnOne,
 }
 
 impl Figure {
-    const ALL: [Self; 5] =
-        [Self::Echo, Self::ArgsOfOne, Self::ArgsOfMany, Self::Dump, Self::RoundTrip];
+    const ALL: [Self; 6] = [
+        Self::Echo,
+        Self::ArgsOfOne,
+        Self::ArgsOfMany,
+        Self::Dump,
+        Self::RoundTrip,
+        Self::RoundTripOnOne,
+    ];
 
     fn what(self) -> String {
         match self {
@@ -45,12 +55,13 @@ impl Figure {
             Self::ArgsOfMany => format!("`service.args` of {SERVICES} services, pipelined"),
             Self::Dump => format!("lines of `statedump` of {SERVICES} services"),
             Self::RoundTrip => "`echo`, there and back".into(),
+            Self::RoundTripOnOne => "`echo`, there and back on one processor".into(),
         }
     }
 
     fn unit(self) -> Unit {
         match self {
-            Self::RoundTrip => Unit::Microseconds,
+            Self::RoundTrip | Self::RoundTripOnOne => Unit::Microseconds,
             Self::Echo | Self::ArgsOfOne | Self::ArgsOfMany | Self::Dump => Unit::PerSecond,
         }
     }
@@ -61,7 +72,7 @@ impl Figure {
             Self::Echo => Some(826_000.0),
             Self::ArgsOfOne => Some(771_000.0),
             Self::RoundTrip => Some(15.0),
-            Self::ArgsOfMany | Self::Dump => None,
+            Self::ArgsOfMany | Self::Dump | Self::RoundTripOnOne => None,
         }
     }
 
@@ -83,7 +94,7 @@ impl Figure {
             format!("service.args\t{}\t/usr/bin/program\t{number:06}\n", subject::name(number))
         };
         let line = |number: usize| match self {
-            Self::Echo | Self::RoundTrip => format!("echo\t{number:06}\n"),
+            Self::Echo | Self::RoundTrip | Self::RoundTripOnOne => format!("echo\t{number:06}\n"),
             Self::ArgsOfOne => args(0),
             Self::ArgsOfMany => args(number % SERVICES),
             Self::Dump => "statedump\n".into(),
@@ -95,6 +106,7 @@ impl Figure {
 /// One who answers.
 struct Subject {
     name: &'static str,
+    pid: Pid,
     client: Client,
     /// Lines of a dump; none for who tells of no services.
     dump_lines: usize,
@@ -108,11 +120,11 @@ struct Subject {
 pub fn measure(place: &mut Place, options: &Options) -> Result<Vec<Row>, BenchError> {
     let count = if options.quick { COMMANDS_QUICK } else { COMMANDS };
     let (mut floor, client) = echo_floor(place)?;
-    let mut subjects = vec![Subject::new(FLOOR, client)];
+    let mut subjects = vec![Subject::new(FLOOR, subject::pid_of(&floor)?, client)];
     let mut proxies = Vec::new();
     for flavour in [Flavour::Proxy, Flavour::Init] {
         let proxy = Plain::start(place, flavour, 0, &[])?;
-        let mut subject = Subject::new(flavour.name(), proxy.connect()?);
+        let mut subject = Subject::new(flavour.name(), proxy.pid()?, proxy.connect()?);
         subject.make_services()?;
         subjects.push(subject);
         proxies.push(proxy);
@@ -142,8 +154,8 @@ fn echo_floor(place: &mut Place) -> Result<(Child, Client), BenchError> {
 }
 
 impl Subject {
-    fn new(name: &'static str, client: Client) -> Self {
-        Self { name, client, dump_lines: 0, samples: Default::default() }
+    fn new(name: &'static str, pid: Pid, client: Client) -> Self {
+        Self { name, pid, client, dump_lines: 0, samples: Default::default() }
     }
 
     /// Makes the services, which never run, and counts the lines of a dump.
@@ -160,13 +172,11 @@ impl Subject {
     fn measure(&mut self, figure: Figure, count: usize) -> Result<(), BenchError> {
         let samples = &mut self.samples[figure as usize];
         let (commands, lines) = match figure {
-            Figure::RoundTrip => {
-                let command = figure.commands(1);
-                for _ in 0..ROUND_TRIPS {
-                    let elapsed = self.client.round_trip(&command)?;
-                    samples.push(elapsed.as_secs_f64() * 1e6);
-                }
-                return Ok(());
+            Figure::RoundTrip => return self.client.round_trips(ROUND_TRIPS, samples),
+            Figure::RoundTripOnOne => {
+                let shared = OneProcessor::share_with(self.pid)?;
+                let outcome = self.client.round_trips(ROUND_TRIPS, samples);
+                return shared.give_back().and(outcome);
             }
             Figure::Dump if self.dump_lines == 0 => return Ok(()),
             Figure::Dump => {

@@ -7,6 +7,7 @@ mod plain;
 mod project;
 mod proxy;
 
+use std::process::Child;
 use std::time::Duration;
 
 use keepd_model::{Instant, Pid, Signal};
@@ -102,6 +103,14 @@ pub fn kill(pid: Pid) -> Result<Instant, BenchError> {
     let at = clock::monotonic_now();
     pidfd::send(&process, Signal::KILL).attempt(&what)?;
     Ok(at)
+}
+
+/// Returns the number of a child.
+///
+/// # Errors
+/// It has none.
+pub fn pid_of(child: &Child) -> Result<Pid, BenchError> {
+    Pid::new(child.id()).ok_or("it has no number").attempt("find a child")
 }
 
 /// Sends TERM to the processes of these records; returns when the first one got it.

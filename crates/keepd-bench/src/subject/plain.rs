@@ -11,10 +11,11 @@ use std::time::{Duration, Instant as WallInstant};
 use keepd_model::{Instant, Pid};
 use keepd_os::clock;
 
-use super::{PATIENCE, Place, Subject};
+use super::{PATIENCE, Place, Subject, pid_of};
 use crate::error::{Attempt, BenchError};
 use crate::probe::OurProcess;
 use crate::records::Records;
+use crate::samples::Samples;
 
 /// From one attempt to connect to the next.
 const LOOK: Duration = Duration::from_millis(1);
@@ -106,6 +107,14 @@ impl Plain {
         Ok(Self { child, count, socket, asked_at, records })
     }
 
+    /// Returns the process.
+    ///
+    /// # Errors
+    /// It has no number.
+    pub fn pid(&self) -> Result<Pid, BenchError> {
+        pid_of(&self.child)
+    }
+
     /// Connects as soon as the proxy listens.
     ///
     /// # Errors
@@ -152,8 +161,7 @@ impl Subject for Plain {
     }
 
     fn processes(&self) -> Result<Vec<OurProcess>, BenchError> {
-        let pid = Pid::new(self.child.id());
-        Ok(pid.map(|pid| OurProcess { role: "proxy", pid }).into_iter().collect())
+        Ok(vec![OurProcess { role: "proxy", pid: self.pid()? }])
     }
 
     fn stop(mut self: Box<Self>) -> Result<Duration, BenchError> {
@@ -250,14 +258,22 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends one command and reads its answer of one line; returns how long that took.
+    /// Sends so many commands, each when the last one was answered, and adds the time of each, in
+    /// microseconds.
     ///
     /// # Errors
     /// The connection ends.
-    pub fn round_trip(&mut self, command: &[u8]) -> Result<Duration, BenchError> {
+    pub fn round_trips(&mut self, count: usize, samples: &mut Samples) -> Result<(), BenchError> {
+        for _ in 0..count {
+            samples.push(self.round_trip()?.as_secs_f64() * 1e6);
+        }
+        Ok(())
+    }
+
+    fn round_trip(&mut self) -> Result<Duration, BenchError> {
         let mut answer = [0; 256];
         let begun_at = clock::monotonic_now();
-        self.send(command)?;
+        self.send(b"echo\tthere and back\n")?;
         loop {
             let count = self.0.read(&mut answer).attempt("hear the proxy")?;
             match answer[..count] {
