@@ -6,7 +6,6 @@
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
 
 use keepd_compat::{Client, FRONT, Front, Limits};
 use keepd_engine::proxy::{Input, Proxy, Settings};
@@ -17,7 +16,7 @@ use keepd_os::fatal::{self, FatalSignals};
 use keepd_os::handle;
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::reserve_slots;
-use keepd_os::{process, random};
+use keepd_os::{clock, process, random};
 use keepd_wire::FEATURES;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -36,7 +35,7 @@ use crate::options::Options;
 use crate::pool::{HANDLES, SERVICES};
 use crate::pump::{Moment, Pump};
 use crate::ready::ReadyPipes;
-use crate::run::Shell;
+use crate::run::{QUIET, Shell};
 use crate::token::Token;
 
 /// The proxy makes files for itself only; services have a mask of their own, daemonproxy's this
@@ -59,9 +58,6 @@ const TTIN: u8 = 21;
 const TTOU: u8 = 22;
 /// PIPE and ALRM: no news for anybody, and not to end the proxy.
 const IGNORED_NUMBERS: [u8; 2] = [13, 14];
-
-/// How long the start and what follows at once may take.
-const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// What is known while the proxy starts.
 pub(crate) struct Starting<'a> {
@@ -399,7 +395,6 @@ impl Starting<'_> {
             log_filter: log.filter(),
             is_log_closed: log.is_closed(),
         };
-        let now = Moment::now();
         let mut shell = Shell {
             epoll,
             signals,
@@ -407,7 +402,7 @@ impl Starting<'_> {
             machine: Proxy::new(settings),
             front: Front::new(opened.limits),
             descriptors: opened.initial.into_descriptors(),
-            now,
+            now: Moment::now(),
             log,
             connections: Connections::default(),
             listener: None,
@@ -426,7 +421,7 @@ impl Starting<'_> {
             exit,
             has_ended_children: false,
             watches_output: false,
-            gives_back_at: Some(now.monotonic.saturating_add(SETTLED_AFTER)),
+            rest_due: Some(clock::monotonic_now().saturating_add(QUIET)),
             ending: None,
         };
         shell.tell(Input::Connected { connection: FRONT, output: true });

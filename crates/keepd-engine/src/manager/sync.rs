@@ -178,7 +178,7 @@ impl Manager {
                 seen.entry(name).or_default().definition.note_tags(&tags);
             }
             Event::Set(name, attributes) => {
-                seen.entry(name).or_default().definition.attributes = Some(Arc::new(attributes));
+                seen.entry(name).or_default().definition.attributes = Some(attributes);
             }
             Event::Env(name, environment) => {
                 seen.entry(name).or_default().definition.note_environment(&environment);

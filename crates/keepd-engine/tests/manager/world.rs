@@ -85,7 +85,7 @@ pub(crate) fn plan(specs: impl IntoIterator<Item = ServiceSpec>) -> Plan {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) attributes: Attributes,
+    pub(crate) attributes: Arc<Attributes>,
     environment: Environment,
     log: LogTarget,
     tags: Vec<Vec<u8>>,
@@ -102,7 +102,7 @@ impl Held {
     fn new(now: Instant) -> Self {
         Self {
             arguments: Vec::new(),
-            attributes: Attributes::default(),
+            attributes: Arc::default(),
             environment: Environment::default(),
             log: LogTarget::default(),
             tags: Vec::new(),
@@ -482,7 +482,7 @@ impl World {
                 lines.push(event(Event::Args(name.clone(), held.arguments.clone())));
             }
             lines.push(event(Event::Tags(name.clone(), held.tags.clone())));
-            lines.push(event(Event::Set(name.clone(), held.attributes.clone())));
+            lines.push(event(Event::Set(name.clone(), Arc::clone(&held.attributes))));
             lines.push(event(Event::Env(name.clone(), held.environment.clone())));
             lines.push(event(Event::Log(name.clone(), held.log.clone())));
             for (key, value) in &held.notes {
