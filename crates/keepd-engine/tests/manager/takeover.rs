@@ -141,6 +141,41 @@ fn counts_of_ends_survive() {
 }
 
 #[test]
+fn the_time_until_a_takeover_is_no_time_of_being_ready() {
+    // (behaviour 11.4, 8.5): it was ready for a second, and nobody looked for an hour.
+    let mut world = World::boot(plan([daemon("web")]));
+    for _ in 0..3 {
+        world.exits("web", Exit::Code(1));
+        world.advance(secs(5));
+    }
+    let plan = world.manager.plan().clone();
+    world.lose_manager();
+    world.exits_unseen("web", Exit::Code(1));
+    world.now = world.now.saturating_add(secs(3600));
+    world.begin_manager(plan);
+    let status = world.status("web");
+    let delay = status.next_start.unwrap().saturating_since(world.now);
+    assert_eq!(delay, secs(2));
+}
+
+#[test]
+fn a_run_that_was_ready_for_long_enough_resets_the_count_unseen() {
+    // (behaviour 11.4, 8.5)
+    let mut world = World::boot(plan([daemon("web")]));
+    for _ in 0..3 {
+        world.exits("web", Exit::Code(1));
+        world.advance(secs(5));
+    }
+    let plan = world.manager.plan().clone();
+    world.lose_manager();
+    world.now = world.now.saturating_add(secs(60));
+    world.exits_unseen("web", Exit::Code(1));
+    world.begin_manager(plan);
+    assert_eq!(world.state("web"), State::Ready);
+    assert_eq!(world.generation("web"), 5);
+}
+
+#[test]
 fn a_backoff_that_is_over_is_followed_by_a_start_at_once() {
     // (behaviour 11.5)
     let mut world = World::boot(plan([probed(daemon("web"))]));
