@@ -305,6 +305,38 @@ fn a_shutdown_goes_on() {
 }
 
 #[test]
+fn a_shutdown_that_kills_goes_on_with_killing() {
+    // (behaviour 11.10, 12.4)
+    let web = needs(daemon("web"), &[("db", Until::Ready)]);
+    let mut world = World::boot(plan([daemon("db"), web]));
+    world.immortal.insert(name("web"));
+    world.ask(Ask::Shutdown { now: true });
+    world.advance(secs(4));
+    world.take_over();
+    world.advance(ms(5_999));
+    let harder: Vec<String> =
+        world.sent().into_iter().filter(|sent| sent.starts_with("stop")).collect();
+    assert!(harder.iter().all(|sent| sent == "stop web KILL"), "{harder:?}");
+    assert_eq!(world.finished, None);
+    world.advance(ms(1));
+    assert_eq!(world.finished, Some(1));
+}
+
+#[test]
+fn a_shutdown_whose_time_for_killing_is_over_is_given_up_by_the_successor() {
+    // (behaviour 11.10, 12.4)
+    let mut world = World::boot(plan([daemon("web")]));
+    world.immortal.insert(name("web"));
+    world.ask(Ask::Shutdown { now: true });
+    let plan = world.manager.plan().clone();
+    world.lose_manager();
+    world.now = world.now.saturating_add(secs(60));
+    world.begin_manager(plan);
+    world.advance(ms(0));
+    assert_eq!(world.finished, Some(1));
+}
+
+#[test]
 fn the_plan_may_come_after_the_dump() {
     // (behaviour 11.1): each dump has one end, and the last one counts.
     for boot_after in 0..12 {
