@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use keepd_engine::manager::{
     Announcement, Ask, AskId, Happening, Input, Manager, Output, Preparation, Question, Refusal,
-    Ticket, Verb,
+    Said, Ticket, Verb,
 };
 use keepd_model::protocol::{
     self, Command, Event, FailKind, LogTarget, Message, READY_FD_TEXT, RequestId,
@@ -320,10 +320,15 @@ impl Shell {
                 return;
             }
             Message::Event(Event::Notify { name, generation, text, .. }) => {
-                let said = keepd_wire::notify::parse_notify(&text);
-                let (ready, status) = (said.ready, said.status);
-                let ready_fd = text == READY_FD_TEXT.as_bytes();
-                self.feed(Input::Notified { name, generation, ready, ready_fd, status });
+                let parsed = keepd_wire::notify::parse_notify(&text);
+                let said = Said {
+                    ready: parsed.ready,
+                    ready_fd: text == READY_FD_TEXT.as_bytes(),
+                    reloading: parsed.reloading,
+                    stamp: parsed.monotonic,
+                    status: parsed.status,
+                };
+                self.feed(Input::Notified { name, generation, said });
                 return;
             }
             Message::Event(Event::Log(name, log)) => {
