@@ -367,15 +367,8 @@ impl Shell {
                 Err(selector) => drop(reply.send(Err(ActError::NoMatch(selector)))),
             },
             Call::Apply { who, token, plan, restart, reply } => {
-                let steps = self.machine.preview(&plan);
-                let (answer, receiver) = oneshot::channel();
-                if reply.send((steps, receiver)).is_err() {
-                    return;
-                }
-                let ask = self.expect_answer(Reply::Apply {
-                    reply: answer,
-                    keys: Box::new(plan.manager.clone()),
-                });
+                let keys = Box::new(plan.manager.clone());
+                let ask = self.expect_answer(Reply::Apply { reply, keys });
                 let request = Ask::Apply { plan: *plan, restart };
                 self.feed(Input::Ask { ask, who, token, request });
             }

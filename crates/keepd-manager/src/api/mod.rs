@@ -23,5 +23,6 @@ mod services;
 pub mod types;
 mod wait;
 
+pub(crate) use config::step_objects;
 pub(crate) use history::History;
 pub(crate) use server::{Api, serve};
