@@ -31,6 +31,7 @@ use crate::api::History;
 use crate::calls::{ActError, Call, Caller, Pulse};
 use crate::config::Configuration;
 use crate::console::Console;
+use crate::log_places::LogPlaces;
 use crate::own_log::LevelHandle;
 use crate::prepare::Pool;
 use crate::probes::Prober;
@@ -56,6 +57,7 @@ const OWN_REQUESTS_FROM: u64 = 1 << 63;
 pub(crate) struct Wires {
     pub(crate) proxy_socket: PathBuf,
     pub(crate) pool: Pool,
+    pub(crate) logs: Arc<LogPlaces>,
     pub(crate) results: mpsc::Sender<Input>,
     pub(crate) pulse: watch::Sender<Pulse>,
     pub(crate) history: Arc<History>,
@@ -103,7 +105,7 @@ impl Shell {
     /// Returns a shell that begins to connect to the proxy.
     pub(crate) fn new(machine: Manager, console: Console, wires: Wires) -> Self {
         let connection = Connection::begin(&wires.proxy_socket);
-        let prober = Prober::new(wires.pool.instance(), wires.pool.strangers());
+        let prober = Prober::new(Arc::clone(&wires.logs), wires.pool.strangers());
         Self {
             machine,
             console,
@@ -236,7 +238,7 @@ impl Shell {
 
     fn note_log(&mut self, name: &ServiceName, log: &LogTarget) {
         self.console.note_log(name, log);
-        self.prober.note_log(name, log);
+        self.wires.logs.note_log(name, log);
     }
 
     fn probe(
@@ -274,10 +276,10 @@ impl Shell {
         if !self.wires.level.fixed {
             self.wires.level.handle.set(&keys.log_level);
         }
-        let (machine, prober) = (&self.machine, &self.prober);
+        let (machine, logs) = (&self.machine, &self.wires.logs);
         self.console.set_keys(keys, || {
             let statuses = machine.statuses();
-            statuses.iter().filter_map(|status| prober.log(&status.spec.name)).collect()
+            statuses.iter().filter_map(|status| logs.log(&status.spec.name)).collect()
         });
     }
 
@@ -317,6 +319,7 @@ impl Shell {
             Message::Event(Event::Output { name, .. }) => {
                 self.console.note_output(&name);
                 self.prober.note_output(&name);
+                self.wires.logs.note_output();
                 return;
             }
             Message::Event(Event::Notify { name, generation, text, .. }) => {

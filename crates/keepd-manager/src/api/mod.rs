@@ -13,6 +13,8 @@ mod history;
 mod launch;
 mod leftovers;
 mod listener;
+mod logs;
+mod pieces;
 mod problem;
 mod query;
 mod runs;

@@ -634,3 +634,61 @@ fn events_are_a_stream_that_ends_with_the_manager() {
         assert!(ready < shutdown && shutdown < closed, "{text}");
     });
 }
+
+/// Returns `SERVICE MESSAGE` of each line.
+fn messages(text: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let object: Value = serde_json::from_str(line).unwrap();
+        assert!(object["time"].is_string() && object["stream"] == "out", "{object}");
+        format!("{} {}", object["service"].as_str().unwrap(), object["message"].as_str().unwrap())
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn lines_of_services_are_json_objects() {
+    // (behaviour 16.12)
+    test(async {
+        let stage = Stage::begin_ready().await;
+        let ask = async |query: &str| {
+            stage.client.ask("GET", &format!("/v1/logs{query}"), String::new()).await
+        };
+        assert_eq!(messages(&ask("").await.1), ["db hello", "web hello"]);
+        assert_eq!(messages(&ask("?select=web&lines=all").await.1), ["web hello"]);
+        assert_eq!(messages(&ask("?lines=1").await.1), ["web hello"]);
+        assert_eq!(ask("?lines=0").await, (200, String::new()));
+        assert_eq!(ask("?since=2999-01-01T00:00:00Z").await, (200, String::new()));
+        assert_eq!(ask("?until=1999-01-01T00:00:00Z&follow=true").await, (200, String::new()));
+        for (query, status) in [
+            ("?select=gone", 404),
+            ("?lines=few", 400),
+            ("?since=10m", 400),
+            ("?follow=yes", 400),
+            ("?grep=x", 400),
+        ] {
+            assert_eq!(ask(query).await.0, status, "{query}");
+        }
+    });
+}
+
+#[test]
+fn lines_are_followed_until_the_end_of_the_manager() {
+    // (behaviour 16.12)
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let client = stage.client.clone();
+        let lines = tokio::spawn(async move {
+            client.ask("GET", "/v1/logs?follow=true&select=web", String::new()).await
+        });
+        // The stream is open once its request was answered after this one, on the same thread.
+        stage.get("/v1/logs?lines=0").await;
+        let (status, _) = stage.post("/v1/actions", json!({"action": "shutdown"})).await;
+        assert_eq!(status, 202);
+        stage.end().await;
+        let (status, text) = lines.await.unwrap();
+        assert_eq!(
+            (status, messages(&text)),
+            (200, vec!["web hello".into(), "web goodbye".into()])
+        );
+    });
+}
