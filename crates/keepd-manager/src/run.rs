@@ -92,7 +92,8 @@ fn try_run(options: Options) -> Result<u8, StartError> {
         .thread_keep_alive(BLOCKING_THREAD_KEPT)
         .build()
         .map_err(StartError::Runtime)?;
-    let code = runtime.block_on(manage(options, Outputs::standard()));
+    let outputs = Outputs::standard(&options.instance.own_log_file());
+    let code = runtime.block_on(manage(options, outputs));
     // A thread that hangs in a file system must not keep the process.
     runtime.shutdown_background();
     code

@@ -109,6 +109,7 @@ impl Stage {
             error: Box::new(shown.clone()),
             terminal: false,
             columns: || None,
+            own_file: None,
         };
         let options = Options {
             instance,
