@@ -244,13 +244,12 @@ mod tests {
         for identity in [None, Some(Identity::Inode(5)), Some(Identity::StartTicks(50))] {
             for found in founds() {
                 let decision = decide(Ok(run()), identity, found);
+                let is_taken = matches!(decision, Decision::Adopt(..));
+                let is_over = matches!(decision, Decision::Record(..) | Decision::MayStart(_));
                 match found {
-                    Found::Alive { seen: SELF, .. } => assert!(
-                        !matches!(decision, Decision::Record(..) | Decision::MayStart(_)),
-                        "{found:?}: {decision:?}"
-                    ),
+                    Found::Alive { seen: SELF, .. } => assert!(!is_over, "{found:?}"),
                     Found::Alive { seen: OTHER, is_ours: false } | Found::Gone { .. } => {
-                        assert!(!matches!(decision, Decision::Adopt(..)), "{found:?}: {decision:?}")
+                        assert!(!is_taken, "{found:?}");
                     }
                     Found::NotAsked(_)
                     | Found::Nobody

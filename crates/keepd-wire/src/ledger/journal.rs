@@ -523,7 +523,7 @@ mod tests {
         let mut writer = Writer { salt: 99, next: 7 };
         writer.encode(&Record::Command(b"another"), &mut changed).unwrap();
         let out_of_order = JournalError::OutOfOrder { number: 7 };
-        assert_eq!(read(&changed, &SCOPE, 0), Err(out_of_order.clone()));
+        assert_eq!(read(&changed, &SCOPE, 0), Err(out_of_order));
         let mut before = bytes;
         let mut writer = Writer { salt: 99, next: 4 };
         writer.encode(&Record::Command(b"before the first"), &mut before).unwrap();
