@@ -21,6 +21,7 @@ pub mod file;
 pub mod handle;
 pub mod heap;
 mod image;
+pub mod ledger;
 pub mod listeners;
 pub mod notify;
 pub mod pidfd;
