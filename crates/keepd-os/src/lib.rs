@@ -22,6 +22,7 @@ pub mod folder;
 pub mod handle;
 pub mod heap;
 mod image;
+pub mod ledger;
 pub mod listeners;
 pub mod notify;
 pub mod panic;
