@@ -6,13 +6,14 @@
 //! in the very bytes in which they came.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use keepd_engine::proxy::{ConnectionId, Proxy};
-use keepd_model::protocol::{Command, Message, Request, RequestId, VERSION};
+use keepd_model::protocol::{Attributes, Command, Message, Request, RequestId, VERSION};
 use keepd_model::{Instant, LogLevel, ServiceName};
 use keepd_wire::Line;
 
-use crate::answers::Next;
+use crate::answers::{self, Next};
 use crate::client::{Connection, Overdue, Timeouts};
 use crate::decode::{Refusal, decode_line};
 use crate::dump::Progress;
@@ -89,6 +90,8 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub struct Front {
     pub(crate) resources: Resources,
+    /// What every service has that was made here.
+    pub(crate) attributes: Arc<Attributes>,
     pub(crate) clients: BTreeMap<ConnectionId, Connection>,
     pub(crate) outputs: VecDeque<Output>,
     /// Connections that are to be written to before there is more news, each once.
@@ -116,6 +119,7 @@ impl Front {
     pub fn new(limits: Limits) -> Self {
         let mut front = Self {
             resources: Resources { limits, is_memory_low: false },
+            attributes: Arc::new(answers::attributes()),
             clients: BTreeMap::new(),
             outputs: VecDeque::new(),
             crowded: VecDeque::new(),

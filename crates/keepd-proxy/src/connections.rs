@@ -18,9 +18,9 @@ use rustix::net::SendFlags;
 
 use crate::token::Token;
 
-/// The most bytes read from a plain connection in one turn, and from an extended one.
-const PLAIN_READ_BYTES: usize = 8 * 1024;
-const READ_BYTES: usize = 64 * 1024;
+/// The most bytes read from a connection in one turn. The buffer lies on the stack, where each page
+/// that was ever used stays with the process.
+const READ_BYTES: usize = 16 * 1024;
 /// Output that waits in an extended connection before it counts as full.
 const EXTENDED_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// A buffer that grew beyond this is given back once it is empty.
@@ -243,21 +243,17 @@ impl Connection {
             return;
         }
         let mut buffer = [0; READ_BYTES];
-        let buffer = match self.language {
-            Language::Plain => &mut buffer[..PLAIN_READ_BYTES],
-            Language::Extended => &mut buffer[..],
-        };
         let count = match &self.ends {
             Ends::Socket(socket, _) => {
                 let kept_max = RECEIVED_MAX - self.received.len();
-                handle::receive(socket, buffer, kept_max).map(|received| {
+                handle::receive(socket, &mut buffer, kept_max).map(|received| {
                     self.received.extend(received.descriptors);
                     self.refused_descriptors += received.closed;
                     received.count
                 })
             }
             Ends::Standard(input, _) | Ends::Stream(input) => {
-                rustix::io::read(input, &mut *buffer).map_err(|error| Errno(error.raw_os_error()))
+                rustix::io::read(input, &mut buffer).map_err(|error| Errno(error.raw_os_error()))
             }
         };
         match count {

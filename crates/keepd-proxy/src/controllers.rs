@@ -23,11 +23,12 @@ use crate::connections::{Direction, Ends, Language, Settled, Written};
 use crate::listener::{Accepted, Listener};
 use crate::log::Destination;
 use crate::memory;
-use crate::run::{Ending, Heard, Shell};
+use crate::run::{Ending, Heard, QUIET, Shell};
 use crate::token::Token;
 
-/// Commands of one connection in one turn, so that a client that floods does not starve the others.
-const LINES_PER_TURN: usize = 64;
+/// Commands of one connection in one turn, so that a client that floods does not starve the others:
+/// about as many as one read brings, and well below a millisecond.
+const LINES_PER_TURN: usize = 256;
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
 /// How often a connection is emptied and filled again in one turn.
@@ -440,6 +441,7 @@ impl Shell {
         }
         let language = connection.language();
         drop(connection);
+        self.rest_due = Some(self.now.monotonic.saturating_add(QUIET));
         if let Some(listener) = &mut self.listener {
             listener.on_disconnected(self.now.monotonic);
         }

@@ -16,7 +16,7 @@ use keepd_os::fatal::{self, FatalSignals};
 use keepd_os::handle;
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::reserve_slots;
-use keepd_os::{process, random};
+use keepd_os::{clock, process, random};
 use keepd_wire::FEATURES;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -35,7 +35,7 @@ use crate::options::Options;
 use crate::pool::{HANDLES, SERVICES};
 use crate::pump::{Moment, Pump};
 use crate::ready::ReadyPipes;
-use crate::run::Shell;
+use crate::run::{QUIET, Shell};
 use crate::token::Token;
 
 /// The proxy makes files for itself only; services have a mask of their own, daemonproxy's this
@@ -421,6 +421,7 @@ impl Starting<'_> {
             exit,
             has_ended_children: false,
             watches_output: false,
+            rest_due: Some(clock::monotonic_now().saturating_add(QUIET)),
             ending: None,
         };
         shell.tell(Input::Connected { connection: FRONT, output: true });

@@ -22,6 +22,7 @@ mod running;
 mod scratch;
 mod skip;
 pub mod test_service;
+pub mod torture;
 mod waiting;
 
 pub use api::{Api, ApiError, EventStream, Response};

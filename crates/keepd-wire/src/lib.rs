@@ -1,5 +1,5 @@
 //! Bytes to messages and back: the tab protocol between proxy and manager, sd_notify(3) datagrams,
-//! and the records of log indexes.
+//! the records of log indexes, and the format of the ledger.
 //!
 //! It contains no decision, clock, file, socket, thread or environment: bytes come in as slices,
 //! bytes go out into a `Vec<u8>`, and the words themselves are those of [`keepd_model::protocol`].
@@ -24,6 +24,7 @@
 mod attribute;
 mod field;
 pub mod index;
+pub mod ledger;
 mod line;
 mod message;
 pub mod notify;

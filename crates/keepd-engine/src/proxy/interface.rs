@@ -1,5 +1,7 @@
 //! What the proxy machine hears and what it asks for.
 
+use std::sync::Arc;
+
 use keepd_model::protocol::{
     Attributes, Environment, LogTarget, Message, Request, SignalNumber, Stream,
 };
@@ -394,7 +396,7 @@ pub struct ServiceSpawn {
     /// Differences to the proxy's environment.
     pub environment: Environment,
     /// Process attributes.
-    pub attributes: Attributes,
+    pub attributes: Arc<Attributes>,
     /// Where output goes.
     pub log: LogTarget,
     /// INVOCATION_ID of this generation.
@@ -415,7 +417,7 @@ pub struct JobSpawn {
     /// Of the service.
     pub environment: Environment,
     /// Of the service.
-    pub attributes: Attributes,
+    pub attributes: Arc<Attributes>,
     /// The main process of the service that was not reaped yet; for MAINPID.
     pub main_pid: Option<Pid>,
 }

@@ -1,8 +1,9 @@
 //! The four verbs, and news that changes no run.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use keepd_model::protocol::{Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
+use keepd_model::protocol::{Attributes, Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
 use keepd_model::{
     Errno, Exit, Generation, HandleName, HandleReport, Instant, LogLevel, Pid, ServiceName, Signal,
     Wanted,
@@ -42,6 +43,8 @@ pub struct Proxy {
     pub(super) settings: Settings,
     /// Boxed, because a node of the map has room for many that are not there.
     pub(super) services: BTreeMap<ServiceName, Box<Service>>,
+    /// What the last `service.set` said.
+    pub(super) attributes_set: Arc<Attributes>,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) handles: BTreeMap<HandleName, Handle>,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
@@ -112,6 +115,7 @@ impl Proxy {
             log_handle: (!settings.is_log_closed).then(process::initial_log_handle),
             settings,
             services: BTreeMap::new(),
+            attributes_set: Arc::default(),
             jobs: BTreeMap::new(),
             connections: BTreeMap::new(),
             signals: BTreeMap::new(),
