@@ -243,7 +243,8 @@ pub enum Command {
         /// Signal and time other than those of the attributes.
         other: Option<(Signal, Duration)>,
     },
-    /// `service.signal⇥NAME⇥GEN⇥SIGNAL⇥main|all`; plain: `service.signal⇥NAME⇥SIGNAL[⇥group]`.
+    /// `service.signal⇥NAME⇥GEN|-⇥SIGNAL⇥main|all|group`; plain:
+    /// `service.signal⇥NAME⇥SIGNAL[⇥group]`.
     ServiceSignal {
         /// The service.
         name: ServiceName,

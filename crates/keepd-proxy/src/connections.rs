@@ -349,6 +349,14 @@ impl Connection {
         }
     }
 
+    /// Reports whether this is a configuration, whose last line needs no line feed.
+    pub(crate) fn is_configuration(&self) -> bool {
+        match self.ends {
+            Ends::Stream(_) => true,
+            Ends::Socket(..) | Ends::Standard(..) => false,
+        }
+    }
+
     /// Speaks the extended language from the next line on; `waiting` is what the front end had not
     /// written yet.
     pub(crate) fn upgrade(&mut self, waiting: &[u8]) {

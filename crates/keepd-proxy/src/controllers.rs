@@ -207,7 +207,7 @@ impl Shell {
         let Some(rest) = connection.take_rest() else {
             return;
         };
-        let is_complete = !connection.has_output();
+        let is_complete = connection.is_configuration();
         match language {
             Language::Plain => {
                 self.front.set_memory_low(memory::is_low());

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use keepd_model::{LogLevel, Signal};
+use keepd_model::{Errno, LogLevel, Signal};
 use keepd_os::clock;
 use keepd_os::{handle, panic};
 
@@ -120,11 +120,11 @@ impl Words {
 }
 
 /// The configuration is opened later, but a mistyped path is told at once.
-fn look_for(path: &Path) -> Result<(), String> {
+fn look_for(path: &Path) -> Result<(), Errno> {
     if path.as_os_str() == "-" {
         return Ok(());
     }
-    std::fs::metadata(path).map(|_| ()).map_err(|error| error.to_string())
+    rustix::fs::stat(path).map(|_| ()).map_err(|error| Errno(error.raw_os_error()))
 }
 
 /// The text of `--version`.

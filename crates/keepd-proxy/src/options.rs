@@ -9,6 +9,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use keepd_model::Errno;
+
 use crate::pool::{self, PoolError, PoolText};
 
 /// The longest argument of `--exit-exec`, in bytes.
@@ -114,7 +116,7 @@ pub enum UsageError {
     /// None of `--interactive`, `--config` and `--socket`.
     NothingToDo,
     /// The configuration file cannot be looked at.
-    NoSuchConfig(PathBuf, String),
+    NoSuchConfig(PathBuf, Errno),
 }
 
 impl fmt::Display for UsageError {

@@ -329,6 +329,23 @@ fn a_service_with_commands_only_hears_nothing() {
     }
 }
 
+/// What a service sends without a line feed before its end is cut off, and never run.
+#[test]
+fn what_a_service_did_not_finish_is_not_run() {
+    let (_proxy, mut controller) = Daemonproxy::interactive();
+    for greeting in ["", "proto\\tkeepd\\t1\\n"] {
+        let script = format!("printf '{greeting}service.tags\\tcut\\tx'");
+        define(&mut controller, "hasty", &script);
+        controller.ask("service.fds\thasty\tnull\tcontrol.cmd");
+        start(&mut controller, "hasty");
+        assert_eq!(expect_down(&mut controller, "hasty"), "exit 0");
+        // Its end of the connection was closed before, so the turn of the first marker hears of it.
+        controller.sync();
+        let dump = controller.ask("statedump");
+        assert!(!dump.iter().any(|line| line.starts_with("service.tags\tcut")), "{dump:?}");
+    }
+}
+
 /// A4: a service with `control.event` alone hears all that happens, as long as it listens.
 #[test]
 fn a_service_with_events_only_keeps_hearing() {

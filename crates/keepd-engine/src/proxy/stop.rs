@@ -164,7 +164,7 @@ impl Proxy {
     }
 
     /// Asks the shell for a signal. Without a group of its own a service is its main process: the
-    /// group it lives in is that of keepd itself or of a plain controller's whole world.
+    /// group it lives in is the proxy's, with everything else that lives there.
     fn send_signal(&mut self, name: &ServiceName, signal: Signal, scope: Scope) {
         let Some(service) = self.services.get(name) else {
             return;
