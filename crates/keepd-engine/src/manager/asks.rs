@@ -8,7 +8,7 @@ use super::Manager;
 use super::cause::Cause;
 use super::changes::Wish;
 use super::interface::{Ask, AskId, Goal, Outcome, PrepareFailure, Refusal, Target, Verb, Who};
-use super::service::{Manner, Phase, Rest, Want};
+use super::service::{Manner, Phase, Rest, Service, Want};
 
 impl Manager {
     pub(super) fn on_ask(
@@ -45,6 +45,13 @@ impl Manager {
                 self.check_names_in_plan(&names)?;
                 self.check_usable(&names)?;
                 let goals = self.start(now, &names, alone, Verb::Start);
+                Ok(self.open_change(now, Wish { verb: Verb::Start, who, token, goals }))
+            }
+            Ask::Up { names, enabled_only } => {
+                self.check_names_in_plan(&names)?;
+                let missing = self.missing(&names, enabled_only);
+                self.check_usable(&missing)?;
+                let goals = self.start(now, &missing, false, Verb::Start);
                 Ok(self.open_change(now, Wish { verb: Verb::Start, who, token, goals }))
             }
             Ask::Stop { names, alone, kill } => {
@@ -125,6 +132,28 @@ impl Manager {
                 .collect(),
         };
         self.with_dependencies(&roots)
+    }
+
+    /// Returns those that should be there and are not. What is done is not done again.
+    fn missing(&self, names: &[ServiceName], enabled_only: bool) -> Vec<ServiceName> {
+        let is_missing = |service: &Service| match service.phase {
+            Phase::Running(_) | Phase::Gathered => service.want != Want::Up,
+            Phase::Resting(Rest::Done) => false,
+            Phase::Resting(Rest::Stopped | Rest::Failed)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Commanded { .. }
+            | Phase::Starting(_)
+            | Phase::Ending(_)
+            | Phase::Stuck(_)
+            | Phase::Backoff { .. } => true,
+        };
+        let is_meant = |service: &Service| {
+            !enabled_only || (service.spec.enabled && service.spec.quarantine.is_none())
+        };
+        let services = names.iter().filter_map(|name| self.services.get(name));
+        let missing = services.filter(|service| is_meant(service) && is_missing(service));
+        missing.map(|service| service.name().clone()).collect()
     }
 
     /// Wants these up; returns the goals.

@@ -48,8 +48,10 @@ pub enum Cause {
     },
     /// What it waited for is there.
     DependenciesMet,
-    /// It got ready.
+    /// It got ready: every readiness question was answered.
     BecameReady,
+    /// It got ready: it is asked nothing, and stayed up long enough.
+    StayedUp,
     /// Everything that the group stands for is there.
     Gathered,
     /// Its table in the file cannot be used; why.
@@ -124,7 +126,9 @@ impl Cause {
             Self::Ended { exit: Exit::Unknown, .. } | Self::Foreign => Reason::Unknown,
             Self::CannotExecute(_) => Reason::ExecError,
             Self::ReadyTimeout { .. } => Reason::ReadyTimeout,
-            Self::BecameReady | Self::Executed | Self::RestartPolicy => Reason::Config,
+            Self::BecameReady | Self::StayedUp | Self::Executed | Self::RestartPolicy => {
+                Reason::Config
+            }
             Self::NotEmpty => Reason::Signal,
             Self::Shutdown(_) => Reason::Shutdown,
         }

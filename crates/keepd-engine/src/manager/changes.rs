@@ -338,7 +338,11 @@ impl Manager {
             }
         }
         for (id, name) in given_up {
-            let text = "keepd's manager was replaced before the answer came";
+            let text = if self.has_adopted {
+                "the connection to keepd's proxy was lost before the answer came"
+            } else {
+                "keepd's manager was replaced before the answer came"
+            };
             self.settle_goal(now, &name, id, Some(text));
         }
         for (name, id) in restarts {

@@ -37,6 +37,7 @@ pub fn cause_clause(cause: &Cause) -> String {
         }
         Cause::DependenciesMet => "everything it waited for is there".to_owned(),
         Cause::BecameReady => "it answered every readiness question".to_owned(),
+        Cause::StayedUp => "it stayed up for its ready.delay, and is asked nothing".to_owned(),
         Cause::Executed => "its program was started".to_owned(),
         Cause::Ended { generation, pid, exit, ran } => {
             let process = pid.map_or_else(String::new, |pid| format!(" {pid}"));

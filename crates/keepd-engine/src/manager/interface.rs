@@ -118,6 +118,13 @@ pub enum Ask {
         /// Without dependencies.
         alone: bool,
     },
+    /// Wanted up, with dependencies, as far as they are neither ready nor done.
+    Up {
+        /// Which.
+        names: Vec<ServiceName>,
+        /// Only those that are enabled; what is quarantined is no error then.
+        enabled_only: bool,
+    },
     /// Wanted down, dependents first unless alone.
     Stop {
         /// Which.

@@ -98,6 +98,8 @@ pub struct Manager {
     random: u64,
     plan: Plan,
     booted: bool,
+    /// A dump was adopted before: what comes after that is news to us, and nobody else's work.
+    has_adopted: bool,
     link: Link,
     /// Boxed: half of the room in a map's nodes is empty.
     services: BTreeMap<ServiceName, Box<Service>>,
@@ -173,6 +175,7 @@ impl Manager {
             random,
             plan: Plan::default(),
             booted: false,
+            has_adopted: false,
             link: Link::Lost,
             services: BTreeMap::new(),
             order: Order::default(),

@@ -237,7 +237,10 @@ impl Manager {
             let Starting { generation, pid, started, .. } = **starting;
             service.ready_after = Some(ready_after);
             let running = Running { generation, pid, started, ready: now };
-            self.transition(now, name, Phase::Running(running), Cause::BecameReady);
+            let ready = &service.spec.ready;
+            let is_asked = ready.notify || ready.fd.is_some() || !ready.probes.is_empty();
+            let cause = if is_asked { Cause::BecameReady } else { Cause::StayedUp };
+            self.transition(now, name, Phase::Running(running), cause);
             return;
         }
         if let Want::Down(_) = service.want

@@ -50,6 +50,8 @@ pub(super) struct Record {
     pub(super) restart_times: Vec<Instant>,
     pub(super) restarts: u64,
     pub(super) ready_after: Option<Duration>,
+    /// When the program of the run was executed; unknown in notes of earlier versions.
+    pub(super) started: Option<Instant>,
     pub(super) last_end: Option<LastEnd>,
     pub(super) launched: Option<u64>,
     pub(super) kept: Option<u64>,
@@ -110,6 +112,7 @@ impl Record {
             restart_times: service.restart_times.iter().copied().collect(),
             restarts: service.restarts,
             ready_after: service.ready_after,
+            started: service.started(),
             last_end: service.last_end.as_deref().cloned(),
             launched: service.launched,
             kept: service.kept,
@@ -120,8 +123,13 @@ impl Record {
         }
     }
 
-    /// Returns when the program of the run was executed; known of runs that became ready.
+    /// Returns when the program of the run was executed.
     pub(super) fn started(&self) -> Option<Instant> {
+        self.started.or_else(|| self.started_before_ready())
+    }
+
+    /// Returns it as it is known from notes of earlier versions: of runs that became ready.
+    fn started_before_ready(&self) -> Option<Instant> {
         let ready = match &self.phase {
             RecordedPhase::Ready(ready) => Some(*ready),
             RecordedPhase::Ending(_, ready) => *ready,
@@ -186,6 +194,9 @@ impl Record {
         fields.put_number("restarts", self.restarts);
         if let Some(after) = self.ready_after {
             fields.put_duration("ready_after_ns", after);
+        }
+        if let Some(started) = self.started {
+            fields.put_number("started_ns", started.as_nanos());
         }
         if let Some(launched) = self.launched {
             fields.put_number("launched", launched);
@@ -254,6 +265,7 @@ impl Record {
             end_count: u32::try_from(fields.number("ends")?).ok()?,
             restarts: fields.number("restarts")?,
             ready_after: fields.duration("ready_after_ns"),
+            started: fields.instant("started_ns"),
             last_end: get_end(&fields),
             launched: fields.number("launched"),
             kept: fields.number("kept"),

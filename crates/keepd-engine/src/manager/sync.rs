@@ -315,6 +315,7 @@ impl Manager {
         }
         self.unwant_everything();
         self.resume_changes(now);
+        self.has_adopted = true;
         self.announce(now, Happening::Synchronised { adopted });
         if first {
             self.open_boot(now);

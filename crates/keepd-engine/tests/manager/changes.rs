@@ -228,3 +228,32 @@ fn the_reason_of_a_long_chain_stays_short() {
     assert!(ninth.contains("it waits for \"s0\", of which: "), "{ninth}");
     assert!(last.ends_with("executable \"/bin/service\" not found"), "{last}");
 }
+
+#[test]
+fn what_is_neither_ready_nor_done_is_brought_up() {
+    // (behaviour 13.9)
+    let mut extra = daemon("extra");
+    extra.enabled = false;
+    let web = needs(daemon("web"), &[("db", Until::Ready)]);
+    let mut world = World::boot(plan([daemon("db"), web, oneshot("job"), extra]));
+    world.exits("job", Exit::Code(0));
+    let up = |world: &mut World, services: &[&str], enabled_only| {
+        let names = services.iter().map(|text| name(text)).collect();
+        world.ask(Ask::Up { names, enabled_only })
+    };
+    let all = ["db", "extra", "job", "web"];
+    let nothing = up(&mut world, &all, true);
+    assert!(world.change(nothing).is_success());
+    assert_eq!(world.goals(nothing), [""; 0]);
+    world.stop(&["db"]);
+    let change = up(&mut world, &all, true);
+    assert_eq!(world.goals(change), ["db reached", "web reached"]);
+    assert_eq!(world.state("extra"), State::Stopped);
+    let change = up(&mut world, &["extra", "job"], false);
+    assert_eq!(world.goals(change), ["extra reached"]);
+    assert_eq!(world.generation("job"), 1);
+    assert_eq!(
+        world.refusal(Ask::Up { names: vec![name("gone")], enabled_only: false }),
+        Refusal::NoSuchService(name("gone"))
+    );
+}

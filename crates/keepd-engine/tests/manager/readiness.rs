@@ -215,3 +215,14 @@ fn a_child_that_hangs_before_its_program_is_stopped_in_time() {
         "  because it was not ready within 5.0s: its program has not been executed"
     );
 }
+
+#[test]
+fn why_it_is_ready_does_not_speak_of_questions_that_nobody_asked() {
+    let mut world = World::boot(plan([daemon("plain"), probed(daemon("asked"))]));
+    world.answer_probes("asked", Ok(()));
+    let why = |world: &World, service: &str| world.why(service).join("\n");
+    let plain = why(&world, "plain");
+    assert!(plain.contains("it stayed up for its ready.delay, and is asked nothing"), "{plain}");
+    let asked = why(&world, "asked");
+    assert!(asked.contains("it answered every readiness question"), "{asked}");
+}

@@ -176,6 +176,33 @@ fn a_run_that_was_ready_for_long_enough_resets_the_count_unseen() {
 }
 
 #[test]
+fn how_long_a_run_was_up_is_known_that_never_got_ready() {
+    // (behaviour 11.4)
+    let mut world = World::boot(plan([probed(daemon("web"))]));
+    world.advance(secs(3));
+    let plan = world.manager.plan().clone();
+    world.lose_manager();
+    world.now = world.now.saturating_add(secs(4));
+    world.exits_unseen("web", Exit::Code(1));
+    world.begin_manager(plan);
+    assert_eq!(world.status("web").last_end.unwrap().ran, secs(7));
+}
+
+#[test]
+fn a_lost_connection_is_not_told_as_another_manager() {
+    // (behaviour 11.7)
+    let mut web = daemon("web");
+    let command = keepd_model::CommandLine::Shell("true".to_owned());
+    web.reload = Some(Reload::Command(command));
+    let mut world = World::boot(plan([web]));
+    let change = world.ask(Ask::Reload { names: vec![name("web")] });
+    world.give(Input::Disconnected);
+    world.give(Input::Connected);
+    let expected = "web missed: the connection to keepd's proxy was lost before the answer came";
+    assert_eq!(world.goals(change), [expected]);
+}
+
+#[test]
 fn a_backoff_that_is_over_is_followed_by_a_start_at_once() {
     // (behaviour 11.5)
     let mut world = World::boot(plan([probed(daemon("web"))]));

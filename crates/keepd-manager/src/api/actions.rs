@@ -27,7 +27,9 @@ pub(super) async fn act(
     check_options(action, &options)?;
     check_select(action, &select)?;
     check_token(token.as_deref())?;
-    let ask = make_ask(action, &options)?;
+    let ask = make_ask(action, &options, select.is_empty())?;
+    let select =
+        if action == ActionWord::Up && select.is_empty() { vec!["all".to_owned()] } else { select };
     api.synchronised().await?;
     let answer = api.caller.act(peer.who(), token, select, ask).await?;
     let change = answer.map_err(|error| refused(action, error))?;
@@ -47,7 +49,11 @@ fn refused(action: ActionWord, error: ActError) -> Failure {
     }
 }
 
-fn make_ask(action: ActionWord, options: &ActionOptions) -> Result<MakeAsk, Failure> {
+fn make_ask(
+    action: ActionWord,
+    options: &ActionOptions,
+    nothing_selected: bool,
+) -> Result<MakeAsk, Failure> {
     let ActionOptions { alone, kill, now, ref signal, all } = *options;
     let signal = match (action, signal) {
         (ActionWord::Signal, None) => {
@@ -62,6 +68,7 @@ fn make_ask(action: ActionWord, options: &ActionOptions) -> Result<MakeAsk, Fail
     let scope = if all { Scope::All } else { Scope::Main };
     Ok(Box::new(move |names: Vec<ServiceName>| match action {
         ActionWord::Start => Ask::Start { names, alone },
+        ActionWord::Up => Ask::Up { names, enabled_only: nothing_selected },
         ActionWord::Stop => Ask::Stop { names, alone, kill },
         ActionWord::Restart => Ask::Restart { names },
         ActionWord::Reload => Ask::Reload { names },
@@ -75,6 +82,7 @@ fn check_options(action: ActionWord, options: &ActionOptions) -> Result<(), Fail
     let ActionOptions { alone, kill, now, signal, all } = options;
     let (word, fitting): (&str, &[&str]) = match action {
         ActionWord::Start => ("start", &["alone"]),
+        ActionWord::Up => ("up", &[]),
         ActionWord::Stop => ("stop", &["alone", "kill"]),
         ActionWord::Restart => ("restart", &[]),
         ActionWord::Reload => ("reload", &[]),
@@ -98,7 +106,7 @@ fn check_options(action: ActionWord, options: &ActionOptions) -> Result<(), Fail
 fn check_select(action: ActionWord, select: &[String]) -> Result<(), Failure> {
     check_selectors(select)?;
     match (action, select.is_empty()) {
-        (ActionWord::Shutdown, true) => Ok(()),
+        (ActionWord::Shutdown | ActionWord::Up, true) | (ActionWord::Up, false) => Ok(()),
         (ActionWord::Shutdown, false) => {
             Err(Failure::usage("cannot shut down some services: it stops everything")
                 .with_hint("use stop for some services"))
@@ -151,6 +159,8 @@ mod tests {
         let some = ["web".to_owned()];
         assert_eq!(check_select(ActionWord::Start, &some), Ok(()));
         assert_eq!(check_select(ActionWord::Shutdown, &[]), Ok(()));
+        assert_eq!(check_select(ActionWord::Up, &[]), Ok(()));
+        assert_eq!(check_select(ActionWord::Up, &some), Ok(()));
         assert!(check_select(ActionWord::Shutdown, &some).is_err());
         assert!(check_select(ActionWord::Stop, &[]).is_err());
     }

@@ -122,7 +122,7 @@ pub struct LastExitObject {
 pub struct ActionRequest {
     /// What shall be done.
     pub action: ActionWord,
-    /// Selectors; must be empty for `shutdown` and must not be for the others.
+    /// Selectors; must be empty for `shutdown`, may be for `up`, and must not be for the others.
     #[serde(default)]
     pub select: Vec<String>,
     /// How.
@@ -139,6 +139,8 @@ pub struct ActionRequest {
 pub enum ActionWord {
     /// Wanted up.
     Start,
+    /// Wanted up as far as they are neither ready nor done; without `select`: what is enabled.
+    Up,
     /// Wanted down.
     Stop,
     /// Down and up again.

@@ -32,6 +32,7 @@ fn causes() -> Vec<Cause> {
         Cause::Limit { count: 3, window: ran },
         Cause::DependenciesMet,
         Cause::BecameReady,
+        Cause::StayedUp,
         Cause::Executed,
         Cause::Ended { generation: Generation::new(3), pid: Pid::new(9), exit, ran },
         Cause::CannotExecute(failure),
@@ -80,6 +81,7 @@ fn records_round_trip_with_every_cause_and_phase() {
             restart_times: vec![Instant::from_nanos(3); index % 3],
             restarts: 11,
             ready_after: Some(Duration::from_nanos(17)),
+            started: Some(Instant::from_nanos(5)),
             last_end: Some(LastEnd {
                 generation: Generation::new(3),
                 pid: None,
