@@ -2,7 +2,7 @@
 //!
 //! | bytes of the file | what |
 //! | --- | --- |
-//! | 512 | head: magic `keepdjnl`, version, boot, instance, salt, first number, length of the snapshot, checksum |
+//! | 512 | head: magic `keepdjnl`, version, boot, instance, salt, first number, size of snapshot |
 //! | … | records |
 //!
 //! | bytes of a record | what |
