@@ -15,7 +15,8 @@
 //! | … | text |
 //!
 //! A command is a line of the extended protocol without its line feed, so whatever reads a
-//! connection reads the journal. The proxy appends before it answers, and then writes the number of
+//! connection reads the journal. Only commands that define something are recorded (services,
+//! attributes, handles, notes); what a start or a stop did stands in the words. The proxy appends before it answers, and then writes the number of
 //! the record into the mapped part ("answered"). So at the end of a file two things can be told
 //! apart: what was torn by a SIGKILL before it was answered is cut off; what was answered and is
 //! not whole is damage, and nothing of the file is trusted.
