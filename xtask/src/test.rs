@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::outcome::{Failure, Verdict, optional_word};
-use crate::packages;
 use crate::skips::Skips;
 use crate::workspace::{cannot_run, cargo, run as run_program};
+use crate::{init, packages};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
@@ -27,6 +27,12 @@ pub(crate) fn run_tests(command: &str, tests: &mut Command) -> Result<Verdict, F
         println!("cargo xtask {command}: FAILED: the programs do not build");
         return Ok(Verdict::No);
     }
+    let Some(init) = init::build()? else {
+        println!("cargo xtask {command}: FAILED: the static keepd-init does not build");
+        return Ok(Verdict::No);
+    };
+    // What is put into images is what is tested.
+    tests.env("KEEPD_INIT_BIN", init);
     let skips = Skips::new()?;
     skips.pass_to(tests);
     let mut tally = Tally::default();

@@ -11,7 +11,8 @@ Measures keepd beside a bare loop that only spawns and reaps, in turns.
 
   --rounds N    rounds of each measurement (20)
   --services N  services in the fleet (1000)
-  --only WORD   one measurement: restart, fleet, status, storm or init
+  --only WORD   one measurement: restart, fleet, status, storm, init, protocol
+                or plain
   --quick       3 rounds, 100 services, shorter waits: to see whether it works
   --write       also put the tables into docs/performance.md
   -o json       JSON instead of tables
@@ -30,11 +31,23 @@ pub enum Part {
     Storm,
     /// A command under the inits of containers.
     Init,
+    /// Commands of a plain connection.
+    Protocol,
+    /// Many services of a plain configuration.
+    Plain,
 }
 
 impl Part {
     /// Every part, in the order of the tables.
-    pub const ALL: [Self; 5] = [Self::Restart, Self::Fleet, Self::Status, Self::Storm, Self::Init];
+    pub const ALL: [Self; 7] = [
+        Self::Restart,
+        Self::Fleet,
+        Self::Status,
+        Self::Storm,
+        Self::Init,
+        Self::Protocol,
+        Self::Plain,
+    ];
 
     /// Returns the word for `--only`.
     pub fn word(self) -> &'static str {
@@ -44,6 +57,8 @@ impl Part {
             Self::Status => "status",
             Self::Storm => "storm",
             Self::Init => "init",
+            Self::Protocol => "protocol",
+            Self::Plain => "plain",
         }
     }
 }
@@ -161,7 +176,8 @@ mod tests {
             ("--rounds 0", "option \"--rounds\" needs a number from 1 to 20000"),
             (
                 "--only fast",
-                "cannot measure \"fast\": there are restart, fleet, status, storm, init",
+                "cannot measure \"fast\": there are restart, fleet, status, storm, init, protocol, \
+                 plain",
             ),
             ("-o xml", "cannot write \"xml\": json or text"),
             ("now", "cannot take argument \"now\""),

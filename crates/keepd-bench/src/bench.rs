@@ -9,7 +9,7 @@ use crate::error::{Attempt, BenchError};
 use crate::machine::Machine;
 use crate::report::{Report, Row};
 use crate::subject::Place;
-use crate::{fleet, inits, page, restart, status, storm};
+use crate::{fleet, inits, page, plain, protocol, restart, status, storm};
 
 /// Runs what was asked for, in the process below the guard.
 pub fn run(arguments: &[String]) -> ExitCode {
@@ -40,6 +40,8 @@ fn measure(arguments: &[String]) -> Result<(), BenchError> {
             Part::Status => status::measure(&mut place, &options)?,
             Part::Init => inits::measure(&mut place, &options)?,
             Part::Storm => storm::measure(&mut place, &options)?,
+            Part::Protocol => protocol::measure(&mut place, &options)?,
+            Part::Plain => plain::measure(&mut place, &options)?,
         });
     }
     let report = Report { machine: Machine::look(), options: again(&options), rows };

@@ -6,7 +6,7 @@
 //! beyond "the target is met or missed"; why is written by people, in `docs/performance.md`.
 //!
 //! Start from [`guard::run`] (which lets nothing outlive the run), [`bench::run`] (the order of the
-//! measurements) and [`subject`] (the three ways to run the same services).
+//! measurements) and [`subject`] (the ways to run the same services).
 
 pub mod arguments;
 pub mod bench;
@@ -16,7 +16,10 @@ pub mod guard;
 pub mod inits;
 pub mod machine;
 pub mod page;
+pub mod plain;
 pub mod probe;
+pub mod processor;
+pub mod protocol;
 pub mod records;
 pub mod report;
 pub mod restart;

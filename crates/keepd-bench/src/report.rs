@@ -13,6 +13,10 @@ use crate::samples::Samples;
 pub enum Unit {
     /// Milliseconds.
     Milliseconds,
+    /// Microseconds.
+    Microseconds,
+    /// Lines that came back in a second.
+    PerSecond,
     /// KiB of memory.
     Kibibytes,
     /// Times that a thread was switched to.
@@ -27,6 +31,8 @@ impl Unit {
     fn word(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",
+            Self::Microseconds => "us",
+            Self::PerSecond => "a second",
             Self::Kibibytes => "KiB",
             Self::Switches => "wake-ups",
             Self::Percent => "%",
@@ -37,8 +43,10 @@ impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Self::Milliseconds if value < 10.0 => format!("{value:.2}"),
-            Self::Milliseconds | Self::Percent => format!("{value:.1}"),
-            Self::Kibibytes | Self::Switches | Self::Starts => format!("{value:.0}"),
+            Self::Milliseconds | Self::Microseconds | Self::Percent => format!("{value:.1}"),
+            Self::PerSecond | Self::Kibibytes | Self::Switches | Self::Starts => {
+                format!("{value:.0}")
+            }
         }
     }
 }
@@ -50,6 +58,8 @@ pub enum Target {
     TimesFloor(f64),
     /// The median is at most this.
     Median(f64),
+    /// The median is at least this.
+    AtLeast(f64),
     /// The 99th percentile is less than this.
     P99(f64),
 }
@@ -85,6 +95,7 @@ impl Row {
         Some(match self.target? {
             Target::TimesFloor(limit) => self.ratio()? <= limit,
             Target::Median(limit) => self.samples.median()? <= limit,
+            Target::AtLeast(limit) => self.samples.median()? >= limit,
             Target::P99(limit) => self.samples.p99()? < limit,
         })
     }
@@ -96,6 +107,7 @@ impl Row {
         let text = match target {
             Target::TimesFloor(limit) => format!("<= {limit} x"),
             Target::Median(limit) => format!("<= {}", self.unit.show(limit)),
+            Target::AtLeast(limit) => format!(">= {}", self.unit.show(limit)),
             Target::P99(limit) => format!("p99 < {}", self.unit.show(limit)),
         };
         match self.is_met() {
@@ -235,6 +247,8 @@ mod tests {
             (row(&values, Some(1.0), Some(Target::TimesFloor(1.9))), Some(false)),
             (row(&values, None, Some(Target::TimesFloor(1.9))), None),
             (row(&values, None, Some(Target::Median(2.0))), Some(true)),
+            (row(&values, None, Some(Target::AtLeast(2.0))), Some(true)),
+            (row(&values, None, Some(Target::AtLeast(2.1))), Some(false)),
             (row(&values, None, Some(Target::P99(9.0))), None),
             (row(&values, None, None), None),
         ];

@@ -1,5 +1,6 @@
 //! What comes back from the core: answers, news, and the wording of refusals.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_engine::proxy::{ConnectionId, Proxy, ServiceDetails};
@@ -39,6 +40,18 @@ pub(crate) enum Next {
     WarnOfLogHandle,
 }
 
+/// Returns what makes a service of keepd's one of daemonproxy's.
+pub(crate) fn attributes() -> Attributes {
+    Attributes {
+        umask: UMASK,
+        place: Place::None,
+        session: SessionPlace::Inherit,
+        marks: false,
+        retry: Some(RETRY),
+        ..Attributes::default()
+    }
+}
+
 impl Front {
     /// Makes a service with what daemonproxy's services have, then goes on.
     pub(crate) fn make_service(
@@ -56,14 +69,7 @@ impl Front {
             self.refuse(id, &text);
             return;
         }
-        let attributes = Attributes {
-            umask: UMASK,
-            place: Place::None,
-            session: SessionPlace::Inherit,
-            marks: false,
-            retry: Some(RETRY),
-            ..Attributes::default()
-        };
+        let attributes = Arc::clone(&self.attributes);
         self.ask(id, Command::ServiceSet { name: name.clone(), attributes }, next);
     }
 
@@ -132,9 +138,12 @@ impl Front {
 
     fn tell_scratch(&mut self) {
         if !self.scratch.is_empty() {
-            for connection in self.clients.values_mut() {
-                if !connection.is_awaiting() {
-                    connection.tell(&self.scratch);
+            for (id, connection) in &mut self.clients {
+                if !connection.is_awaiting()
+                    && connection.tell(&self.scratch)
+                    && !self.crowded.contains(id)
+                {
+                    self.crowded.push_back(*id);
                 }
             }
         }

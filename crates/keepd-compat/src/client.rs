@@ -10,10 +10,13 @@ use crate::front::Client;
 
 /// The output of a connection, lines of its own answers aside: news that does not fit is lost.
 pub(crate) const BUFFER_BYTES_MAX: usize = 16 * 1024;
-/// No command of a connection is run while more than this waits to be written to it.
-pub(crate) const WAITING_BYTES_MAX: usize = 1024;
-/// A dump goes on until this much waits, so that there is room for news between its pieces.
-pub(crate) const DUMP_BYTES_MAX: usize = BUFFER_BYTES_MAX / 2;
+/// No command of a connection is run while more than this waits to be written to it, and a dump
+/// goes on until so much waits: the other half of the buffer is for news. The original stops at
+/// 1,024 bytes; nobody can see where, as the kernel keeps many times that of what was written, and
+/// each write wakes the client.
+pub(crate) const ANSWERS_BYTES_MAX: usize = BUFFER_BYTES_MAX / 2;
+/// From here on a connection is crowded: it is written to before there is more news.
+const CROWDED_BYTES: usize = BUFFER_BYTES_MAX / 2;
 /// A buffer that grew beyond this is given back once it is empty.
 const CAPACITY_KEPT_BYTES: usize = 2 * BUFFER_BYTES_MAX;
 /// The line that tells a client that it lost some.
@@ -112,7 +115,7 @@ impl Connection {
     /// Reports whether its next command may be run. What is overflowed hears no answers, so it
     /// cannot be flooded with them either.
     pub(crate) fn is_ready(&self) -> bool {
-        let has_room = self.output().len() <= WAITING_BYTES_MAX && self.dump.is_none();
+        let has_room = self.output().len() <= ANSWERS_BYTES_MAX && self.dump.is_none();
         self.is_open && (has_room || self.is_overflowed)
     }
 
@@ -137,11 +140,13 @@ impl Connection {
     }
 
     /// Adds news; what does not fit is lost, and so is all that comes before the buffer is empty.
-    pub(crate) fn tell(&mut self, line: &[u8]) {
+    /// Returns `true` if so much waits now that some should be written before there is more news.
+    pub(crate) fn tell(&mut self, line: &[u8]) -> bool {
         if self.output().len() + line.len() > BUFFER_BYTES_MAX {
             self.overflow();
         }
         self.reply(line);
+        self.hears && !self.is_overflowed && self.output().len() >= CROWDED_BYTES
     }
 
     /// From here on everything is dropped until all that waits is written. A dump that goes on is
@@ -215,7 +220,7 @@ impl Connection {
 
     /// Returns the dump that can go on, and where its lines belong.
     pub(crate) fn dump_mut(&mut self) -> Option<(&mut Dump, &mut Vec<u8>)> {
-        if self.output().len() >= DUMP_BYTES_MAX {
+        if self.output().len() >= ANSWERS_BYTES_MAX {
             return None;
         }
         self.dump.as_mut().map(|dump| (dump, &mut self.buffer))

@@ -6,13 +6,14 @@
 //! in the very bytes in which they came.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use keepd_engine::proxy::{ConnectionId, Proxy};
-use keepd_model::protocol::{Command, Message, Request, RequestId, VERSION};
+use keepd_model::protocol::{Attributes, Command, Message, Request, RequestId, VERSION};
 use keepd_model::{Instant, LogLevel, ServiceName};
 use keepd_wire::Line;
 
-use crate::answers::Next;
+use crate::answers::{self, Next};
 use crate::client::{Connection, Overdue, Timeouts};
 use crate::decode::{Refusal, decode_line};
 use crate::dump::Progress;
@@ -89,8 +90,12 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub struct Front {
     pub(crate) resources: Resources,
+    /// What every service has that was made here.
+    pub(crate) attributes: Arc<Attributes>,
     pub(crate) clients: BTreeMap<ConnectionId, Connection>,
     pub(crate) outputs: VecDeque<Output>,
+    /// Connections that are to be written to before there is more news, each once.
+    pub(crate) crowded: VecDeque<ConnectionId>,
     /// The number of the last request.
     requests: u64,
     pub(crate) pending: Option<Pending>,
@@ -114,8 +119,10 @@ impl Front {
     pub fn new(limits: Limits) -> Self {
         let mut front = Self {
             resources: Resources { limits, is_memory_low: false },
+            attributes: Arc::new(answers::attributes()),
             clients: BTreeMap::new(),
             outputs: VecDeque::new(),
+            crowded: VecDeque::new(),
             requests: 0,
             pending: None,
             asker: FRONT,
@@ -252,6 +259,14 @@ impl Front {
             connection.written(now, count);
             self.resume_dump(now, core, id);
         }
+    }
+
+    /// Returns a connection of which so much output waits that the shell should try to write it
+    /// before it tells more. Otherwise the news of one turn could overflow a client that reads all
+    /// the time. To be called until there is none after each of [`Front::poll_output`] and
+    /// [`Front::handle_message`].
+    pub fn take_crowded(&mut self) -> Option<ConnectionId> {
+        self.crowded.pop_front()
     }
 
     /// Nobody is there to hear any longer: its commands are still run.

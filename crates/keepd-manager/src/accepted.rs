@@ -13,6 +13,7 @@ use keepd_model::{Plan, ServiceName};
 use keepd_plan::{Context, Diagnostic, Exceptions, Kept, Loaded, Source};
 use serde::{Deserialize, Serialize};
 
+use crate::api::types::{DiagnosticObject, StepObject};
 use crate::discovery::{Root, discover};
 use crate::instance::write_atomically;
 use crate::revision::left_out_notes;
@@ -20,10 +21,14 @@ use crate::revision::left_out_notes;
 /// The version of the file's format. A reader refuses another one.
 ///
 /// 1: sources only. 2: roots, and what is weaker than the files say. 3: tables that are kept.
-pub const FORMAT: u32 = 3;
+/// 4: what the last applies were told.
+pub const FORMAT: u32 = 4;
 
 /// The longest file that is read: larger than any configuration that can be loaded.
 const ACCEPTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// So many answers are kept: who lost one asks again within seconds.
+const ANSWERS_MAX: usize = 8;
 
 /// The largest configuration file.
 pub const SOURCE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -50,6 +55,23 @@ pub struct Accepted {
     pub quarantined: BTreeMap<String, String>,
     /// What is in force other than what the files say, and why: sentences for `keepd status`.
     pub notes: Vec<String>,
+    /// What the last applies that had a word of their own were told, oldest first.
+    pub answers: Vec<ApplyAnswer>,
+}
+
+/// What an apply is told. If that is lost on the way, it is asked for again with the same word,
+/// maybe of a successor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyAnswer {
+    /// The asker's word.
+    pub token: String,
+    /// What is done.
+    pub steps: Vec<StepObject>,
+    /// What is odd in the files.
+    pub warnings: Vec<DiagnosticObject>,
+    /// What is wrong with tables that were left out.
+    pub errors: Vec<DiagnosticObject>,
 }
 
 /// One accepted file.
@@ -108,7 +130,20 @@ impl Accepted {
             kept: BTreeMap::new(),
             quarantined: BTreeMap::new(),
             notes: Vec::new(),
+            answers: Vec::new(),
         }
+    }
+
+    /// Returns what the apply with this word was told, if that was one of the last.
+    pub(crate) fn answer_to(&self, token: &str) -> Option<&ApplyAnswer> {
+        self.answers.iter().find(|answer| answer.token == token)
+    }
+
+    /// Keeps what an apply is told, for as long as it may be asked for again.
+    pub(crate) fn add_answer(&mut self, answer: ApplyAnswer) {
+        let surplus = (self.answers.len() + 1).saturating_sub(ANSWERS_MAX);
+        self.answers.drain(..surplus);
+        self.answers.push(answer);
     }
 
     /// Returns the files with what holds instead of their broken tables, what that means, and every
@@ -253,6 +288,23 @@ mod tests {
         Root { shown: "keepd.toml".into(), path: path.to_str().unwrap().into(), required: true }
     }
 
+    fn answer(token: &str) -> ApplyAnswer {
+        let (name, action) = ("web".to_owned(), "restart".to_owned());
+        let steps = vec![StepObject { name, action, keys: vec!["command".to_owned()] }];
+        ApplyAnswer { token: token.to_owned(), steps, warnings: Vec::new(), errors: Vec::new() }
+    }
+
+    #[test]
+    fn only_the_last_answers_are_kept() {
+        let mut accepted = accepted(Vec::new());
+        for number in 0..20 {
+            accepted.add_answer(answer(&format!("word {number}")));
+        }
+        assert_eq!(accepted.answers.len(), ANSWERS_MAX);
+        assert_eq!(accepted.answer_to("word 19"), Some(&answer("word 19")));
+        assert_eq!(accepted.answer_to("word 11"), None);
+    }
+
     #[test]
     fn what_is_written_is_read_again() {
         let scratch = Scratch::new();
@@ -262,6 +314,7 @@ mod tests {
         accepted.kept.insert("web".into(), "[services.web]\n".into());
         accepted.quarantined.insert("db".into(), "keepd.toml:1:1: it is odd".into());
         accepted.notes.push("something is weaker".into());
+        accepted.add_answer(answer("a"));
         accepted.write(&path).unwrap();
         assert_eq!(Accepted::read(&path).unwrap(), accepted);
     }
@@ -299,11 +352,11 @@ mod tests {
     #[test]
     fn another_format_is_refused() {
         let scratch = Scratch::new();
-        for format in [2, 4] {
+        for format in [3, 5] {
             let text = format!("{{\"format\":{format},\"project\":true,\"sources\":[]}}");
             let path = scratch.write("accepted.json", &text);
             let error = Accepted::read(&path).unwrap_err().chain();
-            let end = format!(": its format is {format}, this keepd reads 3");
+            let end = format!(": its format is {format}, this keepd reads 4");
             assert!(error.ends_with(&end), "{error}");
         }
         let path = scratch.write("accepted.json", "{}");

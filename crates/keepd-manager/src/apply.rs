@@ -1,12 +1,13 @@
 //! Putting the files' present content in force: one way for the API and for SIGHUP.
 
-use keepd_engine::manager::{Change, Manager, Refusal, Step, Who};
+use keepd_engine::manager::{Change, Manager, Refusal, Who};
 use keepd_model::ChangeId;
-use keepd_plan::Diagnostic;
 
-use crate::accepted::AcceptedError;
+use crate::accepted::{Accepted, AcceptedError, ApplyAnswer};
+use crate::api::step_objects;
+use crate::api::types::{DiagnosticObject, StepObject};
 use crate::calls::{Caller, Gone};
-use crate::config::{Configuration, LoadError, OnErrors};
+use crate::config::{Candidate, Configuration, LoadError, OnErrors, blocking, load};
 use crate::proposal::propose;
 
 /// What an apply opened.
@@ -14,13 +15,24 @@ pub(crate) struct Applied {
     /// The change.
     pub(crate) change: ChangeId,
     /// What is done.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<StepObject>,
     /// What is odd in the files.
-    pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<DiagnosticObject>,
     /// What is wrong with tables that were left out.
-    pub(crate) errors: Vec<Diagnostic>,
+    pub(crate) errors: Vec<DiagnosticObject>,
     /// What is in force instead.
     pub(crate) notes: Vec<String>,
+}
+
+impl Applied {
+    /// Without an answer it is so long ago that what was done is not known any more.
+    fn new(change: ChangeId, answer: Option<ApplyAnswer>, in_force: &Accepted) -> Self {
+        let (mut steps, mut warnings, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(answer) = answer {
+            (steps, warnings, errors) = (answer.steps, answer.warnings, answer.errors);
+        }
+        Self { change, steps, warnings, errors, notes: in_force.notes.clone() }
+    }
 }
 
 /// Why nothing was changed.
@@ -92,28 +104,43 @@ pub(crate) async fn apply(
     // What is not going to be applied must not replace what was accepted.
     let asked = token.clone();
     let before = caller.look(move |machine, _| Before::of(machine, asked.as_deref())).await?;
-    match before {
-        Before::Known(change) => {
-            let (steps, warnings) = (Vec::new(), Vec::new());
-            let (errors, notes) = (Vec::new(), accepted.notes.clone());
-            return Ok(Applied { change, steps, warnings, errors, notes });
+    let told = token.as_deref().and_then(|token| accepted.answer_to(token)).cloned();
+    let candidate = match (before, &told) {
+        (Before::Refused(refusal), _) => return Err(ApplyError::Refused(refusal)),
+        (Before::Known(change), _) => return Ok(Applied::new(change, told, &accepted)),
+        // A predecessor was lost between writing it down and noting the change. What it did
+        // about it is in force; files that somebody has edited since are not meant.
+        (Before::Open, Some(_)) => {
+            let in_force = accepted.clone();
+            blocking(move || load(in_force)).await.map_err(ApplyError::Load)?
         }
-        Before::Refused(refusal) => return Err(ApplyError::Refused(refusal)),
-        Before::Open => {}
+        (Before::Open, None) => {
+            let proposal = propose(&accepted, None, on_errors).await.map_err(ApplyError::Load)?;
+            if plan_id.is_some_and(|meant| meant != proposal.plan_id) {
+                return Err(ApplyError::PlanChanged(proposal.plan_id));
+            }
+            proposal.candidate
+        }
+    };
+    let Candidate { accepted: mut new, plan, warnings, errors } = candidate;
+    let preview = plan.clone();
+    let steps = caller.look(move |machine, _| machine.preview(&preview)).await?;
+    let answer = told.unwrap_or_else(|| ApplyAnswer {
+        token: token.clone().unwrap_or_default(),
+        steps: step_objects(steps, restart),
+        warnings: warnings.into_iter().map(Into::into).collect(),
+        errors: errors.into_iter().map(Into::into).collect(),
+    });
+    new.answers.clone_from(&accepted.answers);
+    if token.is_some() && new.answer_to(&answer.token).is_none() {
+        new.add_answer(answer.clone());
     }
-    let proposal = propose(&accepted, None, on_errors).await.map_err(ApplyError::Load)?;
-    if plan_id.is_some_and(|meant| meant != proposal.plan_id) {
-        return Err(ApplyError::PlanChanged(proposal.plan_id));
-    }
-    let candidate = proposal.candidate;
     // Written before the machine acts: a successor of this process must know what was begun.
-    configuration.write(&candidate.accepted).await.map_err(ApplyError::Write)?;
-    let (steps, answer) = caller.apply(who, token, candidate.plan, restart).await?;
-    match answer {
+    configuration.write(&new).await.map_err(ApplyError::Write)?;
+    match caller.apply(who, token, plan, restart).await? {
         Ok(change) => {
-            *accepted = candidate.accepted;
-            let (warnings, errors) = (candidate.warnings, candidate.errors);
-            Ok(Applied { change, steps, warnings, errors, notes: accepted.notes.clone() })
+            *accepted = new;
+            Ok(Applied::new(change, Some(answer), &accepted))
         }
         Err(refusal) => {
             if let Err(error) = configuration.write(&accepted).await {

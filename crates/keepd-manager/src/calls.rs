@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_engine::manager::{Ask, Manager, Refusal, Step, Who};
+use keepd_engine::manager::{Ask, Manager, Refusal, Who};
 use keepd_model::{ChangeId, Instant, Plan, ServiceName};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -15,9 +15,6 @@ const SYNCHRONISE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A look at the machine.
 pub(crate) type View = Box<dyn FnOnce(&Manager, Instant) + Send>;
-
-/// Gets what the machine says to an ask.
-pub(crate) type AnswerReceiver = oneshot::Receiver<Result<ChangeId, Refusal>>;
 
 /// A call to the task that owns the machine.
 pub(crate) enum Call {
@@ -47,7 +44,7 @@ pub(crate) enum Call {
         /// Restart what must be restarted.
         restart: bool,
         /// Where the answer goes.
-        reply: oneshot::Sender<(Vec<Step>, AnswerReceiver)>,
+        reply: oneshot::Sender<Result<ChangeId, Refusal>>,
     },
 }
 
@@ -126,18 +123,17 @@ impl Caller {
         receiver.await.map_err(|_| Gone)
     }
 
-    /// Puts a plan in force; returns what is done, too.
+    /// Puts a plan in force.
     pub(crate) async fn apply(
         &self,
         who: Who,
         token: Option<String>,
         plan: Plan,
         restart: bool,
-    ) -> Result<(Vec<Step>, Result<ChangeId, Refusal>), Gone> {
+    ) -> Result<Result<ChangeId, Refusal>, Gone> {
         let (reply, receiver) = oneshot::channel();
         self.call(Call::Apply { who, token, plan: Box::new(plan), restart, reply }).await?;
-        let (steps, answer) = receiver.await.map_err(|_| Gone)?;
-        Ok((steps, answer.await.map_err(|_| Gone)?))
+        receiver.await.map_err(|_| Gone)
     }
 
     /// Returns what tells of changes.

@@ -130,7 +130,8 @@ impl Configuration {
         let Some(file) = self.last_good.clone().filter(|_| accepted.is_whole()) else {
             return;
         };
-        let content = accepted.clone();
+        // Nobody asks a later start again what an apply before it did.
+        let content = Accepted { answers: Vec::new(), ..accepted.clone() };
         if let Err(error) = blocking(move || content.write(&file)).await {
             tracing::warn!("{}; a later start has no such revision to fall back to", error.chain());
         }

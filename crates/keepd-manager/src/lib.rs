@@ -17,6 +17,7 @@ pub mod console;
 pub mod discovery;
 pub mod instance;
 mod link;
+mod log_places;
 pub mod logs;
 mod options;
 mod own_log;

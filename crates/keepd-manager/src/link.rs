@@ -17,6 +17,9 @@ pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to connect. Short, because control has to be back within 100 ms.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(10);
 
+/// A proxy that takes nothing for so long hangs: whoever asks the manager must not wait for it.
+const STALL_LIMIT: Duration = Duration::from_secs(5);
+
 /// Commands are sent when this much is waiting, even within a turn.
 const OUTGOING_BYTES_MAX: usize = 256 * 1024;
 
@@ -40,6 +43,9 @@ pub(crate) struct Link {
     incoming: VecDeque<Message>,
     outgoing: Vec<u8>,
     buffer: Vec<u8>,
+    stall_limit: Duration,
+    /// Why nothing more can be written: nobody knows which commands the proxy has.
+    broken: Option<io::ErrorKind>,
 }
 
 impl Link {
@@ -67,17 +73,22 @@ impl Link {
             incoming: VecDeque::new(),
             outgoing: Vec::new(),
             buffer: vec![0; READ_BYTES],
+            stall_limit: STALL_LIMIT,
+            broken: None,
         }
     }
 
     /// Returns the next message. Nothing is lost if this is cancelled.
     ///
     /// # Errors
-    /// The connection is lost, or the proxy closed it.
+    /// The connection is lost, the proxy closed it, or it did not take what was to be written.
     pub(crate) async fn next(&mut self) -> io::Result<Message> {
         loop {
             if let Some(message) = self.incoming.pop_front() {
                 return Ok(message);
+            }
+            if let Some(kind) = self.broken {
+                return Err(kind.into());
             }
             self.stream.readable().await?;
             self.read_some()?;
@@ -110,28 +121,45 @@ impl Link {
 
     /// Writes every waiting command to the proxy. Meanwhile it goes on reading, so that two sides
     /// that both want to write never wait for each other.
+    ///
+    /// # Errors
+    /// The connection is lost, or the proxy takes nothing for [`STALL_LIMIT`]. From then on
+    /// [`Link::next`] says so, too.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        if let Some(kind) = self.broken {
+            return Err(kind.into());
+        }
+        let written = self.write_all().await;
+        self.broken = written.as_ref().err().map(io::Error::kind);
+        self.outgoing.clear();
+        self.outgoing.shrink_to(OUTGOING_BYTES_KEPT);
+        written
+    }
+
+    async fn write_all(&mut self) -> io::Result<()> {
         let mut written = 0;
+        let mut deadline = Instant::now() + self.stall_limit;
         while written < self.outgoing.len() {
             let interest = if self.incoming.len() < INCOMING_MAX {
                 Interest::READABLE | Interest::WRITABLE
             } else {
                 Interest::WRITABLE
             };
-            let ready = self.stream.ready(interest).await?;
+            let ready = timeout_at(deadline, self.stream.ready(interest)).await??;
             if ready.is_readable() && self.incoming.len() < INCOMING_MAX {
                 self.read_some()?;
             }
             if ready.is_writable() {
                 match self.stream.try_write(&self.outgoing[written..]) {
-                    Ok(count) => written += count,
+                    Ok(count) => {
+                        written += count;
+                        deadline = Instant::now() + self.stall_limit;
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }
             }
         }
-        self.outgoing.clear();
-        self.outgoing.shrink_to(OUTGOING_BYTES_KEPT);
         Ok(())
     }
 
@@ -193,6 +221,32 @@ mod tests {
             drop(theirs);
             let error = link.next().await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        });
+    }
+
+    #[test]
+    fn a_proxy_that_takes_nothing_is_lost() {
+        // (behaviour 11.14)
+        runtime().block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut link = Link::new(ours);
+            link.stall_limit = Duration::from_millis(20);
+            theirs.write_all(b"ok\t7\n").await.unwrap();
+            let name = ServiceName::new("web").unwrap();
+            while !link.is_full() {
+                let value = vec![b'x'; 1_000];
+                let command = Command::ServiceNote { name: name.clone(), key: "k".into(), value };
+                link.push(RequestId(1), command);
+            }
+            let error = link.flush().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            // What it said before counts still.
+            let expected = Message::Reply(RequestId(7), Reply::Ok);
+            assert_eq!(link.next().await.unwrap(), expected);
+            assert_eq!(link.next().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            // Half a command may be there: nothing can follow it.
+            link.push(RequestId(2), Command::StateDump);
+            assert_eq!(link.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         });
     }
 

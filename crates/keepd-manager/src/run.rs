@@ -18,6 +18,7 @@ use crate::api::{Api, History, serve};
 use crate::calls::{CALLS_MAX, Caller, Pulse};
 use crate::config::{Candidate, Configuration, LoadError, load};
 use crate::console::{Console, Outputs};
+use crate::log_places::LogPlaces;
 use crate::own_log;
 use crate::prepare::{Pool, inherited};
 use crate::shell::{LogLevel, Shell, Wires};
@@ -91,7 +92,8 @@ fn try_run(options: Options) -> Result<u8, StartError> {
         .thread_keep_alive(BLOCKING_THREAD_KEPT)
         .build()
         .map_err(StartError::Runtime)?;
-    let code = runtime.block_on(manage(options, Outputs::standard()));
+    let outputs = Outputs::standard(&options.instance.own_log_file());
+    let code = runtime.block_on(manage(options, outputs));
     // A thread that hangs in a file system must not keep the process.
     runtime.shutdown_background();
     code
@@ -129,18 +131,22 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
     let (stop, stop_receiver) = watch::channel(false);
     let caller = Caller::new(calls, pulse_receiver);
     let pool = Pool::new(Arc::clone(&instance), inherited());
+    let logs = Arc::new(LogPlaces::new(Arc::clone(&instance)));
     let api = Api {
         caller: caller.clone(),
         configuration: Arc::clone(&configuration),
         pool: pool.clone(),
         history: Arc::clone(&history),
         group: options.group.map(Arc::new),
+        logs: Arc::clone(&logs),
+        stop: stop_receiver.clone(),
         instance: Arc::from(instance.name.as_str()),
     };
     let server = tokio::spawn(serve(listener, api, stop_receiver));
     let wires = Wires {
         proxy_socket: instance.proxy_socket(),
         pool,
+        logs,
         results,
         pulse,
         history,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use keepd_engine::manager::{
     Announcement, Ask, AskId, Happening, Input, Manager, Output, Preparation, Question, Refusal,
-    Ticket, Verb,
+    Said, Ticket, Verb,
 };
 use keepd_model::protocol::{
     self, Command, Event, FailKind, LogTarget, Message, READY_FD_TEXT, RequestId,
@@ -31,6 +31,7 @@ use crate::api::History;
 use crate::calls::{ActError, Call, Caller, Pulse};
 use crate::config::Configuration;
 use crate::console::Console;
+use crate::log_places::LogPlaces;
 use crate::own_log::LevelHandle;
 use crate::prepare::Pool;
 use crate::probes::Prober;
@@ -56,6 +57,7 @@ const OWN_REQUESTS_FROM: u64 = 1 << 63;
 pub(crate) struct Wires {
     pub(crate) proxy_socket: PathBuf,
     pub(crate) pool: Pool,
+    pub(crate) logs: Arc<LogPlaces>,
     pub(crate) results: mpsc::Sender<Input>,
     pub(crate) pulse: watch::Sender<Pulse>,
     pub(crate) history: Arc<History>,
@@ -103,7 +105,7 @@ impl Shell {
     /// Returns a shell that begins to connect to the proxy.
     pub(crate) fn new(machine: Manager, console: Console, wires: Wires) -> Self {
         let connection = Connection::begin(&wires.proxy_socket);
-        let prober = Prober::new(wires.pool.instance(), wires.pool.strangers());
+        let prober = Prober::new(Arc::clone(&wires.logs), wires.pool.strangers());
         Self {
             machine,
             console,
@@ -236,7 +238,7 @@ impl Shell {
 
     fn note_log(&mut self, name: &ServiceName, log: &LogTarget) {
         self.console.note_log(name, log);
-        self.prober.note_log(name, log);
+        self.wires.logs.note_log(name, log);
     }
 
     fn probe(
@@ -274,10 +276,10 @@ impl Shell {
         if !self.wires.level.fixed {
             self.wires.level.handle.set(&keys.log_level);
         }
-        let (machine, prober) = (&self.machine, &self.prober);
+        let (machine, logs) = (&self.machine, &self.wires.logs);
         self.console.set_keys(keys, || {
             let statuses = machine.statuses();
-            statuses.iter().filter_map(|status| prober.log(&status.spec.name)).collect()
+            statuses.iter().filter_map(|status| logs.log(&status.spec.name)).collect()
         });
     }
 
@@ -317,13 +319,19 @@ impl Shell {
             Message::Event(Event::Output { name, .. }) => {
                 self.console.note_output(&name);
                 self.prober.note_output(&name);
+                self.wires.logs.note_output();
                 return;
             }
             Message::Event(Event::Notify { name, generation, text, .. }) => {
-                let said = keepd_wire::notify::parse_notify(&text);
-                let (ready, status) = (said.ready, said.status);
-                let ready_fd = text == READY_FD_TEXT.as_bytes();
-                self.feed(Input::Notified { name, generation, ready, ready_fd, status });
+                let parsed = keepd_wire::notify::parse_notify(&text);
+                let said = Said {
+                    ready: parsed.ready,
+                    ready_fd: text == READY_FD_TEXT.as_bytes(),
+                    reloading: parsed.reloading,
+                    stamp: parsed.monotonic,
+                    status: parsed.status,
+                };
+                self.feed(Input::Notified { name, generation, said });
                 return;
             }
             Message::Event(Event::Log(name, log)) => {
@@ -362,15 +370,8 @@ impl Shell {
                 Err(selector) => drop(reply.send(Err(ActError::NoMatch(selector)))),
             },
             Call::Apply { who, token, plan, restart, reply } => {
-                let steps = self.machine.preview(&plan);
-                let (answer, receiver) = oneshot::channel();
-                if reply.send((steps, receiver)).is_err() {
-                    return;
-                }
-                let ask = self.expect_answer(Reply::Apply {
-                    reply: answer,
-                    keys: Box::new(plan.manager.clone()),
-                });
+                let keys = Box::new(plan.manager.clone());
+                let ask = self.expect_answer(Reply::Apply { reply, keys });
                 let request = Ask::Apply { plan: *plan, restart };
                 self.feed(Input::Ask { ask, who, token, request });
             }

@@ -79,11 +79,9 @@ impl ServiceName {
             Some((base, instance)) => (base, Some(instance)),
             None => (text, None),
         };
-        check(base, 0, |byte, _| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
-        })?;
+        check(base, 0, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))?;
         if let Some(instance) = instance {
-            check(instance, base.len() + 1, |byte, _| {
+            check(instance, base.len() + 1, |byte| {
                 byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-')
             })?;
         }
@@ -111,13 +109,12 @@ impl ServiceName {
     }
 }
 
-fn check(part: &str, start: usize, allowed: impl Fn(u8, bool) -> bool) -> Result<(), NameError> {
+fn check(part: &str, start: usize, allowed: impl Fn(u8) -> bool) -> Result<(), NameError> {
     if part.is_empty() {
         return Err(NameError::Empty);
     }
     for (offset, found) in part.char_indices() {
-        let fits =
-            u8::try_from(found).is_ok_and(|byte| byte.is_ascii() && allowed(byte, offset == 0));
+        let fits = u8::try_from(found).is_ok_and(|byte| byte.is_ascii() && allowed(byte));
         if !fits {
             return Err(NameError::Byte { offset: start + offset, found });
         }

@@ -7,6 +7,7 @@
 //! Texts that a user chose (arguments, variables, tags, paths, notes) are bytes: the proxy does not
 //! care for their encoding. Names and words are text.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
@@ -184,8 +185,8 @@ pub enum Command {
     ServiceSet {
         /// The service; made if it is new.
         name: ServiceName,
-        /// The attributes.
-        attributes: Attributes,
+        /// The attributes; most services have those of another one, too.
+        attributes: Arc<Attributes>,
     },
     /// `service.env⇥NAME[⇥=]⇥+K=V…⇥-K…`: replaces the differences to the base environment.
     ServiceEnv {
@@ -621,7 +622,7 @@ pub enum Event {
     /// `service.tags…`: set, or dumped.
     Tags(ServiceName, Vec<Vec<u8>>),
     /// `service.set…`: set, or dumped.
-    Set(ServiceName, Attributes),
+    Set(ServiceName, Arc<Attributes>),
     /// `service.env…`: set, or dumped.
     Env(ServiceName, Environment),
     /// `service.log…`: set, or dumped.

@@ -1,9 +1,10 @@
 //! The six signals of a program that went wrong: what was sent is told to the loop, and after a
-//! real fault this process becomes another program, or ends.
+//! real fault this process becomes another program, or ends. So it does after a panic.
 //!
 //! After a fault nothing of this process can be relied on, its heap least of all. So everything is
 //! prepared before ([`Rescue`]), and the handler makes system calls only, on a stack of its own: a
-//! fault may well be the end of the other one.
+//! fault may well be the end of the other one. A panic goes the same way without a signal:
+//! unwinding would end a program that must not end, and say so only if somebody takes its words.
 #![expect(unsafe_code, reason = "a signal handler has no safe face")]
 
 use std::ffi::c_char;
@@ -35,6 +36,10 @@ pub const SIGNALS: [Signal; 6] = [
 /// Room for the frame of a handler, which holds every register of the processor, and for what it
 /// calls.
 const STACK_BYTES: usize = 64 * 1024;
+/// What is kept of the words about a panic.
+pub(crate) const PANIC_BYTES_MAX: usize = 480;
+/// The place of a panic behind those of [`SIGNALS`].
+const PANIC_INDEX: usize = SIGNALS.len();
 
 const fn signal(number: libc::c_int) -> Signal {
     match Signal::new(number as u8) {
@@ -51,40 +56,86 @@ static NOTICE_NUMBER: AtomicI32 = AtomicI32::new(-1);
 static SENT: AtomicU64 = AtomicU64::new(0);
 /// The status of a process that is not rescued.
 static STATUS: AtomicI32 = AtomicI32::new(1);
-/// The thread that had a fault.
+/// The thread that had a fault or a panic.
 static DYING: AtomicI32 = AtomicI32::new(0);
 static RESCUE: AtomicPtr<Rescue> = AtomicPtr::new(ptr::null_mut());
 static LAST_WORDS: AtomicPtr<[Vec<u8>; 6]> = AtomicPtr::new(ptr::null_mut());
 
-/// A program that takes over after a fault, with everything that execve(2) needs.
+/// A program that takes over after a fault or a panic, with everything that execve(2) needs.
 pub struct Rescue {
     image: Image,
-    /// For each of [`SIGNALS`] null-terminated, with pointers into the image.
-    environments: [Vec<*const c_char>; 6],
+    /// For each of [`SIGNALS`] and, at last, for a panic null-terminated, with pointers into the
+    /// image and to `panic_entry`.
+    environments: [Vec<*const c_char>; 7],
+    /// `KEY=`, and room for what is said of a panic, with a NUL. It is reached through its pointer
+    /// only.
+    panic_entry: *mut u8,
+    /// The length of `KEY=`.
+    panic_key_bytes: usize,
     descriptor_limit: Option<DescriptorLimit>,
 }
 
 impl Rescue {
-    /// Prepares a program. `variable` gives the entry (`KEY=VALUE`) that is added to the
-    /// environment and depends on the signal.
+    /// Prepares a program. `variable` is added to its environment and says why it was started: with
+    /// the value that `reason` gives for a signal, or with what is known of a panic.
     ///
     /// Fails with EINVAL for strings with a NUL byte or an empty program.
-    pub fn new(program: &Program<'_>, variable: impl Fn(Signal) -> Vec<u8>) -> Result<Self, Errno> {
+    pub fn new(
+        program: &Program<'_>,
+        variable: &str,
+        reason: impl Fn(Signal) -> String,
+    ) -> Result<Self, Errno> {
+        let key = format!("{variable}=").into_bytes();
         let mut environment = program.environment.to_vec();
         let common = environment.len();
-        environment.extend(SIGNALS.map(|signal| variable(signal).into()));
+        environment.extend(
+            SIGNALS.map(|signal| [key.as_slice(), reason(signal).as_bytes()].concat().into()),
+        );
         let image = Image::new(program.arguments, &environment, None)?;
-        let environments = [0, 1, 2, 3, 4, 5].map(|index| {
+        let panic_key_bytes = key.len();
+        let mut entry = key;
+        entry.resize(panic_key_bytes + PANIC_BYTES_MAX + 1, 0);
+        let panic_entry = Box::into_raw(entry.into_boxed_slice()).cast::<u8>();
+        let environments = [0, 1, 2, 3, 4, 5, 6].map(|index| {
             let mut pointers = image.environment[..common].to_vec();
-            pointers.extend([image.environment[common + index], ptr::null()]);
+            let own = match index {
+                PANIC_INDEX => panic_entry.cast_const().cast(),
+                _ => image.environment[common + index],
+            };
+            pointers.extend([own, ptr::null()]);
             pointers
         });
-        Ok(Self { image, environments, descriptor_limit: program.descriptor_limit })
+        let descriptor_limit = program.descriptor_limit;
+        Ok(Self { image, environments, panic_entry, panic_key_bytes, descriptor_limit })
+    }
+
+    /// Takes down what is said of a panic.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the only thread that uses this value.
+    unsafe fn set_panic(&self, text: &[u8]) {
+        let length = text.len().min(PANIC_BYTES_MAX);
+        // SAFETY: behind the key there is room for PANIC_BYTES_MAX and the NUL that is there; by
+        // the caller's promise nobody else looks at it.
+        unsafe {
+            let value = self.panic_entry.add(self.panic_key_bytes);
+            ptr::copy_nonoverlapping(text.as_ptr(), value, length);
+        }
     }
 }
 
-/// Sets what takes over after a fault; `None`: the process ends with the status given to
-/// [`install`].
+impl Drop for Rescue {
+    fn drop(&mut self) {
+        let bytes = self.panic_key_bytes + PANIC_BYTES_MAX + 1;
+        let entry = ptr::slice_from_raw_parts_mut(self.panic_entry, bytes);
+        // SAFETY: it was made by `Box::into_raw` with this length, and its last user goes with us.
+        drop(unsafe { Box::from_raw(entry) });
+    }
+}
+
+/// Sets what takes over after a fault or a panic; `None`: the process ends with the status given to
+/// [`install`] or [`end_at_panic`](crate::panic::end_at_panic).
 pub fn set_rescue(rescue: Option<Rescue>) {
     let rescue = rescue.map_or(ptr::null_mut(), |rescue| Box::into_raw(Box::new(rescue)));
     replace(&RESCUE, rescue);
@@ -149,7 +200,7 @@ pub fn install(status: u8) -> Result<FatalSignals, Errno> {
     NOTICE.set(made).map_err(|_| Errno(libc::EBUSY))?;
     let notice = NOTICE.get().expect("it was set a line above");
     NOTICE_NUMBER.store(notice.as_raw_fd(), Ordering::Relaxed);
-    STATUS.store(status.into(), Ordering::Relaxed);
+    set_status(status);
     use_own_stack()?;
     // SAFETY: all zeros is a valid sigaction.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
@@ -232,8 +283,28 @@ fn is_fault(info: &libc::siginfo_t) -> bool {
     info.si_code > 0 || info.si_code == libc::SI_TKILL && by_itself()
 }
 
-/// Ends this process or makes it another program.
+/// Ends this process after a fault, or makes it another program.
 fn die(number: libc::c_int) -> ! {
+    begin_to_die();
+    let index = SIGNALS.iter().position(|signal| i32::from(signal.get()) == number).unwrap_or(0);
+    // SAFETY: what is in this place was made by `Box::into_raw` and is not freed once `DYING` is
+    // set.
+    if let Some(words) = unsafe { LAST_WORDS.load(Ordering::SeqCst).as_ref() } {
+        say(&words[index]);
+    }
+    become_rescue(index, &[])
+}
+
+/// Says the line on descriptor 2, if it can be written without waiting; then ends this process or
+/// makes it another program, which is told the reason.
+pub(crate) fn die_of_panic(line: &[u8], reason: &[u8]) -> ! {
+    begin_to_die();
+    say(line);
+    become_rescue(PANIC_INDEX, reason)
+}
+
+/// Returns once, for one thread: a fault on the way out ends the process.
+fn begin_to_die() {
     // SAFETY: gettid(2) takes nothing.
     let thread = unsafe { libc::gettid() };
     match DYING.compare_exchange(0, thread, Ordering::SeqCst, Ordering::SeqCst) {
@@ -244,23 +315,22 @@ fn die(number: libc::c_int) -> ! {
             unsafe { libc::pause() };
         },
     }
-    let index = SIGNALS.iter().position(|signal| i32::from(signal.get()) == number).unwrap_or(0);
-    // SAFETY: what is in these places was made by `Box::into_raw` and is not freed once `DYING` is
+}
+
+/// Only for the thread for which [`begin_to_die`] has returned.
+fn become_rescue(index: usize, panic: &[u8]) -> ! {
+    // SAFETY: what is in this place was made by `Box::into_raw` and is not freed once `DYING` is
     // set.
-    let (words, rescue) = unsafe {
-        (LAST_WORDS.load(Ordering::SeqCst).as_ref(), RESCUE.load(Ordering::SeqCst).as_ref())
-    };
-    if let Some(words) = words {
-        say(&words[index]);
-    }
-    if let Some(rescue) = rescue {
+    if let Some(rescue) = unsafe { RESCUE.load(Ordering::SeqCst).as_ref() } {
+        // SAFETY: no other thread comes here.
+        unsafe { rescue.set_panic(panic) };
         catch_all_for_ever();
         give_back(rescue.descriptor_limit);
         signals::set_mask(0);
         let image = &rescue.image;
         let environment = rescue.environments[index].as_ptr();
-        // SAFETY: the image holds C strings, and the arrays are null-terminated with pointers to
-        // them.
+        // SAFETY: the image and the entry for a panic hold C strings, and the arrays are
+        // null-terminated with pointers to them.
         unsafe { execute_first(&image.candidates, image.arguments.as_ptr(), environment) };
     }
     exit()
@@ -268,12 +338,22 @@ fn die(number: libc::c_int) -> ! {
 
 fn say(line: &[u8]) {
     let mut polled = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: `polled` is one pollfd; `line` is valid for reading its length.
+    // SAFETY: `polled` is one pollfd; `line` is valid for reading its length; fcntl(2) takes
+    // numbers.
     unsafe {
         if libc::poll(&raw mut polled, 1, 0) == 1 && polled.revents & libc::POLLOUT != 0 {
+            // A terminal with room for one byte would wait for the rest.
+            let flags = libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL);
+            libc::fcntl(libc::STDERR_FILENO, libc::F_SETFL, flags | libc::O_NONBLOCK);
             libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+            libc::fcntl(libc::STDERR_FILENO, libc::F_SETFL, flags);
         }
     }
+}
+
+/// Sets the status of a process that is not rescued.
+pub(crate) fn set_status(status: u8) {
+    STATUS.store(status.into(), Ordering::Relaxed);
 }
 
 fn exit() -> ! {

@@ -85,6 +85,16 @@ pub fn truncate(file: impl AsFd, length: u64) -> Result<(), Errno> {
     retry_on_intr(|| rustix::fs::ftruncate(&file, length)).map_err(errno::from_rustix)
 }
 
+/// `fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 0, length)`: takes bytes out of the beginning of a file
+/// as one step, so that what is added meanwhile stays at its end.
+///
+/// Only whole blocks of the file system, and not all of them; EOPNOTSUPP where it cannot. See
+/// fallocate(2).
+pub fn collapse_front(file: impl AsFd, length: u64) -> Result<(), Errno> {
+    let flags = rustix::fs::FallocateFlags::COLLAPSE_RANGE;
+    retry_on_intr(|| rustix::fs::fallocate(&file, flags, 0, length)).map_err(errno::from_rustix)
+}
+
 /// `flock(fd, LOCK_EX | LOCK_NB)`: takes the lock, or returns `false` because somebody else has it.
 ///
 /// It is held until every copy of the descriptor is closed, so it ends with its process. See

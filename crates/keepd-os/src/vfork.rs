@@ -21,7 +21,7 @@ use crate::sigwait::SignalSet;
 use crate::{errno, process, reap};
 
 /// Where programs are looked for when the environment has no `PATH`, as for execvp(3).
-const FALLBACK_PATH: &[u8] = b"/bin:/usr/bin";
+pub const FALLBACK_PATH: &str = "/bin:/usr/bin";
 /// What runs a file that is executable and in no format that the kernel knows, as for execvp(3).
 const SHELL: &CStr = c"/bin/sh";
 /// The child makes system calls only; a signal handler of ours never runs on it.
@@ -195,7 +195,7 @@ fn candidates(program: &CStr) -> Vec<CString> {
         return vec![program.to_owned()];
     }
     let path = std::env::var_os("PATH");
-    let path = path.as_ref().map_or(FALLBACK_PATH, |path| path.as_bytes());
+    let path = path.as_ref().map_or(FALLBACK_PATH.as_bytes(), |path| path.as_bytes());
     let joined = path.split(|byte| *byte == b':').map(|element| match element {
         [] => [b"./", name].concat(),
         element => [element, b"/", name].concat(),

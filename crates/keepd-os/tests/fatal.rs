@@ -1,5 +1,5 @@
-//! The six fatal signals, sent and caused. Each case is a process of its own, told by its argument
-//! what to do; so this program has no test threads.
+//! The six fatal signals, sent and caused, and panics. Each case is a process of its own, told by
+//! its argument what to do; so this program has no test threads.
 
 mod support;
 
@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use keepd_model::{Errno, Signal};
 use keepd_os::exec::{Program, exec};
 use keepd_os::fatal::{FatalSignals, Rescue, SIGNALS, install, set_last_words, set_rescue};
+use keepd_os::panic::end_at_panic;
 use keepd_os::process::{self, DescriptorLimit};
 use keepd_os::signals::{self, SignalReader};
 use support::await_readable;
@@ -52,6 +53,21 @@ fn main() {
             set_rescue(Some(rescue_by(&["/no/such/program"])));
             std::process::abort();
         }
+        Some("panic") => {
+            prepare();
+            end_at_panic("over: ", STATUS);
+            panic!("once\n{}", "twice");
+        }
+        Some("panic in a thread") => {
+            prepare();
+            end_at_panic("over: ", STATUS);
+            let thread = std::thread::spawn(|| -> u8 { panic!("at last {}", "x".repeat(10_000)) });
+            unreachable!("{:?}", thread.join());
+        }
+        Some("unrescued panic") => {
+            end_at_panic("over: ", STATUS);
+            std::panic::panic_any(7);
+        }
         Some("exec") => become_another(),
         // An argument of the test runner.
         Some(_) => all(),
@@ -62,7 +78,7 @@ fn main() {
 type Check = fn(&Output);
 
 fn all() {
-    let cases: [(&str, Check); 8] = [
+    let cases: [(&str, Check); 11] = [
         ("sent", |output| assert_eq!(output.status.code(), Some(0))),
         ("overflow", |output| assert_rescued(output, "SEGV")),
         ("thread", |output| assert_rescued(output, "SEGV")),
@@ -76,6 +92,17 @@ fn all() {
             assert_eq!(output.status.code(), Some(STATUS.into()));
         }),
         ("missing", |output| assert_eq!(output.status.code(), Some(STATUS.into()))),
+        ("panic", |output| {
+            assert_rescued_from_panic(output, |text| text.ends_with(": once twice"));
+        }),
+        ("panic in a thread", |output| {
+            assert_rescued_from_panic(output, |text| text.len() == 480 && text.ends_with("xxx"));
+        }),
+        ("unrescued panic", |output| {
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.starts_with("over: panicked at ") && text.ends_with(": no message\n"));
+            assert_eq!(output.status.code(), Some(STATUS.into()));
+        }),
         ("exec", |output| {
             assert_eq!(String::from_utf8_lossy(&output.stdout), format!("same why\n17\n{CLEAN}"));
             assert_eq!(output.status.code(), Some(9));
@@ -104,6 +131,17 @@ fn assert_rescued(output: &Output, signal: &str) {
     assert_eq!(output.status.code(), Some(9));
 }
 
+/// One line says it, and the rescue is told the same.
+fn assert_rescued_from_panic(output: &Output, is_expected: fn(&str) -> bool) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let text = text.strip_prefix("over: ").and_then(|text| text.strip_suffix('\n')).unwrap();
+    assert!(text.starts_with("panicked at crates/keepd-os/tests/fatal.rs:"), "{text}");
+    assert!(is_expected(text) && !text.contains('\n'), "{text}");
+    let expected = format!("same {text}\n17\n{CLEAN}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(9));
+}
+
 fn name(signal: Signal) -> &'static str {
     signal.name().unwrap()
 }
@@ -119,7 +157,7 @@ fn rescue_by(arguments: &[&str]) -> Rescue {
         environment: &environment(),
         descriptor_limit: Some(DescriptorLimit { soft: 17, hard: 1_000 }),
     };
-    Rescue::new(&program, |signal| format!("WHY={}", name(signal)).into_bytes()).unwrap()
+    Rescue::new(&program, "WHY", |signal| name(signal).to_owned()).unwrap()
 }
 
 fn environment() -> Vec<Cow<'static, [u8]>> {

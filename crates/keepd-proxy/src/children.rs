@@ -92,12 +92,21 @@ fn descriptor<'a>(
 pub(crate) struct Inheritance {
     /// `/dev/null`, for reading and writing.
     pub(crate) null: OwnedFd,
-    /// The proxy's own input; `/dev/null` where that is a connection.
-    pub(crate) input: OwnedFd,
-    /// The proxy's own output; `/dev/null` where that is a connection.
-    pub(crate) out: OwnedFd,
-    /// The proxy's own error output.
-    pub(crate) err: OwnedFd,
+    /// The proxy's own input may be handed on: it is no connection.
+    pub(crate) has_input: bool,
+    /// The proxy's own output may be handed on: it is no connection.
+    pub(crate) has_output: bool,
+}
+
+impl Inheritance {
+    /// Returns what the proxy's own input, output and error output are for services. No copies are
+    /// kept: what the proxy lets go of, it has not any more.
+    fn own(&self) -> [BorrowedFd<'_>; 3] {
+        let null = self.null.as_fd();
+        let input = if self.has_input { rustix::stdio::stdin() } else { null };
+        let output = if self.has_output { rustix::stdio::stdout() } else { null };
+        [input, output, rustix::stdio::stderr()]
+    }
 }
 
 /// Every child that was not heard of, and the outputs of jobs.
@@ -287,15 +296,16 @@ impl Children {
         log: &LogTarget,
         writers: Option<&'a Writers>,
     ) -> [BorrowedFd<'a>; 3] {
-        let Inheritance { null, input, out, err } = &self.inheritance;
-        let standard = match (writers, log) {
-            (Some(Writers { out, err }), _) => [null, out, err.as_ref().unwrap_or(out)],
-            (None, LogTarget::Inherit) => [input, out, err],
-            (None, LogTarget::Null | LogTarget::File { .. } | LogTarget::Append { .. }) => {
-                [null, null, null]
+        let null = self.inheritance.null.as_fd();
+        match (writers, log) {
+            (Some(Writers { out, err }), _) => {
+                [null, out.as_fd(), err.as_ref().unwrap_or(out).as_fd()]
             }
-        };
-        standard.map(AsFd::as_fd)
+            (None, LogTarget::Inherit) => self.inheritance.own(),
+            (None, LogTarget::Null | LogTarget::File { .. } | LogTarget::Append { .. }) => {
+                [null; 3]
+            }
+        }
     }
 
     /// Waits for the report of a child, or takes back what was made for one that there is not.

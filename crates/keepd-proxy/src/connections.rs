@@ -18,15 +18,17 @@ use rustix::net::SendFlags;
 
 use crate::token::Token;
 
-/// The most bytes read from a plain connection in one turn, and from an extended one.
-const PLAIN_READ_BYTES: usize = 8 * 1024;
-const READ_BYTES: usize = 64 * 1024;
+/// The most bytes read from a connection in one turn. The buffer lies on the stack, where each page
+/// that was ever used stays with the process.
+const READ_BYTES: usize = 16 * 1024;
 /// Output that waits in an extended connection before it counts as full.
 const EXTENDED_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// A buffer that grew beyond this is given back once it is empty.
 const CAPACITY_KEPT_BYTES: usize = 64 * 1024;
 /// Descriptors of a connection that wait for `fd.take`.
 const RECEIVED_MAX: usize = 2;
+/// The other side closed with unread bytes.
+const ECONNRESET: Errno = Errno(104);
 /// Operation not permitted: what epoll_ctl(2) says for regular files.
 const EPERM: Errno = Errno(1);
 
@@ -93,12 +95,14 @@ pub(crate) struct Connection {
     gone: bool,
     /// The other side does not listen any more; its commands are still run.
     is_deaf: bool,
-    /// What the epoll set waits for: on the input, on the output.
-    interest: (Interest, Interest),
+    /// What the epoll set waits for: on the input, and on the output while that is in the set.
+    interest: (Interest, Option<Interest>),
     /// Descriptors that came with messages, the oldest first.
     pub(crate) received: VecDeque<OwnedFd>,
     /// How many more came than are kept, since it was asked.
     refused_descriptors: usize,
+    /// Why nothing more could be read, until it was asked.
+    read_error: Option<Errno>,
 }
 
 /// What became of a connection in this turn.
@@ -146,9 +150,10 @@ impl Connections {
             closing: false,
             gone: false,
             is_deaf: false,
-            interest: (Interest::READ, Interest::default()),
+            interest: (Interest::READ, Some(Interest::default())),
             received: VecDeque::new(),
             refused_descriptors: 0,
+            read_error: None,
         };
         if let Ends::Socket(_, Direction::EventsOnly) = connection.ends {
             connection.input = InputState::Never;
@@ -238,21 +243,17 @@ impl Connection {
             return;
         }
         let mut buffer = [0; READ_BYTES];
-        let buffer = match self.language {
-            Language::Plain => &mut buffer[..PLAIN_READ_BYTES],
-            Language::Extended => &mut buffer[..],
-        };
         let count = match &self.ends {
             Ends::Socket(socket, _) => {
                 let kept_max = RECEIVED_MAX - self.received.len();
-                handle::receive(socket, buffer, kept_max).map(|received| {
+                handle::receive(socket, &mut buffer, kept_max).map(|received| {
                     self.received.extend(received.descriptors);
                     self.refused_descriptors += received.closed;
                     received.count
                 })
             }
             Ends::Standard(input, _) | Ends::Stream(input) => {
-                rustix::io::read(input, &mut *buffer).map_err(|error| Errno(error.raw_os_error()))
+                rustix::io::read(input, &mut buffer).map_err(|error| Errno(error.raw_os_error()))
             }
         };
         match count {
@@ -262,8 +263,17 @@ impl Connection {
                 self.has_lines = true;
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(_) => self.end_input(),
+            Err(error) => {
+                self.read_error = Some(error);
+                self.end_input();
+            }
         }
+    }
+
+    /// Returns why reading failed, once.
+    pub(crate) fn take_read_error(&mut self) -> Option<Errno> {
+        // A client that goes away is no fault.
+        self.read_error.take().filter(|error| *error != ECONNRESET)
     }
 
     fn end_input(&mut self) {
@@ -432,11 +442,15 @@ impl Connection {
         let waits = (waits || !self.output.is_empty()) && !self.is_deaf;
         let can_read =
             may_read && self.is_readable() && !self.has_lines && self.input == InputState::Open;
-        let mut wanted = (Interest::default(), Interest::default());
-        wanted.0.readable = can_read;
+        let mut wanted = (Interest { readable: can_read, ..Interest::default() }, None);
         match self.ends {
             Ends::Socket(..) => wanted.0.writable = waits,
-            Ends::Standard(..) => wanted.1.writable = waits,
+            // A pipe that nobody reads any more would be reported again and again, whatever is
+            // waited for.
+            Ends::Standard(..) if self.is_deaf => {}
+            Ends::Standard(..) => {
+                wanted.1 = Some(Interest { writable: waits, ..Interest::default() });
+            }
             Ends::Stream(_) => {}
         }
         let (input, output) = self.ends.descriptors();
@@ -455,7 +469,10 @@ impl Connection {
         if let Some(output) = output
             && wanted.1 != self.interest.1
         {
-            let _ = epoll.modify(output, Token::ConnectionOutput(id.0).into(), wanted.1);
+            let _ = match wanted.1 {
+                Some(wanted) => epoll.modify(output, Token::ConnectionOutput(id.0).into(), wanted),
+                None => epoll.remove(output),
+            };
         }
         self.interest = wanted;
     }

@@ -13,6 +13,7 @@ use keepd_engine::proxy::{
 };
 use keepd_model::protocol::{Message, Reply, Request};
 use keepd_model::{Errno, LogLevel, ServiceName};
+use keepd_os::daemon::{self, Standard};
 use keepd_os::epoll::Interest;
 use keepd_os::{clock, signals};
 use keepd_wire::{Line, RequestError, decode_request, encode_message};
@@ -22,16 +23,17 @@ use crate::connections::{Direction, Ends, Language, Settled, Written};
 use crate::listener::{Accepted, Listener};
 use crate::log::Destination;
 use crate::memory;
-use crate::run::{Ending, Heard, Shell};
+use crate::run::{Ending, Heard, QUIET, Shell};
 use crate::token::Token;
 
-/// Commands of one connection in one turn, so that a client that floods does not starve the others.
-const LINES_PER_TURN: usize = 64;
+/// Commands of one connection in one turn, so that a client that floods does not starve the others:
+/// about as many as one read brings, and well below a millisecond.
+const LINES_PER_TURN: usize = 256;
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
 /// How often a connection is emptied and filled again in one turn.
 const DRAINS_PER_TURN: usize = 8;
-/// How long the end of the proxy waits for slow readers.
+/// How long the end of the proxy waits for slow readers of the extended language.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Returns which ways a control connection is used, from the outside.
@@ -151,12 +153,16 @@ impl Shell {
                 connection.read();
             }
             let refused = connection.take_refused_descriptors();
+            let read_error = connection.take_read_error();
             let line = connection.next_line();
             if refused > 0 {
                 self.say(
                     LogLevel::Error,
                     format_args!("too many descriptors wait for fd.take: {refused} closed"),
                 );
+            }
+            if let Some(error) = read_error {
+                self.say(LogLevel::Error, format_args!("cannot read commands: {error}"));
             }
             match line {
                 Some(line) => self.run_line(id, language, &line),
@@ -310,8 +316,8 @@ impl Shell {
     /// Replaces the control socket; the old one goes first, as it may have the same path.
     fn listen(&mut self, path: &Path) -> Result<Performed, CallFailure> {
         self.stop_listening();
-        let failed = |errno| CallFailure { call: "socket", errno: Some(errno) };
-        let listener = Listener::new(path).map_err(failed)?;
+        let failed = |errno| CallFailure { call: "listen", errno: Some(errno) };
+        let listener = Listener::new(path, self.admission).map_err(failed)?;
         self.epoll.add(&listener, Token::Listener.into(), Interest::READ).map_err(failed)?;
         self.listener = Some(listener);
         Ok(Performed::Done)
@@ -426,6 +432,7 @@ impl Shell {
             );
         }
         if connection.is_interactive() {
+            self.leave_standard_streams();
             if self.exit.is_guarded {
                 self.say(LogLevel::Info, "the interactive session ended (guarded: going on)");
             } else {
@@ -434,8 +441,9 @@ impl Shell {
         }
         let language = connection.language();
         drop(connection);
+        self.rest_due = Some(self.now.monotonic.saturating_add(QUIET));
         if let Some(listener) = &mut self.listener {
-            listener.refill();
+            listener.on_disconnected(self.now.monotonic);
         }
         match language {
             Language::Plain => {
@@ -446,7 +454,19 @@ impl Shell {
         }
     }
 
-    /// Writes what waits in every connection, until a deadline at most.
+    /// Lets go of standard input and output after the interactive session: who is at the other end
+    /// sees that it is over, and the last program finds the null device there.
+    fn leave_standard_streams(&mut self) {
+        for which in [Standard::Input, Standard::Output] {
+            if let Err(error) = daemon::replace_by_null(which) {
+                let text = format_args!("cannot let go of a standard descriptor: {error}");
+                self.say(LogLevel::Error, text);
+            }
+        }
+    }
+
+    /// Writes what waits in every connection: for plain ones as far as it goes at once, as the
+    /// original; for extended ones until a deadline at most.
     pub(crate) fn flush_connections(&mut self) {
         let deadline = clock::monotonic_now().saturating_add(FLUSH_TIME_MAX);
         let mut last = None;
@@ -454,7 +474,6 @@ impl Shell {
             last = Some(id);
             loop {
                 self.write_plain(id);
-                let waits = !self.front.output(id).is_empty();
                 let Some(connection) = self.connections.get_mut(id) else {
                     break;
                 };
@@ -463,7 +482,7 @@ impl Shell {
                 let Some(descriptor) = connection.output_descriptor() else {
                     break;
                 };
-                if left.is_zero() || !(waits || connection.has_waiting_output()) {
+                if left.is_zero() || !connection.has_waiting_output() {
                     break;
                 }
                 let mut polled = [PollFd::new(&descriptor, PollFlags::OUT)];

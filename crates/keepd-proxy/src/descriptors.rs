@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use keepd_engine::proxy::{CallFailure, DescriptorId, Effect, Performed};
-use keepd_model::{HandleKind, HandleName, HandleReport, OpenFlags};
+use keepd_model::{Errno, HandleKind, HandleName, HandleReport, OpenFlags};
+use keepd_os::daemon::{self, Standard};
 use keepd_os::handle::{self, Access, CallError, Inspection, Kind};
 
 /// What inspection cannot tell.
@@ -17,12 +18,15 @@ const UNKNOWN: &[u8] = b"unknown";
 #[derive(Default)]
 pub(crate) struct Descriptors {
     held: BTreeMap<DescriptorId, OwnedFd>,
+    /// Those that are copies of our standard descriptors.
+    standard: BTreeMap<DescriptorId, Standard>,
 }
 
 /// The descriptors of the start, and what the machine is told of them, in the same order.
 pub(crate) struct Initial {
     pub(crate) reports: Vec<HandleReport>,
-    descriptors: Vec<OwnedFd>,
+    /// Each with the standard descriptor that it is a copy of, if it is one.
+    descriptors: Vec<(OwnedFd, Option<Standard>)>,
 }
 
 impl Initial {
@@ -30,29 +34,36 @@ impl Initial {
     pub(crate) fn new(null: OwnedFd) -> Self {
         let mut initial = Self { reports: Vec::new(), descriptors: Vec::new() };
         let both = OpenFlags { read: true, write: true, ..OpenFlags::default() };
-        initial.push("null", HandleKind::Special(both), b"/dev/null", null);
+        initial.push("null", HandleKind::Special(both), b"/dev/null", (null, None));
         initial
     }
 
-    /// Adds a descriptor that somebody else made, by looking at it.
-    pub(crate) fn inherit(&mut self, name: &str, descriptor: OwnedFd) {
+    /// Adds a descriptor that somebody else made, by looking at it. `standard`: it is a copy of
+    /// that one.
+    pub(crate) fn inherit(&mut self, name: &str, descriptor: OwnedFd, standard: Option<Standard>) {
         let kind = match handle::inspect(&descriptor) {
             Ok(inspection) => kind_of(inspection),
             // It was open a moment ago; nothing can be said of it.
             Err(_) => HandleKind::File(OpenFlags::default()),
         };
-        self.push(name, kind, UNKNOWN, descriptor);
+        self.push(name, kind, UNKNOWN, (descriptor, standard));
     }
 
     /// Puts another descriptor behind a name; what is told of it stays.
     pub(crate) fn redirect(&mut self, name: &str, descriptor: OwnedFd) {
         let position = self.reports.iter().position(|report| report.name.as_str() == name);
         if let Some(position) = position {
-            self.descriptors[position] = descriptor;
+            self.descriptors[position] = (descriptor, None);
         }
     }
 
-    fn push(&mut self, name: &str, kind: HandleKind, description: &[u8], descriptor: OwnedFd) {
+    fn push(
+        &mut self,
+        name: &str,
+        kind: HandleKind,
+        description: &[u8],
+        descriptor: (OwnedFd, Option<Standard>),
+    ) {
         let name = HandleName::new(name).expect("a name of our own is in the grammar");
         self.reports.push(HandleReport { name, kind, description: description.to_vec() });
         self.descriptors.push(descriptor);
@@ -60,8 +71,12 @@ impl Initial {
 
     /// Returns the table, numbered from 1 on as the machine numbers them.
     pub(crate) fn into_descriptors(self) -> Descriptors {
-        let numbered = (1..).map(DescriptorId).zip(self.descriptors);
-        Descriptors { held: numbered.collect() }
+        let mut descriptors = Descriptors::default();
+        for (id, (descriptor, standard)) in (1..).map(DescriptorId).zip(self.descriptors) {
+            descriptors.held.insert(id, descriptor);
+            descriptors.standard.extend(standard.map(|standard| (id, standard)));
+        }
+        descriptors
     }
 }
 
@@ -71,9 +86,15 @@ impl Descriptors {
         self.held.get(&id).map(AsFd::as_fd)
     }
 
-    /// Closes a descriptor.
-    pub(crate) fn close(&mut self, id: DescriptorId) {
+    /// Closes a descriptor. One of our standard descriptors is let go of too: who is at the other
+    /// end of a pipe sees that it is closed.
+    ///
+    /// # Errors
+    ///
+    /// Says why that could not be.
+    pub(crate) fn close(&mut self, id: DescriptorId) -> Result<(), Errno> {
         self.held.remove(&id);
+        self.standard.remove(&id).map_or(Ok(()), daemon::replace_by_null)
     }
 
     /// Keeps the oldest descriptor that a connection sent.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use keepd_model::{LogLevel, Signal};
 use keepd_os::clock;
-use keepd_os::handle;
+use keepd_os::{handle, panic};
 
 use crate::exit::{self, Ended, Exit};
 use crate::log::Log;
@@ -26,6 +26,7 @@ const GUARD_OF_PROCESS_1: i64 = 1;
 /// To be called first thing in `main`: whatever descriptor is open becomes a handle. `name` is what
 /// ps(1) shows, at most 15 bytes.
 pub fn run(name: &str, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    panic::end_at_panic("fatal: ", exit::FATAL_SIGNAL);
     let inherited = handle::take_inherited();
     let ignored = start::ignored_by_the_starter();
     match start(name, arguments, inherited, ignored) {
@@ -80,7 +81,10 @@ impl Words {
         for step in steps {
             match step {
                 Step::Guard(guard) => self.set_guard(guard),
-                Step::ExitExec(arguments) => self.exit.arguments = arguments,
+                Step::ExitExec(arguments) => {
+                    self.exit.arguments = arguments;
+                    self.exit.prepare_rescue(&mut self.log);
+                }
                 Step::Verbose => self.log.set_filter(self.log.filter().down()),
                 Step::Quiet => self.log.set_filter(self.log.filter().up()),
                 Step::Set(setting) => self.options.set(setting),

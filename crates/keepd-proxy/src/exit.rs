@@ -16,6 +16,8 @@ pub(crate) const SHOWN: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// It cannot start.
 pub(crate) const START: u8 = 3;
+/// A handle that is always there cannot be made.
+pub(crate) const HANDLES: u8 = 4;
 /// A fatal signal.
 pub(crate) const FATAL_SIGNAL: u8 = 4;
 /// Signals cannot be set up.
@@ -51,7 +53,8 @@ impl Exit {
     ) -> Result<(), Ended> {
         self.become_other(log, code, message, running);
         if self.is_guarded {
-            say_now(log, LogLevel::Fatal, &format!("{message} (guarded: attempting to continue)"));
+            let text = format!("{message} (guarded: attempting to continue)");
+            say_now(log, LogLevel::Fatal, text.trim_start());
             return Ok(());
         }
         if !message.is_empty() {
@@ -95,17 +98,16 @@ impl Exit {
         log.say(LogLevel::Error, format_args!("cannot execute \"{program}\": {error}"));
     }
 
-    /// Prepares what a real fault becomes, when nothing can be prepared any more.
+    /// Prepares what a real fault or a panic becomes, when nothing can be prepared any more.
     pub(crate) fn prepare_rescue(&self, log: &mut Log) {
         if self.arguments.is_empty() {
             fatal::set_rescue(None);
             return;
         }
         let environment = environment(FATAL_SIGNAL, b"");
-        let error = b"DAEMONPROXY_ERROR=".as_slice();
         let environment: Vec<Cow<'_, [u8]>> = environment
             .iter()
-            .filter(|entry| !entry.starts_with(error))
+            .filter(|entry| !entry.starts_with(b"DAEMONPROXY_ERROR="))
             .map(|entry| Cow::Borrowed(entry.as_slice()))
             .collect();
         let program = Program {
@@ -113,7 +115,7 @@ impl Exit {
             environment: &environment,
             descriptor_limit: self.descriptor_limit,
         };
-        match Rescue::new(&program, |signal| [error, fatal_text(signal).as_bytes()].concat()) {
+        match Rescue::new(&program, "DAEMONPROXY_ERROR", fatal_text) {
             Ok(rescue) => fatal::set_rescue(Some(rescue)),
             Err(failed) => {
                 log.say(LogLevel::Error, format_args!("cannot prepare the rescue: {failed}"));

@@ -2,6 +2,7 @@
 //! answered.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use keepd_model::{Errno, Instant};
 use keepd_os::{process, socket};
 use rustix::io::fcntl_dupfd_cloexec;
 
-/// Only the own user and root may connect: what daemonproxy's umask leaves.
+/// Only the own user and root may connect, until somebody changes the mode of the file: what
+/// daemonproxy's umask leaves.
 const SOCKET_MODE: u32 = 0o700;
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 256;
@@ -20,31 +22,48 @@ const EMFILE: Errno = Errno(24);
 const ENFILE: Errno = Errno(23);
 /// How long nothing is accepted when not even the reserve helps.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is said that others wait for the end of a connection.
+const FULL_PAUSE: Duration = Duration::from_secs(5);
 
 /// A listening socket.
 pub(crate) struct Listener {
     socket: OwnedFd,
+    /// The file, wherever the proxy goes meanwhile.
     path: PathBuf,
+    /// The device and inode of the file: another one of that name is not ours.
+    file: Option<(u64, u64)>,
+    admission: Admission,
     reserve: Vec<OwnedFd>,
     resume_at: Option<Instant>,
+}
+
+/// Who may control us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Whoever the mode of the socket file lets in, as with daemonproxy.
+    ByFile,
+    /// Of those, the own user and root.
+    ByUser,
 }
 
 /// What an attempt to accept brought.
 pub(crate) enum Accepted {
     /// A connection of somebody who may control us.
     Connection(OwnedFd),
-    /// Somebody else, or one too many; it is closed.
+    /// Somebody else, who is sent away; or nobody can be let in for now.
     Refused(String),
-    /// Nobody is waiting (any more), or nobody can be let in for now.
+    /// Nobody is waiting (any more).
     Nobody,
 }
 
 impl Listener {
     /// Listens at a path; a socket file that nobody serves any more is replaced.
-    pub(crate) fn new(path: &Path) -> Result<Self, Errno> {
+    pub(crate) fn new(path: &Path, admission: Admission) -> Result<Self, Errno> {
         let mut listener = Self {
             socket: socket::listen_unix(path, SOCKET_MODE)?,
-            path: path.to_owned(),
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            file: file_at(path),
+            admission,
             reserve: Vec::new(),
             resume_at: None,
         };
@@ -52,8 +71,14 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Accepts one connection.
+    /// Accepts one connection. When there are too many already, others wait until one of them ends.
     pub(crate) fn accept(&mut self, connections: usize, now: Instant) -> Accepted {
+        if connections >= CONNECTIONS_MAX {
+            self.resume_at = Some(now.saturating_add(FULL_PAUSE));
+            return Accepted::Refused(format!(
+                "cannot accept connection: there are {CONNECTIONS_MAX} already, others wait"
+            ));
+        }
         let mut result = socket::accept(&self.socket);
         if let Err(EMFILE | ENFILE) = result {
             self.reserve.clear();
@@ -67,10 +92,9 @@ impl Listener {
                 return Accepted::Refused(format!("cannot accept connection: {error}"));
             }
         };
-        if connections >= CONNECTIONS_MAX {
-            return Accepted::Refused(format!(
-                "cannot accept connection: there are {CONNECTIONS_MAX} already"
-            ));
+        match self.admission {
+            Admission::ByFile => return Accepted::Connection(connection),
+            Admission::ByUser => {}
         }
         match socket::peer_credentials(&connection) {
             Ok(peer) if peer.uid == 0 || peer.uid == process::effective_uid() => {
@@ -81,9 +105,14 @@ impl Listener {
         }
     }
 
-    /// Fills the reserve up again, as far as there are descriptors. To be called when one was
-    /// closed.
-    pub(crate) fn refill(&mut self) {
+    /// A connection ended: there is room for those who wait, and perhaps for the reserve.
+    pub(crate) fn on_disconnected(&mut self, now: Instant) {
+        self.resume_at = self.resume_at.map(|_| now);
+        self.refill();
+    }
+
+    /// Fills the reserve up again, as far as there are descriptors.
+    fn refill(&mut self) {
         while self.reserve.len() < RESERVE {
             match fcntl_dupfd_cloexec(&self.socket, 3) {
                 Ok(spare) => self.reserve.push(spare),
@@ -111,11 +140,19 @@ impl Listener {
         is_over
     }
 
-    /// Removes the socket file.
+    /// Removes the socket file, if it is still ours.
     pub(crate) fn unlink(&self) {
-        // Who has removed it before has done what was wanted.
-        let _ = std::fs::remove_file(&self.path);
+        if self.file.is_some() && file_at(&self.path) == self.file {
+            // Who has removed it before has done what was wanted.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Returns the device and inode of what a path names, a symbolic link itself.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    let status = std::fs::symlink_metadata(path).ok()?;
+    Some((status.dev(), status.ino()))
 }
 
 impl AsFd for Listener {

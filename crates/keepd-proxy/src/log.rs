@@ -6,14 +6,14 @@
 //! is asked before each write.
 
 use std::fmt;
-use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{IoSlice, IsTerminal as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use keepd_model::{Instant, LogLevel};
 use keepd_os::epoll::{Epoll, Interest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::ReadWriteFlags;
 
 use crate::token::Token;
@@ -86,6 +86,11 @@ impl Log {
     /// Suppresses messages of this level and below from now on.
     pub(crate) fn set_filter(&mut self, filter: LogLevel) {
         self.filter = filter;
+    }
+
+    /// Reports whether it has nowhere to go.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.destination.descriptor().is_none()
     }
 
     /// Writes to another descriptor from now on. What waits goes there too.
@@ -176,7 +181,9 @@ impl Log {
 }
 
 /// Writes without ever waiting. A write into a pipe that others fill at the same moment is made
-/// with RWF_NOWAIT (pwritev2(2)) where the kernel has it for pipes.
+/// with RWF_NOWAIT (pwritev2(2)) where the kernel has it for pipes. A terminal says that it takes
+/// more when it takes one byte, and would wait for the rest, so it is opened again, to be
+/// non-blocking for this write alone.
 fn write_if_ready(destination: BorrowedFd<'_>, bytes: &[u8]) -> Option<usize> {
     let mut descriptors = [PollFd::new(&destination, PollFlags::OUT)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -199,7 +206,20 @@ fn write_if_ready(destination: BorrowedFd<'_>, bytes: &[u8]) -> Option<usize> {
             Err(_) => return None,
         }
     }
+    if destination.is_terminal()
+        && let Some(terminal) = open_again(destination)
+    {
+        return rustix::io::write(terminal, bytes).ok();
+    }
     rustix::io::write(destination, bytes).ok()
+}
+
+/// Opens what a descriptor refers to once more, for writing that does not wait; `None` where that
+/// is not permitted, as for a terminal of another user.
+fn open_again(descriptor: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@
 //! else goes on with what was kept back.
 
 use keepd_compat::{Limits, Pool};
-use keepd_model::{Errno, LogLevel};
+use keepd_model::Errno;
+use keepd_model::protocol::PLAIN_LINE_BYTES_MAX;
 use keepd_os::heap;
-
-use crate::log::Log;
 
 /// What is kept back for commands that make nothing grow, for events, deaths and starts.
 const RESERVE_BYTES: usize = 256 * 1024;
@@ -25,19 +24,34 @@ const HANDLE_BYTES: usize = 768;
 /// Data is held once, and once more while it is being replaced or handed to a child.
 const COPIES: usize = 3;
 
-/// Takes all memory that this process will ever need, if both pools are given; else keeps a
-/// reserve.
-pub(crate) fn prepare(limits: Limits, log: &mut Log) {
-    let prepared = match (limits.services, limits.handles) {
-        (Some(services), Some(handles)) => heap::seal(region_bytes(services, handles)),
-        (Some(_) | None, Some(_) | None) => heap::keep_reserve(RESERVE_BYTES),
-    };
-    match prepared {
-        // A second proxy in the same process (a test) has what the first one took.
-        Ok(()) | Err(Errno::EBUSY) => {}
-        Err(error) => {
-            log.say(LogLevel::Warning, format_args!("cannot take memory in advance: {error}"));
+/// The most data that lines of plain connections can give a service: four lists.
+const SERVICE_DATA_BYTES_MAX: usize = 4 * PLAIN_LINE_BYTES_MAX;
+
+/// Takes all memory that this process will ever need, if both pools are given. Returns whether it
+/// did: otherwise there is nothing to take in advance but a [`reserve`].
+///
+/// # Errors
+///
+/// Returns why the system does not give it.
+pub(crate) fn take_pools(limits: Limits) -> Result<bool, Errno> {
+    match (limits.services, limits.handles) {
+        (Some(services), Some(handles)) => {
+            unless_taken(heap::seal(region_bytes(services, handles))).map(|()| true)
         }
+        (Some(_) | None, Some(_) | None) => Ok(false),
+    }
+}
+
+/// Keeps memory back for when the system refuses it.
+pub(crate) fn reserve() -> Result<(), Errno> {
+    unless_taken(heap::keep_reserve(RESERVE_BYTES))
+}
+
+/// A second proxy in the same process (a test) has what the first one took.
+fn unless_taken(outcome: Result<(), Errno>) -> Result<(), Errno> {
+    match outcome {
+        Err(Errno::EBUSY) => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -48,7 +62,8 @@ pub(crate) fn is_low() -> bool {
 }
 
 fn region_bytes(services: Pool, handles: Pool) -> usize {
-    let services = services.count * (services.bytes * COPIES + SERVICE_BYTES);
+    let service_bytes = services.bytes.min(SERVICE_DATA_BYTES_MAX) * COPIES + SERVICE_BYTES;
+    let services = services.count * service_bytes;
     let handles = handles.count * (handles.bytes * COPIES + HANDLE_BYTES);
     BASE_BYTES + RESERVE_BYTES + services + handles
 }

@@ -86,9 +86,6 @@ pub(crate) struct Range {
     pub(crate) bytes: (u64, u64),
 }
 
-/// The most bytes of one service. The original has no limit; this is one that no line can reach.
-const SERVICE_BYTES_MAX: u64 = 1024 * 1024;
-
 /// `--fd-pool`; the seven built-in handles always fit.
 pub(crate) const HANDLES: Range =
     Range { what: "handle", count: (7, 1024), bytes_default: 96, bytes: (32, 4096) };
@@ -97,7 +94,7 @@ pub(crate) const SERVICES: Range = Range {
     what: "service",
     count: (1, 65_535),
     bytes_default: 512,
-    bytes: (64, SERVICE_BYTES_MAX),
+    bytes: (64, usize::MAX as u64),
 };
 
 impl Range {

@@ -9,26 +9,29 @@ use std::time::Duration;
 
 use keepd_compat::{FRONT, Front};
 use keepd_engine::proxy::{ConnectionId, Input, JobId, Output, Owner, Proxy};
-use keepd_model::{Errno, LogLevel, Pid, ServiceName, Signal, SpawnFailure};
+use keepd_model::{Errno, Instant, LogLevel, Pid, ServiceName, Signal, SpawnFailure};
 use keepd_os::epoll::{Epoll, Ready};
 use keepd_os::fatal::FatalSignals;
 use keepd_os::signals::{self, SignalReader};
-use keepd_os::{clock, reap};
+use keepd_os::{clock, code, heap, reap};
 
 use crate::children::{Children, Started, Surroundings};
 use crate::connections::Connections;
 use crate::descriptors::Descriptors;
 use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
-use crate::listener::Listener;
+use crate::listener::{Admission, Listener};
 use crate::log::Log;
 use crate::notify::NotifySockets;
 use crate::pump::{Moment, News, Pump};
 use crate::ready::ReadyPipes;
 use crate::token::Token;
 
-/// Children reaped in one turn, so that a storm of deaths leaves time for commands.
-const DEATHS_PER_TURN: usize = 1024;
+/// Children reaped in one turn, so that a storm of deaths leaves time for commands, and that the
+/// news of them fits into the buffer of a client which reads.
+const DEATHS_PER_TURN: usize = 64;
+/// How long nothing happens before room is given back.
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 /// No such process: it ended before the signal came, and its death will be told.
 const ESRCH: Errno = Errno(3);
 
@@ -49,6 +52,8 @@ pub(crate) struct Shell {
     pub(crate) log: Log,
     pub(crate) connections: Connections,
     pub(crate) listener: Option<Listener>,
+    /// Whom a control socket lets in.
+    pub(crate) admission: Admission,
     pub(crate) pump: Pump,
     pub(crate) groups: Groups,
     pub(crate) notify: NotifySockets,
@@ -58,6 +63,8 @@ pub(crate) struct Shell {
     pub(crate) has_ended_children: bool,
     /// Somebody wants to hear of output.
     pub(crate) watches_output: bool,
+    /// When room that is not needed any more is given back, if nothing happens before.
+    pub(crate) rest_due: Option<Instant>,
     /// How it ends, once it does.
     pub(crate) ending: Option<Ending>,
 }
@@ -124,6 +131,7 @@ impl Shell {
             if let Some(ending) = self.ending {
                 return self.end(ending);
             }
+            self.rest(ready.is_empty());
             let timeout = self.timeout();
             if let Err(error) = self.epoll.wait(timeout, &mut ready) {
                 self.say(LogLevel::Error, format_args!("cannot wait for news: {error}"));
@@ -169,6 +177,23 @@ impl Shell {
         self.log.flush(Some(&self.epoll), self.now.monotonic);
     }
 
+    /// Gives back what was needed on the way here, once it is quiet for a moment: what a start and
+    /// a client asked for takes more room than what stays of it, and most of the program is not
+    /// needed while services only run.
+    fn rest(&mut self, is_quiet: bool) {
+        let now = self.now.monotonic;
+        match self.rest_due {
+            Some(_) if !is_quiet => self.rest_due = Some(now.saturating_add(QUIET)),
+            Some(due) if due <= now => {
+                self.rest_due = None;
+                heap::give_back();
+                // It stays where it is if the user wants it locked there.
+                let _ = code::give_back_code();
+            }
+            Some(_) | None => {}
+        }
+    }
+
     /// Returns how long to sleep: exactly until something is due, or until news.
     fn timeout(&mut self) -> Option<Duration> {
         if self.has_ended_children || self.groups.has_empty() || self.has_lines_to_run() {
@@ -181,6 +206,7 @@ impl Shell {
             self.pump.poll_timeout(),
             self.listener.as_ref().and_then(Listener::paused_until),
             self.log.poll_timeout(),
+            self.rest_due,
         ];
         let due = due.into_iter().flatten().min()?;
         Some(due.saturating_since(clock::monotonic_now()))
@@ -201,6 +227,9 @@ impl Shell {
                 self.perform_for_front(output);
             } else {
                 return;
+            }
+            while let Some(id) = self.front.take_crowded() {
+                self.write_plain(id);
             }
         }
     }
@@ -233,7 +262,12 @@ impl Shell {
                 self.check_signal(signal, signals::send(pid, signal));
             }
             Output::Perform { ticket, effect } => self.perform_effect(ticket, &effect),
-            Output::CloseDescriptor { descriptor } => self.descriptors.close(descriptor),
+            Output::CloseDescriptor { descriptor } => {
+                if let Err(error) = self.descriptors.close(descriptor) {
+                    let text = format_args!("cannot let go of a standard descriptor: {error}");
+                    self.say(LogLevel::Error, text);
+                }
+            }
             Output::StopListening => self.stop_listening(),
             Output::LogTo { descriptor } => self.log_to(descriptor),
             Output::LogFilter { level } => self.log.set_filter(level),

@@ -16,7 +16,7 @@ use keepd_os::fatal::{self, FatalSignals};
 use keepd_os::handle;
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::reserve_slots;
-use keepd_os::{process, random};
+use keepd_os::{clock, process, random};
 use keepd_wire::FEATURES;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -27,7 +27,7 @@ use crate::descriptors::Initial;
 use crate::environment::Base;
 use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
-use crate::listener::Listener;
+use crate::listener::{Admission, Listener};
 use crate::log::{Destination, Log};
 use crate::memory;
 use crate::notify::NotifySockets;
@@ -35,7 +35,7 @@ use crate::options::Options;
 use crate::pool::{HANDLES, SERVICES};
 use crate::pump::{Moment, Pump};
 use crate::ready::ReadyPipes;
-use crate::run::Shell;
+use crate::run::{QUIET, Shell};
 use crate::token::Token;
 
 /// The proxy makes files for itself only; services have a mask of their own, daemonproxy's this
@@ -85,7 +85,7 @@ impl Starting<'_> {
     /// Prepares this process and everything that the loop needs.
     pub(crate) fn start(mut self, inherited: Vec<OwnedFd>) -> Result<Shell, Ended> {
         rustix::process::umask(Mode::from_raw_mode(UMASK));
-        let null = self.require("open \"/dev/null\"", open_null())?;
+        let null = self.null()?;
         let limits = self.limits();
         let initial = self.handles(&null, inherited, limits)?;
         let signals = self.signals()?;
@@ -101,12 +101,39 @@ impl Starting<'_> {
         self.assemble(opened, signals)
     }
 
+    /// Opens the null device. A guarded proxy goes on without: process 1 of a folder without
+    /// devices can still start what makes them.
+    fn null(&mut self) -> Result<OwnedFd, Ended> {
+        match self.want("open \"/dev/null\"", open_null())? {
+            Some(null) => Ok(null),
+            None => {
+                let pipe = handle::pipe(false).map_err(|error| error.errno);
+                // Nobody writes into it, so that it is at its end like the device.
+                self.require("make a pipe", pipe).map(|(reader, _)| reader)
+            }
+        }
+    }
+
     /// What the proxy cannot be without. Not even a guard helps.
     fn require<T>(&mut self, what: &str, result: Result<T, Errno>) -> Result<T, Ended> {
+        self.require_or(exit::START, what, result)
+    }
+
+    /// What the handles that are always there cannot be without.
+    fn require_handle<T>(&mut self, what: &str, result: Result<T, Errno>) -> Result<T, Ended> {
+        self.require_or(exit::HANDLES, what, result)
+    }
+
+    fn require_or<T>(
+        &mut self,
+        code: u8,
+        what: &str,
+        result: Result<T, Errno>,
+    ) -> Result<T, Ended> {
         result.map_err(|error| {
             let message = format!("cannot {what}: {error}");
-            match self.exit.fatal(&mut self.log, exit::START, &message, &[]) {
-                Ok(()) => Ended(exit::START),
+            match self.exit.fatal(&mut self.log, code, &message, &[]) {
+                Ok(()) => Ended(code),
                 Err(ended) => ended,
             }
         })
@@ -156,25 +183,26 @@ impl Starting<'_> {
         limits: Limits,
     ) -> Result<Initial, Ended> {
         let copy_of_null = copy(null);
-        let mut initial = Initial::new(self.require("open \"/dev/null\"", copy_of_null)?);
+        let mut initial = Initial::new(self.require_handle("copy \"/dev/null\"", copy_of_null)?);
         let standard = handle::standard().map_err(|error| error.errno);
-        let [input, output, error] = self.require("keep the standard descriptors", standard)?;
-        for (name, descriptor) in [("stdin", input), ("stdout", output), ("stderr", error)] {
-            initial.inherit(name, descriptor);
-        }
+        let [input, output, error] =
+            self.require_handle("keep the standard descriptors", standard)?;
+        initial.inherit("stdin", input, Some(Standard::Input));
+        initial.inherit("stdout", output, Some(Standard::Output));
+        initial.inherit("stderr", error, Some(Standard::Error));
         if self.reads_commands_from_input() {
             let copy = copy(null);
-            initial.redirect("stdin", self.require("open \"/dev/null\"", copy)?);
+            initial.redirect("stdin", self.require_handle("copy \"/dev/null\"", copy)?);
         }
         if self.options.interactive {
             let copy = copy(null);
-            initial.redirect("stdout", self.require("open \"/dev/null\"", copy)?);
+            initial.redirect("stdout", self.require_handle("copy \"/dev/null\"", copy)?);
         }
         let room = limits.handles.map_or(usize::MAX, |pool| pool.count - BUILT_IN_HANDLES);
         let count = inherited.len();
         for descriptor in inherited.into_iter().take(room) {
             let name = format!("fd_{}", descriptor.as_raw_fd());
-            initial.inherit(&name, descriptor);
+            initial.inherit(&name, descriptor, None);
         }
         if count > room {
             let closed = count - room;
@@ -213,11 +241,17 @@ impl Starting<'_> {
         }
     }
 
+    /// An instance of keepd has users of its own to protect; otherwise the file decides alone.
+    fn admission(&self) -> Admission {
+        if self.options.instance.is_some() { Admission::ByUser } else { Admission::ByFile }
+    }
+
     fn listen(&mut self) -> Result<Option<Listener>, Ended> {
         let Some(path) = &self.options.socket else {
             return Ok(None);
         };
-        self.want(&format!("listen at \"{}\"", path.display()), Listener::new(path))
+        let listener = Listener::new(path, self.admission());
+        self.want(&format!("listen at \"{}\"", path.display()), listener)
     }
 
     fn connections_of_the_command_line(&mut self) -> Result<Vec<(Ends, Client)>, Ended> {
@@ -272,7 +306,7 @@ impl Starting<'_> {
         self.log.set_destination(None, Destination::Nowhere);
         for (number, name, is_claimed) in standard {
             let copy_of_null = copy(&opened.null);
-            opened.initial.redirect(name, self.require("open \"/dev/null\"", copy_of_null)?);
+            opened.initial.redirect(name, self.require_handle("copy \"/dev/null\"", copy_of_null)?);
             if !is_claimed && let Err(error) = daemon::replace_by_null(number) {
                 self.warn("let go of a standard descriptor", error);
             }
@@ -313,6 +347,17 @@ impl Starting<'_> {
         }
     }
 
+    /// Takes the memory of the pools, or keeps some back.
+    fn take_memory(&mut self, limits: Limits) -> Result<(), Ended> {
+        let has_pools = self.want("take the memory of the pools", memory::take_pools(limits))?;
+        if has_pools != Some(true)
+            && let Err(error) = memory::reserve()
+        {
+            self.warn("keep memory back", error);
+        }
+        Ok(())
+    }
+
     /// Puts everything together. The epoll set is made last: what it hears belongs to the process
     /// that made it.
     fn assemble(
@@ -338,7 +383,9 @@ impl Starting<'_> {
         });
         let seed = random::seed();
         let seed = self.require("read random bytes", seed)?;
-        let Self { options, mut log, exit, guard, ignored, .. } = self;
+        let admission = self.admission();
+        self.take_memory(opened.limits)?;
+        let Self { options, log, exit, guard, ignored, .. } = self;
         let settings = Settings {
             seed,
             features: FEATURES.map(str::to_owned).to_vec(),
@@ -346,8 +393,8 @@ impl Starting<'_> {
             guard,
             exit_exec: exit.arguments.clone(),
             log_filter: log.filter(),
+            is_log_closed: log.is_closed(),
         };
-        memory::prepare(opened.limits, &mut log);
         let mut shell = Shell {
             epoll,
             signals,
@@ -359,6 +406,7 @@ impl Starting<'_> {
             log,
             connections: Connections::default(),
             listener: None,
+            admission,
             pump: Pump::new(),
             groups,
             notify: NotifySockets::new(options.run_dir.clone()),
@@ -373,6 +421,7 @@ impl Starting<'_> {
             exit,
             has_ended_children: false,
             watches_output: false,
+            rest_due: Some(clock::monotonic_now().saturating_add(QUIET)),
             ending: None,
         };
         shell.tell(Input::Connected { connection: FRONT, output: true });
@@ -440,9 +489,8 @@ fn inherit(
 ) -> Result<Inheritance, Errno> {
     Ok(Inheritance {
         null: copy(null)?,
-        input: if input_is_connection { copy(null)? } else { copy(rustix::stdio::stdin())? },
-        out: if options.interactive { copy(null)? } else { copy(rustix::stdio::stdout())? },
-        err: copy(rustix::stdio::stderr())?,
+        has_input: !input_is_connection,
+        has_output: !options.interactive,
     })
 }
 

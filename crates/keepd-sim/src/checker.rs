@@ -388,9 +388,13 @@ impl World {
     /// A run is over. Returns whether it was ready.
     fn end_run(&mut self, at: Instant, name: &ServiceName, backoff: &Backoff) -> bool {
         let generation = self.kernel.generations.get(name).copied().unwrap_or_default();
+        // It may have ended long before the manager heard of it.
+        let status = self.manager.as_ref().and_then(|shell| shell.machine.status(name));
+        let end = status.and_then(|status| status.last_end);
+        let ended = end.filter(|end| end.generation == generation).map_or(at, |end| end.at);
         let track = self.checker.tracks.entry(name.clone()).or_default();
         let ready = track.ready.take().filter(|(ready, _)| *ready == generation);
-        if ready.is_some_and(|(_, since)| at.saturating_since(since) >= backoff.reset) {
+        if ready.is_some_and(|(_, since)| ended.saturating_since(since) >= backoff.reset) {
             track.count = Some(0);
             track.restarts = Some(Vec::new());
         }

@@ -57,7 +57,7 @@ pub(crate) struct Kernel {
     /// The last generation of each service.
     pub(crate) generations: BTreeMap<ServiceName, Generation>,
     /// What the proxy was told last.
-    pub(crate) attributes: BTreeMap<ServiceName, Attributes>,
+    pub(crate) attributes: BTreeMap<ServiceName, Arc<Attributes>>,
     watched: BTreeSet<Owner>,
     next_pid: u32,
     serials: u64,

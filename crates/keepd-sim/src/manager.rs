@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_engine::manager::{
-    AskId, Input, Launch, Manager, Output, PrepareFailure, Question, Settings, Ticket,
+    AskId, Input, Launch, Manager, Output, PrepareFailure, Question, Said, Settings, Ticket,
 };
 use keepd_engine::proxy::ConnectionId;
 use keepd_model::protocol::{
@@ -139,13 +139,14 @@ impl World {
         let input = match message {
             Message::Event(Event::Notify { name, generation, text, .. }) => {
                 let notification = parse_notify(&text);
-                Input::Notified {
-                    name,
-                    generation,
+                let said = Said {
                     ready: notification.ready,
                     ready_fd: text == READY_FD_TEXT.as_bytes(),
+                    reloading: notification.reloading,
+                    stamp: notification.monotonic,
                     status: notification.status,
-                }
+                };
+                Input::Notified { name, generation, said }
             }
             other => Input::Message(other),
         };

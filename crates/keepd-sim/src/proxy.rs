@@ -1,6 +1,7 @@
 //! The shell around the proxy machine: turns, connections with bounded buffers, and the wire.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use keepd_engine::proxy::{
     ConnectionId, DescriptorId, Effect, Input, Output, Owner, Proxy, Settings, SpawnOutcome,
@@ -287,7 +288,7 @@ impl World {
             return Ok(());
         }
         if let Request::Numbered(_, Command::ServiceSet { name, attributes }) = &request {
-            self.kernel.attributes.insert(name.clone(), attributes.clone());
+            self.kernel.attributes.insert(name.clone(), Arc::clone(attributes));
         }
         if let Request::Numbered(number, _) = &request
             && let Some(connection) = self.proxy.connections.get_mut(&id)

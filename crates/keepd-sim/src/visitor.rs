@@ -63,7 +63,7 @@ impl World {
         };
         let mut commands = vec![
             Command::WatchStarts { on: self.random.chance(50) },
-            Command::ServiceSet { name: name.clone(), attributes },
+            Command::ServiceSet { name: name.clone(), attributes: attributes.into() },
             Command::ServiceArgs { name, arguments: vec![b"/bin/visitor".to_vec()] },
         ];
         for _ in 0..self.random.between(0, 8) {

@@ -10,6 +10,7 @@
 //! | `--until GENERATION` | `--exit` and `--abort` hold up to this generation only |
 //! | `--ignore-term` | goes on after TERM |
 //! | `--stop-takes MS` | exits MS after TERM |
+//! | `--reload-takes MS` | announces a reload after HUP, and its end after MS (sd_notify(3)) |
 //! | `--fork N` | starts N grandchildren in sessions of their own, which ignore TERM |
 //! | `--listen PORT` | answers HTTP on 127.0.0.1:PORT with its name, pid and generation |
 //! | `--print TEXT`, `--print-err TEXT` | writes a line at the start |
@@ -18,7 +19,7 @@
 //! | `--chatter MS` | writes a line every MS |
 //! | `--say-variable NAME` | writes an event `variable` with `NAME=value` |
 //!
-//! Events: `start`, `ready`, `reload` (HUP), `term`, `end`, `grandchild`, `written`, `variable`,
+//! Events: `start`, `ready`, `reload` (HUP), `reloaded`, `term`, `end`, `grandchild`, `written`, `variable`,
 //! `violation` (another process of the service is alive, or a grandchild of an earlier run).
 
 use std::fs::{File, TryLockError};
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use keepd_model::Signal;
 use keepd_os::epoll::{Epoll, Interest};
-use keepd_os::{process, signals};
+use keepd_os::{clock, process, signals};
 
 use crate::EventLog;
 
@@ -52,6 +53,7 @@ struct Options {
     until: Option<u64>,
     ignore_term: bool,
     stop_takes: Option<Duration>,
+    reload_takes: Option<Duration>,
     fork: usize,
     listen: Option<u16>,
     print: Vec<String>,
@@ -124,6 +126,7 @@ fn parse_one<'w>(
         "--until" => options.until = Some(text()?.parse().ok()?),
         "--ignore-term" => options.ignore_term = true,
         "--stop-takes" => options.stop_takes = Some(milliseconds(text()?)?),
+        "--reload-takes" => options.reload_takes = Some(milliseconds(text()?)?),
         "--fork" => options.fork = text()?.parse().ok()?,
         "--listen" => options.listen = Some(text()?.parse().ok()?),
         "--print" => options.print.push(text()?),
@@ -205,6 +208,8 @@ struct Service {
     chatter_count: u32,
     /// When it ends, once TERM came and that takes time.
     stop_at: Option<Instant>,
+    /// When it has read its files again.
+    reloaded_at: Option<Instant>,
 }
 
 impl Service {
@@ -220,6 +225,7 @@ impl Service {
             ready_said: false,
             chatter_count: 0,
             stop_at: None,
+            reloaded_at: None,
         }
     }
 
@@ -299,6 +305,11 @@ impl Service {
             println!("chatter {}", self.chatter_count);
             self.chatter_count += 1;
         }
+        if self.reloaded_at.is_some_and(|at| Instant::now() >= at) {
+            self.reloaded_at = None;
+            self.witness.say("reloaded", "");
+            notify("READY=1");
+        }
         if self.stop_at.is_some_and(|at| Instant::now() >= at) {
             return Some(self.end(0));
         }
@@ -319,7 +330,8 @@ impl Service {
         let exit = self.options.exit.map(|(after, _)| after);
         let chatter = self.options.chatter.map(|every| every * self.chatter_count);
         let stop = self.stop_at.map(|at| at.duration_since(self.started));
-        [ready, exit, chatter, stop]
+        let reloaded = self.reloaded_at.map(|at| at.duration_since(self.started));
+        [ready, exit, chatter, stop, reloaded]
             .into_iter()
             .flatten()
             .map(|after| after.saturating_sub(elapsed))
@@ -329,6 +341,11 @@ impl Service {
     fn on_signal(&mut self, signal: Signal) -> Option<ExitCode> {
         if signal == Signal::HUP {
             self.witness.say("reload", "");
+            if let Some(time) = self.options.reload_takes {
+                let now_us = clock::monotonic_now().as_nanos() / 1_000;
+                notify(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
+                self.reloaded_at = Some(Instant::now() + time);
+            }
             return None;
         }
         self.witness.say("term", "");

@@ -1,20 +1,37 @@
-//! The floor: a parent that starts programs, waits for their ends, and does nothing else.
+//! The floor: a parent that starts programs, waits for their ends, and does nothing else; or one
+//! that sends back what a connection says.
 //!
-//! Usage: `keepd-bench-floor once|again COUNT PROGRAM [ARGUMENT...]`. `again`: what ends is started
-//! at once; `once`: the floor ends with the last of its children.
+//! Usage: `keepd-bench-floor once|again COUNT PROGRAM [ARGUMENT...]`, `keepd-bench-floor echo
+//! SOCKET`. `again`: what ends is started at once; `once`: the floor ends with the last of its
+//! children; `echo`: it ends with its first connection.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, ExitCode};
 
 use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Session, SpawnRequest, spawn};
 use rustix::process::{WaitOptions, wait};
 
+/// What is read and sent back at once.
+const ECHO_BYTES: usize = 64 * 1024;
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [mode, socket] = arguments.as_slice()
+        && mode == "echo"
+    {
+        return match echo(socket) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("cannot echo at \"{}\": {error}", socket.display());
+                ExitCode::from(111)
+            }
+        };
+    }
     let [mode, count, program, rest @ ..] = arguments.as_slice() else {
         return usage();
     };
@@ -38,7 +55,20 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!("usage: keepd-bench-floor once|again COUNT PROGRAM [ARGUMENT...]");
+    eprintln!("       keepd-bench-floor echo SOCKET");
     ExitCode::from(100)
+}
+
+/// Sends back what the first connection says, until it ends.
+fn echo(socket: &OsString) -> io::Result<()> {
+    let (mut connection, _) = UnixListener::bind(socket)?.accept()?;
+    let mut buffer = vec![0; ECHO_BYTES];
+    loop {
+        match connection.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => connection.write_all(&buffer[..count])?,
+        }
+    }
 }
 
 /// Starts the children by clone(2) without waiting until one is executed: with a second processor

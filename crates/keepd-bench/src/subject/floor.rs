@@ -21,11 +21,17 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Starts the loop. It is asked for before it is executed, as a `keepd up` is.
+    /// Starts the loop. It is asked for before it is executed, as a `keepd up` is. Each child has
+    /// these words behind the file of records.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(place: &mut Place, count: usize, mode: Mode) -> Result<Self, BenchError> {
+    pub fn start(
+        place: &mut Place,
+        count: usize,
+        mode: Mode,
+        words: &[&str],
+    ) -> Result<Self, BenchError> {
         let folder = place.folder()?;
         let records = place.records(&folder)?;
         let mut command = place.command(place.program("keepd-bench-floor"));
@@ -36,7 +42,8 @@ impl Floor {
         command
             .args([word, &count.to_string()])
             .arg(place.program("keepd-bench-service"))
-            .arg(records.path());
+            .arg(records.path())
+            .args(words);
         let asked_at = clock::monotonic_now();
         let child = command.spawn().attempt("start the floor")?;
         Ok(Self { child, mode, asked_at, records })

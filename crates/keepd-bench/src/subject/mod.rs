@@ -1,11 +1,13 @@
-//! The three ways to run the same services: the bare loop, `keepd proxy` commanded through its
-//! socket, and `keepd up` with a `keepd.toml`.
+//! The ways to run the same services: the bare loop, `keepd proxy` commanded through its socket,
+//! `keepd up` with a `keepd.toml`, and the proxy as users of daemonproxy run it.
 
 mod floor;
 mod place;
+mod plain;
 mod project;
 mod proxy;
 
+use std::process::Child;
 use std::time::Duration;
 
 use keepd_model::{Instant, Pid, Signal};
@@ -13,6 +15,7 @@ use keepd_os::{clock, pidfd};
 
 pub use floor::Floor;
 pub use place::Place;
+pub use plain::{Client, Flavour, Plain, name};
 pub use project::{Project, Services};
 pub use proxy::Proxy;
 
@@ -84,7 +87,7 @@ pub fn start(
     mode: Mode,
 ) -> Result<Box<dyn Subject>, BenchError> {
     Ok(match kind {
-        Kind::Floor => Box::new(Floor::start(place, count, mode)?),
+        Kind::Floor => Box::new(Floor::start(place, count, mode, &[])?),
         Kind::Proxy => Box::new(Proxy::start(place, count, mode)?),
         Kind::Up => Box::new(Project::start(place, count, Services::waiting(mode))?),
     })
@@ -100,6 +103,14 @@ pub fn kill(pid: Pid) -> Result<Instant, BenchError> {
     let at = clock::monotonic_now();
     pidfd::send(&process, Signal::KILL).attempt(&what)?;
     Ok(at)
+}
+
+/// Returns the number of a child.
+///
+/// # Errors
+/// It has none.
+pub fn pid_of(child: &Child) -> Result<Pid, BenchError> {
+    Pid::new(child.id()).ok_or("it has no number").attempt("find a child")
 }
 
 /// Sends TERM to the processes of these records; returns when the first one got it.

@@ -269,7 +269,7 @@ fn write_boot_file(options: &Options) -> Result<(), CliError> {
     };
     let commands = [
         Command::ServiceArgs { name: name.clone(), arguments },
-        Command::ServiceSet { name: name.clone(), attributes },
+        Command::ServiceSet { name: name.clone(), attributes: attributes.into() },
         Command::ServiceLog { name: name.clone(), log: LogTarget::Inherit },
         Command::ServiceStart { name, expected: Some(Generation::NONE), at: None },
     ];

@@ -139,9 +139,13 @@ fn what_the_kernel_refuses_names_the_call() {
         assert_eq!(driver.say(BOSS, "echo⇥still-there"), "still-there\n");
     }
     let mut driver = Driver::new();
-    driver.effect_failure = Some(CallFailure { call: "take a descriptor", errno: None });
-    let answer = driver.say(BOSS, "fd.take⇥h");
-    assert!(answer.contains("there is none"), "{answer}");
+    let call = "no descriptor came with the message";
+    driver.effect_failure = Some(CallFailure { call, errno: None });
+    assert_eq!(
+        driver.say(BOSS, "fd.take⇥h"),
+        "error⇥cannot make handle \"h\": no descriptor came with the message, for command \
+         \"fd.take⇥h\"\n"
+    );
 }
 
 #[test]

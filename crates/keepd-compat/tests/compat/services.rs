@@ -26,7 +26,7 @@ fn a_service_has_what_daemonproxy_gives_its_services() {
         retry: Some(FRONT_RETRY),
         ..Attributes::default()
     };
-    assert_eq!(*attributes, expected);
+    assert_eq!(**attributes, expected);
     assert_eq!(driver.spawns[0].0.descriptors, None);
     // An extended connection hears of all of it.
     let is_set = |message: &Message| matches!(message, Message::Event(Event::Set(..)));

@@ -1,8 +1,14 @@
 //! Controllers: who hears what, when they come and go, and services that are controllers.
 
-use keepd_model::Signal;
-use keepd_testkit::daemonproxy::{Daemonproxy, Setup};
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
+use keepd_model::Signal;
+use keepd_testkit::daemonproxy::{Conversation, Daemonproxy, Setup};
+use keepd_testkit::{LONG, Running, cpu_ticks, wait_until};
+
+use crate::place::Place;
 use crate::services::{
     define, deleted, expect_down, expect_up, never_run, read, start, wait_for_dumped,
 };
@@ -82,6 +88,39 @@ fn a_third_controller_is_never_refused() {
     drop(one);
     three.expect_next("three");
     assert_eq!(two.sync(), Vec::<String>::new());
+}
+
+/// With every place taken, one more waits until one of them is free, and the log says so.
+#[test]
+fn one_too_many_waits() {
+    const PLACES: usize = 256;
+    let (mut proxy, first) = Daemonproxy::with_socket();
+    let mut clients = vec![first];
+    clients.extend((1..PLACES).map(|_| proxy.client("ctl")));
+    clients.iter_mut().for_each(|client| drop(client.sync()));
+    let mut waiting = proxy.client("ctl");
+    waiting.send("echo\tat last");
+    proxy.expect_log(&["warning: ", "wait"]);
+    assert!(!waiting.is_heard_within(Duration::ZERO));
+    clients.pop();
+    waiting.expect_next("at last");
+}
+
+/// A proxy whose output nobody reads goes on with its commands, and waits for them without work.
+#[test]
+fn an_output_without_a_reader_is_no_busy_loop() {
+    let place = Place::new();
+    let (running, mut commands, events) =
+        Running::start_conversation(&mut place.daemonproxy(&["-i", "-S", "sock"]));
+    drop(events);
+    let stream = wait_until("the socket", LONG, || UnixStream::connect(place.path("sock")).ok());
+    let mut client = Conversation::over_socket(stream, running.stderr().clone());
+    client.sync();
+    let before = cpu_ticks(running.pid());
+    commands.write_all(b"service.args\tx\tsleep\t0.5\nservice.start\tx\n").unwrap();
+    assert_eq!(expect_down(&mut client, "x"), "exit 0");
+    let ticks = cpu_ticks(running.pid()) - before;
+    assert!(ticks < 20, "{ticks} ticks in half a second");
 }
 
 /// The end of a client is not the end of the proxy, nor of what the client made.

@@ -83,13 +83,14 @@ fn the_standard_descriptors_are_null() {
 fn the_log_is_off_until_it_has_a_destination() {
     let place = Place::new();
     let (_, mut talk) = in_background(&place, &[]);
-    for number in 0..4 {
-        talk.ask(format!("fd.open\tfile{number}\twrite,create\tfile{number}"));
+    let names = ["file0", "file1", "file2", "file3", "stderr"];
+    for name in names {
+        talk.ask(format!("fd.open\t{name}\twrite,create\t{name}"));
     }
     talk.ask("no.such.command");
     talk.sync();
-    for number in 0..4 {
-        assert_eq!(place.read(&format!("file{number}")), "");
+    for name in names {
+        assert_eq!(place.read(name), "");
     }
     talk.is_silent("log.dest\tfd\tfile1");
     talk.ask("no.such.thing");

@@ -1,6 +1,7 @@
 //! How it ends: exit codes, signals, fatal conditions, and the program that takes its place.
 
 use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
 
 use keepd_testkit::daemonproxy::Conversation;
 use keepd_testkit::{LONG, Running, kill, wait_until};
@@ -207,7 +208,7 @@ fn exit_exec_follows_terminate() {
     assert_eq!(rescued(&place, proxy), (9, "terminated normally".to_owned()));
 }
 
-/// Exit-exec after the end of `-i`: 0 and 1 are open for the program (A18).
+/// Exit-exec after the end of `-i`: 0 and 1 are null for the program (A18).
 #[test]
 fn exit_exec_follows_the_end_of_an_interactive_session() {
     let place = Place::new();
@@ -218,9 +219,10 @@ fn exit_exec_follows_the_end_of_an_interactive_session() {
     let mut proxy = place.interactive(&["-E", "sleep\t600"]);
     proxy.talk.send("exit");
     becomes(&proxy, "sleep");
-    for descriptor in 0..3 {
-        assert!(link(proxy.pid(), descriptor).is_some(), "{descriptor} is closed");
+    for descriptor in 0..2 {
+        assert_eq!(link(proxy.pid(), descriptor).as_deref(), Some("/dev/null"), "{descriptor}");
     }
+    assert!(link(proxy.pid(), 2).is_some());
     kill(proxy.pid());
 }
 
@@ -425,16 +427,28 @@ fn the_message_says_what_was_wrong() {
 /// Exit-exec does not wait for a client that reads nothing, nor for a service.
 #[test]
 fn exit_exec_does_not_wait_for_clients() {
+    // On a busy machine one of them may take long for other reasons.
+    let times = (0..5).map(|_| time_to_the_end_with_a_silent_client());
+    let quick = times.into_iter().find(|time| *time < Duration::from_millis(700));
+    assert!(quick.is_some(), "it waits for who does not read");
+}
+
+/// Returns how long it takes from `terminate` to the end of the program behind it.
+#[track_caller]
+fn time_to_the_end_with_a_silent_client() -> Duration {
     let place = Place::new();
     let rescue = rescue(&place);
     let mut proxy = place.socket(&["-E", &rescue]);
     let service = proxy.sleeper("one");
     // A client that asks for much and reads nothing.
     let mut silent = place.connect("sock", &proxy);
-    let dumps = "statedump\n".repeat(2_000);
-    let taken = silent.offer(dumps.as_bytes(), std::time::Duration::ZERO);
-    assert!(taken > 0);
+    let dumps = "statedump\n".repeat(200_000);
+    let taken = silent.offer(dumps.as_bytes(), Duration::from_millis(300));
+    assert!(taken < dumps.len(), "it is served, though it does not read");
+    let begin = Instant::now();
     proxy.talk.send("terminate\t8");
     assert_eq!(rescued(&place, proxy), (8, "terminated normally".to_owned()));
+    let time = begin.elapsed();
     kill(service);
+    time
 }

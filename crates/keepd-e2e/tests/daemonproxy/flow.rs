@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use keepd_model::Signal;
 use keepd_testkit::daemonproxy::{Conversation, Daemonproxy, PATIENCE};
+use keepd_testkit::kill;
 
 /// More than kernel buffers and the proxy's own hold.
 const FLOOD_BYTES: usize = 4 * 1024 * 1024;
@@ -107,6 +109,33 @@ fn a_broadcast_storm_overflows_who_does_not_read() {
     // What was lost is not repeated; a dump has the latest.
     let last = format!("service.tags\tstorm\t{:06}\t{}", FLOOD_BYTES / 1000 - 1, "x".repeat(973));
     assert!(sleeper.ask("statedump").contains(&last));
+}
+
+/// A storm of news in one turn does not overflow a client that reads: before a line is given up, it
+/// is tried to write what waits.
+#[test]
+fn a_storm_in_one_turn_overflows_nobody_who_reads() {
+    const SERVICES: usize = 400;
+    let (proxy, mut client) = Daemonproxy::with_socket();
+    let mut pids = Vec::new();
+    for number in 0..SERVICES {
+        let name = format!("storm.with.a.long.name.{number:03}");
+        client.ask(format!("service.args\t{name}\tsleep\t1000"));
+        client.send(format!("service.start\t{name}"));
+        let state = format!("service.state\t{name}\tup\t{{num}}\t{{pid}}\t-\t-\t{{num}}\t-");
+        pids.push(client.expect(&state).pid(1));
+    }
+    client.sync();
+    // All deaths are there when the next turn begins.
+    proxy.signal(Signal::STOP);
+    for pid in &pids {
+        kill(*pid);
+    }
+    proxy.signal(Signal::CONT);
+    for _ in pids {
+        client.expect_next("service.state\t{any}\tdown\t{rest}");
+    }
+    assert_eq!(client.sync(), Vec::<String>::new());
 }
 
 /// `conn.event_timeout⇥0⇥N`: the queued commands of a client that does not read go on at once, with

@@ -14,7 +14,7 @@ fn guarded(place: &Place, words: &[&str]) -> Proxy {
     place.interactive(&words)
 }
 
-/// The end of `-i` is only logged; the rest goes on.
+/// The end of `-i` is only logged; the rest goes on, and who had it sees that it is over.
 #[test]
 fn the_end_of_an_interactive_session_is_not_the_end() {
     let place = Place::new();
@@ -30,6 +30,7 @@ fn the_end_of_an_interactive_session_is_not_the_end() {
         wait_until("a line of the log", LONG, || (proxy.log().len() > before).then_some(()));
         other.sync();
         other.sync();
+        proxy.talk.expect_end();
         assert!(proxy.running.is_running());
     }
 }

@@ -62,12 +62,12 @@ fn the_oldest_descriptor_is_taken() {
 #[test]
 fn nothing_can_be_taken_that_was_not_sent() {
     let (mut proxy, mut client) = Daemonproxy::with_socket();
-    client.refuses("fd.take\tgot", &[]);
+    client.refuses("fd.take\tgot", &[": no descriptor came with the message"]);
     let mut other = proxy.client("ctl");
     let file = new_file(&proxy, "f");
     other.send_with_descriptors("echo\tsent", &[file.as_fd()]);
     other.expect_next("sent");
-    client.refuses("fd.take\tgot", &[]);
+    client.refuses("fd.take\tgot", &[": no descriptor came with the message"]);
     other.answers("fd.take\tgot", "fd.state\tgot\tfile\twrite\tunknown");
     client.expect("fd.state\tgot\tfile\twrite\tunknown");
 }

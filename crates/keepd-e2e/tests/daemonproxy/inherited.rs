@@ -1,5 +1,8 @@
 //! The handles that are there at the start, and what each mode does to the standard descriptors.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
@@ -76,6 +79,31 @@ fn inherited_handles_can_be_replaced_and_deleted() {
         assert_eq!(proxy.talk.ask(format!("fd.delete\t{name}")), [deleted]);
     }
     assert_eq!(handles(&mut proxy.talk), &BUILT_IN[..4]);
+}
+
+/// A standard descriptor whose handle goes is let go of: the other end of its pipe is at its end.
+#[test]
+fn a_deleted_standard_handle_is_closed() {
+    for (name, redirection, change) in [
+        ("stdout", ">", "fd.delete\tstdout"),
+        ("stderr", "2>", "fd.delete\tstderr"),
+        ("stdout", ">", "fd.open\tstdout\twrite\t/dev/null"),
+    ] {
+        let place = Place::new();
+        let path = place.fifo("fifo");
+        let mut reader =
+            File::options().read(true).custom_flags(NONBLOCK.cast_signed()).open(path).unwrap();
+        let before = format!("exec {redirection}fifo");
+        let mut proxy = place.start_with_socket(&mut place.after(&before, &["-S", "sock"]));
+        place.in_service(&mut proxy.talk, &format!("null\tnull\t{name}"), "echo hello >&2");
+        let mut text = [0; 100];
+        assert_eq!(reader.read(&mut text).unwrap(), "hello\n".len(), "{name}");
+        let open = reader.read(&mut text).unwrap_err();
+        assert_eq!(open.kind(), std::io::ErrorKind::WouldBlock, "{name}");
+        proxy.talk.ask(change);
+        assert_eq!(reader.read(&mut text).unwrap(), 0, "{change}");
+        proxy.talk.sync();
+    }
 }
 
 /// Inspection of what is inherited: access mode, append, nonblock; the description is "unknown".

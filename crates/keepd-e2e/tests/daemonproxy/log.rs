@@ -313,6 +313,25 @@ fn a_full_device_is_tried_by_a_timer_only() {
     assert!((4..=9 + late).contains(&tries), "{tries} tries, {late} more allowed:\n{trace}");
 }
 
+/// A terminal that nobody reads holds nothing up either: script(1), which makes it, cannot write.
+#[test]
+fn a_full_terminal_holds_nothing_up() {
+    let place = Place::new();
+    if place.command("script").arg("--version").output().is_err() {
+        return skip("a log to a terminal: there is no script(1)");
+    }
+    let mut pipe = Pipe::new(&place);
+    pipe.fill();
+    let mut command = place.command("bash");
+    let program = place.program();
+    let script = format!("exec script -qec 'exec {program} -S sock' /dev/null >fifo");
+    command.args(["-c", &script]);
+    let mut proxy = place.start_with_socket(&mut command);
+    provoke(&mut proxy, "x", 500);
+    proxy.talk.send("terminate\t0");
+    proxy.talk.expect_end();
+}
+
 /// A log whose reader has gone ends nothing, and keeps nobody busy.
 #[test]
 fn a_log_whose_reader_has_gone_is_no_busy_loop() {

@@ -12,6 +12,7 @@ mod conversations;
 mod daemonize;
 mod errors;
 mod exit;
+mod fault;
 mod flow;
 mod guard;
 mod handles;

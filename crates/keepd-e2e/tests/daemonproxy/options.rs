@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use keepd_testkit::{LONG, wait_until};
+use keepd_testkit::{LONG, Running, wait_until};
 
 use crate::place::{Place, handles, holds, link, path_of_length, shows};
 
@@ -264,6 +264,25 @@ fn a_config_file_that_cannot_be_opened_ends_it_with_3() {
     assert!(shows(&ended.stderr, &["fatal: "]), "{:?}", ended.stderr);
 }
 
+/// Without descriptors for the handles that are always there it ends with 4.
+#[test]
+fn handles_that_cannot_be_made_end_it_with_4() {
+    let place = Place::new();
+    let mut command = place.after("ulimit -n 5", &["-i"]);
+    let ended = Running::start(&mut command).wait().expect_code(4);
+    assert!(shows(&ended.stderr, &["fatal: ", "too many open files"]), "{:?}", ended.stderr);
+}
+
+/// `-c`: what can be opened and not be read is told in the log.
+#[test]
+fn a_config_file_that_cannot_be_read_is_an_error() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let mut proxy = place.socket(&["-c", "folder"]);
+    proxy.log_line(&["error: ", "cannot read commands", "directory"]);
+    proxy.talk.sync();
+}
+
 /// `-c FILE` is a stream of commands, read once; at its end the proxy goes on.
 #[test]
 fn a_config_file_is_read_once_and_its_end_is_not_the_end() {
@@ -394,7 +413,7 @@ fn an_interactive_session_needs_its_descriptors() {
     let place = Place::new();
     for closed in ["exec <&-", "exec >&-"] {
         let command = &mut place.after(closed, &["-i"]);
-        keepd_testkit::Running::start(command).wait().expect_code(3);
+        Running::start(command).wait().expect_code(3);
     }
 }
 

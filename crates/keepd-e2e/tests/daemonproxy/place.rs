@@ -20,7 +20,16 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { setup: Setup::new(), files: Cell::new(0) }
+        Self::of(Setup::new())
+    }
+
+    /// Makes a folder for proxies that are `keepd-init`.
+    pub(crate) fn of_init() -> Self {
+        Self::of(Setup::of_init())
+    }
+
+    fn of(setup: Setup) -> Self {
+        Self { setup, files: Cell::new(0) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

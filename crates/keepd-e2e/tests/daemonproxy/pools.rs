@@ -1,5 +1,6 @@
 //! `--fd-pool` and `--service-pool`: their grammar, their limits, and what a full one refuses.
 
+use keepd_testkit::Running;
 use keepd_testkit::daemonproxy::Conversation;
 
 use crate::place::{Place, handle, handles, shows};
@@ -349,6 +350,28 @@ fn memory_that_is_refused_is_an_error_reply() {
     }
     proxy.talk.send("terminate\t3");
     proxy.wait().expect_code(3);
+}
+
+/// Pools whose memory cannot be had end it with 3.
+#[test]
+fn pools_that_cannot_be_had_end_it_with_3() {
+    let place = Place::new();
+    let words = ["-i", "--service-pool", "65535x4k", "--fd-pool", "1024x4096"];
+    let ended = Running::start(&mut place.after("ulimit -v 400000", &words)).wait().expect_code(3);
+    assert!(shows(&ended.stderr, &["fatal: ", "memory of the pools"]), "{:?}", ended.stderr);
+}
+
+/// The size of services has no upper limit, and takes no more than lines can fill.
+#[test]
+fn services_may_be_of_any_size() {
+    let place = Place::new();
+    let words = ["--service-pool", "100x16g", "--fd-pool", "7"];
+    let mut proxy = place.interactive(&words);
+    let value = "y".repeat(1000);
+    for command in ["service.args\tx", "service.tags\tx"] {
+        proxy.talk.answers(&format!("{command}\t{value}"), &format!("{command}\t{value}"));
+    }
+    assert_eq!(proxy.log(), "");
 }
 
 /// With both pools given nothing is asked of the system after the start: filling them, thousands of

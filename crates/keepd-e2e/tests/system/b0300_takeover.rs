@@ -179,6 +179,38 @@ ready.notify = true
 }
 
 #[test]
+fn an_apply_whose_answer_was_lost_is_answered_again() {
+    // (behaviour 10.2)
+    let configuration = |variable: &str| {
+        format!(
+            "[services.web]\ncommand = \"${{TEST_SERVICE}} --ready 0\"\nready.notify = true\n\
+             env.COLOUR = \"{variable}\"\n"
+        )
+    };
+    let project = Project::new(&configuration("red"));
+    let _up = project.up_and_ready();
+    project.configure(&configuration("blue"));
+    let request = json!({ "token": "once" });
+    let apply =
+        || project.api().post("/v1/config/apply", &request).unwrap().expect_status(202).json();
+    let first = apply();
+    let steps = json!([{ "name": "web", "action": "restart", "keys": ["env.COLOUR"] }]);
+    assert_eq!(first["steps"], steps);
+    assert_eq!(apply(), first);
+    kill(manager(&project));
+    let again = wait_until("the next manager to know the proxy", LONG, || {
+        let answer = project.api().post("/v1/config/apply", &request).ok()?;
+        (answer.status == 202).then(|| answer.json())
+    });
+    assert_eq!(again, first);
+    let change = first["change"].as_str().unwrap();
+    let path = format!("/v1/changes/{change}/wait?timeout=30s");
+    let change = project.api().get(&path).unwrap().expect_status(200).json();
+    assert_eq!(change["success"], true);
+    assert_eq!(project.service("web")["generation"], 2);
+}
+
+#[test]
 fn ready_that_is_said_while_nobody_listens_is_not_lost() {
     let configuration = r#"
 [services.web]

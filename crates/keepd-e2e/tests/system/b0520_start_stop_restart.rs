@@ -136,6 +136,30 @@ fn a_reload_reaches_the_service_or_is_refused() {
 }
 
 #[test]
+fn a_reload_ends_when_the_service_says_so() {
+    let project = Project::new(
+        r#"
+[services.slow]
+command = "${TEST_SERVICE} --ready 0 --reload-takes 1500"
+ready.notify = true
+reload_signal = "HUP"
+[services.never]
+command = "${TEST_SERVICE} --ready 0 --reload-takes 600000"
+ready.notify = true
+ready.timeout = "2s"
+reload_signal = "HUP"
+"#,
+    );
+    let _up = project.up_and_ready();
+    project.keepd(["reload", "slow"]).expect_code(0);
+    assert_eq!(project.events().of("reloaded", "slow").len(), 1);
+    let never = project.keepd(["reload", "never"]).expect_code(1);
+    let said = never.stdout + &never.stderr;
+    assert!(said.contains("READY=1 has not come within 2.0s"), "{said}");
+    assert_eq!(project.service("never")["state"], "ready");
+}
+
+#[test]
 fn what_does_not_get_there_is_said_with_1() {
     let configuration = r#"
 [services.broken]

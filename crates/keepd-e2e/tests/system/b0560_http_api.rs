@@ -14,6 +14,29 @@ enabled = false
 "#;
 
 #[test]
+fn lines_are_asked_for_over_the_socket() {
+    // (behaviour 16.12)
+    let project = Project::new(
+        "[services.web]\ncommand = \"${TEST_SERVICE} --lines 5000 --ready 0\"\nready.notify = true\n\
+         [services.silent]\ncommand = \"${TEST_SERVICE}\"\nlog.mode = \"null\"\n",
+    );
+    let _up = project.up_and_ready();
+    let get = |query: &str| project.api().get(&format!("/v1/logs{query}")).unwrap();
+    let last = keepd_testkit::wait_until("all lines to be written", LONG, || {
+        let text = get("?select=web&lines=1").expect_status(200).body;
+        text.contains("\"message\":\"line 5000\"").then_some(text)
+    });
+    let object: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!((&object["generation"], &object["stream"]), (&json!(1), &json!("out")));
+    let all = get("?lines=all").expect_status(200).body;
+    let printed = project.keepd(["logs", "-n", "all", "-o", "json"]).expect_code(0).stdout;
+    assert_eq!(all, printed, "the verb reads the same files");
+    assert_eq!(all.lines().count(), 5_000);
+    let refused = get("?select=silent").expect_status(400).json();
+    assert_eq!(refused["code"], "usage");
+}
+
+#[test]
 fn a_change_is_accepted_then_waited_for() {
     let project = Project::new(CONFIGURATION);
     let _up = project.up_and_ready();

@@ -375,6 +375,10 @@ fn a_command_that_cannot_run_is_named() {
     command.arg("no-such-program").env("PATH", "/nowhere:/bin");
     let ended = Running::start(&mut command).wait().expect_code(127);
     assert!(ended.stderr.contains("in PATH, which is \"/nowhere:/bin\""), "{}", ended.stderr);
+    let mut command = init(Place::Subreaper, &[]);
+    command.arg("no-such-program").env_remove("PATH");
+    let ended = Running::start(&mut command).wait().expect_code(127);
+    assert!(ended.stderr.contains("in \"/bin:/usr/bin\", as PATH is not set"), "{}", ended.stderr);
 
     // A script without a first line is the shell's, as for execvp(3).
     let script = scratch.write("script", "echo \"$0 $1\"\n").display().to_string();
@@ -547,4 +551,32 @@ fn without_dashes_it_is_the_proxy_also_as_process_1() {
         let parent = fs::read_to_string(&file).unwrap_or_default();
         (parent == "1\n").then_some(())
     });
+}
+
+/// The files of the image recipe, with programs of the test in their places.
+#[test]
+fn the_recipe_for_several_services_stops_politely() {
+    let Some(Place::First) = places().first() else { return };
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+    let text = fs::read_to_string(packaging.join("daemonproxy.conf")).unwrap();
+    let readme = fs::read_to_string(packaging.join("README.md")).unwrap();
+    for line in text.lines().filter(|line| line.contains('\t')) {
+        assert!(readme.contains(&line.replace('\t', "⇥")), "the page does not show {line:?}");
+    }
+    let scratch = Scratch::new();
+    let script = "#!/bin/sh\ntrap 'echo ends; exit 0' TERM; echo runs with $*\n\
+                  while :; do sleep 600 & wait $!; done\n";
+    let app = scratch.write("app", script).display().to_string();
+    executable(&app);
+    let text = text.replace("\t/app\t", &format!("\t{app}\t"));
+    let bye = packaging.join("bye").display().to_string();
+    let text = text.replace("\t/bye\n", &format!("\t{bye}\n"));
+    let configuration = scratch.write("daemonproxy.conf", &text);
+    let mut command = Command::new("unshare");
+    command.args(CONTAIN).arg(init_program()).arg("-c").arg(configuration).stdin(Stdio::null());
+    let running = Running::start(&mut command);
+    wait_for_line(&running, "runs with --port 8080");
+    assert!(signal(init_pid(Place::First, &running), Signal::TERM));
+    let ended = running.wait().expect_code(0);
+    assert!(ended.stdout.ends_with("\nends\n"), "{ended:?}");
 }

@@ -307,6 +307,10 @@ impl Manager {
             };
             self.changes.settle(id, index, outcome);
         }
+        if let Some(service) = self.services.get_mut(name) {
+            service.reloads.forget(id);
+        }
+        self.set_timer(name);
         self.touched.insert(name.clone());
     }
 
@@ -315,23 +319,27 @@ impl Manager {
     pub(super) fn resume_changes(&mut self, now: Instant) {
         let sent = self.requests.values().filter_map(Sent::waiting_goal);
         let prepared = self.tickets.values().filter_map(Purpose::waiting_goal);
-        let waiting: BTreeSet<(ServiceName, ChangeId)> = sent.chain(prepared).collect();
+        let heard = self.services.iter().flat_map(|(name, service)| {
+            service.reloads.listening().map(|change| (name.clone(), change))
+        });
+        let waiting: BTreeSet<(ServiceName, ChangeId)> =
+            sent.chain(prepared).chain(heard).collect();
         let mut restarts = Vec::new();
         let mut given_up = Vec::new();
-        for (id, index, goal) in self.changes.open_goals() {
+        for (id, _, goal) in self.changes.open_goals() {
             match goal.target {
                 Target::Reloaded | Target::Signalled => {
                     if !waiting.contains(&(goal.name.clone(), id)) {
-                        given_up.push((id, index));
+                        given_up.push((id, goal.name.clone()));
                     }
                 }
                 Target::UpAfter(_) => restarts.push((goal.name.clone(), id)),
                 Target::Up | Target::Down | Target::Gone => {}
             }
         }
-        for (id, index) in given_up {
+        for (id, name) in given_up {
             let text = "keepd's manager was replaced before the answer came";
-            self.changes.settle(id, index, Outcome::Missed(text.to_owned()));
+            self.settle_goal(now, &name, id, Some(text));
         }
         for (name, id) in restarts {
             if self.is_before_restart(&name, id) {

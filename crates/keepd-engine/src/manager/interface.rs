@@ -59,12 +59,8 @@ pub enum Input {
         name: ServiceName,
         /// The generation it came from.
         generation: Generation,
-        /// `READY=1`.
-        ready: bool,
-        /// A line feed on its `ready.fd`.
-        ready_fd: bool,
-        /// `STATUS=…`.
-        status: Option<String>,
+        /// What it says.
+        said: Said,
     },
     /// Somebody wants something.
     Ask {
@@ -95,6 +91,21 @@ pub enum Input {
         /// It holds, or what stood against it.
         outcome: Result<(), String>,
     },
+}
+
+/// What a service said of itself, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// `READY=1`.
+    pub ready: bool,
+    /// A line feed on its `ready.fd`.
+    pub ready_fd: bool,
+    /// `RELOADING=1`.
+    pub reloading: bool,
+    /// `MONOTONIC_USEC=…`.
+    pub stamp: Option<Instant>,
+    /// `STATUS=…`.
+    pub status: Option<String>,
 }
 
 /// What somebody can want.

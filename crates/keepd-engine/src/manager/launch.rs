@@ -127,7 +127,6 @@ impl Manager {
         }
         if known.attributes.as_ref() != Some(&attributes) {
             known.attributes = Some(Arc::clone(&attributes));
-            let attributes = Arc::unwrap_or_clone(attributes);
             commands.push(Command::ServiceSet { name: name.clone(), attributes });
         }
         if known.note_environment(&environment) {
@@ -184,9 +183,9 @@ impl Manager {
         let Some(held) = &mut service.known.attributes else {
             return;
         };
-        let attributes = with_stop(Attributes::clone(held), &service.spec);
-        if **held != attributes {
-            *held = Arc::new(attributes.clone());
+        let attributes = Arc::new(with_stop(Attributes::clone(held), &service.spec));
+        if *held != attributes {
+            *held = Arc::clone(&attributes);
             self.send_for(Command::ServiceSet { name: name.clone(), attributes }, Sent::Run);
         }
     }

@@ -112,10 +112,9 @@ impl Manager {
         let ready_after = service.ready_after;
         service.remember_run(end, ready_after, self.plan.manager.history_max);
         service.status_text = None;
-        if ending
-            .ready
-            .is_some_and(|ready| now.saturating_since(ready) >= service.spec.backoff.reset)
-        {
+        // Not until now: nobody may have looked for long, and that is no time of being ready.
+        let is_reset = |ready| ended.saturating_since(ready) >= service.spec.backoff.reset;
+        if ending.ready.is_some_and(is_reset) {
             service.forget_ends();
         }
         let was_ready = ending.ready.is_some();

@@ -52,6 +52,7 @@ mod life;
 mod order;
 mod readiness;
 mod record;
+mod reload;
 mod select;
 mod service;
 mod settle;
@@ -77,8 +78,8 @@ pub use self::cause::{Cause, ShutdownCause};
 pub use self::explain::{cause_clause, sentence};
 pub use self::interface::{
     Action, Announcement, Ask, AskId, Change, Goal, Happening, Input, LastEnd, Launch, Outcome,
-    Output, PastRun, Preparation, PrepareFailure, Question, Refusal, ServiceStatus, Settings, Step,
-    Target, Ticket, Verb, Who, WhyLine,
+    Output, PastRun, Preparation, PrepareFailure, Question, Refusal, Said, ServiceStatus, Settings,
+    Step, Target, Ticket, Verb, Who, WhyLine,
 };
 
 /// No answer to a readiness question within this time is an answer.
@@ -197,8 +198,8 @@ impl Manager {
             Input::Connected => self.on_connected(),
             Input::Disconnected => self.on_disconnected(),
             Input::Message(message) => self.on_message(now, message),
-            Input::Notified { name, generation, ready, ready_fd, status } => {
-                self.on_notified(now, &name, generation, ready, ready_fd, status);
+            Input::Notified { name, generation, said } => {
+                self.on_notified(now, &name, generation, said);
             }
             Input::Ask { ask, who, token, request } => self.on_ask(now, ask, who, token, request),
             Input::Prepared { ticket, outcome } => self.on_prepared(now, ticket, outcome),
@@ -292,7 +293,7 @@ impl Manager {
             let what = Happening::State { name, from, to, cause, generation, pid, ran, next_start };
             self.announce(now, what);
         }
-        self.set_timer(name);
+        self.advance_reloads(now, name);
         self.touch(name);
     }
 

@@ -166,7 +166,7 @@ impl Manager {
     }
 
     /// Returns everybody these stand for: the services themselves, of groups their members.
-    pub(super) fn members(&self, names: &[ServiceName]) -> Vec<ServiceName> {
+    pub fn members(&self, names: &[ServiceName]) -> Vec<ServiceName> {
         let all = self.with_members(names).into_iter();
         all.filter(|name| self.services.get(name).is_some_and(|service| !service.is_group()))
             .collect()

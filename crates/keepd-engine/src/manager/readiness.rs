@@ -6,7 +6,7 @@ use keepd_model::protocol::Command;
 use keepd_model::{Generation, Instant, Kind, Pid, ServiceName, ServiceSpec};
 
 use super::cause::Cause;
-use super::interface::{Output, Question};
+use super::interface::{Output, Question, Said};
 use super::service::{
     Asked, EndWhy, Manner, Phase, Progress, Readiness, Refill, Running, Starting, Want,
 };
@@ -113,30 +113,26 @@ impl Manager {
         now: Instant,
         name: &ServiceName,
         generation: Generation,
-        ready: bool,
-        ready_fd: bool,
-        status: Option<String>,
+        said: Said,
     ) {
-        if self.note_dumped_ready(name, generation, ready, ready_fd) {
+        let Some(said) = self.keep_while_dumping(now, name, generation, said) else {
             return;
+        };
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        service.note_said(generation, &said);
+        if service.generation == generation && said.status.is_some() {
+            service.status_text.clone_from(&said.status);
         }
-        if let Some(service) = self.services.get_mut(name)
-            && service.generation == generation
-            && status.is_some()
+        if let Some(starting) = self.starting(name, generation)
+            && (said.ready || said.ready_fd)
         {
-            service.status_text = status;
-        }
-        if !ready && !ready_fd {
-            return;
-        }
-        if let Some(service) = self.services.get_mut(name) {
-            service.note_said(generation, ready, ready_fd);
-        }
-        if let Some(starting) = self.starting(name, generation) {
-            starting.readiness.notify_missing &= !ready;
-            starting.readiness.fd_missing &= !ready_fd;
+            starting.readiness.notify_missing &= !said.ready;
+            starting.readiness.fd_missing &= !said.ready_fd;
             self.advance_readiness(now, name);
         }
+        self.hear_of_reload(now, name, generation, &said);
     }
 
     pub(super) fn on_probed(
@@ -169,6 +165,7 @@ impl Manager {
     }
 
     pub(super) fn on_timer(&mut self, now: Instant, name: &ServiceName) {
+        self.advance_reloads(now, name);
         let Some(service) = self.services.get(name) else {
             return;
         };

@@ -26,8 +26,8 @@ use super::interface::LastEnd;
 use super::service::{EndWhy, Manner, Phase, Rest, Service, Want};
 
 pub(super) use self::change::{
-    ShutdownRecord, change_key, change_parts, decode_changes, decode_shutdown, encode_change,
-    encode_shutdown, part_of_goal,
+    RecordedStage, ShutdownRecord, change_key, change_parts, decode_changes, decode_shutdown,
+    encode_change, encode_shutdown, part_of_goal,
 };
 pub(super) use self::run::{decode_past_run, encode_past_run};
 

@@ -15,7 +15,8 @@ use keepd_model::{
 use super::cause::Cause;
 use super::explain::{cause_clause, seconds};
 use super::history::History;
-use super::interface::{LastEnd, PastRun, Question, Ticket};
+use super::interface::{LastEnd, PastRun, Question, Said, Ticket};
+use super::reload::Reloads;
 
 /// How many steps of a service's past are kept for `why`.
 const HISTORY_MAX: usize = 64;
@@ -362,6 +363,7 @@ pub(super) struct Service {
     /// nobody has to walk the graph of dependencies to know.
     pub(super) is_hopeless: bool,
     pub(super) status_text: Option<String>,
+    pub(super) reloads: Reloads,
     /// The last generation that said READY=1. The proxy may hear that before it hears that the
     /// program runs, because a child that is forked meanwhile holds a copy of the pipe that
     /// tells it.
@@ -401,6 +403,7 @@ impl Service {
             held: BTreeSet::new(),
             is_hopeless: false,
             status_text: None,
+            reloads: Reloads::default(),
             notified: Generation::NONE,
             notified_fd: Generation::NONE,
             output_blocked: None,
@@ -514,7 +517,7 @@ impl Service {
 
     /// Returns when the machine must look at it again.
     pub(super) fn next_time(&self) -> Option<Instant> {
-        match &self.phase {
+        let of_phase = match &self.phase {
             Phase::Backoff { until } => Some(*until),
             Phase::Commanded { deadline, .. } => *deadline,
             Phase::Starting(starting) => starting.readiness.next_time(),
@@ -525,7 +528,8 @@ impl Service {
             | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => None,
-        }
+        };
+        of_phase.into_iter().chain(self.reloads.next_time()).min()
     }
 
     /// Reports whether the policy starts it again after this end (`None`: it never ran its
@@ -575,11 +579,11 @@ impl Service {
     }
 
     /// Notes that a generation said that it is ready.
-    pub(super) fn note_said(&mut self, generation: Generation, ready: bool, ready_fd: bool) {
-        if ready {
+    pub(super) fn note_said(&mut self, generation: Generation, said: &Said) {
+        if said.ready {
             self.notified = self.notified.max(generation);
         }
-        if ready_fd {
+        if said.ready_fd {
             self.notified_fd = self.notified_fd.max(generation);
         }
     }

@@ -8,7 +8,7 @@ use keepd_model::{ExitCode, ExitWhen, Instant, ServiceName, Signal};
 use super::Manager;
 use super::cause::{Cause, ShutdownCause};
 use super::interface::{Happening, Output};
-use super::record::{SHUTDOWN_KEY, ShutdownRecord, encode_shutdown};
+use super::record::{RecordedStage, SHUTDOWN_KEY, ShutdownRecord, encode_shutdown};
 use super::service::{Manner, Phase, Rest, Want};
 
 /// After KILL, how long to wait for what does not end before giving up on it.
@@ -65,7 +65,8 @@ impl Manager {
             let code = self.exit_code(&cause);
             let until = now.saturating_add(self.plan.manager.shutdown_timeout);
             self.announce(now, Happening::ShutdownBegun(Cause::Shutdown(cause.clone())));
-            self.enter_shutdown(ShutdownRecord { cause, code, deadline: until });
+            let stage = Stage::Polite { until };
+            self.enter_shutdown(Shutdown { cause, code, stage });
         }
         if at_once {
             self.kill_all(now);
@@ -75,15 +76,35 @@ impl Manager {
     /// A predecessor had begun it.
     pub(super) fn resume_shutdown(&mut self, record: ShutdownRecord) {
         if self.shutdown.is_none() {
-            self.enter_shutdown(record);
+            let ShutdownRecord { cause, code, stage, deadline: until } = record;
+            let stage = match stage {
+                RecordedStage::Polite => Stage::Polite { until },
+                RecordedStage::Killing => Stage::Killing { until },
+            };
+            self.enter_shutdown(Shutdown { cause, code, stage });
         }
     }
 
-    fn enter_shutdown(&mut self, record: ShutdownRecord) {
-        self.note(SHUTDOWN_KEY.to_owned(), encode_shutdown(&record));
-        let ShutdownRecord { cause, code, deadline } = record;
-        self.shutdown = Some(Shutdown { cause, code, stage: Stage::Polite { until: deadline } });
+    fn enter_shutdown(&mut self, shutdown: Shutdown) {
+        self.shutdown = Some(shutdown);
+        self.note_shutdown();
         self.unwant_everything();
+    }
+
+    /// Writes down how far the shutdown is: a successor must neither ask politely again what was
+    /// killed, nor give it its time anew.
+    fn note_shutdown(&mut self) {
+        let Some(Shutdown { cause, code, stage }) = &self.shutdown else {
+            return;
+        };
+        let (stage, deadline) = match stage {
+            Stage::Polite { until } => (RecordedStage::Polite, *until),
+            Stage::Killing { until } => (RecordedStage::Killing, *until),
+            // Then the proxy ends; a successor that comes before that finds the time over.
+            Stage::Finished => return,
+        };
+        let record = ShutdownRecord { cause: cause.clone(), code: *code, stage, deadline };
+        self.note(SHUTDOWN_KEY.to_owned(), encode_shutdown(&record));
     }
 
     /// During a shutdown nothing is wanted up. A service that ended unseen can begin one in the
@@ -128,10 +149,11 @@ impl Manager {
         let Some(shutdown) = &mut self.shutdown else {
             return;
         };
+        let because = Cause::Shutdown(shutdown.cause.clone());
         if let Stage::Polite { .. } = shutdown.stage {
             shutdown.stage = Stage::Killing { until: now.saturating_add(STUCK_AFTER) };
+            self.note_shutdown();
         }
-        let because = Cause::Shutdown(shutdown.cause.clone());
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
         for name in names {
             self.want_down(&name, &because, Manner::Kill);

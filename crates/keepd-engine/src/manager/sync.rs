@@ -11,8 +11,9 @@ use keepd_model::{
 };
 
 use super::cause::Cause;
-use super::interface::{Happening, Output};
+use super::interface::{Happening, Output, Said};
 use super::record::{self, RECORD_KEY, Record, RecordedPhase, SHUTDOWN_KEY};
+use super::reload::Heard;
 use super::service::{
     Definition, EndWhy, Ending, Manner, Phase, Rest, Running, Service, Want, fingerprint,
 };
@@ -61,6 +62,9 @@ pub(super) struct Seen {
     /// The generations from which READY=1, and the line feed on `ready.fd`, were kept.
     notified: Generation,
     notified_fd: Generation,
+    /// What was kept of its reloads, and its last `STATUS=`.
+    heard: Heard,
+    status: Option<String>,
 }
 
 impl Manager {
@@ -178,7 +182,7 @@ impl Manager {
                 seen.entry(name).or_default().definition.note_tags(&tags);
             }
             Event::Set(name, attributes) => {
-                seen.entry(name).or_default().definition.attributes = Some(Arc::new(attributes));
+                seen.entry(name).or_default().definition.attributes = Some(attributes);
             }
             Event::Env(name, environment) => {
                 seen.entry(name).or_default().definition.note_environment(&environment);
@@ -215,25 +219,28 @@ impl Manager {
         }
     }
 
-    /// A notification during a dump is kept until the service is known.
-    pub(super) fn note_dumped_ready(
+    /// A notification during a dump is kept until the service is known; another one is handed
+    /// back.
+    pub(super) fn keep_while_dumping(
         &mut self,
+        now: Instant,
         name: &ServiceName,
         generation: Generation,
-        ready: bool,
-        ready_fd: bool,
-    ) -> bool {
+        said: Said,
+    ) -> Option<Said> {
         let Link::Dumping(dump) = &mut self.link else {
-            return false;
+            return Some(said);
         };
         let seen = dump.seen.entry(name.clone()).or_default();
-        if ready {
+        if said.ready {
             seen.notified = seen.notified.max(generation);
         }
-        if ready_fd {
+        if said.ready_fd {
             seen.notified_fd = seen.notified_fd.max(generation);
         }
-        ready || ready_fd
+        seen.heard.note(now, generation, &said);
+        seen.status = said.status.or(seen.status.take());
+        None
     }
 
     fn on_reply(&mut self, now: Instant, id: RequestId, reply: Reply) {
@@ -261,14 +268,17 @@ impl Manager {
             }
             (Sent::Told { name, change }, reply) => {
                 let missed = match reply {
-                    Reply::Ok | Reply::Exec { exit: Exit::Code(0), .. } => None,
+                    Reply::Ok | Reply::Exec { exit: Exit::Code(0), .. } => {
+                        self.on_told(now, &name, change);
+                        return;
+                    }
                     Reply::Exec { exit, output } => {
                         let how = with_output(exit, &output);
-                        Some(format!("its reload_command ended with {how}"))
+                        format!("its reload_command ended with {how}")
                     }
-                    Reply::Fail(fail) => Some(format!("it cannot be told: {}", fail.text)),
+                    Reply::Fail(fail) => format!("it cannot be told: {}", fail.text),
                 };
-                self.settle_goal(now, &name, change, missed.as_deref());
+                self.settle_goal(now, &name, change, Some(&missed));
             }
         }
     }
@@ -346,7 +356,11 @@ impl Manager {
         service.history.restore(&seen.notes);
         service.notified = service.notified.max(seen.notified);
         service.notified_fd = service.notified_fd.max(seen.notified_fd);
+        service.reloads.hear_again(seen.heard);
         let run = seen.run;
+        if run.as_ref().is_some_and(|run| run.pid.is_some() && run.state != RunState::Down) {
+            service.status_text = seen.status.or(service.status_text.take());
+        }
         let generation = run.as_ref().map_or(Generation::NONE, |run| run.generation);
         match &record {
             Some(record) => {
@@ -374,7 +388,9 @@ impl Manager {
             started: None,
             ended_at: None,
         });
-        self.adopt_run(now, &name, &run, record.as_ref())
+        let is_running = self.adopt_run(now, &name, &run, record.as_ref());
+        self.advance_reloads(now, &name);
+        is_running
     }
 
     /// Derives the phase of a service from the proxy's report and the last record.

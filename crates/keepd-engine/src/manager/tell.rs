@@ -1,7 +1,6 @@
 //! What a running service is told: a signal, or to read its files again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use keepd_model::protocol::{Command, Scope};
 use keepd_model::{ChangeId, Generation, Instant, Reload, ServiceName, Signal};
@@ -12,9 +11,6 @@ use super::interface::{
 };
 use super::service::Phase;
 use super::{Manager, Purpose, Sent};
-
-/// A reload command has this time where the service has no `ready.timeout`.
-const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Manager {
     /// Asks services to read their files again. Of a group those are asked that can.
@@ -40,6 +36,7 @@ impl Manager {
         let goals = asked.iter().map(|(name, ..)| goal(name, Target::Reloaded)).collect();
         let change = self.open_change(now, Wish { verb: Verb::Reload, who, token, goals });
         for (name, generation, reload) in asked {
+            self.listen_for_reload(now, &name, change);
             match reload {
                 Reload::Signal(signal) => {
                     let (expected, scope) = (Some(generation), Scope::Main);
@@ -91,11 +88,11 @@ impl Manager {
     ) {
         let deadline = match self.way_to_reload(name) {
             Ok((present, _)) if present == generation => {
-                let timeout = self.services.get(name).and_then(|s| s.spec.ready.timeout);
-                Ok(timeout.unwrap_or(RELOAD_TIMEOUT))
+                self.services.get(name).map(|service| service.reload_timeout())
             }
-            Ok(_) | Err(_) => Err("it ended meanwhile".to_owned()),
+            Ok(_) | Err(_) => None,
         };
+        let deadline = deadline.ok_or_else(|| "it ended meanwhile".to_owned());
         let command = outcome.map_err(|failure| failure.text).and_then(|launch| {
             launch.reload.ok_or_else(|| "it has no reload_command any more".to_owned())
         });

@@ -3,10 +3,12 @@
 //! Every command is refused as a whole before anything changed, or accepted, then carried out: the
 //! answer goes out before the news that follows from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{
-    Command, Event, Fail, FailKind, Message, NOTE_BYTES_MAX, NOTES_MAX, Reply, Request, RequestId,
+    Attributes, Command, Event, Fail, FailKind, Message, NOTE_BYTES_MAX, NOTES_MAX, Reply, Request,
+    RequestId,
 };
 use keepd_model::{Generation, Instant, ServiceName};
 
@@ -15,8 +17,8 @@ use super::packed::{Changes, Slots, Words};
 use super::service::{Note, Service};
 use super::{ConnectionId, Output, Proxy};
 
-/// The most services.
-pub(super) const SERVICES_MAX: usize = 20_000;
+/// The most services: as many as daemonproxy's largest pool.
+pub(super) const SERVICES_MAX: usize = 65_535;
 
 /// Who asked, and how it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,8 +184,9 @@ impl Proxy {
                 Event::Tags(name, tags)
             }),
             Command::ServiceSet { name, attributes } => {
+                let attributes = self.share(attributes);
                 self.set(now, asker, name, |service, name| {
-                    service.attributes.clone_from(&attributes);
+                    service.attributes = Arc::clone(&attributes);
                     Event::Set(name, attributes)
                 })
             }
@@ -249,6 +252,15 @@ impl Proxy {
         }
         let new = || Box::new(Service::new(now));
         Ok(self.services.entry(name.clone()).or_insert_with(new))
+    }
+
+    /// Returns the same attributes as those that were set last, where they are equal: the services
+    /// of a fleet have them in common.
+    fn share(&mut self, attributes: Arc<Attributes>) -> Arc<Attributes> {
+        if self.attributes_set != attributes {
+            self.attributes_set = attributes;
+        }
+        Arc::clone(&self.attributes_set)
     }
 
     /// Stores a value and tells it to everybody else.

@@ -1,5 +1,7 @@
 //! `statedump`: everything the proxy knows, piece by piece: one handle or one service a piece.
 
+use std::sync::Arc;
+
 use keepd_model::protocol::{Event, Message};
 use keepd_model::{HandleName, ServiceName};
 
@@ -84,7 +86,7 @@ impl Service {
         let mut lines = vec![
             Event::Args(name.clone(), self.arguments.unpack()),
             Event::Tags(name.clone(), self.tags.unpack()),
-            Event::Set(name.clone(), self.attributes.clone()),
+            Event::Set(name.clone(), Arc::clone(&self.attributes)),
             Event::Env(name.clone(), self.environment.unpack()),
             Event::Log(name.clone(), self.log.clone()),
             self.auto_up_event(name),

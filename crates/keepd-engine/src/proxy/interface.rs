@@ -1,5 +1,7 @@
 //! What the proxy machine hears and what it asks for.
 
+use std::sync::Arc;
+
 use keepd_model::protocol::{
     Attributes, Environment, LogTarget, Message, Request, SignalNumber, Stream,
 };
@@ -231,9 +233,9 @@ pub enum Performed {
 /// The call that failed, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFailure {
-    /// The name of the system call, or what was attempted where there is none.
+    /// The name of the system call; where none was made, a sentence that says why.
     pub call: &'static str,
-    /// What the kernel said; `None` where it was not asked (no descriptor came).
+    /// What the kernel said; `None` where it was not asked.
     pub errno: Option<Errno>,
 }
 
@@ -394,7 +396,7 @@ pub struct ServiceSpawn {
     /// Differences to the proxy's environment.
     pub environment: Environment,
     /// Process attributes.
-    pub attributes: Attributes,
+    pub attributes: Arc<Attributes>,
     /// Where output goes.
     pub log: LogTarget,
     /// INVOCATION_ID of this generation.
@@ -415,7 +417,7 @@ pub struct JobSpawn {
     /// Of the service.
     pub environment: Environment,
     /// Of the service.
-    pub attributes: Attributes,
+    pub attributes: Arc<Attributes>,
     /// The main process of the service that was not reaped yet; for MAINPID.
     pub main_pid: Option<Pid>,
 }

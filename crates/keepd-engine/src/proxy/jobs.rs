@@ -3,6 +3,7 @@
 //! A job has a group of its own and one asker. It ends for its asker when its group is empty, or at
 //! its deadline; it ends for the proxy only when its group is empty, however long that takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{EXEC_OUTPUT_BYTES_MAX, Fail, FailKind, Message, Reply, RequestId};
@@ -78,7 +79,8 @@ impl Proxy {
         arguments: Vec<Vec<u8>>,
     ) -> Result<(), Fail> {
         let service = self.service_mut("run a command for", name)?;
-        let (environment, attributes) = (service.environment.unpack(), service.attributes.clone());
+        let environment = service.environment.unpack();
+        let attributes = Arc::clone(&service.attributes);
         let main_pid = service.run().main().map(|main| main.pid);
         let refused = |kind, why: &str| {
             let text = format!("cannot run a command for service \"{name}\": {why}");

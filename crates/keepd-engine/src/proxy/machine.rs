@@ -1,8 +1,9 @@
 //! The four verbs, and news that changes no run.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use keepd_model::protocol::{Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
+use keepd_model::protocol::{Attributes, Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
 use keepd_model::{
     Errno, Exit, Generation, HandleName, HandleReport, Instant, LogLevel, Pid, ServiceName, Signal,
     Wanted,
@@ -32,6 +33,8 @@ pub struct Settings {
     pub exit_exec: Vec<Vec<u8>>,
     /// The filter that the proxy's own log starts with.
     pub log_filter: LogLevel,
+    /// The log goes nowhere until `log.dest`, not even to a handle named `stderr`.
+    pub is_log_closed: bool,
 }
 
 /// The mechanism: services, their processes, and the connections that command and watch them.
@@ -40,6 +43,8 @@ pub struct Proxy {
     pub(super) settings: Settings,
     /// Boxed, because a node of the map has room for many that are not there.
     pub(super) services: BTreeMap<ServiceName, Box<Service>>,
+    /// What the last `service.set` said.
+    pub(super) attributes_set: Arc<Attributes>,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) handles: BTreeMap<HandleName, Handle>,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
@@ -66,8 +71,9 @@ pub struct Proxy {
     pub(super) exit_exec: Vec<Vec<u8>>,
     /// The filter of the proxy's own log.
     pub(super) log_filter: LogLevel,
-    /// The handle whose descriptor has the log, whether or not there is one of this name.
-    pub(super) log_handle: HandleName,
+    /// The handle whose descriptor has the log, whether or not there is one of this name; `None`:
+    /// nobody has said one yet.
+    pub(super) log_handle: Option<HandleName>,
     /// `terminate` was accepted: the shell ends, and nothing is decided any more. It is no state
     /// of a service, so it stands alone.
     pub(super) is_terminated: bool,
@@ -106,9 +112,10 @@ impl Proxy {
             guard: settings.guard.filter(|code| *code != 0),
             exit_exec: std::mem::take(&mut settings.exit_exec),
             log_filter: settings.log_filter,
-            log_handle: process::initial_log_handle(),
+            log_handle: (!settings.is_log_closed).then(process::initial_log_handle),
             settings,
             services: BTreeMap::new(),
+            attributes_set: Arc::default(),
             jobs: BTreeMap::new(),
             connections: BTreeMap::new(),
             signals: BTreeMap::new(),

@@ -15,8 +15,14 @@ const LENGTH_BYTES: usize = size_of::<u32>();
 
 impl Words {
     /// Packs words.
-    pub(super) fn new<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Self {
-        let mut packed = Vec::new();
+    pub(super) fn new<W, I>(words: I) -> Self
+    where
+        W: AsRef<[u8]>,
+        I: IntoIterator<Item = W, IntoIter: Clone>,
+    {
+        let words = words.into_iter();
+        let length = |word: W| LENGTH_BYTES + word.as_ref().len();
+        let mut packed = Vec::with_capacity(words.clone().map(length).sum());
         for word in words {
             let word = word.as_ref();
             let length = u32::try_from(word.len()).expect("a word is no longer than a line");

@@ -128,7 +128,7 @@ impl Proxy {
             let why = "it has no descriptor of its own";
             return Err(handle_refusal("log to", name, FailKind::Malformed, why));
         }
-        self.log_handle = name.clone();
+        self.log_handle = Some(name.clone());
         self.accept(asker);
         self.follow_log_handle(name);
         Ok(())
@@ -136,7 +136,7 @@ impl Proxy {
 
     /// Tells the shell where the log goes, if this handle has it.
     pub(super) fn follow_log_handle(&mut self, name: &HandleName) {
-        if self.log_handle == *name {
+        if self.log_handle.as_ref() == Some(name) {
             let descriptor = self.handles.get(name).and_then(|handle| handle.descriptor);
             self.outputs.push_back(Output::LogTo { descriptor });
         }

@@ -1,6 +1,7 @@
 //! What the proxy knows of one service: its definition, and the run of its last generation.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState, Triggers};
@@ -21,8 +22,8 @@ pub(super) struct Service {
     pub(super) arguments: Words,
     /// Free words.
     pub(super) tags: Words,
-    /// Process attributes.
-    pub(super) attributes: Attributes,
+    /// Process attributes, in one piece of memory with those of services that have the same.
+    pub(super) attributes: Arc<Attributes>,
     /// Differences to the proxy's environment, for the next start.
     pub(super) environment: Changes,
     /// Where output goes from the next start on.
@@ -57,8 +58,24 @@ pub(super) struct Service {
 pub(super) struct AutoUp {
     /// At least this many seconds from one start to the next; at least 1.
     pub(super) seconds: u32,
-    /// When it starts by itself; the interval is remembered without any.
-    pub(super) triggers: Triggers,
+    /// When it starts by itself; the interval is remembered without any. Boxed, because most
+    /// services have none.
+    triggers: Option<Box<Triggers>>,
+}
+
+/// Without triggers nothing starts by itself.
+static NEVER: Triggers = Triggers { words: Vec::new(), always: false, signals: Vec::new() };
+
+impl AutoUp {
+    /// Returns when it starts by itself.
+    pub(super) fn triggers(&self) -> &Triggers {
+        self.triggers.as_deref().unwrap_or(&NEVER)
+    }
+
+    /// Replaces the triggers.
+    pub(super) fn set_triggers(&mut self, triggers: Triggers) {
+        self.triggers = (triggers != NEVER).then(|| triggers.into());
+    }
 }
 
 /// `service.note`.
@@ -271,11 +288,11 @@ impl Service {
         Self {
             arguments: Words::default(),
             tags: Words::default(),
-            attributes: Attributes::default(),
+            attributes: Arc::default(),
             environment: Changes::default(),
             log: LogTarget::default(),
             fds: None,
-            auto_up: AutoUp { seconds: 1, triggers: Triggers::default() },
+            auto_up: AutoUp { seconds: 1, triggers: None },
             notes: Vec::new(),
             generation: Generation::NONE,
             invocation: 0,
@@ -322,7 +339,7 @@ impl Service {
 
     /// Returns the event that tells `service.auto_up`.
     pub(super) fn auto_up_event(&self, name: &ServiceName) -> Event {
-        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.triggers.words.clone())
+        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.triggers().words.clone())
     }
 
     /// Returns the shortest time from one start to the next by `auto_up`.

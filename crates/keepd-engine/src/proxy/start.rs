@@ -1,6 +1,7 @@
 //! From a wish to a running program: starts by command, starts by themselves, and what the shell
 //! and the child report of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{Event, Fail, FailKind, Place, RunEnd, RunState};
@@ -149,7 +150,7 @@ impl Proxy {
                 arguments => arguments,
             },
             environment: service.environment.unpack(),
-            attributes: service.attributes.clone(),
+            attributes: Arc::clone(&service.attributes),
             log: service.log.clone(),
             invocation: service.invocation,
             descriptors: None,
@@ -287,7 +288,7 @@ impl Proxy {
         let is_triggered = self
             .services
             .get(name)
-            .is_some_and(|service| self.is_triggered(&service.auto_up.triggers));
+            .is_some_and(|service| self.is_triggered(service.auto_up.triggers()));
         let service = self.services.get_mut(name)?;
         match service.wanted {
             Wanted::Down => return None,

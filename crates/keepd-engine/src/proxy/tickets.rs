@@ -41,7 +41,7 @@ impl Purpose {
     fn refusal(&self, failure: &CallFailure) -> Fail {
         let why = match failure.errno {
             Some(errno) => format!("cannot {}: {errno}", failure.call),
-            None => format!("cannot {}: there is none", failure.call),
+            None => failure.call.to_owned(),
         };
         let text = match self {
             Self::Signal { name, pid, group } => {

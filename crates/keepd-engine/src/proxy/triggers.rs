@@ -31,7 +31,7 @@ impl Proxy {
         if triggers.always || !triggers.signals.is_empty() {
             service.wanted = Wanted::Up;
         }
-        service.auto_up.triggers = triggers;
+        service.auto_up.set_triggers(triggers);
         let event = service.auto_up_event(name);
         let starts_now = holds && matches!(service.run(), Run::Down { .. });
         self.accept(asker);
@@ -83,7 +83,7 @@ impl Proxy {
 
 /// Reports whether a signal that arrives now starts a service.
 fn waits_for(service: &Service, now: Instant, signal: Signal) -> bool {
-    if !service.auto_up.triggers.signals.contains(&signal) {
+    if !service.auto_up.triggers().signals.contains(&signal) {
         return false;
     }
     match service.wanted {

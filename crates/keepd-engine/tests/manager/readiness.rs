@@ -1,6 +1,6 @@
 //! Behaviour 7: from a running program to `ready`.
 
-use keepd_engine::manager::{Input, Question};
+use keepd_engine::manager::{Input, Question, Said};
 use keepd_model::{
     CommandLine, Exit, Generation, HttpProbe, Probe, Reason, RestartPolicy, ServiceSpec, Signal,
     State, Template,
@@ -97,9 +97,7 @@ fn a_notification_counts_for_its_generation_only() {
     let notified = |generation: u64, ready: bool, status: Option<&str>| Input::Notified {
         name: name("web"),
         generation: Generation::new(generation),
-        ready,
-        ready_fd: false,
-        status: status.map(str::to_owned),
+        said: Said { ready, status: status.map(str::to_owned), ..Said::default() },
     };
     world.give(notified(1, false, Some("loading")));
     assert_eq!(world.status("web").status_text.as_deref(), Some("loading"));

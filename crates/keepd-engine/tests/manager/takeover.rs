@@ -141,6 +141,41 @@ fn counts_of_ends_survive() {
 }
 
 #[test]
+fn the_time_until_a_takeover_is_no_time_of_being_ready() {
+    // (behaviour 11.4, 8.5): it was ready for a second, and nobody looked for an hour.
+    let mut world = World::boot(plan([daemon("web")]));
+    for _ in 0..3 {
+        world.exits("web", Exit::Code(1));
+        world.advance(secs(5));
+    }
+    let plan = world.manager.plan().clone();
+    world.lose_manager();
+    world.exits_unseen("web", Exit::Code(1));
+    world.now = world.now.saturating_add(secs(3600));
+    world.begin_manager(plan);
+    let status = world.status("web");
+    let delay = status.next_start.unwrap().saturating_since(world.now);
+    assert_eq!(delay, secs(2));
+}
+
+#[test]
+fn a_run_that_was_ready_for_long_enough_resets_the_count_unseen() {
+    // (behaviour 11.4, 8.5)
+    let mut world = World::boot(plan([daemon("web")]));
+    for _ in 0..3 {
+        world.exits("web", Exit::Code(1));
+        world.advance(secs(5));
+    }
+    let plan = world.manager.plan().clone();
+    world.lose_manager();
+    world.now = world.now.saturating_add(secs(60));
+    world.exits_unseen("web", Exit::Code(1));
+    world.begin_manager(plan);
+    assert_eq!(world.state("web"), State::Ready);
+    assert_eq!(world.generation("web"), 5);
+}
+
+#[test]
 fn a_backoff_that_is_over_is_followed_by_a_start_at_once() {
     // (behaviour 11.5)
     let mut world = World::boot(plan([probed(daemon("web"))]));
@@ -267,6 +302,38 @@ fn a_shutdown_goes_on() {
     world.advance(secs(60));
     assert_eq!(world.finished, Some(0));
     assert_eq!(world.now.saturating_since(began), secs(90));
+}
+
+#[test]
+fn a_shutdown_that_kills_goes_on_with_killing() {
+    // (behaviour 11.10, 12.4)
+    let web = needs(daemon("web"), &[("db", Until::Ready)]);
+    let mut world = World::boot(plan([daemon("db"), web]));
+    world.immortal.insert(name("web"));
+    world.ask(Ask::Shutdown { now: true });
+    world.advance(secs(4));
+    world.take_over();
+    world.advance(ms(5_999));
+    let harder: Vec<String> =
+        world.sent().into_iter().filter(|sent| sent.starts_with("stop")).collect();
+    assert!(harder.iter().all(|sent| sent == "stop web KILL"), "{harder:?}");
+    assert_eq!(world.finished, None);
+    world.advance(ms(1));
+    assert_eq!(world.finished, Some(1));
+}
+
+#[test]
+fn a_shutdown_whose_time_for_killing_is_over_is_given_up_by_the_successor() {
+    // (behaviour 11.10, 12.4)
+    let mut world = World::boot(plan([daemon("web")]));
+    world.immortal.insert(name("web"));
+    world.ask(Ask::Shutdown { now: true });
+    let plan = world.manager.plan().clone();
+    world.lose_manager();
+    world.now = world.now.saturating_add(secs(60));
+    world.begin_manager(plan);
+    world.advance(ms(0));
+    assert_eq!(world.finished, Some(1));
 }
 
 #[test]

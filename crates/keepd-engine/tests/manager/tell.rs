@@ -1,8 +1,10 @@
 //! Behaviour 10: signals and reloads by command.
 
-use keepd_engine::manager::{Ask, Refusal};
+use keepd_engine::manager::{Ask, Input, Refusal, Said};
 use keepd_model::protocol::Scope;
-use keepd_model::{CommandLine, Exit, Reload, ServiceSpec, Signal, Template, Until};
+use keepd_model::{
+    CommandLine, Exit, Instant, Reload, ServiceSpec, Signal, State, Template, Until,
+};
 
 use crate::world::*;
 
@@ -90,4 +92,162 @@ fn a_reload_that_is_being_prepared_outlasts_another_dump() {
     world.release_preparations("web");
     world.answer_probes("web", Ok(()));
     assert_eq!(world.goals(change), ["web reached"]);
+}
+
+/// Returns a world with a service that is told by a signal, has a notify socket and is ready.
+fn announcing() -> World {
+    let mut web = daemon("web");
+    web.ready.notify = true;
+    web.ready.timeout = Some(secs(30));
+    web.reload = Some(Reload::Signal(Signal::HUP));
+    let mut world = World::boot(plan([web]));
+    world.notifies("web");
+    world
+}
+
+fn says_reloading(stamp: Option<Instant>) -> Said {
+    Said { reloading: true, stamp, ..Said::default() }
+}
+
+fn says_ready() -> Said {
+    Said { ready: true, ..Said::default() }
+}
+
+#[test]
+fn a_reload_that_is_announced_ends_with_ready() {
+    // (behaviour 10.8)
+    let mut world = announcing();
+    let change = world.ask(reload(&["web"]));
+    assert_eq!(world.sent().last().unwrap(), "signal web HUP");
+    world.says("web", says_reloading(Some(world.now)));
+    world.advance(secs(29));
+    assert_eq!(world.goals(change), ["web open"]);
+    assert_eq!(world.state("web"), State::Ready);
+    world.says("web", says_ready());
+    assert_eq!(world.goals(change), ["web reached"]);
+}
+
+#[test]
+fn a_reload_that_is_announced_without_a_time_ends_with_ready() {
+    // (behaviour 10.8)
+    let mut world = announcing();
+    let change = world.ask(reload(&["web"]));
+    world.says("web", says_reloading(None));
+    world.advance(secs(5));
+    assert_eq!(world.goals(change), ["web open"]);
+    world.says("web", says_ready());
+    assert_eq!(world.goals(change), ["web reached"]);
+}
+
+#[test]
+fn a_reload_that_does_not_end_is_missed() {
+    // (behaviour 10.8)
+    let mut world = announcing();
+    let change = world.ask(reload(&["web"]));
+    world.says("web", says_reloading(Some(world.now)));
+    world.advance(ms(29_999));
+    assert_eq!(world.goals(change), ["web open"]);
+    world.advance(ms(1));
+    let expected =
+        "web missed: it said RELOADING=1, and READY=1 has not come within 30.0s after that";
+    assert_eq!(world.goals(change), [expected]);
+}
+
+#[test]
+fn who_announces_nothing_has_reloaded_a_second_later() {
+    // (behaviour 10.8): nobody knows beforehand that it says nothing.
+    let mut world = announcing();
+    let change = world.ask(reload(&["web"]));
+    world.advance(ms(999));
+    assert_eq!(world.goals(change), ["web open"]);
+    world.advance(ms(1));
+    assert_eq!(world.goals(change), ["web reached"]);
+    // What it says later concerns nobody.
+    world.says("web", says_reloading(None));
+    assert_eq!(world.goals(change), ["web reached"]);
+}
+
+#[test]
+fn who_cannot_announce_has_reloaded_when_it_is_told() {
+    // (behaviour 10.8)
+    let mut web = daemon("web");
+    web.reload = Some(Reload::Signal(Signal::HUP));
+    let mut world = World::boot(plan([web]));
+    let change = world.ask(reload(&["web"]));
+    assert_eq!(world.goals(change), ["web reached"]);
+}
+
+#[test]
+fn a_reload_of_its_own_is_not_taken_for_the_one_that_was_asked_for() {
+    // (behaviour 10.8)
+    let mut world = announcing();
+    let before = world.now;
+    world.advance(secs(1));
+    let change = world.ask(reload(&["web"]));
+    world.says("web", says_reloading(Some(before)));
+    world.says("web", says_ready());
+    assert_eq!(world.goals(change), ["web open"]);
+    world.says("web", says_reloading(Some(world.now)));
+    world.advance(secs(2));
+    assert_eq!(world.goals(change), ["web open"]);
+    world.says("web", says_ready());
+    assert_eq!(world.goals(change), ["web reached"]);
+}
+
+#[test]
+fn who_ends_while_it_reloads_has_not_reloaded() {
+    // (behaviour 10.8)
+    let mut world = announcing();
+    let change = world.ask(reload(&["web"]));
+    world.exits("web", Exit::Code(1));
+    assert_eq!(world.goals(change), ["web missed: it ended meanwhile"]);
+}
+
+#[test]
+fn what_is_said_while_the_command_runs_counts() {
+    // (behaviour 10.8)
+    let mut web = reloading("web");
+    web.ready.notify = true;
+    let mut world = World::boot(plan([web]));
+    world.notifies("web");
+    let change = world.ask(reload(&["web"]));
+    world.says("web", says_reloading(Some(world.now)));
+    world.says("web", says_ready());
+    assert_eq!(world.goals(change), ["web open"]);
+    world.answer_probes("web", Ok(()));
+    assert_eq!(world.goals(change), ["web reached"]);
+}
+
+#[test]
+fn a_lost_connection_loses_nothing_of_an_announced_reload() {
+    // (behaviour 10.8, 11.7)
+    let mut world = announcing();
+    let change = world.ask(reload(&["web"]));
+    let stamp = Some(world.now);
+    world.says("web", says_reloading(stamp));
+    world.give(Input::Disconnected);
+    world.says("web", says_ready());
+    world.advance(secs(5));
+    assert_eq!(world.goals(change), ["web open"]);
+    world.give(Input::Connected);
+    assert_eq!(world.goals(change), ["web reached"]);
+}
+
+#[test]
+fn what_was_said_before_is_told_again_and_ends_nothing() {
+    // (behaviour 10.8)
+    let mut world = announcing();
+    let first = world.ask(reload(&["web"]));
+    world.says("web", says_reloading(Some(world.now)));
+    world.says("web", says_ready());
+    assert_eq!(world.goals(first), ["web reached"]);
+    world.advance(secs(1));
+    let second = world.ask(reload(&["web"]));
+    world.says("web", says_reloading(Some(world.now)));
+    world.give(Input::Disconnected);
+    world.give(Input::Connected);
+    world.advance(secs(5));
+    assert_eq!(world.goals(second), ["web open"]);
+    world.says("web", says_ready());
+    assert_eq!(world.goals(second), ["web reached"]);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use keepd_engine::manager::{
     Announcement, Ask, AskId, Change, Happening, Input, Launch, Manager, Output, PrepareFailure,
-    Question, Refusal, ServiceStatus, Settings, Ticket, Who,
+    Question, Refusal, Said, ServiceStatus, Settings, Ticket, Who,
 };
 use keepd_model::protocol::{
     Attributes, Command, Environment, Event, Fail, FailKind, LogTarget, Message, NOTE_BYTES_MAX,
@@ -85,7 +85,7 @@ pub(crate) fn plan(specs: impl IntoIterator<Item = ServiceSpec>) -> Plan {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) attributes: Attributes,
+    pub(crate) attributes: Arc<Attributes>,
     environment: Environment,
     log: LogTarget,
     tags: Vec<Vec<u8>>,
@@ -96,13 +96,14 @@ pub(crate) struct Held {
     pub(crate) pid: Option<Pid>,
     ended: Option<RunEnd>,
     notified: bool,
+    said: Vec<Said>,
 }
 
 impl Held {
     fn new(now: Instant) -> Self {
         Self {
             arguments: Vec::new(),
-            attributes: Attributes::default(),
+            attributes: Arc::default(),
             environment: Environment::default(),
             log: LogTarget::default(),
             tags: Vec::new(),
@@ -113,6 +114,7 @@ impl Held {
             pid: None,
             ended: None,
             notified: false,
+            said: Vec::new(),
         }
     }
 
@@ -449,6 +451,7 @@ impl World {
                 held.generation = held.generation.next();
                 held.state = RunState::Pending;
                 (held.pid, held.ended, held.notified) = (None, None, false);
+                held.said.clear();
                 if !self.slow.contains(&name) {
                     self.execute(&name);
                 }
@@ -482,7 +485,7 @@ impl World {
                 lines.push(event(Event::Args(name.clone(), held.arguments.clone())));
             }
             lines.push(event(Event::Tags(name.clone(), held.tags.clone())));
-            lines.push(event(Event::Set(name.clone(), held.attributes.clone())));
+            lines.push(event(Event::Set(name.clone(), Arc::clone(&held.attributes))));
             lines.push(event(Event::Env(name.clone(), held.environment.clone())));
             lines.push(event(Event::Log(name.clone(), held.log.clone())));
             for (key, value) in &held.notes {
@@ -490,14 +493,14 @@ impl World {
             }
             lines.push(Input::Message(held.report(name)));
             if held.notified {
-                lines.push(Input::Notified {
-                    name: name.clone(),
-                    generation: held.generation,
-                    ready: true,
-                    ready_fd: false,
-                    status: None,
-                });
+                let said = Said { ready: true, ..Said::default() };
+                let (name, generation) = (name.clone(), held.generation);
+                lines.push(Input::Notified { name, generation, said });
             }
+            lines.extend(held.said.iter().map(|said| {
+                let (name, generation, said) = (name.clone(), held.generation, said.clone());
+                Input::Notified { name, generation, said }
+            }));
         }
         let end = Event::DumpEnd { sequence: 1 };
         lines.push(Input::Message(Message::Event(end)));
@@ -584,13 +587,18 @@ impl World {
         held.notified = true;
         let generation = held.generation;
         if self.manager.is_synchronised() {
-            self.give(Input::Notified {
-                name: name(service),
-                generation,
-                ready: true,
-                ready_fd: false,
-                status: None,
-            });
+            let said = Said { ready: true, ..Said::default() };
+            self.give(Input::Notified { name: name(service), generation, said });
+        }
+    }
+
+    /// Something else comes on the notify socket, and is kept for whoever connects next.
+    pub(crate) fn says(&mut self, service: &str, said: Said) {
+        let held = self.held.get_mut(&name(service)).unwrap();
+        held.said.push(said.clone());
+        let generation = held.generation;
+        if self.manager.is_synchronised() {
+            self.give(Input::Notified { name: name(service), generation, said });
         }
     }
 

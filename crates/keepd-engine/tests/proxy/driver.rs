@@ -62,7 +62,7 @@ pub(crate) fn arguments(text: &str) -> Command {
 }
 
 pub(crate) fn set(text: &str, attributes: Attributes) -> Command {
-    Command::ServiceSet { name: name(text), attributes }
+    Command::ServiceSet { name: name(text), attributes: attributes.into() }
 }
 
 pub(crate) fn start(text: &str, expected: u64) -> Command {

@@ -120,7 +120,7 @@ fn what_the_kernel_refuses_changes_nothing() {
         ["2> error cannot make handle \"r\" and \"w\": cannot socketpair: operation not supported"]
     );
     driver.ask(take("t"));
-    assert_eq!(driver.not_performed(5, "take a descriptor", None), ["1> fail 2 system"]);
+    assert_eq!(driver.not_performed(5, "no descriptor came", None), ["1> fail 2 system"]);
     assert_eq!(driver.proxy.handle_count(), 5);
 }
 

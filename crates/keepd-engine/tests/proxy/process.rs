@@ -140,6 +140,19 @@ fn the_filter_is_told_to_who_asked() {
 }
 
 #[test]
+fn a_closed_log_is_opened_by_name_only() {
+    // (behaviour 18.5)
+    let mut driver = driver(Settings { is_log_closed: true, ..Settings::default() });
+    driver.say(TYPIST, open("stderr"));
+    assert_eq!(
+        driver.performed(1),
+        ["close descriptor 2", "2> handle stderr file read /log"],
+        "nobody has said that the log goes there"
+    );
+    assert_eq!(driver.say(TYPIST, log_to("stderr")), ["log to 3"]);
+}
+
+#[test]
 fn the_log_follows_a_name() {
     // (behaviour 18.5)
     let mut driver = driver(Settings::default());

@@ -304,7 +304,8 @@ impl World {
                     respawn: vec![ms(20); self.random.below(2) as usize],
                     place: [Place::Own, Place::Service][self.random.below(2) as usize],
                     ..Attributes::default()
-                },
+                }
+                .into(),
             },
             2 => Command::ServiceAutoUp {
                 name,

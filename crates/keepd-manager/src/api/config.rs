@@ -80,9 +80,9 @@ pub(super) async fn put_in_force(
     let applied = tokio::spawn(work).await.map_err(|_| Gone)??;
     let object = ApplyAccepted {
         change: applied.change.to_string(),
-        steps: step_objects(applied.steps, restart),
-        warnings: applied.warnings.into_iter().map(Into::into).collect(),
-        errors: applied.errors.into_iter().map(Into::into).collect(),
+        steps: applied.steps,
+        warnings: applied.warnings,
+        errors: applied.errors,
         notes: applied.notes,
     };
     Ok((StatusCode::ACCEPTED, Json(object)))
@@ -90,7 +90,7 @@ pub(super) async fn put_in_force(
 
 /// Returns what is done, in the order of names. Without restarts a service that would be restarted
 /// is only marked.
-fn step_objects(mut steps: Vec<Step>, restart: bool) -> Vec<StepObject> {
+pub(crate) fn step_objects(mut steps: Vec<Step>, restart: bool) -> Vec<StepObject> {
     steps.sort_by(|one, other| one.name.cmp(&other.name));
     let object = |step: Step| StepObject {
         name: step.name.to_string(),

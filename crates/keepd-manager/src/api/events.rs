@@ -1,20 +1,18 @@
 //! `GET /v1/events?since=&select=&follow=`: announcements as server-sent events.
 
 use std::collections::BTreeSet;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::Api;
 use super::history::{Receiver, Since, lost_event};
+use super::pieces::Pieces;
 use super::problem::Failure;
 use super::query::Parameters;
 use super::types::EventObject;
@@ -45,7 +43,7 @@ pub(super) async fn stream(
     let (sender, events) = mpsc::channel(WAITING_MAX);
     tokio::spawn(feed(kept, receiver.filter(|_| follow), only, sender));
     let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((head, Body::new(EventBody(events))).into_response())
+    Ok((head, Body::new(Pieces(events))).into_response())
 }
 
 /// Returns the services whose events are wanted; `None` is every event.
@@ -106,21 +104,6 @@ async fn feed(
 fn frame(event: &EventObject) -> Bytes {
     let data = serde_json::to_string(event).expect("an object of texts and numbers can be written");
     Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", event.sequence, event.event))
-}
-
-/// A body that comes piece by piece.
-struct EventBody(mpsc::Receiver<Bytes>);
-
-impl HttpBody for EventBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ mod history;
 mod launch;
 mod leftovers;
 mod listener;
+mod logs;
+mod pieces;
 mod problem;
 mod query;
 mod runs;
@@ -23,5 +25,6 @@ mod services;
 pub mod types;
 mod wait;
 
+pub(crate) use config::step_objects;
 pub(crate) use history::History;
 pub(crate) use server::{Api, serve};

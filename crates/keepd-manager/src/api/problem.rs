@@ -1,5 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use std::fmt;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keepd_engine::manager::Refusal;
@@ -175,6 +177,20 @@ impl From<Diagnostic> for DiagnosticObject {
             column: origin.as_ref().map(|origin| origin.column),
             message,
             hint,
+        }
+    }
+}
+
+impl fmt::Display for DiagnosticObject {
+    /// Writes `FILE:LINE:COL: MESSAGE`, and the hint on a line of its own.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(file), Some(line), Some(column)) = (&self.file, self.line, self.column) {
+            write!(formatter, "{file}:{line}:{column}: ")?;
+        }
+        formatter.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(formatter, "\n  hint: {hint}"),
+            None => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use keepd_model::is_pattern;
 
 use super::problem::Failure;
@@ -51,6 +52,19 @@ impl Parameters {
         let limit = keepd_plan::parse_duration(text)
             .map_err(|error| Failure::usage(format!("cannot use timeout \"{text}\": {error}")))?;
         Ok(limit.min(WAIT_MAX))
+    }
+
+    /// Returns a time (RFC 3339) in nanoseconds since 1970.
+    pub(crate) fn wall_ns(&self, name: &str) -> Result<Option<u64>, Failure> {
+        let Some(text) = self.last(name) else {
+            return Ok(None);
+        };
+        let time: Timestamp = text.parse().map_err(|_| {
+            Failure::usage(format!("cannot use {name} \"{text}\""))
+                .with_hint("give a time such as 2026-11-21T07:02:55Z")
+        })?;
+        // Nothing was written before 1970, nor later than numbers reach.
+        Ok(Some(u64::try_from(time.as_nanosecond().max(0)).unwrap_or(u64::MAX)))
     }
 
     /// Returns a parameter that is `true` or `false`.
@@ -137,6 +151,16 @@ mod tests {
         assert_eq!(parse("").flag("follow", true), Ok(true));
         assert_eq!(parse("follow=false").flag("follow", true), Ok(false));
         assert!(parse("follow=no").flag("follow", true).is_err());
+    }
+
+    #[test]
+    fn times_are_read() {
+        let parse = |query| Parameters::parse(Some(query), &["since"]).unwrap().wall_ns("since");
+        assert_eq!(parse(""), Ok(None));
+        assert_eq!(parse("since=1970-01-01T00:00:01.5Z"), Ok(Some(1_500_000_000)));
+        assert_eq!(parse("since=1900-01-01T00:00:00Z"), Ok(Some(0)));
+        assert_eq!(parse("since=1970-01-01T01:00:00%2B01:00"), Ok(Some(0)));
+        assert!(parse("since=10m").is_err());
     }
 
     #[test]

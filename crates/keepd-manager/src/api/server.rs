@@ -17,9 +17,10 @@ use super::history::History;
 use super::listener::{Limited, Peer};
 use super::problem::Failure;
 use super::types::ProblemCode;
-use super::{actions, changes, config, events, health, launch, runs, services, wait};
+use super::{actions, changes, config, events, health, launch, logs, runs, services, wait};
 use crate::calls::Caller;
 use crate::config::Configuration;
+use crate::log_places::LogPlaces;
 use crate::prepare::Pool;
 
 /// What every handler needs.
@@ -35,6 +36,10 @@ pub(crate) struct Api {
     pub(crate) history: Arc<History>,
     /// The cgroup of the instance, where there is one.
     pub(crate) group: Option<Arc<PathBuf>>,
+    /// Where output goes.
+    pub(crate) logs: Arc<LogPlaces>,
+    /// Says that the server ends.
+    pub(crate) stop: watch::Receiver<bool>,
     /// The identity of the instance.
     pub(crate) instance: Arc<str>,
 }
@@ -76,6 +81,7 @@ fn router(api: Api) -> Router {
         .route("/v1/config/diff", post(config::diff))
         .route("/v1/config/apply", post(config::put_in_force))
         .route("/v1/events", get(events::stream))
+        .route("/v1/logs", get(logs::stream))
         .route("/v1/version", get(health::version))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

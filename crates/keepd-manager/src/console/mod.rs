@@ -8,6 +8,7 @@ mod color;
 mod line;
 mod live;
 mod news;
+mod own_file;
 mod queue;
 mod screen;
 mod style;

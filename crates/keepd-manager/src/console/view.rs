@@ -16,6 +16,7 @@ use tracing::Level;
 use super::color::{ColorChoice, ColorEnvironment};
 use super::live::{Progress, Show, Waiting};
 use super::news::{is_end_of_run, is_worth_a_line};
+use super::own_file::OwnFile;
 use super::queue::Queue;
 use super::style::{SharedStyle, Style};
 use super::summary;
@@ -50,16 +51,19 @@ pub(crate) struct Outputs {
     pub(crate) terminal: bool,
     /// Returns the width of the terminal.
     pub(crate) columns: fn() -> Option<u16>,
+    /// Both are keepd's own log, which has a bound.
+    pub(crate) own_file: Option<OwnFile>,
 }
 
 impl Outputs {
-    /// Returns those of this process.
-    pub(crate) fn standard() -> Self {
+    /// Returns those of this process. In the background they are keepd's own log.
+    pub(crate) fn standard(own_log: &Path) -> Self {
         Self {
             out: Box::new(stdout()),
             error: Box::new(stderr()),
             terminal: keepd_os::terminal::is_terminal(stdout()),
             columns: || keepd_os::terminal::columns(stdout()),
+            own_file: OwnFile::find(own_log, stdout()),
         }
     }
 }
@@ -75,11 +79,12 @@ impl Console {
         color: ColorChoice,
         spec: &ManagerSpec,
     ) -> io::Result<Self> {
-        let Outputs { out, error, terminal, columns } = outputs;
+        let Outputs { out, error, terminal, columns, own_file } = outputs;
         let colored = color.is_colored(&ColorEnvironment::read(), terminal);
         let style = SharedStyle::new(with_keys(Style { colored, ..Style::default() }, spec));
         let queue = Arc::new(Queue::new());
-        let writer = Writer::new(Arc::clone(&queue), out, error, style.clone(), columns);
+        let writer = Writer::new(Arc::clone(&queue), out, error, style.clone(), columns)
+            .with_own_file(own_file);
         let (done, finished) = oneshot::channel();
         thread::Builder::new().name("console".to_owned()).spawn(move || {
             writer.run();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use keepd_model::ServiceName;
 
+use super::own_file::OwnFile;
 use super::queue::{Queue, Work};
 use super::screen::Screen;
 use super::style::SharedStyle;
@@ -33,6 +34,7 @@ pub(crate) struct Writer<O, E> {
     followers: BTreeMap<ServiceName, Follower>,
     /// Logs about which was complained.
     unread: BTreeSet<PathBuf>,
+    own_file: Option<OwnFile>,
 }
 
 impl<O: Write, E: Write> Writer<O, E> {
@@ -52,7 +54,13 @@ impl<O: Write, E: Write> Writer<O, E> {
             columns,
             followers: BTreeMap::new(),
             unread: BTreeSet::new(),
+            own_file: None,
         }
+    }
+
+    /// Returns the writer with a bound to the file that it writes to.
+    pub(crate) fn with_own_file(self, own_file: Option<OwnFile>) -> Self {
+        Self { own_file, ..self }
     }
 
     /// Works until the queue is closed and empty.
@@ -64,6 +72,7 @@ impl<O: Write, E: Write> Writer<O, E> {
                 self.handle(work);
             }
             self.screen.flush((self.columns)());
+            self.bound_own_file();
         }
         self.screen.set_live(None);
         self.screen.flush(None);
@@ -84,6 +93,14 @@ impl<O: Write, E: Write> Writer<O, E> {
                 self.say(&text);
             }
             Work::Live(line) => self.screen.set_live(line),
+        }
+    }
+
+    fn bound_own_file(&mut self) {
+        let bounded = self.own_file.as_mut().map_or(Ok(()), OwnFile::bound);
+        if let Err(error) = bounded {
+            self.say(&format!("cannot move what is old out of keepd's own log: {error}"));
+            self.screen.flush(None);
         }
     }
 

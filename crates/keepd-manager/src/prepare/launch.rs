@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use keepd_engine::manager::{Launch, Preparation, PrepareFailure, Question};
@@ -10,6 +9,7 @@ use keepd_model::protocol::LogTarget;
 use keepd_model::{
     CommandLine, Errno, LogMode, Pid, Probe, Reload, ServiceSpec, SpawnStep, StderrMode, Template,
 };
+use keepd_os::folder::{Folder, Kind, Unreachable};
 
 use super::environment::{ServiceEnvironment, Variables};
 use super::identity::{Identity, find_user};
@@ -19,6 +19,9 @@ use crate::instance::SOCKET_PATH_BYTES_MAX;
 
 /// The shell of `shell = true`.
 const SHELL: &str = "/bin/sh";
+
+/// What the file mode mask leaves of this is the mode of a log folder that is made.
+const FOLDER_MODE: u32 = 0o777;
 
 /// Not a directory (errno(3)).
 const ENOTDIR: Errno = Errno(20);
@@ -117,12 +120,13 @@ fn log_target(
                 None => instance.service_log_dir(&spec.name),
             };
             let usable = match preparation {
-                Preparation::Start => fs::create_dir_all(&dir),
+                Preparation::Start => Folder::reach_or_make(&dir, FOLDER_MODE).map(drop),
                 Preparation::Check | Preparation::Reload(_) => can_be_folder(&dir),
             };
-            usable.map_err(|error| {
-                let text = format!("cannot make log folder \"{}\"", dir.display());
-                failure(SpawnStep::Prepare, errno_of(&error), with_reason(&text, &error))
+            usable.map_err(|why| {
+                let (errno, why) = why_unreachable(&why);
+                let text = format!("cannot make log folder \"{}\": {why}", dir.display());
+                failure(SpawnStep::Prepare, errno, text)
             })?;
             Ok(LogTarget::File {
                 dir: dir.into_os_string().into_encoded_bytes(),
@@ -147,16 +151,29 @@ fn log_target(
 }
 
 /// Looks whether a folder is there, or could be made below one that is.
-fn can_be_folder(dir: &Path) -> io::Result<()> {
+fn can_be_folder(dir: &Path) -> Result<(), Unreachable> {
     for folder in dir.ancestors() {
-        match fs::metadata(folder) {
-            Ok(found) if found.is_dir() => return Ok(()),
-            Ok(_) => return Err(io::Error::from_raw_os_error(ENOTDIR.0)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        match Folder::reach(folder) {
+            Err(Unreachable::System(Errno::ENOENT)) => {}
+            reached => return reached.map(drop),
         }
     }
     Ok(())
+}
+
+/// Returns what the kernel said, and the words for people.
+fn why_unreachable(why: &Unreachable) -> (Option<Errno>, String) {
+    match why {
+        Unreachable::System(errno) => (Some(*errno), errno.to_string()),
+        Unreachable::Astray { link, owner } => {
+            let link = link.display();
+            let text = format!(
+                "link \"{link}\" of user {owner} leads to a folder of somebody else; only links of \
+                 root and of keepd's own user may do that"
+            );
+            (None, text)
+        }
+    }
 }
 
 fn check_notify_socket(spec: &ServiceSpec, instance: &Instance) -> Result<(), PrepareFailure> {
@@ -224,24 +241,28 @@ fn remove_stale_file(path: &Path) -> Result<(), PrepareFailure> {
         let text = format!("cannot remove the old ready.file \"{}\": {why}", path.display());
         Err(failure(SpawnStep::Prepare, errno, text))
     };
-    let kind = match fs::symlink_metadata(path) {
-        Ok(found) => found.file_type(),
-        Err(error) => match error.kind() {
-            // Below a file there is nothing either.
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => return Ok(()),
-            _ => return refused(errno_of(&error), &reason(&error)),
-        },
-    };
-    if kind.is_dir() {
+    // What has no name in a folder is a folder: `/`, or what ends with `..`.
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return refused(Some(EISDIR), "it is a folder");
-    }
-    if kind.is_block_device() || kind.is_char_device() {
-        return refused(None, "it is a device");
-    }
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => refused(errno_of(&error), &reason(&error)),
+    };
+    let folder = match Folder::reach(parent) {
+        Ok(folder) => folder,
+        // Below a file there is nothing either.
+        Err(Unreachable::System(Errno::ENOENT | ENOTDIR)) => return Ok(()),
+        Err(why) => {
+            let (errno, why) = why_unreachable(&why);
+            return refused(errno, &why);
+        }
+    };
+    let removed = match folder.kind_of(name) {
+        Ok(Kind::Folder) => return refused(Some(EISDIR), "it is a folder"),
+        Ok(Kind::Device) => return refused(None, "it is a device"),
+        Ok(Kind::Other) => folder.unlink(name),
+        Err(errno) => Err(errno),
+    };
+    match removed {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => refused(Some(errno), &errno.to_string()),
     }
 }
 
@@ -443,6 +464,43 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         assert_eq!(ask(&socket), Ok(()));
         assert!(!socket.exists());
+    }
+
+    #[test]
+    fn nobody_leads_root_to_what_is_not_his() {
+        // (behaviour 7.11, 16.11)
+        if keepd_os::process::effective_uid() != 0 {
+            keepd_testkit::skip("only root can give a link away");
+            return;
+        }
+        let scratch = Scratch::new();
+        let precious = scratch.write("precious/ready", "");
+        let home = scratch.path().join("home");
+        fs::create_dir(&home).unwrap();
+        let link = home.join("run");
+        std::os::unix::fs::symlink(precious.parent().unwrap(), &link).unwrap();
+        for path in [&home, &link] {
+            std::os::unix::fs::lchown(path, Some(54_321), None).unwrap();
+        }
+        let why = format!(
+            "link \"{}\" of user 54321 leads to a folder of somebody else; only links of root and \
+             of keepd's own user may do that",
+            link.display()
+        );
+        let path = link.join("ready").to_str().unwrap().to_owned();
+        let refused = remove_stale(&[Question::File(path.clone())]).unwrap_err();
+        assert_eq!(refused.text, format!("cannot remove the old ready.file \"{path}\": {why}"));
+        assert!(precious.exists());
+
+        let mut spec = spec(&["sh"]);
+        let logs = link.join("logs");
+        spec.log.mode = LogMode::File { dir: Some(Template::literal(logs.to_str().unwrap())) };
+        let text = format!("cannot make log folder \"{}\": {why}", logs.display());
+        for preparation in [Preparation::Check, Preparation::Start] {
+            let refused = prepare(&spec, &instance(&scratch), &base(), preparation).unwrap_err();
+            assert_eq!(refused.text, text);
+        }
+        assert!(!precious.with_file_name("logs").exists());
     }
 
     #[test]

@@ -41,11 +41,6 @@ impl Pool {
         self.strangers.clone()
     }
 
-    /// Returns whose services are prepared.
-    pub(crate) fn instance(&self) -> Arc<Instance> {
-        Arc::clone(&self.instance)
-    }
-
     /// Returns the whole environment that these differences make of the inherited one. What the
     /// proxy adds at each start (INVOCATION_ID and the like) is not in it.
     pub(crate) fn environment(&self, differences: &Environment) -> Variables {

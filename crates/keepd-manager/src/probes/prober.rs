@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_engine::manager::Question;
-use keepd_model::protocol::LogTarget;
 use keepd_model::{Generation, ServiceName};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -17,15 +16,12 @@ use super::lent::{Lent, Looks};
 use super::log::{LogSearch, search};
 use super::network::{self, ProbeError};
 use super::strangers::{Stranger, Strangers};
-use crate::Instance;
-use crate::logs::ServiceLog;
+use crate::log_places::LogPlaces;
 
 /// Asks readiness questions from outside.
 pub(crate) struct Prober {
-    instance: Arc<Instance>,
+    logs: Arc<LogPlaces>,
     looks: Looks,
-    /// Where output goes, as far as it is not the default folder of the service.
-    places: BTreeMap<ServiceName, LogTarget>,
     /// Runs that were asked something which is looked at again and again.
     watched: BTreeMap<ServiceName, Watched>,
     /// Who listened before the services were started.
@@ -54,23 +50,9 @@ struct Watch {
 }
 
 impl Prober {
-    /// Returns a prober for services of this instance, which are started beside these strangers.
-    pub(crate) fn new(instance: Arc<Instance>, strangers: Strangers) -> Self {
-        let (places, watched) = (BTreeMap::new(), BTreeMap::new());
-        Self { instance, looks: Looks::new(), places, watched, strangers }
-    }
-
-    /// Notes where the output of a service goes from now on.
-    pub(crate) fn note_log(&mut self, name: &ServiceName, log: &LogTarget) {
-        let default = self.instance.service_log_dir(name);
-        match log {
-            LogTarget::File { dir, .. } if *dir == default.as_os_str().as_encoded_bytes() => {
-                self.places.remove(name);
-            }
-            other => {
-                self.places.insert(name.clone(), other.clone());
-            }
-        }
+    /// Returns a prober for services with these logs, which are started beside these strangers.
+    pub(crate) fn new(logs: Arc<LogPlaces>, strangers: Strangers) -> Self {
+        Self { logs, looks: Looks::new(), watched: BTreeMap::new(), strangers }
     }
 
     /// Notes that a service wrote something.
@@ -147,7 +129,7 @@ impl Prober {
             return Some(look.clone());
         }
         let look = if is_log {
-            let search = Lent::new(LogSearch::new(self.log(name), generation));
+            let search = Lent::new(LogSearch::new(self.logs.log(name), generation));
             Look::Log(Arc::new(Watch { search, news: Notify::new() }))
         } else {
             Look::Path(Lent::new(()))
@@ -155,16 +137,6 @@ impl Prober {
         let watched = self.watched.entry(name.clone()).or_insert_with(fresh);
         watched.looks.insert(index, look.clone());
         Some(look)
-    }
-
-    /// Returns the log of a service; `None` if its output is kept in no files of keepd's own.
-    pub(crate) fn log(&self, name: &ServiceName) -> Option<ServiceLog> {
-        let dir = match self.places.get(name) {
-            None => self.instance.service_log_dir(name),
-            Some(LogTarget::File { dir, .. }) => path(dir),
-            Some(LogTarget::Append { .. } | LogTarget::Null | LogTarget::Inherit) => return None,
-        };
-        Some(ServiceLog { name: name.clone(), dir })
     }
 }
 
@@ -209,15 +181,12 @@ fn look_at(path: &Path) -> io::Result<()> {
     fs::metadata(path).map(drop)
 }
 
-fn path(bytes: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Instance;
     use crate::logs::written::Written;
+    use keepd_model::protocol::LogTarget;
     use keepd_model::protocol::Stream::{Err as Error, Out};
     use keepd_testkit::Scratch;
     use tokio::net::UnixListener;
@@ -241,7 +210,7 @@ mod tests {
             log_dir: path.clone(),
             config_dir: path,
         };
-        Prober::new(Arc::new(instance), Strangers::default())
+        Prober::new(Arc::new(LogPlaces::new(Arc::new(instance))), Strangers::default())
     }
 
     fn web() -> ServiceName {
@@ -402,13 +371,13 @@ mod tests {
         let mut prober = prober(&scratch);
         written.start(1, 0);
         written.chunk(Out, 1, b"ready\n");
-        prober.note_log(&web(), &LogTarget::Null);
+        prober.logs.note_log(&web(), &LogTarget::Null);
         block_on(async {
             let refused = prober.ask_web(1, log("ready"), LIMIT).await;
             assert_eq!(refused, Err("log.mode does not keep its lines in files".to_owned()));
             let dir = written.log().dir.into_os_string().into_encoded_bytes();
-            prober.note_log(&web(), &LogTarget::File { dir, merge: false });
-            assert!(prober.places.is_empty(), "the default place needs no memory");
+            prober.logs.note_log(&web(), &LogTarget::File { dir, merge: false });
+            assert!(prober.logs.is_empty(), "the default place needs no memory");
             assert_eq!(prober.ask_web(2, log("x"), SHORT).await.unwrap_err(), "no line matches");
         });
     }

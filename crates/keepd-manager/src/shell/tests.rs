@@ -18,7 +18,8 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::stand_in::StandIn;
-use crate::accepted::{Accepted, AcceptedSource};
+use crate::accepted::{Accepted, AcceptedSource, ApplyAnswer};
+use crate::api::types::StepObject;
 use crate::console::{ColorChoice, Outputs};
 use crate::discovery::Root;
 use crate::run::{StartError, manage};
@@ -70,6 +71,11 @@ struct Stage {
 impl Stage {
     /// Starts a manager with this configuration.
     fn begin(config: &str) -> Self {
+        Self::begin_with(config, |_| {})
+    }
+
+    /// Starts a manager with this configuration, and what a predecessor wrote beside it.
+    fn begin_with(config: &str, change: impl FnOnce(&mut Accepted)) -> Self {
         let scratch = Scratch::new();
         let path = |name: &str| scratch.path().join(name);
         let file = scratch.write("keepd.toml", config);
@@ -92,7 +98,9 @@ impl Stage {
             path: file.to_str().unwrap().to_owned(),
             required: true,
         };
-        Accepted::new(true, vec![root], vec![source]).write(&instance.accepted_file()).unwrap();
+        let mut accepted = Accepted::new(true, vec![root], vec![source]);
+        change(&mut accepted);
+        accepted.write(&instance.accepted_file()).unwrap();
         let proxy = StandIn::listen(&instance.proxy_socket());
         let client = Client(instance.control_socket());
         let shown = Shown::default();
@@ -101,6 +109,7 @@ impl Stage {
             error: Box::new(shown.clone()),
             terminal: false,
             columns: || None,
+            own_file: None,
         };
         let options = Options {
             instance,
@@ -364,6 +373,45 @@ fn an_apply_is_all_or_nothing() {
 }
 
 #[test]
+fn an_apply_that_is_asked_for_twice_is_answered_twice() {
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let changed = TWO_SERVICES.replace("[services.db]", "[services.db]\nenv = { A = \"1\" }");
+        stage.scratch.write("keepd.toml", &changed);
+        let request = json!({"restart": false, "token": "once"});
+        let first = stage.post("/v1/config/apply", request.clone()).await;
+        assert_eq!((first.0, &first.1["steps"][0]["name"]), (202, &json!("db")));
+        assert_eq!(stage.post("/v1/config/apply", request).await, first);
+        // Another word is another apply, for which nothing is left to do.
+        let (_, other) = stage.post("/v1/config/apply", json!({"token": "again"})).await;
+        assert_eq!(other["steps"], json!([]), "{other}");
+    });
+}
+
+#[test]
+fn an_apply_that_was_written_down_by_a_lost_manager_is_told_what_it_did() {
+    test(async {
+        let mut stage = Stage::begin_with(TWO_SERVICES, |accepted| {
+            let (name, action) = ("db".to_owned(), "restart".to_owned());
+            accepted.add_answer(ApplyAnswer {
+                token: "once".to_owned(),
+                steps: vec![StepObject { name, action, keys: vec!["env.A".to_owned()] }],
+                warnings: Vec::new(),
+                errors: Vec::new(),
+            });
+        });
+        stage.proxy.run_until(|command| matches!(command, Command::ServiceStart { .. })).await;
+        // What somebody typed since is not what was asked for.
+        stage.scratch.write("keepd.toml", "[services.other]\ncommand = \"x\"\n");
+        let request = json!({"token": "once", "plan": "0123456789abcdef"});
+        let (status, applied) = stage.post("/v1/config/apply", request).await;
+        assert_eq!((status, &applied["steps"][0]["name"]), (202, &json!("db")), "{applied}");
+        let (_, config) = stage.get("/v1/config").await;
+        assert_eq!(config["sources"][0]["text"], TWO_SERVICES);
+    });
+}
+
+#[test]
 fn an_apply_goes_on_without_its_asker() {
     test(async {
         let mut stage = Stage::begin_ready().await;
@@ -585,5 +633,63 @@ fn events_are_a_stream_that_ends_with_the_manager() {
         let shutdown = position(&text, "event: shutdown\n");
         let closed = text.rfind("event: change-closed\n").unwrap();
         assert!(ready < shutdown && shutdown < closed, "{text}");
+    });
+}
+
+/// Returns `SERVICE MESSAGE` of each line.
+fn messages(text: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let object: Value = serde_json::from_str(line).unwrap();
+        assert!(object["time"].is_string() && object["stream"] == "out", "{object}");
+        format!("{} {}", object["service"].as_str().unwrap(), object["message"].as_str().unwrap())
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn lines_of_services_are_json_objects() {
+    // (behaviour 16.12)
+    test(async {
+        let stage = Stage::begin_ready().await;
+        let ask = async |query: &str| {
+            stage.client.ask("GET", &format!("/v1/logs{query}"), String::new()).await
+        };
+        assert_eq!(messages(&ask("").await.1), ["db hello", "web hello"]);
+        assert_eq!(messages(&ask("?select=web&lines=all").await.1), ["web hello"]);
+        assert_eq!(messages(&ask("?lines=1").await.1), ["web hello"]);
+        assert_eq!(ask("?lines=0").await, (200, String::new()));
+        assert_eq!(ask("?since=2999-01-01T00:00:00Z").await, (200, String::new()));
+        assert_eq!(ask("?until=1999-01-01T00:00:00Z&follow=true").await, (200, String::new()));
+        for (query, status) in [
+            ("?select=gone", 404),
+            ("?lines=few", 400),
+            ("?since=10m", 400),
+            ("?follow=yes", 400),
+            ("?grep=x", 400),
+        ] {
+            assert_eq!(ask(query).await.0, status, "{query}");
+        }
+    });
+}
+
+#[test]
+fn lines_are_followed_until_the_end_of_the_manager() {
+    // (behaviour 16.12)
+    test(async {
+        let mut stage = Stage::begin_ready().await;
+        let client = stage.client.clone();
+        let lines = tokio::spawn(async move {
+            client.ask("GET", "/v1/logs?follow=true&select=web", String::new()).await
+        });
+        // The stream is open once its request was answered after this one, on the same thread.
+        stage.get("/v1/logs?lines=0").await;
+        let (status, _) = stage.post("/v1/actions", json!({"action": "shutdown"})).await;
+        assert_eq!(status, 202);
+        stage.end().await;
+        let (status, text) = lines.await.unwrap();
+        assert_eq!(
+            (status, messages(&text)),
+            (200, vec!["web hello".into(), "web goodbye".into()])
+        );
     });
 }

@@ -10,7 +10,7 @@ use super::{Group, check_name, number_of, parse_pids};
 use crate::{errno, proc};
 
 /// The links of a directory without directories in it: its name and its `.`.
-const LINKS_OF_LEAF: u64 = 2;
+const LINKS_OF_LEAF: u8 = 2;
 
 /// What the processes of a group use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,8 @@ impl Group {
             .map_err(errno::from_rustix)?;
         // The directories of this file system say how many are in them, as most do; where they say
         // something else, everything is looked at.
-        if found.st_nlink != LINKS_OF_LEAF {
+        // The type of the number is not the same everywhere.
+        if u8::try_from(found.st_nlink) != Ok(LINKS_OF_LEAF) {
             return self.child(name)?.pids();
         }
         match self.read_short(&format!("{name}/cgroup.procs")) {

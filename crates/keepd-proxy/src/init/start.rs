@@ -2,13 +2,14 @@
 
 use std::ffi::{CString, OsString};
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use keepd_model::{Errno, Pid, Signal, SpawnFailure, SpawnStep};
 use keepd_os::sigwait::{self, SignalSet};
-use keepd_os::vfork::{self, Addressed};
-use keepd_os::{process, signals, terminal};
+use keepd_os::vfork::{self, Addressed, FALLBACK_PATH};
+use keepd_os::{panic, process, signals, terminal};
 
 use super::farewell::Family;
 use super::options::{Options, OptionsError};
@@ -34,11 +35,11 @@ const ADDRESSED: [Addressed<'static>; 2] = [
 /// For a process with one thread. It returns when the command has ended, and with it, if we are
 /// process 1 or a subreaper, all that it left.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    panic::end_at_panic("keepd-init: fatal: ", OWN_FAILURE);
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(shown @ (OptionsError::Help | OptionsError::Version)) => {
-            println!("{shown}");
-            return 0;
+            return show(&shown);
         }
         Err(refusal) => {
             say(format_args!("fatal: {refusal}"));
@@ -67,6 +68,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             }
             say(format_args!("fatal: {message}"));
             status
+        }
+    }
+}
+
+/// Shows what was asked for, and returns the exit status.
+fn show(text: &OptionsError) -> u8 {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => 0,
+        Err(error) => {
+            say(format_args!("fatal: cannot write to standard output: {error}"));
+            OWN_FAILURE
         }
     }
 }
@@ -123,8 +135,11 @@ fn refusal(program: &OsString, SpawnFailure { step, errno }: SpawnFailure) -> (u
         return (NOT_EXECUTABLE, message);
     }
     if !named_by_path {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let _ = write!(message, " in PATH, which is \"{}\"", path.display());
+        // Writing to it cannot fail.
+        let _ = match std::env::var_os("PATH") {
+            Some(path) => write!(message, " in PATH, which is \"{}\"", path.display()),
+            None => write!(message, " in \"{FALLBACK_PATH}\", as PATH is not set"),
+        };
     } else if Path::new(program).exists() {
         message.push_str(
             "; the file is there, but not what it needs to run: the interpreter in its first line, \

@@ -10,13 +10,22 @@ use rustix::fs::OFlags;
 
 use super::Daemonproxy;
 use crate::processes::kill_marked;
-use crate::{Output, Running, Scratch, keepd_program};
+use crate::{Output, Running, Scratch, init_program, keepd_program};
 
 /// The variable with the path of another program to test.
 const PEER_VARIABLE: &str = "KEEPD_PEER_DAEMONPROXY";
 
 /// The variable that marks the proxy and everything it starts.
 const MARK_VARIABLE: &str = "KEEPD_TEST_PROXY";
+
+/// Which of our programs is the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    /// `keepd`, called as `daemonproxy`.
+    Daemonproxy,
+    /// `keepd-init`.
+    Init,
+}
 
 /// How a proxy is to be started.
 ///
@@ -25,6 +34,7 @@ const MARK_VARIABLE: &str = "KEEPD_TEST_PROXY";
 /// error are pipes, unless something else is said.
 #[derive(Debug)]
 pub struct Setup {
+    program: Program,
     folder: Scratch,
     before: Vec<OsString>,
     options: Vec<OsString>,
@@ -38,7 +48,17 @@ impl Setup {
     /// Returns a setup without any option.
     #[expect(clippy::new_without_default, reason = "it makes a folder, which no default should")]
     pub fn new() -> Self {
+        Self::of(Program::Daemonproxy)
+    }
+
+    /// Returns a setup of `keepd-init` without any option.
+    pub fn of_init() -> Self {
+        Self::of(Program::Init)
+    }
+
+    fn of(program: Program) -> Self {
         Self {
+            program,
             folder: Scratch::new(),
             before: Vec::new(),
             options: Vec::new(),
@@ -174,6 +194,9 @@ impl Setup {
     pub fn program(&self) -> PathBuf {
         if let Some(peer) = std::env::var_os(PEER_VARIABLE) {
             return PathBuf::from(peer);
+        }
+        if self.program == Program::Init {
+            return init_program();
         }
         let folder = self.folder.path().join(".program");
         let link = folder.join("daemonproxy");

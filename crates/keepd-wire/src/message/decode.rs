@@ -40,7 +40,7 @@ pub(super) fn decode(line: &[u8]) -> Result<Option<Message>, Problem> {
         },
         b"service.set" => |mut fields| {
             let (name, attributes) = (fields.name()?, attribute::decode_attributes(fields)?);
-            Ok(Message::Event(Event::Set(name, attributes)))
+            Ok(Message::Event(Event::Set(name, attributes.into())))
         },
         b"service.env" => |mut fields| {
             let (name, environment) = (fields.name()?, attribute::decode_environment(fields)?);

@@ -181,7 +181,7 @@ fn service_tags(mut fields: Fields<'_>) -> Result<Command, Problem> {
 
 fn service_set(mut fields: Fields<'_>) -> Result<Command, Problem> {
     let name = fields.name()?;
-    Ok(Command::ServiceSet { name, attributes: attribute::decode_attributes(fields)? })
+    Ok(Command::ServiceSet { name, attributes: attribute::decode_attributes(fields)?.into() })
 }
 
 fn service_env(mut fields: Fields<'_>) -> Result<Command, Problem> {

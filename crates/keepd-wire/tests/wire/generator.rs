@@ -393,7 +393,7 @@ impl Generator {
             0 => Command::SignalClear { signal: self.signal(), count: self.number() },
             1 => Command::ServiceArgs { name, arguments: self.arguments() },
             2 => Command::ServiceTags { name, tags: self.list() },
-            3 => Command::ServiceSet { name, attributes: self.attributes() },
+            3 => Command::ServiceSet { name, attributes: self.attributes().into() },
             4 => Command::ServiceEnv { name, environment: self.environment() },
             5 => Command::ServiceLog { name, log: self.log() },
             6 => Command::ServiceFds { name, slots: self.slots() },
@@ -480,7 +480,7 @@ impl Generator {
             5 => Event::OutputBlocked { name, errno: self.optional(|it| it.spawn_failure().errno) },
             6 => Event::Args(name, self.arguments()),
             7 => Event::Tags(name, self.list()),
-            8 => Event::Set(name, self.attributes()),
+            8 => Event::Set(name, self.attributes().into()),
             9 => Event::Env(name, self.environment()),
             10 => Event::Log(name, self.log()),
             11 => {

@@ -159,7 +159,18 @@ fn decode_goal(text: &str) -> Option<Goal> {
 pub(in crate::manager) struct ShutdownRecord {
     pub(in crate::manager) cause: ShutdownCause,
     pub(in crate::manager) code: ExitCode,
+    pub(in crate::manager) stage: RecordedStage,
+    /// The end of that stage.
     pub(in crate::manager) deadline: Instant,
+}
+
+/// How far a shutdown is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::manager) enum RecordedStage {
+    /// In order, each with its own stop time.
+    Polite,
+    /// KILL was sent to all.
+    Killing,
 }
 
 pub(in crate::manager) fn encode_shutdown(record: &ShutdownRecord) -> Vec<u8> {
@@ -167,6 +178,11 @@ pub(in crate::manager) fn encode_shutdown(record: &ShutdownRecord) -> Vec<u8> {
     fields.put("v", "1");
     put_cause(&mut fields, "cause", &Cause::Shutdown(record.cause.clone()));
     fields.put_number("code", u64::from(record.code.get()));
+    let stage = match record.stage {
+        RecordedStage::Polite => "polite",
+        RecordedStage::Killing => "killing",
+    };
+    fields.put("stage", stage);
     fields.put_number("deadline_ns", record.deadline.as_nanos());
     fields.encode()
 }
@@ -180,5 +196,11 @@ pub(in crate::manager) fn decode_shutdown(bytes: &[u8]) -> Option<ShutdownRecord
         0 => ExitCode::Done,
         code => ExitCode::Service(code),
     };
-    Some(ShutdownRecord { cause, code, deadline: fields.instant("deadline_ns")? })
+    let stage = match fields.get("stage") {
+        // Notes of earlier versions do not say it.
+        None | Some("polite") => RecordedStage::Polite,
+        Some("killing") => RecordedStage::Killing,
+        Some(_) => return None,
+    };
+    Some(ShutdownRecord { cause, code, stage, deadline: fields.instant("deadline_ns")? })
 }

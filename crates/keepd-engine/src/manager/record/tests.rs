@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keepd_model::{ChangeId, Errno, Exit, Pid, Reason, Signal, SpawnStep, Until};
+use keepd_model::{ChangeId, Errno, Exit, ExitCode, Pid, Reason, Signal, SpawnStep, Until};
 
 use super::*;
 use crate::manager::cause::ShutdownCause;
@@ -174,4 +174,25 @@ fn past_runs_round_trip() {
         },
     };
     assert_eq!(decode_past_run(&encode_past_run(&run)), Some(run));
+}
+
+#[test]
+fn a_shutdown_round_trips_with_its_stage() {
+    for stage in [RecordedStage::Polite, RecordedStage::Killing] {
+        let cause = ShutdownCause::Signal(Signal::TERM);
+        let (code, deadline) = (ExitCode::Service(7), Instant::from_nanos(1_000));
+        let record = ShutdownRecord { cause, code, stage, deadline };
+        assert_eq!(decode_shutdown(&encode_shutdown(&record)), Some(record));
+    }
+}
+
+#[test]
+fn a_shutdown_noted_by_an_earlier_version_is_polite() {
+    let cause = ShutdownCause::Idle;
+    let (code, deadline) = (ExitCode::Done, Instant::from_nanos(1_000));
+    let record = ShutdownRecord { cause, code, stage: RecordedStage::Polite, deadline };
+    let note = String::from_utf8(encode_shutdown(&record)).unwrap();
+    let earlier = note.replace("\tstage=polite", "");
+    assert_ne!(earlier, note);
+    assert_eq!(decode_shutdown(earlier.as_bytes()), Some(record));
 }
