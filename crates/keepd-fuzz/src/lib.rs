@@ -8,12 +8,14 @@
 //! Start from [`TARGETS`].
 
 mod configuration;
+mod ledger;
 mod options;
 mod plain;
 mod protocol;
 mod records;
 
 pub use configuration::configuration;
+pub use ledger::ledger;
 pub use options::{options, pools};
 pub use plain::plain;
 pub use protocol::{messages, requests, stream};
@@ -29,10 +31,11 @@ pub struct Target {
 }
 
 /// Every target, by name.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "configuration", run: configuration },
     Target { name: "datagrams", run: datagrams },
     Target { name: "index", run: index },
+    Target { name: "ledger", run: ledger },
     Target { name: "messages", run: messages },
     Target { name: "options", run: options },
     Target { name: "plain", run: plain },

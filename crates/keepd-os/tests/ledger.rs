@@ -255,6 +255,27 @@ fn a_child_that_is_killed_anywhere_has_recorded_itself_or_not_at_all() {
 }
 
 #[test]
+fn of_a_child_and_who_takes_its_intent_back_one_wins() {
+    const CANCELLED: u64 = 1 << 42;
+    let folder = Folder::new("ledger-race");
+    let made = mapping(&folder);
+    let mut cancelled = 0;
+    for round in 0..300_u32 {
+        let record = record(&made);
+        let pid = in_child(|| u8::from(record.record() == Err(RecordError::Refused)));
+        for _ in 0..round * 200 {
+            std::hint::black_box(round);
+        }
+        let is_cancelled = record.word.exchange(INTENT, CANCELLED);
+        let expected = if is_cancelled { CANCELLED } else { run_word(INTENT, pid.get()) };
+        assert_eq!(end_of(pid), Exit::Code(is_cancelled.into()));
+        assert_eq!(record.word.load(), expected);
+        cancelled += u32::from(is_cancelled);
+    }
+    println!("{cancelled} of 300 were taken back");
+}
+
+#[test]
 fn a_life_is_seen_through_a_pidfd() {
     let spawned = Start::shell("exec sleep 1000").start();
     let pid = spawned.pid();

@@ -1,8 +1,9 @@
 //! Bytes to messages and back: the tab protocol between proxy and manager, sd_notify(3) datagrams,
 //! the records of log indexes, and the format of the ledger.
 //!
-//! It contains no decision, clock, file, socket, thread or environment: bytes come in as slices,
-//! bytes go out into a `Vec<u8>`, and the words themselves are those of [`keepd_model::protocol`].
+//! It contains no clock, file, socket, thread or environment, and no decision but one: what a cell
+//! of the ledger means to a successor ([`ledger::decide`]). Bytes come in as slices, bytes go out
+//! into a `Vec<u8>`, and the words themselves are those of [`keepd_model::protocol`].
 //! It does not know what a command does; it knows how one is written, and refuses what cannot be
 //! read. Nothing here panics on any input, and no buffer grows beyond a written limit.
 //!

@@ -108,6 +108,11 @@ fn changed_indexes_are_read() {
 }
 
 #[test]
+fn changed_ledgers_are_read_or_refused() {
+    change_and_run("ledger", CHANGES);
+}
+
+#[test]
 fn changed_configurations_are_plans_or_have_errors() {
     change_and_run("configuration", CONFIGURATION_CHANGES);
 }

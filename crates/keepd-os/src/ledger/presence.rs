@@ -95,8 +95,8 @@ pub fn is_consumed(pidfd: impl AsFd) -> Result<bool, Errno> {
 
 /// `ioctl(pidfd, PIDFD_GET_INFO)`: returns how a process ended that somebody else has consumed.
 ///
-/// `None` while it is alive or a zombie. Fails on a kernel that cannot tell (before Linux 6.15): then
-/// nobody can say how it ended. See pidfd_open(2), ioctl_pidfd(2).
+/// `None` while it is alive or a zombie. Fails on a kernel that cannot tell (before Linux 6.15):
+/// then nobody can say how it ended. See pidfd_open(2), ioctl_pidfd(2).
 pub fn exit_of(pidfd: impl AsFd) -> Result<Option<Exit>, Errno> {
     let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
     // SAFETY: `info` is valid for reading and writing the 64 bytes that are in the number of the

@@ -40,8 +40,8 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(opened)
 }
 
-/// `open(path.new, O_EXCL, 0600)`, whatever `fill` does, `rename(path.new, path)`: makes a file that
-/// is there whole or not at all.
+/// `open(path.new, O_EXCL, 0600)`, whatever `fill` does, `rename(path.new, path)`: makes a file
+/// that is there whole or not at all.
 ///
 /// After an error what was in the place is still there. One left by somebody who was lost is
 /// removed. See rename(2).

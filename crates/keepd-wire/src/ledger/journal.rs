@@ -2,7 +2,7 @@
 //!
 //! | bytes of the file | what |
 //! | --- | --- |
-//! | 512 | head: magic `keepdjnl`, version, boot, instance, salt, first number, length of the snapshot, checksum |
+//! | 512 | head: magic `keepdjnl`, version, boot, instance, salt, first number, size of snapshot |
 //! | … | records |
 //!
 //! | bytes of a record | what |
@@ -15,10 +15,13 @@
 //! | … | text |
 //!
 //! A command is a line of the extended protocol without its line feed, so whatever reads a
-//! connection reads the journal. The proxy appends before it answers, and then writes the number of
-//! the record into the mapped part ("answered"). So at the end of a file two things can be told
-//! apart: what was torn by a SIGKILL before it was answered is cut off; what was answered and is
-//! not whole is damage, and nothing of the file is trusted.
+//! connection reads the journal. Only commands that define something are recorded (services,
+//! attributes, handles, notes); what a start or a stop did stands in the words.
+//!
+//! The proxy appends before it answers, and then writes the number of the record into the mapped
+//! part ("answered"). So at the end of a file two things can be told apart: what was torn by a
+//! SIGKILL before it was answered is cut off; what was answered and is not whole is damage, and
+//! nothing of the file is trusted.
 //!
 //! A *compacted* journal is a new file, renamed over the old one. It begins with a snapshot of
 //! everything that still holds; its numbers go on where the old ones ended, so the answered number
@@ -223,7 +226,8 @@ impl fmt::Display for Repair {
     }
 }
 
-/// A journal that was read.
+/// A journal that was read. Before anybody is told of it, its last number is written into the
+/// mapped part as answered: from then on it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay<'a> {
     /// What was accepted, in order.

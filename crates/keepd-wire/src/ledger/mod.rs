@@ -19,15 +19,15 @@
 //!
 //! | cell | change | by whom | when |
 //! | --- | --- | --- | --- |
-//! | owner | of nobody → of a service | proxy | its slot record is in the journal; the word is unused |
+//! | owner | of nobody → of a service | proxy | the slot is in the journal, the word is unused |
 //! | word | unused → down(0) | proxy | after the owner |
 //! | identity | anything → awaited(g) | parent | before the intent of g |
 //! | word | down(g-1) → intent(g) | parent | there is room in the ring for g; before the clone |
 //! | identity | awaited(g) → inode | child of g | before it records itself |
-//! | identity | awaited(g) → start ticks | parent | after the clone, where the kernel has no inodes |
+//! | identity | awaited(g) → start ticks | parent | after the clone, where there are no inodes |
 //! | word | intent(g) → run(g, pid) | child of g | before its program; it must end if this fails |
 //! | word | intent(g), run(g) → failed(g) | child of g, or its parent | no program will run |
-//! | word | intent(g), run(g) → ended(g) | its parent | it saw the zombie, and has not consumed it |
+//! | word | intent(g), run(g) → ended(g) | its parent | it saw the zombie, which is still there |
 //! | word | run(g) → ended(g) | a keeper | its pidfd says that the process is gone |
 //! | word | intent(g) → cancelled(g) | warden | the parent is dead; before there is a new proxy |
 //! | ring | room → outcome of g | a keeper | the word holds that outcome |

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | 0–5 | check: CRC-6 of all other bits (x^6 + x + 1), changed by a constant |
 //! | 6–8 | state: 1 down, 2 intent, 3 run, 4 ended, 5 failed, 6 cancelled |
-//! | 9–30 | run: pid · ended: wait(2) status, or bit 16 for unknown · failed: step and errno · else 0 |
+//! | 9–30 | run: pid · ended: wait(2) status, bit 16 for unknown · failed: step, errno · else 0 |
 //! | 31–63 | generation |
 //!
 //! A cell of zeros is a slot that was never used. Linux has no pid beyond 22 bits. A service that

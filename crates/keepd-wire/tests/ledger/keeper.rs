@@ -358,7 +358,7 @@ impl World {
         }
     }
 
-    /// Whether a word is about this zombie child of ours: we cloned it, or its identity is recorded.
+    /// Whether a word is about this zombie child of ours: we cloned it, or its identity is there.
     fn is_run_of(&self, me: usize, child: usize, raw: u64) -> bool {
         let word = Word::from_raw(raw).unwrap();
         let is_own = self.children[child].cloner == Some(me)

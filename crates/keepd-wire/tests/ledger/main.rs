@@ -6,6 +6,7 @@
 //! no two instances at once, no lost or wrong outcome, generations without gaps, and an end to
 //! everything. The sabotage tests show that it sees each order that is wrong.
 
+mod journal;
 mod keeper;
 mod search;
 mod world;
