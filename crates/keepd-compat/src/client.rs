@@ -8,14 +8,16 @@ use keepd_model::{Instant, ServiceName};
 use crate::dump::Dump;
 use crate::front::Client;
 
-/// The output of a connection, lines of its own answers aside: news that does not fit is lost.
+/// The output of a connection, lines of its own answers aside: news that does not fit is lost. It
+/// is taken when the connection is made: news for many clients who do not read must not need the
+/// more memory the more there are.
 pub(crate) const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// No command of a connection is run while more than this waits to be written to it.
 pub(crate) const WAITING_BYTES_MAX: usize = 1024;
 /// A dump goes on until this much waits, so that there is room for news between its pieces.
 pub(crate) const DUMP_BYTES_MAX: usize = BUFFER_BYTES_MAX / 2;
-/// A buffer that grew beyond this is given back once it is empty.
-const CAPACITY_KEPT_BYTES: usize = 2 * BUFFER_BYTES_MAX;
+/// What a piece of a dump has at most, without what only extended connections can set.
+const PIECE_BYTES: usize = 6 * 1024;
 /// The line that tells a client that it lost some.
 const OVERFLOW: &[u8] = b"overflow\n";
 
@@ -85,7 +87,7 @@ impl Connection {
             is_open: true,
             kind,
             awaits: None,
-            buffer: Vec::new(),
+            buffer: Vec::with_capacity(if hears { BUFFER_BYTES_MAX } else { 0 }),
             sent: 0,
             is_overflowed: false,
             dump: None,
@@ -132,6 +134,7 @@ impl Connection {
     /// Adds an answer, which is never dropped: there was room when its command was run.
     pub(crate) fn reply(&mut self, line: &[u8]) {
         if self.hears && !self.is_overflowed {
+            self.compact(line.len());
             self.buffer.extend_from_slice(line);
         }
     }
@@ -142,6 +145,14 @@ impl Connection {
             self.overflow();
         }
         self.reply(line);
+    }
+
+    /// Takes out what is written, before the buffer would grow for something new.
+    fn compact(&mut self, bytes: usize) {
+        if self.buffer.len() + bytes > self.buffer.capacity() {
+            self.buffer.drain(..self.sent);
+            self.sent = 0;
+        }
     }
 
     /// From here on everything is dropped until all that waits is written. A dump that goes on is
@@ -174,10 +185,6 @@ impl Connection {
         self.sent = (self.sent + count).min(self.buffer.len());
         if self.output().is_empty() {
             self.empty();
-        } else if self.sent >= BUFFER_BYTES_MAX {
-            // A client that is always a little behind must not make the buffer grow.
-            self.buffer.drain(..self.sent);
-            self.sent = 0;
         }
         self.end_overflow();
     }
@@ -185,9 +192,7 @@ impl Connection {
     fn empty(&mut self) {
         self.sent = 0;
         self.buffer.clear();
-        if self.buffer.capacity() > CAPACITY_KEPT_BYTES {
-            self.buffer = Vec::new();
-        }
+        self.buffer.shrink_to(BUFFER_BYTES_MAX);
     }
 
     /// Nobody hears it any longer.
@@ -218,6 +223,7 @@ impl Connection {
         if self.output().len() >= DUMP_BYTES_MAX {
             return None;
         }
+        self.compact(PIECE_BYTES);
         self.dump.as_mut().map(|dump| (dump, &mut self.buffer))
     }
 

@@ -11,8 +11,6 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 /// Only the own user and root may connect: what daemonproxy's umask leaves.
 const SOCKET_MODE: u32 = 0o700;
-/// Connections at the same time.
-const CONNECTIONS_MAX: usize = 256;
 /// Descriptors kept back for connections, for when services have used up all others.
 const RESERVE: usize = 16;
 /// Too many open files, in this process and in the system.
@@ -27,13 +25,15 @@ pub(crate) struct Listener {
     path: PathBuf,
     reserve: Vec<OwnedFd>,
     resume_at: Option<Instant>,
+    /// Nobody is let in before somebody leaves.
+    is_full: bool,
 }
 
 /// What an attempt to accept brought.
 pub(crate) enum Accepted {
     /// A connection of somebody who may control us.
     Connection(OwnedFd),
-    /// Somebody else, or one too many; it is closed.
+    /// Somebody else; it is closed.
     Refused(String),
     /// Nobody is waiting (any more), or nobody can be let in for now.
     Nobody,
@@ -47,13 +47,14 @@ impl Listener {
             path: path.to_owned(),
             reserve: Vec::new(),
             resume_at: None,
+            is_full: false,
         };
         listener.refill();
         Ok(listener)
     }
 
     /// Accepts one connection.
-    pub(crate) fn accept(&mut self, connections: usize, now: Instant) -> Accepted {
+    pub(crate) fn accept(&mut self, now: Instant) -> Accepted {
         let mut result = socket::accept(&self.socket);
         if let Err(EMFILE | ENFILE) = result {
             self.reserve.clear();
@@ -67,11 +68,6 @@ impl Listener {
                 return Accepted::Refused(format!("cannot accept connection: {error}"));
             }
         };
-        if connections >= CONNECTIONS_MAX {
-            return Accepted::Refused(format!(
-                "cannot accept connection: there are {CONNECTIONS_MAX} already"
-            ));
-        }
         match socket::peer_credentials(&connection) {
             Ok(peer) if peer.uid == 0 || peer.uid == process::effective_uid() => {
                 Accepted::Connection(connection)
@@ -95,6 +91,13 @@ impl Listener {
     /// Lets nobody in for a while.
     pub(crate) fn pause(&mut self, now: Instant) {
         self.resume_at = Some(now.saturating_add(PAUSE));
+    }
+
+    /// Notes whether there are as many connections as there can be. Returns `true` if that is new:
+    /// then the epoll set is to be told, and whoever connects waits.
+    pub(crate) fn set_full(&mut self, is_full: bool) -> bool {
+        let was_full = std::mem::replace(&mut self.is_full, is_full);
+        was_full != is_full
     }
 
     /// Returns until when nothing is to be accepted.

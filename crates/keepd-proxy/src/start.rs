@@ -29,7 +29,7 @@ use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
 use crate::listener::Listener;
 use crate::log::{Destination, Log};
-use crate::memory;
+use crate::memory::{self, Memory};
 use crate::notify::NotifySockets;
 use crate::options::Options;
 use crate::pool::{HANDLES, SERVICES};
@@ -105,7 +105,7 @@ impl Starting<'_> {
     fn require<T>(&mut self, what: &str, result: Result<T, Errno>) -> Result<T, Ended> {
         result.map_err(|error| {
             let message = format!("cannot {what}: {error}");
-            match self.exit.fatal(&mut self.log, exit::START, &message, &[]) {
+            match self.exit.fatal(&mut self.log, exit::START, &message, None) {
                 Ok(()) => Ended(exit::START),
                 Err(ended) => ended,
             }
@@ -118,7 +118,7 @@ impl Starting<'_> {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
                 let message = format!("cannot {what}: {error}");
-                self.exit.fatal(&mut self.log, exit::START, &message, &[]).map(|()| None)
+                self.exit.fatal(&mut self.log, exit::START, &message, None).map(|()| None)
             }
         }
     }
@@ -207,7 +207,7 @@ impl Starting<'_> {
             }
             Err::<_, Errno>(error) => {
                 let message = format!("cannot set up signals: {error}");
-                self.exit.fatal(&mut self.log, exit::SIGNALS, &message, &[])?;
+                self.exit.fatal(&mut self.log, exit::SIGNALS, &message, None)?;
                 Err(Ended(exit::SIGNALS))
             }
         }
@@ -346,8 +346,11 @@ impl Starting<'_> {
             guard,
             exit_exec: exit.arguments.clone(),
             log_filter: log.filter(),
+            description_bytes_max: opened.limits.handles.map(|pool| pool.bytes + 1),
         };
-        memory::prepare(opened.limits, &mut log);
+        // It is as large as it happens to be, and stays as it is: not a matter of the region.
+        let base = Base::of_this_process(options.instance.clone());
+        let memory = Memory::prepare(opened.limits, &mut log);
         let mut shell = Shell {
             epoll,
             signals,
@@ -357,14 +360,15 @@ impl Starting<'_> {
             descriptors: opened.initial.into_descriptors(),
             now: Moment::now(),
             log,
-            connections: Connections::default(),
+            memory,
+            connections: Connections::new(memory::connections_max(opened.limits)),
             listener: None,
             pump: Pump::new(),
             groups,
             notify: NotifySockets::new(options.run_dir.clone()),
             ready: ReadyPipes::default(),
             children: Children::new(
-                Base::of_this_process(options.instance.clone()),
+                base,
                 inheritance,
                 options.terminal,
                 exit.descriptor_limit,
@@ -410,7 +414,7 @@ impl Shell {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
                 let message = format!("cannot {what}: {error}");
-                self.exit.fatal(&mut self.log, exit::START, &message, &[]).map(|()| None)
+                self.exit.fatal(&mut self.log, exit::START, &message, None).map(|()| None)
             }
         }
     }

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState, Triggers};
-use keepd_model::{Errno, Generation, Instant, KillMode, Pid, ServiceName, SpawnFailure, Wanted};
+use keepd_model::{
+    Errno, Generation, Instant, KillMode, Pid, ServiceName, Signal, SpawnFailure, Wanted,
+};
 
 use super::connections::Audience;
 use super::packed::{Changes, Slots, Words};
@@ -53,12 +55,29 @@ pub(super) struct Service {
 }
 
 /// `service.auto_up`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct AutoUp {
     /// At least this many seconds from one start to the next; at least 1.
     pub(super) seconds: u32,
-    /// When it starts by itself; the interval is remembered without any.
-    pub(super) triggers: Triggers,
+    /// The words of the triggers as they were given; the interval is remembered without any.
+    pub(super) words: Words,
+    /// It starts by itself at any time.
+    pub(super) always: bool,
+    /// It starts by itself while one of these is pending. In order, without doubles.
+    pub(super) signals: Box<[Signal]>,
+}
+
+impl AutoUp {
+    fn new() -> Self {
+        Self { seconds: 1, words: Words::default(), always: false, signals: Box::default() }
+    }
+
+    /// Keeps these triggers from now on.
+    pub(super) fn set(&mut self, triggers: Triggers) {
+        self.words = Words::new(&triggers.words);
+        self.always = triggers.always;
+        self.signals = triggers.signals.into();
+    }
 }
 
 /// `service.note`.
@@ -275,7 +294,7 @@ impl Service {
             environment: Changes::default(),
             log: LogTarget::default(),
             fds: None,
-            auto_up: AutoUp { seconds: 1, triggers: Triggers::default() },
+            auto_up: AutoUp::new(),
             notes: Vec::new(),
             generation: Generation::NONE,
             invocation: 0,
@@ -320,9 +339,15 @@ impl Service {
         }
     }
 
+    /// Returns how many bytes a note has, 0 if there is none.
+    pub(super) fn note_bytes(&self, key: &str) -> usize {
+        let found = self.notes.binary_search_by(|note| (*note.key).cmp(key));
+        found.map_or(0, |position| self.notes[position].value.len())
+    }
+
     /// Returns the event that tells `service.auto_up`.
     pub(super) fn auto_up_event(&self, name: &ServiceName) -> Event {
-        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.triggers.words.clone())
+        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.words.unpack())
     }
 
     /// Returns the shortest time from one start to the next by `auto_up`.

@@ -237,7 +237,7 @@ fn notes_are_kept_bounded_and_removed_when_empty() {
 fn there_is_a_limit_of_services() {
     // (behaviour 1.2)
     let mut driver = Driver::new();
-    for number in 0..20_000 {
+    for number in 0..65_535 {
         driver.proxy.handle_input(
             driver.now,
             keepd_engine::proxy::Input::Connected { connection: TYPIST, output: false },
