@@ -8,12 +8,14 @@
 //! Start from [`TARGETS`].
 
 mod configuration;
+mod front;
 mod options;
 mod plain;
 mod protocol;
 mod records;
 
 pub use configuration::configuration;
+pub use front::front;
 pub use options::{options, pools};
 pub use plain::plain;
 pub use protocol::{messages, requests, stream};
@@ -29,9 +31,10 @@ pub struct Target {
 }
 
 /// Every target, by name.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "configuration", run: configuration },
     Target { name: "datagrams", run: datagrams },
+    Target { name: "front", run: front },
     Target { name: "index", run: index },
     Target { name: "messages", run: messages },
     Target { name: "options", run: options },
