@@ -8,7 +8,9 @@ use keepd_model::{Instant, ServiceName};
 use crate::dump::Dump;
 use crate::front::Client;
 
-/// The output of a connection, lines of its own answers aside: news that does not fit is lost.
+/// The output of a connection, lines of its own answers aside: news that does not fit is lost. It
+/// is taken when the connection is made: news for many clients who do not read must not need the
+/// more memory the more there are.
 pub(crate) const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// No command of a connection is run while more than this waits to be written to it, and a dump
 /// goes on until so much waits: the other half of the buffer is for news. The original stops at
@@ -17,8 +19,8 @@ pub(crate) const BUFFER_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const ANSWERS_BYTES_MAX: usize = BUFFER_BYTES_MAX / 2;
 /// From here on a connection is crowded: it is written to before there is more news.
 const CROWDED_BYTES: usize = BUFFER_BYTES_MAX / 2;
-/// A buffer that grew beyond this is given back once it is empty.
-const CAPACITY_KEPT_BYTES: usize = 2 * BUFFER_BYTES_MAX;
+/// What a piece of a dump has at most, without what only extended connections can set.
+const PIECE_BYTES: usize = 6 * 1024;
 /// The line that tells a client that it lost some.
 const OVERFLOW: &[u8] = b"overflow\n";
 
@@ -88,7 +90,7 @@ impl Connection {
             is_open: true,
             kind,
             awaits: None,
-            buffer: Vec::new(),
+            buffer: Vec::with_capacity(if hears { BUFFER_BYTES_MAX } else { 0 }),
             sent: 0,
             is_overflowed: false,
             dump: None,
@@ -135,6 +137,7 @@ impl Connection {
     /// Adds an answer, which is never dropped: there was room when its command was run.
     pub(crate) fn reply(&mut self, line: &[u8]) {
         if self.hears && !self.is_overflowed {
+            self.compact(line.len());
             self.buffer.extend_from_slice(line);
         }
     }
@@ -147,6 +150,14 @@ impl Connection {
         }
         self.reply(line);
         self.hears && !self.is_overflowed && self.output().len() >= CROWDED_BYTES
+    }
+
+    /// Takes out what is written, before the buffer would grow for something new.
+    fn compact(&mut self, bytes: usize) {
+        if self.buffer.len() + bytes > self.buffer.capacity() {
+            self.buffer.drain(..self.sent);
+            self.sent = 0;
+        }
     }
 
     /// From here on everything is dropped until all that waits is written. A dump that goes on is
@@ -179,10 +190,6 @@ impl Connection {
         self.sent = (self.sent + count).min(self.buffer.len());
         if self.output().is_empty() {
             self.empty();
-        } else if self.sent >= BUFFER_BYTES_MAX {
-            // A client that is always a little behind must not make the buffer grow.
-            self.buffer.drain(..self.sent);
-            self.sent = 0;
         }
         self.end_overflow();
     }
@@ -190,9 +197,7 @@ impl Connection {
     fn empty(&mut self) {
         self.sent = 0;
         self.buffer.clear();
-        if self.buffer.capacity() > CAPACITY_KEPT_BYTES {
-            self.buffer = Vec::new();
-        }
+        self.buffer.shrink_to(BUFFER_BYTES_MAX);
     }
 
     /// Nobody hears it any longer.
@@ -223,6 +228,7 @@ impl Connection {
         if self.output().len() >= ANSWERS_BYTES_MAX {
             return None;
         }
+        self.compact(PIECE_BYTES);
         self.dump.as_mut().map(|dump| (dump, &mut self.buffer))
     }
 

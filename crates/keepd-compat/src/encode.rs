@@ -147,7 +147,9 @@ pub(crate) fn write_event(
             let slot_words = slots.iter().map(|slot| words::fd_slot_word(slot).as_bytes());
             write_fds(name, Some(slot_words), out);
         }
-        Event::AutoUp(name, interval, triggers) => write_auto_up(name, *interval, triggers, out),
+        Event::AutoUp(name, interval, triggers) => {
+            write_auto_up(name, *interval, triggers.iter().map(Vec::as_slice), out);
+        }
         Event::Deleted(name) => State::unset(name, "deleted").write(out),
         Event::Handle(report) => write_handle(report, description_bytes_max, out),
         Event::HandleDeleted(name) if is_handle_shown(name) => {
@@ -215,15 +217,21 @@ fn write_fds<'word>(
 }
 
 /// Appends `service.auto_up⇥NAME⇥SECS⇥TRIGGER…`, or `service.auto_up⇥NAME⇥-` without triggers.
-fn write_auto_up(name: &ServiceName, interval: u32, triggers: &[Vec<u8>], out: &mut Vec<u8>) {
+fn write_auto_up<'word>(
+    name: &ServiceName,
+    interval: u32,
+    triggers: impl Iterator<Item = &'word [u8]>,
+    out: &mut Vec<u8>,
+) {
+    let mut triggers = triggers.peekable();
     if !is_shown(name) {
         return;
     }
     let line = LineWriter::new("service.auto_up", out).word(name.as_str());
-    if triggers.is_empty() {
+    if triggers.peek().is_none() {
         line.unset().end();
     } else {
-        line.number(interval.into()).list(triggers.iter().map(Vec::as_slice)).end();
+        line.number(interval.into()).list(triggers).end();
     }
 }
 

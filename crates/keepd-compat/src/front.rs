@@ -118,7 +118,7 @@ impl Front {
     /// is connected, and do at once what [`Front::poll_output`] says.
     pub fn new(limits: Limits) -> Self {
         let mut front = Self {
-            resources: Resources { limits, is_memory_low: false },
+            resources: Resources { limits },
             attributes: Arc::new(answers::attributes()),
             clients: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -180,12 +180,6 @@ impl Front {
     /// its own dump is complete, and not too much of its output waits.
     pub fn is_ready(&self, id: ConnectionId) -> bool {
         self.pending.is_none() && self.clients.get(&id).is_some_and(Connection::is_ready)
-    }
-
-    /// Says whether the system refuses memory. While it does, every command that makes something
-    /// grow is refused, and all others work.
-    pub fn set_memory_low(&mut self, is_low: bool) {
-        self.resources.is_memory_low = is_low;
     }
 
     /// A connection sent a line. Given one by one, only while [`Front::is_ready`]; ignored after
@@ -375,16 +369,9 @@ impl Front {
                 self.ask_for_handles(core, id, 1, command);
             }
             Command::HandlePipe { .. } => self.ask_for_handles(core, id, 2, command),
-            Command::SocketCreate { .. } => {
-                let room = self.resources.memory("a control socket");
-                self.ask_if(id, room, command);
-            }
-            Command::TerminateExec { ref arguments } if !arguments.is_empty() => {
-                let room = self.resources.memory("the arguments of the last program");
-                self.ask_if(id, room, command);
-            }
             Command::LogDestination { .. } => self.ask(id, command, Next::WarnOfLogHandle),
-            Command::TerminateExec { .. }
+            Command::SocketCreate { .. }
+            | Command::TerminateExec { .. }
             | Command::Terminate { .. }
             | Command::TerminateGuard { .. }
             | Command::Chdir { .. }
@@ -437,14 +424,6 @@ impl Front {
         }
     }
 
-    /// Asks for something for which there must be room.
-    fn ask_if(&mut self, id: ConnectionId, room: Result<(), String>, command: Command) {
-        match room {
-            Ok(()) => self.ask(id, command, Next::Nothing),
-            Err(text) => self.refuse(id, &text),
-        }
-    }
-
     /// Gives the core a command, and says what is to be done when it has answered.
     pub(crate) fn ask(&mut self, connection: ConnectionId, command: Command, next: Next) {
         self.requests += 1;
@@ -458,6 +437,11 @@ impl Front {
         if version != VERSION {
             let text = format!("version {version} of the protocol is not spoken, only {VERSION}");
             self.refuse(id, &text);
+            return;
+        }
+        // Their lines have up to 1 MiB, and what they set has no place in a pool.
+        if self.resources.are_static() {
+            self.refuse(id, "the extended protocol is not spoken with static pools");
             return;
         }
         if let Some(connection) = self.clients.get_mut(&id) {

@@ -24,9 +24,6 @@ pub struct Limits {
     pub handles: Option<Pool>,
 }
 
-/// The end of a refusal for want of memory.
-const OUT_OF_MEMORY: &str = "out of memory";
-
 /// A list of a service that counts for its place in the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum List {
@@ -61,7 +58,7 @@ impl List {
             Self::Args => bytes(service.arguments()),
             Self::Fds => service.fds().map_or(0, bytes),
             Self::Tags => bytes(service.tags()),
-            Self::Triggers => bytes(service.auto_up().1.iter().map(Vec::as_slice)),
+            Self::Triggers => bytes(service.auto_up().1),
         }
     }
 }
@@ -80,8 +77,6 @@ pub(crate) fn fds_bytes(slots: &[FdSlot]) -> usize {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Resources {
     pub(crate) limits: Limits,
-    /// The system gives no memory: what grows is refused, everything else goes on.
-    pub(crate) is_memory_low: bool,
 }
 
 impl Resources {
@@ -92,7 +87,7 @@ impl Resources {
                 "cannot allocate a new service: all {} of the pool are in use",
                 pool.count
             )),
-            Some(_) | None => self.memory("a new service"),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -104,30 +99,21 @@ impl Resources {
         list: List,
         bytes: usize,
     ) -> Result<(), String> {
-        if self.limits.services.is_none() && !self.is_memory_low {
+        let Some(pool) = self.limits.services else {
             return Ok(());
-        }
+        };
         // A list that becomes shorter takes nothing from anybody.
         if bytes <= list.bytes_of(core, name) {
             return Ok(());
         }
-        if let Some(pool) = self.limits.services {
-            let others = List::ALL.into_iter().filter(|other| *other != list);
-            let others: usize = others.map(|other| other.bytes_of(core, name)).sum();
-            if others + bytes > pool.bytes {
-                return Err(format!(
-                    "cannot store the {} of service \"{name}\": with them it needs {} bytes, and \
-                     the pool has {} for each service",
-                    list.word(),
-                    others + bytes,
-                    pool.bytes
-                ));
-            }
-        }
-        if self.is_memory_low {
+        let others = List::ALL.into_iter().filter(|other| *other != list);
+        let needed = bytes + others.map(|other| other.bytes_of(core, name)).sum::<usize>();
+        if needed > pool.bytes {
             let word = list.word();
             return Err(format!(
-                "cannot allocate the {word} of service \"{name}\": {OUT_OF_MEMORY}"
+                "cannot store the {word} of service \"{name}\": with them it needs {needed} bytes, \
+                 and the pool has {} for each service",
+                pool.bytes
             ));
         }
         Ok(())
@@ -146,16 +132,13 @@ impl Resources {
                 core.handle_count(),
                 pool.count
             )),
-            Some(_) | None => self.memory(what),
+            Some(_) | None => Ok(()),
         }
     }
 
-    /// Reports whether there is memory for something small.
-    pub(crate) fn memory(&self, what: &str) -> Result<(), String> {
-        if self.is_memory_low {
-            return Err(format!("cannot allocate {what}: {OUT_OF_MEMORY}"));
-        }
-        Ok(())
+    /// Reports whether all memory was taken at the start: both tables are fixed.
+    pub(crate) fn are_static(&self) -> bool {
+        self.limits.services.is_some() && self.limits.handles.is_some()
     }
 
     /// Returns how much of a handle's description is shown.

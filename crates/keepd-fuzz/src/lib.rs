@@ -9,6 +9,7 @@
 
 mod configuration;
 mod ledger;
+mod front;
 mod options;
 mod plain;
 mod protocol;
@@ -16,6 +17,7 @@ mod records;
 
 pub use configuration::configuration;
 pub use ledger::ledger;
+pub use front::front;
 pub use options::{options, pools};
 pub use plain::plain;
 pub use protocol::{messages, requests, stream};
@@ -31,9 +33,10 @@ pub struct Target {
 }
 
 /// Every target, by name.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "configuration", run: configuration },
     Target { name: "datagrams", run: datagrams },
+    Target { name: "front", run: front },
     Target { name: "index", run: index },
     Target { name: "ledger", run: ledger },
     Target { name: "messages", run: messages },

@@ -8,11 +8,12 @@ mod details;
 pub use details::{Details, Limit, details};
 
 use std::collections::HashMap;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use keepd_model::{Errno, Pid};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, RawDir};
 
 use crate::errno;
 
@@ -93,10 +94,22 @@ pub(crate) fn environment_positions(pid: Pid, wanted: &HashMap<&[u8], usize>) ->
 }
 
 /// Returns the numbers of all visible processes.
+///
+/// The C library's readdir(3) would ask for memory, which may be scarce just when somebody is
+/// looked for.
 pub(crate) fn all() -> Result<Vec<Pid>, Errno> {
-    let entries = std::fs::read_dir("/proc").map_err(|error| errno::from_io(&error))?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| Pid::new(name.parse().ok()?)).collect())
+    const ENTRIES_BYTES: usize = 8 * 1024;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open("/proc", flags, Mode::empty()).map_err(errno::from_rustix)?;
+    let mut space = [MaybeUninit::uninit(); ENTRIES_BYTES];
+    let mut entries = RawDir::new(folder, &mut space);
+    let mut pids = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(errno::from_rustix)?;
+        let name = entry.file_name().to_str().ok();
+        pids.extend(name.and_then(|name| Pid::new(name.parse().ok()?)));
+    }
+    Ok(pids)
 }
 
 /// `read(file, …)` until the end, from the present position.

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use keepd_model::Errno;
 use keepd_os::heap::{
-    Heap, has_room, is_low, is_sealed, keep_reserve, region_free_bytes, seal, system_calls,
+    Heap, has_room, is_low, is_sealed, keep_reserve, region_free_bytes, region_usage, seal,
+    system_calls,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -54,6 +55,9 @@ fn sealed() {
     assert!(rows.len() > 1_500, "{}", rows.len());
     drop(rows);
     assert!(has_room(MEBIBYTE));
+    let usage = region_usage();
+    assert_eq!(usage.bytes, 2 * MEBIBYTE);
+    assert!(usage.used_bytes_max > 3 * MEBIBYTE / 2 && usage.used_bytes_max <= usage.bytes);
     assert_eq!(system_calls(), calls);
 }
 

@@ -16,11 +16,14 @@ use keepd_os::handle;
 use keepd_wire::{Line, LineReader};
 use rustix::net::SendFlags;
 
+use crate::memory;
 use crate::token::Token;
 
 /// The most bytes read from a connection in one turn. The buffer lies on the stack, where each page
 /// that was ever used stays with the process.
 const READ_BYTES: usize = 16 * 1024;
+/// The same of a plain connection while memory is to be spared.
+const PLAIN_READ_BYTES: usize = 8 * 1024;
 /// Output that waits in an extended connection before it counts as full.
 const EXTENDED_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// A buffer that grew beyond this is given back once it is empty.
@@ -77,6 +80,8 @@ pub(crate) enum Language {
 pub(crate) struct Connection {
     ends: Ends,
     reader: LineReader,
+    /// There was no memory for a long line, of which the rest may still come.
+    is_starved: bool,
     language: Language,
     input: InputState,
     /// Lines may be in the reader; nothing is read before they were asked for.
@@ -126,20 +131,27 @@ pub(crate) enum Written {
 }
 
 /// Every controller.
-#[derive(Default)]
 pub(crate) struct Connections {
     entries: BTreeMap<ConnectionId, Connection>,
     last: u64,
+    /// How many there can be at the same time.
+    most: usize,
 }
 
 impl Connections {
+    /// Makes the table for so many connections at the same time.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { entries: BTreeMap::new(), last: 0, most }
+    }
+
     /// Adds a connection; it begins as a plain one.
     pub(crate) fn add(&mut self, epoll: &Epoll, ends: Ends) -> Result<ConnectionId, Errno> {
         self.last += 1;
         let id = ConnectionId(self.last);
         let mut connection = Connection {
             ends,
-            reader: LineReader::new(PLAIN_LINE_BYTES_MAX),
+            reader: LineReader::with_room(PLAIN_LINE_BYTES_MAX, PLAIN_READ_BYTES),
+            is_starved: false,
             language: Language::Plain,
             input: InputState::Open,
             has_lines: false,
@@ -176,9 +188,9 @@ impl Connections {
         Ok(id)
     }
 
-    /// Returns how many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.entries.len()
+    /// Reports whether there may be one more.
+    pub(crate) fn has_place(&self) -> bool {
+        self.entries.len() < self.most
     }
 
     /// Returns the first connection behind a number, or the first of all.
@@ -243,17 +255,24 @@ impl Connection {
             return;
         }
         let mut buffer = [0; READ_BYTES];
+        let most = match self.language {
+            Language::Plain if memory::is_scarce() => PLAIN_READ_BYTES,
+            Language::Plain => READ_BYTES,
+            Language::Extended => self.bound_line(),
+        };
+        let buffer = &mut buffer[..most];
         let count = match &self.ends {
             Ends::Socket(socket, _) => {
                 let kept_max = RECEIVED_MAX - self.received.len();
-                handle::receive(socket, &mut buffer, kept_max).map(|received| {
+                handle::receive(socket, buffer, kept_max).map(|received| {
                     self.received.extend(received.descriptors);
                     self.refused_descriptors += received.closed;
                     received.count
                 })
             }
             Ends::Standard(input, _) | Ends::Stream(input) => {
-                rustix::io::read(input, &mut buffer).map_err(|error| Errno(error.raw_os_error()))
+                rustix::io::read(input, &mut *buffer)
+                    .map_err(|error| Errno(error.raw_os_error()))
             }
         };
         match count {
@@ -274,6 +293,27 @@ impl Connection {
     pub(crate) fn take_read_error(&mut self) -> Option<Errno> {
         // A client that goes away is no fault.
         self.read_error.take().filter(|error| *error != ECONNRESET)
+    }
+
+    /// Says how long a line of an extended connection may be, and returns how much is read. Without
+    /// memory for more, a line that is longer than a plain one is thrown away and refused.
+    fn bound_line(&mut self) -> usize {
+        let waiting = self.reader.buffered_bytes();
+        // A buffer that grows is there twice for a moment.
+        let needed = 2 * (waiting + READ_BYTES);
+        let has_room = !memory::is_low() && (waiting < READ_BYTES || memory::has_room(needed));
+        if has_room {
+            self.reader.set_limit(EXTENDED_LINE_BYTES_MAX);
+            return READ_BYTES;
+        }
+        self.reader.set_limit(PLAIN_LINE_BYTES_MAX);
+        self.is_starved = true;
+        PLAIN_READ_BYTES
+    }
+
+    /// Reports whether long lines were thrown away for want of memory since it was asked last.
+    pub(crate) fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.is_starved)
     }
 
     fn end_input(&mut self) {
@@ -387,9 +427,21 @@ impl Connection {
             return false;
         }
         write(&mut self.output);
-        let became_full = !self.full && self.output.len() >= EXTENDED_OUTPUT_BYTES_MAX;
+        let became_full = !self.full && !self.may_grow();
         self.full |= became_full;
         became_full
+    }
+
+    /// Reports whether more may wait to be written: without memory not much.
+    fn may_grow(&self) -> bool {
+        let waiting = self.output.len();
+        if waiting < PLAIN_READ_BYTES {
+            return true;
+        }
+        // What comes next may be longer than this; what is longer than a plain line is rare.
+        let is_large = self.output.capacity() - waiting < READ_BYTES;
+        let has_room = !is_large || memory::has_room(2 * (waiting + READ_BYTES));
+        waiting < EXTENDED_OUTPUT_BYTES_MAX && !memory::is_low() && has_room
     }
 
     /// Writes bytes, as far as it goes without blocking.

@@ -11,7 +11,7 @@ use keepd_compat::{Client, FRONT};
 use keepd_engine::proxy::{
     CallFailure, ConnectionId, ControlEnd, DescriptorId, Effect, Input, Performed, Ticket,
 };
-use keepd_model::protocol::{Message, Reply, Request};
+use keepd_model::protocol::{Message, PLAIN_LINE_BYTES_MAX, Reply, Request};
 use keepd_model::{Errno, LogLevel, ServiceName};
 use keepd_os::daemon::{self, Standard};
 use keepd_os::epoll::Interest;
@@ -67,38 +67,78 @@ impl Shell {
     }
 
     fn accept(&mut self, has_connections: bool) {
-        let mut accepted = Vec::new();
         let Some(listener) = &mut self.listener else {
             return;
         };
         if listener.resume(self.now.monotonic) {
             let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::READ);
         }
-        if has_connections && memory::is_low() {
+        if !has_connections {
+            return;
+        }
+        if memory::is_low() {
             // They wait where they are.
             listener.pause(self.now.monotonic);
             let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::default());
             return;
         }
-        for _ in 0..if has_connections { ACCEPTS_PER_TURN } else { 0 } {
-            let count = self.connections.count() + accepted.len();
-            match listener.accept(count, self.now.monotonic) {
-                Accepted::Connection(socket) => accepted.push(socket),
-                Accepted::Refused(why) => self.log.say(LogLevel::Warning, why),
-                Accepted::Nobody => break,
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = &mut self.listener else {
+                return;
+            };
+            if !self.connections.has_place() {
+                self.let_wait();
+                return;
             }
-            if listener.paused_until().is_some() {
+            match listener.accept(self.now.monotonic) {
+                Accepted::Connection(socket) => self.welcome(socket),
+                Accepted::Refused(why) => self.log.say(LogLevel::Warning, why),
+                Accepted::Nobody => return,
+            }
+            if let Some(listener) = &mut self.listener
+                && listener.paused_until().is_some()
+            {
                 let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::default());
-                break;
+                return;
             }
         }
-        for socket in accepted {
-            match self.connections.add(&self.epoll, Ends::Socket(socket, Direction::Both)) {
-                Ok(connection) => self.greet(connection, Client::Both),
-                Err(error) => {
-                    self.say(LogLevel::Warning, format_args!("cannot keep connection: {error}"));
-                }
+    }
+
+    fn welcome(&mut self, socket: OwnedFd) {
+        match self.connections.add(&self.epoll, Ends::Socket(socket, Direction::Both)) {
+            Ok(connection) => self.greet(connection, Client::Both),
+            Err(error) => {
+                self.say(LogLevel::Warning, format_args!("cannot keep connection: {error}"));
             }
+        }
+    }
+
+    /// Lets nobody in before a connection ends.
+    fn let_wait(&mut self) {
+        if let Some(listener) = &mut self.listener
+            && listener.set_full(true)
+        {
+            let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::default());
+            self.log.say(LogLevel::Warning, "every connection is in use, new ones wait");
+        }
+    }
+
+    /// A connection ended: somebody who waits can be let in.
+    fn end_wait(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            listener.refill();
+            if listener.set_full(false) {
+                let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::READ);
+            }
+        }
+    }
+
+    /// Tells the machine whether anything may grow, if that has changed.
+    fn look_at_memory(&mut self) {
+        let is_low = memory::is_low();
+        if is_low != self.memory.is_low {
+            self.memory.is_low = is_low;
+            self.tell(Input::MemoryLow { on: is_low });
         }
     }
 
@@ -175,14 +215,19 @@ impl Shell {
     }
 
     fn run_line(&mut self, id: ConnectionId, language: Language, line: &Line) {
+        self.look_at_memory();
         match language {
             Language::Plain => {
-                self.front.set_memory_low(memory::is_low());
                 self.front.handle_line(self.now.monotonic, &self.machine, id, line);
                 self.perform_all();
             }
             Language::Extended => {
-                let Some(news) = read_line(id, line) else {
+                let Some(connection) = self.connections.get_mut(id) else {
+                    return;
+                };
+                let is_long = matches!(line, Line::TooLong { .. });
+                let is_starved = is_long && connection.take_starved();
+                let Some(news) = read_line(id, line, is_starved) else {
                     return;
                 };
                 // Who has no output gets no answer; waiting for one would keep the connection open
@@ -210,7 +255,7 @@ impl Shell {
         let is_complete = connection.is_configuration();
         match language {
             Language::Plain => {
-                self.front.set_memory_low(memory::is_low());
+                self.look_at_memory();
                 self.front.handle_end(self.now.monotonic, &self.machine, id, &rest);
                 self.perform_all();
             }
@@ -442,9 +487,7 @@ impl Shell {
         let language = connection.language();
         drop(connection);
         self.rest_due = Some(self.now.monotonic.saturating_add(QUIET));
-        if let Some(listener) = &mut self.listener {
-            listener.on_disconnected(self.now.monotonic);
-        }
+        self.end_wait();
         match language {
             Language::Plain => {
                 self.front.disconnected(id);
@@ -508,9 +551,12 @@ fn errno(error: rustix::io::Errno) -> Errno {
 }
 
 /// Returns the news that a line of an extended connection is; nothing for a blank one or a comment.
-fn read_line(connection: ConnectionId, line: &Line) -> Option<Input> {
+/// It `is_starved` if it was thrown away for want of memory, not because it was too long.
+fn read_line(connection: ConnectionId, line: &Line, is_starved: bool) -> Option<Input> {
     let refusal = match line {
+        Line::TooLong { start } if is_starved => RequestError::out_of_memory(start),
         Line::TooLong { start } => RequestError::too_long(start),
+        Line::Complete(bytes) if !fits(bytes) => RequestError::out_of_memory(bytes),
         Line::Complete(bytes) => match decode_request(bytes) {
             Ok(request) => {
                 return request.map(|request| Input::Request { connection, request });
@@ -519,6 +565,11 @@ fn read_line(connection: ConnectionId, line: &Line) -> Option<Input> {
         },
     };
     Some(Input::Refused { connection, answer: refusal.into_message() })
+}
+
+/// Reports whether there is memory for a command of this length; for short ones there always is.
+fn fits(line: &[u8]) -> bool {
+    line.len() <= PLAIN_LINE_BYTES_MAX || memory::has_room(memory::bytes_to_read(line))
 }
 
 /// Reports whether the news will be answered by a line with the number of the command.

@@ -105,7 +105,7 @@ impl Words {
     }
 
     fn mistake(&mut self, mistake: &UsageError) -> Result<(), Ended> {
-        self.exit.fatal(&mut self.log, exit::USAGE, &mistake.to_string(), &[])
+        self.exit.fatal(&mut self.log, exit::USAGE, &mistake.to_string(), None)
     }
 
     /// Shows a text. It is written out before another program may take over.
@@ -115,7 +115,7 @@ impl Words {
         if let Err(error) = written {
             self.log.say(LogLevel::Error, format_args!("cannot write to standard output: {error}"));
         }
-        self.exit.fatal(&mut self.log, exit::SHOWN, "", &[])
+        self.exit.fatal(&mut self.log, exit::SHOWN, "", None)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use keepd_model::{LogLevel, Pid, ServiceName, Signal};
+use keepd_engine::proxy::Proxy;
+use keepd_model::{LogLevel, Signal};
 use keepd_os::clock;
 use keepd_os::exec::{self, Program};
 use keepd_os::fatal::{self, Rescue};
@@ -49,9 +50,9 @@ impl Exit {
         log: &mut Log,
         code: u8,
         message: &str,
-        running: &[(ServiceName, Pid)],
+        machine: Option<&Proxy>,
     ) -> Result<(), Ended> {
-        self.become_other(log, code, message, running);
+        self.become_other(log, code, message, machine);
         if self.is_guarded {
             let text = format!("{message} (guarded: attempting to continue)");
             say_now(log, LogLevel::Fatal, text.trim_start());
@@ -60,32 +61,33 @@ impl Exit {
         if !message.is_empty() {
             say_now(log, LogLevel::Fatal, message);
         }
-        warn_of(log, running);
+        warn_of(log, machine);
         Err(Ended(code))
     }
 
     /// The end that was asked for, and permitted.
-    pub(crate) fn end(&self, log: &mut Log, code: u8, running: &[(ServiceName, Pid)]) -> Ended {
+    pub(crate) fn end(&self, log: &mut Log, code: u8, machine: &Proxy) -> Ended {
+        let machine = Some(machine);
         if self.arguments.is_empty() {
             log.say(LogLevel::Info, format_args!("exiting with code {code}"));
         } else {
-            self.become_other(log, code, "terminated normally", running);
+            self.become_other(log, code, "terminated normally", machine);
             log.say(LogLevel::Fatal, "terminated normally");
         }
-        warn_of(log, running);
+        warn_of(log, machine);
         log.flush(None, clock::monotonic_now());
         Ended(code)
     }
 
     /// Becomes the other program: the same process id, so running services are its children.
     /// Returns only if there is none, or it cannot be executed.
-    fn become_other(&self, log: &mut Log, code: u8, message: &str, running: &[(ServiceName, Pid)]) {
+    fn become_other(&self, log: &mut Log, code: u8, message: &str, machine: Option<&Proxy>) {
         let Some(program) = self.arguments.first() else {
             return;
         };
         let program = String::from_utf8_lossy(program).into_owned();
         log.say(LogLevel::Warning, format_args!("becoming \"{program}\""));
-        warn_of(log, running);
+        warn_of(log, machine);
         log.flush(None, clock::monotonic_now());
         let environment = environment(code, message.as_bytes());
         let environment: Vec<Cow<'_, [u8]>> =
@@ -145,10 +147,20 @@ fn environment(code: u8, message: &[u8]) -> Vec<Vec<u8>> {
     environment
 }
 
-fn warn_of(log: &mut Log, running: &[(ServiceName, Pid)]) {
-    for (name, pid) in running {
-        // There may be more of them than the buffer holds.
-        say_now(log, LogLevel::Warning, &format!("service \"{name}\" is still running as {pid}"));
+/// Names the processes that will outlive us and that somebody has to look after: not keepd's own,
+/// which end with the instance.
+fn warn_of(log: &mut Log, machine: Option<&Proxy>) {
+    let services = machine.into_iter().flat_map(Proxy::services);
+    for service in services.filter(|service| !service.name.is_internal()) {
+        if let Some(pid) = service.pid {
+            // There may be more of them than the buffer holds.
+            let name = service.name;
+            say_now(
+                log,
+                LogLevel::Warning,
+                &format!("service \"{name}\" is still running as {pid}"),
+            );
+        }
     }
 }
 

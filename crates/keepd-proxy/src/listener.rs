@@ -13,8 +13,6 @@ use rustix::io::fcntl_dupfd_cloexec;
 /// Only the own user and root may connect, until somebody changes the mode of the file: what
 /// daemonproxy's umask leaves.
 const SOCKET_MODE: u32 = 0o700;
-/// Connections at the same time.
-const CONNECTIONS_MAX: usize = 256;
 /// Descriptors kept back for connections, for when services have used up all others.
 const RESERVE: usize = 16;
 /// Too many open files, in this process and in the system.
@@ -22,8 +20,6 @@ const EMFILE: Errno = Errno(24);
 const ENFILE: Errno = Errno(23);
 /// How long nothing is accepted when not even the reserve helps.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often it is said that others wait for the end of a connection.
-const FULL_PAUSE: Duration = Duration::from_secs(5);
 
 /// A listening socket.
 pub(crate) struct Listener {
@@ -35,6 +31,8 @@ pub(crate) struct Listener {
     admission: Admission,
     reserve: Vec<OwnedFd>,
     resume_at: Option<Instant>,
+    /// Nobody is let in before somebody leaves.
+    is_full: bool,
 }
 
 /// Who may control us.
@@ -66,19 +64,14 @@ impl Listener {
             admission,
             reserve: Vec::new(),
             resume_at: None,
+            is_full: false,
         };
         listener.refill();
         Ok(listener)
     }
 
-    /// Accepts one connection. When there are too many already, others wait until one of them ends.
-    pub(crate) fn accept(&mut self, connections: usize, now: Instant) -> Accepted {
-        if connections >= CONNECTIONS_MAX {
-            self.resume_at = Some(now.saturating_add(FULL_PAUSE));
-            return Accepted::Refused(format!(
-                "cannot accept connection: there are {CONNECTIONS_MAX} already, others wait"
-            ));
-        }
+    /// Accepts one connection.
+    pub(crate) fn accept(&mut self, now: Instant) -> Accepted {
         let mut result = socket::accept(&self.socket);
         if let Err(EMFILE | ENFILE) = result {
             self.reserve.clear();
@@ -105,14 +98,8 @@ impl Listener {
         }
     }
 
-    /// A connection ended: there is room for those who wait, and perhaps for the reserve.
-    pub(crate) fn on_disconnected(&mut self, now: Instant) {
-        self.resume_at = self.resume_at.map(|_| now);
-        self.refill();
-    }
-
     /// Fills the reserve up again, as far as there are descriptors.
-    fn refill(&mut self) {
+    pub(crate) fn refill(&mut self) {
         while self.reserve.len() < RESERVE {
             match fcntl_dupfd_cloexec(&self.socket, 3) {
                 Ok(spare) => self.reserve.push(spare),
@@ -124,6 +111,13 @@ impl Listener {
     /// Lets nobody in for a while.
     pub(crate) fn pause(&mut self, now: Instant) {
         self.resume_at = Some(now.saturating_add(PAUSE));
+    }
+
+    /// Notes whether there are as many connections as there can be. Returns `true` if that is new:
+    /// then the epoll set is to be told, and whoever connects waits.
+    pub(crate) fn set_full(&mut self, is_full: bool) -> bool {
+        let was_full = std::mem::replace(&mut self.is_full, is_full);
+        was_full != is_full
     }
 
     /// Returns until when nothing is to be accepted.

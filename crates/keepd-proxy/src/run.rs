@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use keepd_compat::{FRONT, Front};
 use keepd_engine::proxy::{ConnectionId, Input, JobId, Output, Owner, Proxy};
-use keepd_model::{Errno, Instant, LogLevel, Pid, ServiceName, Signal, SpawnFailure};
+use keepd_model::{Errno, Instant, LogLevel, Pid, ServiceName, Signal, SpawnFailure, SpawnStep};
 use keepd_os::epoll::{Epoll, Ready};
 use keepd_os::fatal::FatalSignals;
 use keepd_os::signals::{self, SignalReader};
@@ -22,6 +22,7 @@ use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
 use crate::listener::{Admission, Listener};
 use crate::log::Log;
+use crate::memory::Memory;
 use crate::notify::NotifySockets;
 use crate::pump::{Moment, News, Pump};
 use crate::ready::ReadyPipes;
@@ -32,6 +33,8 @@ use crate::token::Token;
 const DEATHS_PER_TURN: usize = 64;
 /// How long nothing happens before room is given back.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
+/// Resource temporarily unavailable: no connection is free for a service that wants one.
+const NO_PLACE: Errno = Errno::EAGAIN;
 /// No such process: it ended before the signal came, and its death will be told.
 const ESRCH: Errno = Errno(3);
 
@@ -50,6 +53,7 @@ pub(crate) struct Shell {
     /// When this turn began.
     pub(crate) now: Moment,
     pub(crate) log: Log,
+    pub(crate) memory: Memory,
     pub(crate) connections: Connections,
     pub(crate) listener: Option<Listener>,
     /// Whom a control socket lets in.
@@ -252,7 +256,13 @@ impl Shell {
             }
             Output::Spawn(spawn) => {
                 let owner = Owner::Service(spawn.name.clone(), spawn.generation);
-                self.spawn(owner, |children, around| children.spawn_service(around, &spawn));
+                let controls =
+                    spawn.descriptors.as_ref().is_some_and(|list| list.control.is_some());
+                let has_place = !controls || self.connections.has_place();
+                self.spawn(owner, |children, around| match has_place {
+                    true => children.spawn_service(around, &spawn),
+                    false => Err(SpawnFailure { step: SpawnStep::Prepare, errno: NO_PLACE }),
+                });
             }
             Output::SpawnJob(spawn) => {
                 let owner = Owner::Job(spawn.job);
@@ -345,20 +355,13 @@ impl Shell {
     /// Fatal signals that somebody sent; what the kernel sends for a fault never comes here.
     fn take_fatal_signals(&mut self) {
         while let Some(signal) = self.fatal.take_pending() {
-            let running = self.running();
             let text = exit::fatal_text(signal);
-            let outcome = self.exit.fatal(&mut self.log, exit::FATAL_SIGNAL, &text, &running);
+            let machine = Some(&self.machine);
+            let outcome = self.exit.fatal(&mut self.log, exit::FATAL_SIGNAL, &text, machine);
             if let Err(Ended(code)) = outcome {
                 self.ending.get_or_insert(Ending::Fatal(code));
             }
         }
-    }
-
-    /// Returns the processes that will outlive us and that somebody has to look after: not keepd's
-    /// own, which end with the instance.
-    fn running(&self) -> Vec<(ServiceName, Pid)> {
-        let services = self.machine.services().filter(|service| !service.name.is_internal());
-        services.filter_map(|service| Some((service.name.clone(), service.pid?))).collect()
     }
 
     /// Reads the signals; CHLD is no news, but means that children may have ended.
@@ -476,9 +479,9 @@ impl Shell {
         if let Some(listener) = &self.listener {
             listener.unlink();
         }
-        let running = self.running();
+        self.memory.tell_usage(&mut self.log);
         match ending {
-            Ending::Asked(code) => self.exit.end(&mut self.log, code, &running).0,
+            Ending::Asked(code) => self.exit.end(&mut self.log, code, &self.machine).0,
             Ending::Fatal(code) => code,
         }
     }

@@ -29,7 +29,7 @@ use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
 use crate::listener::{Admission, Listener};
 use crate::log::{Destination, Log};
-use crate::memory;
+use crate::memory::{self, Memory};
 use crate::notify::NotifySockets;
 use crate::options::Options;
 use crate::pool::{HANDLES, SERVICES};
@@ -132,7 +132,7 @@ impl Starting<'_> {
     ) -> Result<T, Ended> {
         result.map_err(|error| {
             let message = format!("cannot {what}: {error}");
-            match self.exit.fatal(&mut self.log, code, &message, &[]) {
+            match self.exit.fatal(&mut self.log, code, &message, None) {
                 Ok(()) => Ended(code),
                 Err(ended) => ended,
             }
@@ -145,7 +145,7 @@ impl Starting<'_> {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
                 let message = format!("cannot {what}: {error}");
-                self.exit.fatal(&mut self.log, exit::START, &message, &[]).map(|()| None)
+                self.exit.fatal(&mut self.log, exit::START, &message, None).map(|()| None)
             }
         }
     }
@@ -235,7 +235,7 @@ impl Starting<'_> {
             }
             Err::<_, Errno>(error) => {
                 let message = format!("cannot set up signals: {error}");
-                self.exit.fatal(&mut self.log, exit::SIGNALS, &message, &[])?;
+                self.exit.fatal(&mut self.log, exit::SIGNALS, &message, None)?;
                 Err(Ended(exit::SIGNALS))
             }
         }
@@ -348,14 +348,14 @@ impl Starting<'_> {
     }
 
     /// Takes the memory of the pools, or keeps some back.
-    fn take_memory(&mut self, limits: Limits) -> Result<(), Ended> {
+    fn take_memory(&mut self, limits: Limits) -> Result<Memory, Ended> {
         let has_pools = self.want("take the memory of the pools", memory::take_pools(limits))?;
         if has_pools != Some(true)
             && let Err(error) = memory::reserve()
         {
             self.warn("keep memory back", error);
         }
-        Ok(())
+        Ok(Memory::new())
     }
 
     /// Puts everything together. The epoll set is made last: what it hears belongs to the process
@@ -384,7 +384,9 @@ impl Starting<'_> {
         let seed = random::seed();
         let seed = self.require("read random bytes", seed)?;
         let admission = self.admission();
-        self.take_memory(opened.limits)?;
+        // It is as large as it happens to be, and stays as it is: not a matter of the region.
+        let base = Base::of_this_process(self.options.instance.clone());
+        let memory = self.take_memory(opened.limits)?;
         let Self { options, log, exit, guard, ignored, .. } = self;
         let settings = Settings {
             seed,
@@ -394,6 +396,7 @@ impl Starting<'_> {
             exit_exec: exit.arguments.clone(),
             log_filter: log.filter(),
             is_log_closed: log.is_closed(),
+            description_bytes_max: opened.limits.handles.map(|pool| pool.bytes + 1),
         };
         let mut shell = Shell {
             epoll,
@@ -404,7 +407,8 @@ impl Starting<'_> {
             descriptors: opened.initial.into_descriptors(),
             now: Moment::now(),
             log,
-            connections: Connections::default(),
+            memory,
+            connections: Connections::new(memory::connections_max(opened.limits)),
             listener: None,
             admission,
             pump: Pump::new(),
@@ -412,7 +416,7 @@ impl Starting<'_> {
             notify: NotifySockets::new(options.run_dir.clone()),
             ready: ReadyPipes::default(),
             children: Children::new(
-                Base::of_this_process(options.instance.clone()),
+                base,
                 inheritance,
                 options.terminal,
                 exit.descriptor_limit,
@@ -459,7 +463,7 @@ impl Shell {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
                 let message = format!("cannot {what}: {error}");
-                self.exit.fatal(&mut self.log, exit::START, &message, &[]).map(|()| None)
+                self.exit.fatal(&mut self.log, exit::START, &message, None).map(|()| None)
             }
         }
     }

@@ -15,6 +15,7 @@ enum Action {
     KillManager,
     KillManagerWithinTurn,
     Observe,
+    SpeakPlainly,
     StallProxy,
     StallManager,
     Reload,
@@ -31,6 +32,7 @@ impl World {
             (4, Action::KillManager),
             (6, Action::KillManagerWithinTurn),
             (4, Action::Observe),
+            (6, Action::SpeakPlainly),
             (3, Action::StallProxy),
             (4, Action::StallManager),
             (1, Action::Reload),
@@ -53,6 +55,7 @@ impl World {
                 }
             }
             Action::Observe => self.add_observer(),
+            Action::SpeakPlainly => self.add_plain_client(),
             Action::StallProxy => {
                 self.faults.count("slow proxy");
                 let stall = self.random.millis(1, 500);

@@ -1,4 +1,4 @@
-//! The invariants that are checked while a world runs, S1 to S19, from what the kernel and the
+//! The invariants that are checked while a world runs, S1 to S25, from what the kernel and the
 //! channels know and from what the manager told people.
 //!
 //! | number | what always holds | where |
@@ -22,6 +22,12 @@
 //! | S17 | A start is prepared from the configuration that is in force. | here |
 //! | S18 | No service is restarted more often than its limit allows. | here |
 //! | S19 | Only open descriptors are given, logged to or closed; each has a name. | `visitor` |
+//! | S20 | A plain client hears whole lines of the old language, and of nothing else. | `plain_client` |
+//! | S21 | Who has read a dump and all news since knows what is true. | `plain_client` |
+//! | S22 | To a plain client a run is `start`, `up`, `down`, in this order. | `plain_client` |
+//! | S23 | An error is told only to who asked. | `plain_client` |
+//! | S24 | What waits for a plain client is bounded. | `plain` |
+//! | S25 | Every question of the front end is answered in its turn; nobody waits for nothing. | `plain` |
 
 use std::collections::{BTreeMap, BTreeSet};
 

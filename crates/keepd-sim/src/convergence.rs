@@ -9,6 +9,7 @@ use keepd_model::{Kind, RestartPolicy, ServiceName, State, Until, Wanted};
 
 use crate::checker::Wish;
 use crate::clients::unanswered;
+use crate::plain::is_foreign;
 use crate::world::{Step, World, broken};
 
 /// Longer than any chain of starts, stops and delays that a plan of the scenarios can make.
@@ -96,7 +97,8 @@ impl World {
             .kernel
             .generations
             .keys()
-            .find(|name| !name.is_internal() && self.kernel.has_live(name));
+            .filter(|name| !name.is_internal() && !is_foreign(name))
+            .find(|name| self.kernel.has_live(name));
         match (left, self.ended) {
             (Some(name), Some(0)) => broken("S6", format!("keepd ended with 0, and {name} lives")),
             (Some(_) | None, _) => Ok(()),
@@ -301,7 +303,7 @@ impl World {
     /// S4: what the manager shows is what the proxy knows.
     fn check_proxy_agrees(&self, machine: &Manager) -> Step {
         for view in self.proxy.machine.services() {
-            if view.name.is_internal() {
+            if view.name.is_internal() || is_foreign(view.name) {
                 continue;
             }
             let Some(status) = machine.status(view.name) else {

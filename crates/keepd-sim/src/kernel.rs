@@ -11,6 +11,7 @@ use keepd_model::{
     SpawnFailure, SpawnStep,
 };
 
+use crate::plain;
 use crate::sabotage::Sabotage;
 use crate::visitor;
 use crate::world::{Due, Step, World, broken};
@@ -262,6 +263,8 @@ impl World {
         if let Owner::Service(name, generation) = owner {
             if name == visitor::service() {
                 self.begin_visitor(pid, serial);
+            } else if plain::is_foreign(&name) {
+                self.begin_foreign(pid, serial);
             } else if name.is_internal() {
                 self.on_manager_executes(pid, serial);
             } else {

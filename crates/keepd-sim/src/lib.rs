@@ -16,6 +16,8 @@ mod convergence;
 mod kernel;
 mod manager;
 mod observer;
+mod plain;
+mod plain_client;
 mod proxy;
 mod random;
 mod report;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use keepd_compat::{FRONT, Front};
 use keepd_engine::proxy::{
     ConnectionId, DescriptorId, Effect, Input, Output, Owner, Proxy, Settings, SpawnOutcome,
 };
@@ -14,6 +15,7 @@ use keepd_model::{Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFail
 use keepd_wire::{FEATURES, Line, LineReader, decode_request, encode_message, encode_request};
 
 use crate::manager::readable;
+use crate::plain::PlainConnection;
 use crate::random::Random;
 use crate::sabotage::Sabotage;
 use crate::visitor;
@@ -55,13 +57,20 @@ pub(crate) enum Arrival {
     Bytes(ConnectionId, Vec<u8>),
     Drained(ConnectionId),
     Ended(ConnectionId),
+    /// Of a plain client.
+    Plain(ConnectionId, Vec<u8>),
+    /// A plain client leaves; `true`: it still reads.
+    PlainEnded(ConnectionId, bool),
 }
 
 /// The shell, with the news of the next turn sorted as the machine wants it.
 #[derive(Debug)]
 pub(crate) struct ProxyShell {
     pub(crate) machine: Proxy,
+    /// daemonproxy's language, before the machine.
+    pub(crate) front: Front,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) plain: BTreeMap<ConnectionId, PlainConnection>,
     /// What is open for the machine.
     pub(crate) descriptors: BTreeSet<DescriptorId>,
     connections_made: u64,
@@ -92,7 +101,9 @@ impl ProxyShell {
         };
         Self {
             machine: Proxy::new(settings),
+            front: Front::default(),
             connections: BTreeMap::new(),
+            plain: BTreeMap::new(),
             descriptors: visitor::first_descriptors(),
             connections_made: 0,
             spawned: Vec::new(),
@@ -111,12 +122,19 @@ impl ProxyShell {
     }
 }
 
+impl ProxyShell {
+    /// Returns the number of a new connection.
+    pub(crate) fn next_connection(&mut self) -> ConnectionId {
+        self.connections_made += 1;
+        ConnectionId(self.connections_made)
+    }
+}
+
 impl World {
     /// Makes a connection; the machine hears of it when it asks for the extension.
     pub(crate) fn connect(&mut self, hears: bool) -> ConnectionId {
         let proxy = &mut self.proxy;
-        proxy.connections_made += 1;
-        let id = ConnectionId(proxy.connections_made);
+        let id = proxy.next_connection();
         let connection = Connection {
             reader: LineReader::new(PLAIN_LINE_BYTES_MAX),
             is_known: false,
@@ -135,6 +153,8 @@ impl World {
 
     /// Lets the proxy read its configuration.
     pub(crate) fn boot_proxy(&mut self) {
+        let connected = Input::Connected { connection: FRONT, output: true };
+        self.proxy.machine.handle_input(self.now, connected);
         let id = self.connect(false);
         let bytes = BOOT.as_bytes().to_vec();
         self.proxy.arrivals.push_back(Arrival::Bytes(id, bytes));
@@ -181,6 +201,7 @@ impl World {
         while let Some(arrival) = self.proxy.arrivals.pop_front() {
             self.on_arrival(arrival)?;
         }
+        self.plain_turn()?;
         self.flush_proxy();
         self.check_handles()?;
         self.proxy
@@ -242,6 +263,10 @@ impl World {
 
     fn on_arrival(&mut self, arrival: Arrival) -> Step {
         match arrival {
+            Arrival::Plain(..) | Arrival::PlainEnded(..) => {
+                self.on_plain_arrival(arrival);
+                Ok(())
+            }
             Arrival::Drained(connection) => self.give_proxy(Input::Drained { connection }),
             Arrival::Ended(connection) => {
                 self.proxy.connections.remove(&connection);
@@ -316,18 +341,25 @@ impl World {
         self.give_proxy(Input::Connected { connection: id, output })
     }
 
-    fn drain_proxy(&mut self) -> Step {
+    pub(crate) fn drain_proxy(&mut self) -> Step {
         for _ in 0..OUTPUTS_MAX {
-            let Some(output) = self.proxy.machine.poll_output() else {
+            if let Some(output) = self.proxy.machine.poll_output() {
+                self.carry_out_for_proxy(output)?;
+            } else if let Some(output) = self.proxy.front.poll_output() {
+                self.carry_out_for_front(output)?;
+            } else {
                 return Ok(());
-            };
-            self.carry_out_for_proxy(output)?;
+            }
         }
         broken("S11", "proxy: the outputs do not end".to_owned())
     }
 
     fn carry_out_for_proxy(&mut self, output: Output) -> Step {
         match output {
+            Output::Send { connection: FRONT, message } => {
+                self.check_message(FRONT, &message)?;
+                self.tell_front(&message);
+            }
             Output::Send { connection, message } => self.send_to(connection, message)?,
             Output::Close { .. } => {
                 return broken("S9", "the proxy closes a connection".to_owned());
@@ -347,6 +379,10 @@ impl World {
                 self.trace(|| {
                     format!("kernel: {} {} is {outcome:?}", spawn.name, spawn.generation)
                 });
+                let control = spawn.descriptors.as_ref().and_then(|list| list.control);
+                if let (Ok(_), Some(control)) = (&outcome, control) {
+                    self.connect_controlling_service(control, &spawn.name);
+                }
                 let owner = Owner::Service(spawn.name.clone(), spawn.generation);
                 self.push_spawned(owner, outcome);
             }

@@ -31,11 +31,21 @@ pub enum Sabotage {
     ForgesStatus,
     /// One request of a client is swallowed by the manager's shell.
     SwallowsRequest,
+    /// Lines of a plain client do not reach it.
+    LosesNews,
+    /// A plain client is told of a service of keepd's own.
+    ShowsInternal,
+    /// A line of the old language has one field more.
+    AddsField,
+    /// The front end does not hear one answer of the machine.
+    LosesFrontAnswer,
+    /// Errors of one plain client are told to another one.
+    TellsErrorToAll,
 }
 
 impl Sabotage {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::LosesEmptyGroup,
         Self::SpawnsTwice,
         Self::SkipsGeneration,
@@ -50,5 +60,10 @@ impl Sabotage {
         Self::IgnoresEdges,
         Self::ForgesStatus,
         Self::SwallowsRequest,
+        Self::LosesNews,
+        Self::ShowsInternal,
+        Self::AddsField,
+        Self::LosesFrontAnswer,
+        Self::TellsErrorToAll,
     ];
 }

@@ -13,6 +13,7 @@ use crate::clients::Client;
 use crate::kernel::Kernel;
 use crate::manager::ManagerShell;
 use crate::observer::Observer;
+use crate::plain_client::PlainClient;
 use crate::proxy::{Arrival, ProxyShell};
 use crate::random::Random;
 use crate::report::{Broken, Faults, Trace};
@@ -44,6 +45,8 @@ pub(crate) enum Due {
     Probed(u64, ServiceName, Generation, usize, bool),
     ClientAsks(usize),
     ObserverLeaves(ConnectionId),
+    PlainActs(ConnectionId),
+    ToPlain(ConnectionId, Vec<u8>),
 }
 
 pub(crate) struct World {
@@ -59,6 +62,7 @@ pub(crate) struct World {
     pub(crate) manager: Option<ManagerShell>,
     pub(crate) clients: Vec<Client>,
     pub(crate) observers: BTreeMap<ConnectionId, Observer>,
+    pub(crate) plain_clients: BTreeMap<ConnectionId, PlainClient>,
     pub(crate) checker: Checker,
     /// The files as people left them.
     pub(crate) files: Plan,
@@ -96,6 +100,7 @@ impl World {
             manager: None,
             clients: Vec::new(),
             observers: BTreeMap::new(),
+            plain_clients: BTreeMap::new(),
             checker: Checker::default(),
             files: plan.clone(),
             replaced: plan.clone(),
@@ -182,12 +187,14 @@ impl World {
         while self.ended.is_none() {
             let agenda = self.agenda.first_key_value().map(|((at, _), _)| *at);
             let proxy = self.proxy.machine.poll_timeout();
+            let front = self.proxy.front.poll_timeout();
+            let front = front.map(|at| at.max(self.proxy.stalled_until));
             let proxy = proxy.map(|at| at.max(self.proxy.stalled_until));
             let manager = self.manager.as_ref().and_then(|shell| {
                 let at = shell.machine.poll_timeout()?;
                 Some(at.max(shell.stalled_until))
             });
-            let Some(next) = [agenda, proxy, manager].into_iter().flatten().min() else {
+            let Some(next) = [agenda, proxy, front, manager].into_iter().flatten().min() else {
                 break;
             };
             if next > end {
@@ -201,6 +208,8 @@ impl World {
                 }
             } else if manager == Some(next) {
                 self.manager_timers()?;
+            } else if front == Some(next) {
+                self.plain_turn()?;
             } else {
                 self.proxy_timers()?;
                 self.flush_proxy();
@@ -231,6 +240,8 @@ impl World {
             }
             Due::ClientAsks(client) => return self.on_client_asks(client),
             Due::ObserverLeaves(connection) => return self.on_observer_leaves(connection),
+            Due::PlainActs(connection) => self.on_plain_acts(connection),
+            Due::ToPlain(connection, bytes) => return self.on_bytes_for_plain(connection, &bytes),
         }
         Ok(())
     }

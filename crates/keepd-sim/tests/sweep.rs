@@ -14,7 +14,7 @@ const SEEDS: u64 = 300;
 const PARTS: u64 = 3;
 
 /// What must happen often enough in a sweep for it to mean anything.
-const FAULTS: [&str; 31] = [
+const FAULTS: [&str; 36] = [
     "asked again",
     "asked too early",
     "clone fails",
@@ -34,11 +34,16 @@ const FAULTS: [&str; 31] = [
     "manager dies within a turn",
     "manager killed",
     "oneshot hangs",
+    "overflow",
     "pid used again",
+    "plain client",
+    "plain client half-closes",
     "reload",
     "second controller",
+    "service of a plain client",
     "service of a second controller",
     "service survives the manager",
+    "service that controls",
     "signal to keepd",
     "slow manager",
     "slow proxy",
@@ -130,6 +135,10 @@ fn every_sabotage_is_noticed() {
             Sabotage::IgnoresEdges => &["S3", "S14"],
             Sabotage::ForgesStatus => &["S16"],
             Sabotage::SwallowsRequest => &["S5"],
+            Sabotage::LosesNews => &["S21", "S22"],
+            Sabotage::ShowsInternal | Sabotage::AddsField => &["S20"],
+            Sabotage::LosesFrontAnswer => &["S25"],
+            Sabotage::TellsErrorToAll => &["S23"],
         }
     };
     for sabotage in Sabotage::ALL {

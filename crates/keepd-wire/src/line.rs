@@ -42,6 +42,12 @@ impl LineReader {
         Self { limit, buffer: Vec::new(), start: 0, searched: 0, discarding: None }
     }
 
+    /// As [`LineReader::new`], with room for all that waits while no more than `read` bytes are
+    /// pushed at once: it never grows.
+    pub fn with_room(limit: usize, read: usize) -> Self {
+        Self { buffer: Vec::with_capacity(limit + read), ..Self::new(limit) }
+    }
+
     /// Changes the limit for every line not yet returned. Buffered bytes stay.
     pub const fn set_limit(&mut self, limit: usize) {
         self.limit = limit;

@@ -30,6 +30,12 @@ impl RequestError {
         Self { id: number_of(start), kind: FailKind::Malformed, text }
     }
 
+    /// Returns the error for a line that cannot be read for want of memory, of which `start` is kept.
+    pub fn out_of_memory(start: &[u8]) -> Self {
+        let text = "cannot allocate a line of this length: out of memory".to_owned();
+        Self { id: number_of(start), kind: FailKind::Limit, text }
+    }
+
     /// Returns the answer: a `fail` for a numbered command, an `error` for any other line.
     pub fn into_message(self) -> Message {
         match self.id {

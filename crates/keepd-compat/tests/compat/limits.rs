@@ -1,6 +1,7 @@
 //! Pools, and what is refused while the system gives no memory.
 
 use keepd_compat::{Client, Limits, Pool};
+use keepd_engine::proxy::Input;
 
 use crate::driver::{BOSS, Driver, MANAGER, OTHER};
 
@@ -95,7 +96,7 @@ fn a_long_description_is_shown_cut() {
 fn without_memory_nothing_grows_and_all_else_works() {
     let mut driver = Driver::new();
     driver.say(BOSS, "service.args⇥a⇥prog⇥arg\nfd.open⇥h⇥read⇥/h");
-    driver.front.set_memory_low(true);
+    driver.give(Input::MemoryLow { on: true });
     let growing = [
         "service.args⇥new⇥x",
         "service.tags⇥new⇥x",
@@ -121,8 +122,21 @@ fn without_memory_nothing_grows_and_all_else_works() {
     assert_eq!(driver.say(BOSS, "service.signal⇥a⇥SIGTERM"), "");
     assert_eq!(driver.dumped("fd.state⇥h"), "fd.state⇥h⇥file⇥read⇥/h\n");
     assert_eq!(driver.say(BOSS, "fd.delete⇥h"), "fd.state⇥h⇥deleted\n");
-    driver.front.set_memory_low(false);
+    driver.give(Input::MemoryLow { on: false });
     assert_eq!(driver.say(BOSS, "service.tags⇥new⇥x"), "service.tags⇥new⇥x\n");
+}
+
+#[test]
+fn with_both_pools_there_are_no_extended_connections() {
+    let proto = "proto⇥keepd⇥1";
+    let mut driver = with_pools(Some((5, 64)), Some((9, 32)));
+    is_refused(&driver.say(BOSS, proto), &["extended", "static pools"]);
+    assert_eq!(driver.say(BOSS, "echo⇥still plain"), "still plain\n");
+    assert!(driver.upgraded.is_empty());
+    for mut driver in [with_pools(Some((5, 64)), None), with_pools(None, Some((9, 32)))] {
+        driver.say(BOSS, proto);
+        assert_eq!(driver.upgraded.len(), 1);
+    }
 }
 
 #[test]

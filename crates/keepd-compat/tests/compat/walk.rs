@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use keepd_compat::{Client, Limits, Pool};
-use keepd_engine::proxy::ConnectionId;
+use keepd_engine::proxy::{ConnectionId, Input};
 use keepd_model::{Exit, Signal};
 
 use crate::driver::{BOSS, Driver, OTHER, seconds};
@@ -92,7 +92,7 @@ fn walk(seed: u64, limits: Limits) {
             0 => driver.cannot_clone = !driver.cannot_clone,
             1 => driver.signal([Signal::HUP, Signal::USR1][random.below(2)], 1),
             2 => driver.pass(seconds(random.below(4) as u64)),
-            3 => driver.front.set_memory_low(random.below(4) == 0),
+            3 => driver.give(Input::MemoryLow { on: random.below(4) == 0 }),
             4 => {
                 if let Some((_, Some(pid))) = driver.spawns.pop() {
                     driver.reap(pid, Exit::Code(1));

@@ -17,7 +17,7 @@ use super::packed::{Changes, Slots, Words};
 use super::service::{Note, Service};
 use super::{ConnectionId, Output, Proxy};
 
-/// The most services: as many as daemonproxy's largest pool.
+/// The most services: as many as the largest static pool has.
 pub(super) const SERVICES_MAX: usize = 65_535;
 
 /// Who asked, and how it is answered.
@@ -113,6 +113,7 @@ impl Proxy {
     /// Runs a command. `Ok`: it was accepted and answered, or is answered later (`service.exec`,
     /// and what the shell has to try first).
     fn run_command(&mut self, now: Instant, asker: Asker, command: Command) -> Result<(), Fail> {
+        self.check_memory(&command)?;
         match command {
             Command::Proto { .. } => Err(not_here("the connection is an extended one")),
             Command::EventTimeout { .. } => {

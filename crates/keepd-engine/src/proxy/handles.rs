@@ -116,7 +116,7 @@ impl Proxy {
         self.check_makeable("open", &[&name])?;
         flags.read |= !flags.write;
         let descriptor = self.next_descriptor();
-        let handle = Handle::new(descriptor, HandleKind::File(flags), path.clone());
+        let handle = Handle::new(descriptor, HandleKind::File(flags), self.description_of(&path));
         let purpose = Purpose::Handles(vec![(name, handle)]);
         self.perform(Effect::Open { descriptor, flags, path }, Undertaking { asker, purpose });
         Ok(())
@@ -167,7 +167,7 @@ impl Proxy {
             mkdir: spec.mkdir,
             nonblock: spec.nonblock,
         };
-        let handle = Handle::new(descriptor, kind, spec.address_text.clone());
+        let handle = Handle::new(descriptor, kind, self.description_of(&spec.address_text));
         let purpose = Purpose::Handles(vec![(name, handle)]);
         self.perform(Effect::Socket { descriptor, spec }, Undertaking { asker, purpose });
         Ok(())
@@ -296,6 +296,12 @@ impl Proxy {
             return Err(fail(FailKind::Limit, text));
         }
         Ok(())
+    }
+
+    /// Returns what is kept of a path or an address.
+    fn description_of(&self, text: &[u8]) -> Vec<u8> {
+        let most = self.settings.description_bytes_max.unwrap_or(usize::MAX);
+        text[..text.len().min(most)].to_vec()
     }
 
     fn next_descriptor(&mut self) -> DescriptorId {

@@ -156,6 +156,12 @@ pub enum Input {
         /// What came of it.
         outcome: Result<Performed, CallFailure>,
     },
+    /// The system refuses memory, or gives it again: while it does, every command that would make
+    /// something grow is refused (`limit`), and all others work.
+    MemoryLow {
+        /// It refuses.
+        on: bool,
+    },
     /// The proxy itself got a signal.
     Signal {
         /// Which.

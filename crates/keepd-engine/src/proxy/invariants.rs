@@ -85,7 +85,7 @@ impl Proxy {
                         .all(|note| !note.value.is_empty() && note.value.len() <= NOTE_BYTES_MAX),
                 || format!("9. notes are bounded and in order, and none is empty: \"{name}\""),
             )?;
-            let signals = &service.auto_up.triggers().signals;
+            let signals = &service.auto_up.signals;
             ensure(
                 service.auto_up.seconds >= 1 && signals.is_sorted_by(|one, next| one < next),
                 || format!("18. triggers are in order, their interval is at least 1 s: \"{name}\""),

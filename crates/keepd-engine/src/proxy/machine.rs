@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::ops::Bound::{Excluded, Unbounded};
 
 use keepd_model::protocol::{Attributes, Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
 use keepd_model::{
@@ -14,6 +15,7 @@ use super::handles::Handle;
 use super::jobs::Job;
 use super::service::{NOTIFICATIONS_MAX, Notification, Service, Timer};
 use super::tickets::Undertaking;
+use super::triggers::Arrived;
 use super::{ConnectionId, Input, JobId, Output, Owner, Ticket, handles, process};
 
 /// What a proxy machine is made with.
@@ -35,6 +37,8 @@ pub struct Settings {
     pub log_filter: LogLevel,
     /// The log goes nowhere until `log.dest`, not even to a handle named `stderr`.
     pub is_log_closed: bool,
+    /// No more bytes than these are kept of what is said of a handle; `None`: all.
+    pub description_bytes_max: Option<usize>,
 }
 
 /// The mechanism: services, their processes, and the connections that command and watch them.
@@ -54,6 +58,10 @@ pub struct Proxy {
     pub(super) processes: BTreeMap<Pid, Owner>,
     /// What is due, and when.
     pub(super) timers: BTreeSet<(Instant, Timer)>,
+    /// What is left to be carried out of what was due.
+    pub(super) due: Option<Due>,
+    /// Signals that came, with what is left to be started by each.
+    pub(super) arrived: VecDeque<Arrived>,
     pub(super) outputs: VecDeque<Output>,
     /// Generations started so far, of all services; part of each INVOCATION_ID.
     pub(super) starts: u64,
@@ -65,6 +73,8 @@ pub struct Proxy {
     pub(super) tickets: BTreeMap<Ticket, Undertaking>,
     /// The number of the last ticket.
     pub(super) tickets_made: u64,
+    /// The system gives no memory: nothing may grow.
+    pub(super) is_memory_low: bool,
     /// No end without this code; never 0.
     pub(super) guard: Option<i64>,
     /// What the process becomes at its end.
@@ -85,6 +95,16 @@ pub(super) struct PendingSignal {
     /// When the last one came.
     pub(super) at: Instant,
     pub(super) count: u64,
+}
+
+/// Timers up to some time that are being carried out, one after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    /// When it is.
+    until: Instant,
+    /// The last that was carried out. What it set to the same time waits for the next call, or the
+    /// end of the clock would never be over.
+    after: Option<(Instant, Timer)>,
 }
 
 /// What a test or a simulation may see of a service.
@@ -121,11 +141,14 @@ impl Proxy {
             signals: BTreeMap::new(),
             processes: BTreeMap::new(),
             timers: BTreeSet::new(),
+            due: None,
+            arrived: VecDeque::new(),
             outputs: VecDeque::new(),
             starts: 0,
             jobs_made: 0,
             tickets: BTreeMap::new(),
             tickets_made: 0,
+            is_memory_low: false,
             is_terminated: false,
         }
     }
@@ -167,29 +190,41 @@ impl Proxy {
             Input::OutputBlocked { name, errno } => self.on_output_blocked(&name, errno),
             Input::JobOutput { job, bytes } => self.on_job_output(job, &bytes),
             Input::Performed { ticket, outcome } => self.on_performed(ticket, outcome),
+            Input::MemoryLow { on } => self.on_memory_low(on),
             Input::Signal { signal, count } => self.on_signal(now, signal, count),
         }
         self.close_hopeless(now);
     }
 
-    /// Carries out everything that is due. Afterwards [`Proxy::poll_timeout`] is later than `now`.
+    /// Everything that is due is to be carried out, with the outputs that are polled next.
+    /// Afterwards [`Proxy::poll_timeout`] is later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.is_terminated {
-            return;
+        if !self.is_terminated {
+            self.due = Some(Due { until: now, after: None });
+            self.resume_due();
         }
-        // What is due is decided first: a step that becomes due by another one waits for the next
-        // call at the end of the clock, where nothing lies after `now`.
-        let due: Vec<(Instant, Timer)> =
-            self.timers.iter().take_while(|(due, _)| *due <= now).cloned().collect();
-        for entry in due {
-            if self.timers.contains(&entry) {
-                match entry.1 {
-                    Timer::Service(name) => self.on_service_timer(now, &name),
-                    Timer::Job(id) => self.on_job_timer(now, id),
-                }
+    }
+
+    /// Carries out what is due until there is something for the shell to do. However many services
+    /// are due at the same time, what they ask for is never in memory all at once.
+    fn resume_due(&mut self) {
+        while self.outputs.is_empty()
+            && let Some(Due { until, after }) = self.due.take()
+        {
+            let next = match &after {
+                Some(after) => self.timers.range((Excluded(after), Unbounded)).next(),
+                None => self.timers.first(),
+            };
+            let Some(entry) = next.filter(|(due, _)| *due <= until).cloned() else {
+                self.close_hopeless(until);
+                return;
+            };
+            self.due = Some(Due { until, after: Some(entry.clone()) });
+            match entry.1 {
+                Timer::Service(name) => self.on_service_timer(until, &name),
+                Timer::Job(id) => self.on_job_timer(until, id),
             }
         }
-        self.close_hopeless(now);
     }
 
     /// Returns when [`Proxy::handle_timeout`] must be called at the latest, if ever.
@@ -208,6 +243,8 @@ impl Proxy {
     /// there is room.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() && !self.is_terminated {
+            self.resume_due();
+            self.resume_arrived();
             self.resume_connections();
         }
         self.outputs.pop_front()

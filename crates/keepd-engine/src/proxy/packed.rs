@@ -10,26 +10,29 @@ use keepd_model::{FdSlot, HandleName};
 #[derive(Debug, Default)]
 pub(super) struct Words(Box<[u8]>);
 
-/// The bytes that a length takes.
-const LENGTH_BYTES: usize = size_of::<u32>();
+/// How many bits of a length are in each of its bytes; the highest bit says that more follow.
+/// Most words are short, and then their length is one byte, as a tab between them would be.
+const LENGTH_BITS: u32 = 7;
+const MORE: u8 = 1 << LENGTH_BITS;
 
 impl Words {
     /// Packs words.
-    pub(super) fn new<W, I>(words: I) -> Self
-    where
-        W: AsRef<[u8]>,
-        I: IntoIterator<Item = W, IntoIter: Clone>,
-    {
+    pub(super) fn new<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W, IntoIter: Clone>) -> Self {
         let words = words.into_iter();
-        let length = |word: W| LENGTH_BYTES + word.as_ref().len();
-        let mut packed = Vec::with_capacity(words.clone().map(length).sum());
+        let bytes = words.clone().map(|word| packed_bytes(word.as_ref())).sum();
+        // Measured first: a vector that grows needs its memory twice.
+        let mut packed = Vec::with_capacity(bytes);
         for word in words {
             let word = word.as_ref();
-            let length = u32::try_from(word.len()).expect("a word is no longer than a line");
-            packed.extend_from_slice(&length.to_ne_bytes());
+            push_length(word.len(), &mut packed);
             packed.extend_from_slice(word);
         }
         Self(packed.into())
+    }
+
+    /// Returns how many bytes they take.
+    pub(super) const fn bytes(&self) -> usize {
+        self.0.len()
     }
 
     /// Reports whether there is none.
@@ -41,8 +44,8 @@ impl Words {
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
-            let (length, after) = rest.split_first_chunk::<LENGTH_BYTES>()?;
-            let (word, after) = after.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
+            let length = take_length(&mut rest)?;
+            let (word, after) = rest.split_at_checked(length)?;
             rest = after;
             Some(word)
         })
@@ -52,6 +55,37 @@ impl Words {
     pub(super) fn unpack(&self) -> Vec<Vec<u8>> {
         self.iter().map(<[u8]>::to_vec).collect()
     }
+}
+
+/// Returns how many bytes a word takes with its length.
+pub(super) fn packed_bytes(word: &[u8]) -> usize {
+    let bits = (usize::BITS - word.len().leading_zeros()).max(1);
+    word.len() + bits.div_ceil(LENGTH_BITS) as usize
+}
+
+fn push_length(mut length: usize, packed: &mut Vec<u8>) {
+    loop {
+        let [low, ..] = length.to_le_bytes();
+        length >>= LENGTH_BITS;
+        if length == 0 {
+            packed.push(low & !MORE);
+            return;
+        }
+        packed.push(low | MORE);
+    }
+}
+
+fn take_length(rest: &mut &[u8]) -> Option<usize> {
+    let mut length = 0;
+    for shift in (0..usize::BITS).step_by(LENGTH_BITS as usize) {
+        let (byte, after) = rest.split_first()?;
+        *rest = after;
+        length |= usize::from(byte & !MORE) << shift;
+        if byte & MORE == 0 {
+            return Some(length);
+        }
+    }
+    None
 }
 
 /// Differences to the environment: `+KEY`, then the value; or `-KEY`.
@@ -71,6 +105,11 @@ impl Changes {
             EnvironmentChange::Remove(key) => [Some([b"-", key.as_slice()].concat()), None],
         });
         Self { clear: environment.clear, words: Words::new(words.flatten()) }
+    }
+
+    /// Returns how many bytes they take.
+    pub(super) const fn bytes(&self) -> usize {
+        self.words.bytes()
     }
 
     /// Returns the differences as messages have them.
@@ -97,6 +136,11 @@ impl Slots {
             FdSlot::Skipped => "",
             FdSlot::Handle(name) => name.as_str(),
         })))
+    }
+
+    /// Returns how many bytes it takes.
+    pub(super) const fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 
     /// Returns the places as words of a command.
@@ -130,6 +174,19 @@ mod tests {
             let unpacked = packed.unpack();
             assert_eq!(unpacked, words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn words_of_any_length_come_back() {
+        for length in [0, 1, 127, 128, 129, 16_383, 16_384, 1 << 21] {
+            let words = [vec![b'x'; length], vec![b'y'; 3]];
+            let packed = Words::new(&words);
+            assert_eq!(packed.unpack(), words);
+            assert_eq!(packed.bytes(), words.iter().map(|word| packed_bytes(word)).sum());
+        }
+        // Bytes that were never packed are not read beyond their end.
+        assert_eq!(Words([5, b'x'].into()).iter().count(), 0);
+        assert_eq!(Words([0xff; 12].into()).iter().count(), 0);
     }
 
     #[test]

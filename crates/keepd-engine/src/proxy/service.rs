@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState, Triggers};
-use keepd_model::{Errno, Generation, Instant, KillMode, Pid, ServiceName, SpawnFailure, Wanted};
+use keepd_model::{
+    Errno, Generation, Instant, KillMode, Pid, ServiceName, Signal, SpawnFailure, Wanted,
+};
 
 use super::connections::Audience;
 use super::packed::{Changes, Slots, Words};
@@ -54,27 +56,28 @@ pub(super) struct Service {
 }
 
 /// `service.auto_up`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct AutoUp {
     /// At least this many seconds from one start to the next; at least 1.
     pub(super) seconds: u32,
-    /// When it starts by itself; the interval is remembered without any. Boxed, because most
-    /// services have none.
-    triggers: Option<Box<Triggers>>,
+    /// The words of the triggers as they were given; the interval is remembered without any.
+    pub(super) words: Words,
+    /// It starts by itself at any time.
+    pub(super) always: bool,
+    /// It starts by itself while one of these is pending. In order, without doubles.
+    pub(super) signals: Box<[Signal]>,
 }
 
-/// Without triggers nothing starts by itself.
-static NEVER: Triggers = Triggers { words: Vec::new(), always: false, signals: Vec::new() };
-
 impl AutoUp {
-    /// Returns when it starts by itself.
-    pub(super) fn triggers(&self) -> &Triggers {
-        self.triggers.as_deref().unwrap_or(&NEVER)
+    fn new() -> Self {
+        Self { seconds: 1, words: Words::default(), always: false, signals: Box::default() }
     }
 
-    /// Replaces the triggers.
-    pub(super) fn set_triggers(&mut self, triggers: Triggers) {
-        self.triggers = (triggers != NEVER).then(|| triggers.into());
+    /// Keeps these triggers from now on.
+    pub(super) fn set(&mut self, triggers: Triggers) {
+        self.words = Words::new(&triggers.words);
+        self.always = triggers.always;
+        self.signals = triggers.signals.into();
     }
 }
 
@@ -292,7 +295,7 @@ impl Service {
             environment: Changes::default(),
             log: LogTarget::default(),
             fds: None,
-            auto_up: AutoUp { seconds: 1, triggers: None },
+            auto_up: AutoUp::new(),
             notes: Vec::new(),
             generation: Generation::NONE,
             invocation: 0,
@@ -337,9 +340,15 @@ impl Service {
         }
     }
 
+    /// Returns how many bytes a note has, 0 if there is none.
+    pub(super) fn note_bytes(&self, key: &str) -> usize {
+        let found = self.notes.binary_search_by(|note| (*note.key).cmp(key));
+        found.map_or(0, |position| self.notes[position].value.len())
+    }
+
     /// Returns the event that tells `service.auto_up`.
     pub(super) fn auto_up_event(&self, name: &ServiceName) -> Event {
-        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.triggers().words.clone())
+        Event::AutoUp(name.clone(), self.auto_up.seconds, self.auto_up.words.unpack())
     }
 
     /// Returns the shortest time from one start to the next by `auto_up`.

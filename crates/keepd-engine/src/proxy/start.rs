@@ -288,7 +288,8 @@ impl Proxy {
         let is_triggered = self
             .services
             .get(name)
-            .is_some_and(|service| self.is_triggered(service.auto_up.triggers()));
+            .map(|service| &service.auto_up)
+            .is_some_and(|auto_up| self.is_triggered(auto_up.always, &auto_up.signals));
         let service = self.services.get_mut(name)?;
         match service.wanted {
             Wanted::Down => return None,

@@ -3,6 +3,8 @@
 //! Triggers are looked at when they are set, when the service came down, and when a signal arrives;
 //! and only where nobody asked for an end.
 
+use std::ops::Bound::{Excluded, Unbounded};
+
 use keepd_model::protocol::{Event, Fail, Triggers};
 use keepd_model::{Instant, ServiceName, Signal, Wanted};
 
@@ -11,6 +13,15 @@ use super::commands::Asker;
 use super::connections::Audience;
 use super::machine::PendingSignal;
 use super::service::{Run, Service};
+
+/// A signal that came, while services are started by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Arrived {
+    signal: Signal,
+    at: Instant,
+    /// The last one that was looked at, by name.
+    after: Option<ServiceName>,
+}
 
 impl Proxy {
     /// `service.auto_up`. What holds at once starts a service that is down, and its `start` line
@@ -23,7 +34,7 @@ impl Proxy {
         seconds: Option<u32>,
         triggers: Triggers,
     ) -> Result<(), Fail> {
-        let holds = self.is_triggered(&triggers);
+        let holds = self.is_triggered(triggers.always, &triggers.signals);
         let service = self.service_or_new(now, name)?;
         if let Some(seconds) = seconds {
             service.auto_up.seconds = seconds.max(1);
@@ -31,7 +42,7 @@ impl Proxy {
         if triggers.always || !triggers.signals.is_empty() {
             service.wanted = Wanted::Up;
         }
-        service.auto_up.set_triggers(triggers);
+        service.auto_up.set(triggers);
         let event = service.auto_up_event(name);
         let starts_now = holds && matches!(service.run(), Run::Down { .. });
         self.accept(asker);
@@ -43,9 +54,8 @@ impl Proxy {
     }
 
     /// Reports whether any of these triggers holds now.
-    pub(super) fn is_triggered(&self, triggers: &Triggers) -> bool {
-        let is_pending = |signal| self.signals.contains_key(signal);
-        triggers.always || triggers.signals.iter().any(is_pending)
+    pub(super) fn is_triggered(&self, always: bool, signals: &[Signal]) -> bool {
+        always || signals.iter().any(|signal| self.signals.contains_key(signal))
     }
 
     /// The proxy itself got a signal. It is counted until somebody clears it, and it starts
@@ -59,14 +69,26 @@ impl Proxy {
         pending.count = pending.count.saturating_add(count);
         let event = Event::Signal { signal, at: now, count: pending.count };
         self.broadcast(&event, Audience::Everyone);
-        let waiting: Vec<ServiceName> = self
-            .services
-            .iter()
-            .filter(|(_, service)| waits_for(service, now, signal))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in waiting {
-            self.schedule(now, &name, now);
+        self.arrived.retain(|arrived| arrived.signal != signal);
+        self.arrived.push_back(Arrived { signal, at: now, after: None });
+    }
+
+    /// Goes on starting who waits for the signals that came, until there is something for the shell
+    /// to do: all services may wait for the same one.
+    pub(super) fn resume_arrived(&mut self) {
+        while self.outputs.is_empty()
+            && let Some(Arrived { signal, at, after }) = self.arrived.pop_front()
+        {
+            let rest = match &after {
+                Some(after) => self.services.range::<ServiceName, _>((Excluded(after), Unbounded)),
+                None => self.services.range::<ServiceName, _>(..),
+            };
+            let mut waiting = rest.filter(|(_, service)| waits_for(service, at, signal));
+            let Some(name) = waiting.next().map(|(name, _)| name.clone()) else {
+                continue;
+            };
+            self.arrived.push_front(Arrived { signal, at, after: Some(name.clone()) });
+            self.schedule(at, &name, at);
         }
     }
 
@@ -83,7 +105,7 @@ impl Proxy {
 
 /// Reports whether a signal that arrives now starts a service.
 fn waits_for(service: &Service, now: Instant, signal: Signal) -> bool {
-    if !service.auto_up.triggers().signals.contains(&signal) {
+    if !service.auto_up.signals.contains(&signal) {
         return false;
     }
     match service.wanted {

@@ -50,8 +50,8 @@ impl<'machine> ServiceDetails<'machine> {
     }
 
     /// Returns the interval of `service.auto_up` in seconds, and its triggers as they were given.
-    pub fn auto_up(&self) -> (u32, &'machine [Vec<u8>]) {
-        (self.service.auto_up.seconds, &self.service.auto_up.triggers().words)
+    pub fn auto_up(&self) -> (u32, impl Iterator<Item = &'machine [u8]> + Clone) {
+        (self.service.auto_up.seconds, self.service.auto_up.words.iter())
     }
 }
 

@@ -222,11 +222,11 @@ impl Driver {
             self.now = self.now.max(due);
             self.proxy.handle_timeout(self.now);
             self.check();
+            lines.extend(self.outputs().iter().map(text));
             assert!(
                 self.proxy.poll_timeout().is_none_or(|next| next > self.now),
                 "the next timeout is later than the one that fired"
             );
-            lines.extend(self.outputs().iter().map(text));
         }
         self.now = end;
         lines

@@ -6,6 +6,7 @@ mod ending;
 mod flow;
 mod handles;
 mod jobs;
+mod memory;
 mod process;
 mod running;
 mod starting;

@@ -530,8 +530,8 @@ impl World {
             Some(_) | None => to,
         };
         self.proxy.handle_timeout(self.now);
-        assert!(self.proxy.poll_timeout().is_none_or(|due| due > self.now));
         self.settle();
+        assert!(self.proxy.poll_timeout().is_none_or(|due| due > self.now));
     }
 
     fn chatter(&mut self) {

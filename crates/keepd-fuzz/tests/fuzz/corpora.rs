@@ -87,6 +87,11 @@ fn changed_plain_lines_can_be_said_on_an_extended_connection() {
 }
 
 #[test]
+fn changed_conversations_never_stop_the_front_end() {
+    change_and_run("front", CHANGES);
+}
+
+#[test]
 fn changed_command_lines_are_steps_and_mistakes() {
     change_and_run("options", CHANGES);
     change_and_run("pools", CHANGES);

@@ -116,6 +116,10 @@ impl<S: GlobalAlloc> Allocator<S> {
         self.system_calls.load(Ordering::Relaxed)
     }
 
+    pub(super) fn region_usage(&self) -> (usize, usize) {
+        self.region.usage()
+    }
+
     pub(super) fn region_free_bytes(&self) -> usize {
         self.region.free_bytes()
     }

@@ -101,6 +101,22 @@ pub fn system_calls() -> u64 {
     GLOBAL.system_calls()
 }
 
+/// How much of a region was needed so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionUsage {
+    /// The bytes of the region; 0 without one.
+    pub bytes: usize,
+    /// How many of them were in use at most at the same time, administration included. What lies
+    /// unused between blocks is not counted.
+    pub used_bytes_max: usize,
+}
+
+/// Returns how much of the region was needed so far.
+pub fn region_usage() -> RegionUsage {
+    let (bytes, used_bytes_max) = GLOBAL.region_usage();
+    RegionUsage { bytes, used_bytes_max }
+}
+
 /// Returns how many bytes of the region are free, in pieces of any size and with what their
 /// administration will take; 0 without a region.
 pub fn region_free_bytes() -> usize {

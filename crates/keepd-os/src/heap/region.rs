@@ -37,6 +37,8 @@ struct Inner {
     total: usize,
     /// Bytes handed out, administration included.
     used: usize,
+    /// The most that ever was.
+    used_max: usize,
 }
 
 // SAFETY: `inner` is only reached through `with`, which holds a lock, and the memory that it points
@@ -49,7 +51,7 @@ impl Region {
             start: AtomicUsize::new(0),
             length: AtomicUsize::new(0),
             locked: AtomicBool::new(false),
-            inner: UnsafeCell::new(Inner { blocks: Tlsf::new(), total: 0, used: 0 }),
+            inner: UnsafeCell::new(Inner { blocks: Tlsf::new(), total: 0, used: 0, used_max: 0 }),
         }
     }
 
@@ -132,7 +134,7 @@ impl Region {
         let moved = self.with(|inner| {
             // SAFETY: the block is from these blocks, by the caller's promise.
             let moved = unsafe { inner.blocks.reallocate(block, new) }?;
-            inner.used = inner.used - cost(layout) + cost(new);
+            inner.note_used(inner.used - cost(layout) + cost(new));
             Some(moved)
         });
         moved.map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -143,14 +145,19 @@ impl Region {
         let Ok(layout) = Layout::array::<u8>(bytes.max(1)) else {
             return false;
         };
-        self.with(|inner| match inner.allocate(layout) {
+        self.with(|inner| match inner.blocks.allocate(layout) {
             Some(block) => {
                 // SAFETY: it was allocated a line above, with this layout.
-                unsafe { inner.deallocate(block, layout) };
+                unsafe { inner.blocks.deallocate(block, layout.align()) };
                 true
             }
             None => false,
         })
+    }
+
+    /// Returns how many bytes there are, and how many were in use at most.
+    pub(super) fn usage(&self) -> (usize, usize) {
+        self.with(|inner| (inner.total, inner.used_max))
     }
 
     pub(super) fn free_bytes(&self) -> usize {
@@ -192,9 +199,14 @@ impl Inner {
         }
     }
 
+    fn note_used(&mut self, used: usize) {
+        self.used = used;
+        self.used_max = self.used_max.max(used);
+    }
+
     fn allocate(&mut self, layout: Layout) -> Option<NonNull<u8>> {
         let block = self.blocks.allocate(layout)?;
-        self.used += cost(layout);
+        self.note_used(self.used + cost(layout));
         Some(block)
     }
 
