@@ -22,12 +22,12 @@
 //! | S17 | A start is prepared from the configuration that is in force. | here |
 //! | S18 | No service is restarted more often than its limit allows. | here |
 //! | S19 | Only open descriptors are given, logged to or closed; each has a name. | `visitor` |
-//! | S20 | A plain client hears whole lines of the old language, and of nothing else. | `plain_client` |
+//! | S20 | A plain client hears whole lines of the old language only. | `plain_client` |
 //! | S21 | Who has read a dump and all news since knows what is true. | `plain_client` |
 //! | S22 | To a plain client a run is `start`, `up`, `down`, in this order. | `plain_client` |
 //! | S23 | An error is told only to who asked. | `plain_client` |
 //! | S24 | What waits for a plain client is bounded. | `plain` |
-//! | S25 | Every question of the front end is answered in its turn; nobody waits for nothing. | `plain` |
+//! | S25 | Questions of the front end are answered at once; nobody waits for nothing. | `plain` |
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -98,7 +98,7 @@ impl World {
                 (3, Habit::Listens),
                 (5, Habit::Commands),
                 (2, Habit::ReadsSlowly),
-                (1, Habit::ReadsNothing),
+                (4, Habit::ReadsNothing),
             ]),
         };
         self.plain_clients.insert(id, PlainClient::new(habit, client, self.now));

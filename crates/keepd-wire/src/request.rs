@@ -30,7 +30,7 @@ impl RequestError {
         Self { id: number_of(start), kind: FailKind::Malformed, text }
     }
 
-    /// Returns the error for a line that cannot be read for want of memory, of which `start` is kept.
+    /// Returns the error for a line that cannot be read for want of memory, by its first bytes.
     pub fn out_of_memory(start: &[u8]) -> Self {
         let text = "cannot allocate a line of this length: out of memory".to_owned();
         Self { id: number_of(start), kind: FailKind::Limit, text }

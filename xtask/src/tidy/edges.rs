@@ -67,7 +67,7 @@ const ROWS: [Row; 14] = [
     Row { name: "keepd-sim", inner: &["model", "engine", "wire", "compat"], third_party: &[] },
     Row {
         name: "keepd-fuzz",
-        inner: &["model", "plan", "wire", "compat", "proxy"],
+        inner: &["model", "engine", "plan", "wire", "compat", "proxy"],
         third_party: &[],
     },
     Row {

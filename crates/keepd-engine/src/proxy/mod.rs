@@ -59,7 +59,8 @@
 //! `jobs` the commands beside it; `handles` the named descriptors; `process` what the proxy's own
 //! process is told; `tickets` what may fail; `packed` how many short strings are kept; `commands`
 //! what is asked; `connections`, `backlog` and `dump` what is told; `views` what may be looked at;
-//! `memory` what is refused while there is none; `invariants` what is always true. `docs/behaviour.md`, 1 to 5, 17 and 18, says it in sentences.
+//! `memory` what is refused while there is none; `invariants` what is always true.
+//! `docs/behaviour.md`, 1 to 5, 17 and 18, says it in sentences.
 
 mod backlog;
 mod commands;

@@ -176,7 +176,7 @@ pub(crate) fn connections_wait_for_each_other() {
     }
     let mut late = proxy.connect();
     late.send("echo\tat last");
-    // A service that needs a connection is tried again (behaviour of a clone that fails).
+    // A service that needs a connection is tried again, like one that cannot be cloned.
     clients[0].send("service.fds\tboss\tcontrol.event");
     clients[0].send("service.args\tboss\ttrue");
     clients[0].send("service.start\tboss");
