@@ -19,8 +19,9 @@
 //! | `--chatter MS` | writes a line every MS |
 //! | `--say-variable NAME` | writes an event `variable` with `NAME=value` |
 //!
-//! Events: `start`, `ready`, `reload` (HUP), `reloaded`, `term`, `end`, `grandchild`, `written`, `variable`,
-//! `violation` (another process of the service is alive, or a grandchild of an earlier run).
+//! Events: `start`, `ready`, `reload` (HUP), `reloaded`, `term`, `end`, `grandchild`, `written`,
+//! `variable`, `violation` (another process of the service is alive, or a grandchild of an earlier
+//! run).
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};

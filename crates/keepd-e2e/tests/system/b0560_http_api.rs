@@ -17,7 +17,8 @@ enabled = false
 fn lines_are_asked_for_over_the_socket() {
     // (behaviour 16.12)
     let project = Project::new(
-        "[services.web]\ncommand = \"${TEST_SERVICE} --lines 5000 --ready 0\"\nready.notify = true\n\
+        "[services.web]\ncommand = \"${TEST_SERVICE} --lines 5000 --ready 0\"\n\
+         ready.notify = true\n\
          [services.silent]\ncommand = \"${TEST_SERVICE}\"\nlog.mode = \"null\"\n",
     );
     let _up = project.up_and_ready();

@@ -4,10 +4,11 @@
 //! depends on, so it is derived where something moved and handed on to those that wait, one step at
 //! a time; nobody walks the whole graph.
 
-use keepd_model::ServiceName;
+use keepd_model::{ServiceName, State};
 
 use super::Manager;
 use super::explain;
+use super::interface::Awaited;
 use super::service::{Phase, Rest, Service, Want};
 
 /// How many services that wait for each other one sentence names; of a longer chain it names the
@@ -18,6 +19,35 @@ impl Manager {
     /// Returns why a service that is wanted up does not get there by itself soon, if that is so.
     pub(super) fn hopeless(&self, service: &Service) -> Option<String> {
         self.without_hope(service).then(|| self.hopeless_because(service, 0))
+    }
+
+    /// Returns why a service that has not got where somebody waits for it does not get there by
+    /// itself, if that is so.
+    pub fn waits_in_vain_for(&self, name: &ServiceName, awaited: Awaited) -> Option<String> {
+        let Some(service) = self.services.get(name) else {
+            return Some("it is not in the configuration any more".to_owned());
+        };
+        let leads_up = match awaited {
+            // There are no health checks yet.
+            Awaited::Healthy => return Some("it has no health check".to_owned()),
+            Awaited::There | Awaited::In(State::Done) => true,
+            Awaited::In(_) => false,
+        };
+        if leads_up && let Some(why) = self.hopeless(service) {
+            return Some(why);
+        }
+        match service.phase {
+            Phase::Resting(_) => Some(format!("it is {}", service.state())),
+            Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Commanded { .. }
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Gathered
+            | Phase::Ending(_)
+            | Phase::Stuck(_)
+            | Phase::Backoff { .. } => None,
+        }
     }
 
     /// Looks again whether a service is hopeless; reports whether that changed.

@@ -346,6 +346,17 @@ pub enum Happening {
     ShutdownBegun(Cause),
 }
 
+/// Where somebody waits for a service to get to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Ready; a oneshot: done.
+    There,
+    /// Its checks answer.
+    Healthy,
+    /// In another state.
+    In(State),
+}
+
 /// What a service looks like from outside.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceStatus {

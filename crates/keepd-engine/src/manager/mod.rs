@@ -77,9 +77,9 @@ use self::sync::Link;
 pub use self::cause::{Cause, ShutdownCause};
 pub use self::explain::{cause_clause, sentence};
 pub use self::interface::{
-    Action, Announcement, Ask, AskId, Change, Goal, Happening, Input, LastEnd, Launch, Outcome,
-    Output, PastRun, Preparation, PrepareFailure, Question, Refusal, Said, ServiceStatus, Settings,
-    Step, Target, Ticket, Verb, Who, WhyLine,
+    Action, Announcement, Ask, AskId, Awaited, Change, Goal, Happening, Input, LastEnd, Launch,
+    Outcome, Output, PastRun, Preparation, PrepareFailure, Question, Refusal, Said, ServiceStatus,
+    Settings, Step, Target, Ticket, Verb, Who, WhyLine,
 };
 
 /// No answer to a readiness question within this time is an answer.

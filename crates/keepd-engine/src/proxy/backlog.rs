@@ -13,7 +13,7 @@ use keepd_model::{HandleName, ServiceName, Signal};
 
 use super::commands::SERVICES_MAX;
 use super::handles::HANDLES_MAX;
-use super::service::NOTIFICATIONS_MAX;
+use super::service::{NOTIFICATIONS_MAX, says_ready};
 
 /// The most ends of one service that are kept.
 pub(super) const ENDS_MAX: usize = 64;
@@ -96,7 +96,7 @@ impl Backlog {
             kept.retain(|earlier| !supersedes(&event, earlier));
             kept.push(event);
             self.ends_dropped += trim(kept, Keeping::End, ENDS_MAX);
-            trim(kept, Keeping::Notification, NOTIFICATIONS_MAX);
+            trim_notifications(kept);
         } else {
             self.order.push_back(Mark::Message(Message::Event(event)));
         }
@@ -254,6 +254,18 @@ fn supersedes(event: &Event, earlier: &Event) -> bool {
 
 fn count(kept: &[Event], keeping_of: Keeping) -> usize {
     kept.iter().filter(|event| keeping(event) == keeping_of).count()
+}
+
+/// Drops the oldest notifications beyond the limit, those that say `READY=1` last.
+fn trim_notifications(kept: &mut Vec<Event>) {
+    while count(kept, Keeping::Notification) > NOTIFICATIONS_MAX {
+        let is_other =
+            |event: &Event| matches!(event, Event::Notify { text, .. } if !says_ready(text));
+        let is_one = |event: &Event| keeping(event) == Keeping::Notification;
+        let oldest = kept.iter().position(is_other).or_else(|| kept.iter().position(is_one));
+        let Some(oldest) = oldest else { return };
+        kept.remove(oldest);
+    }
 }
 
 /// Drops the oldest of what is kept in too great a number. Returns how many were dropped.

@@ -13,7 +13,7 @@ use keepd_model::{
 use super::connections::{Audience, Connection};
 use super::handles::Handle;
 use super::jobs::Job;
-use super::service::{NOTIFICATIONS_MAX, Notification, Service, Timer};
+use super::service::{NOTIFICATIONS_MAX, Notification, Service, Timer, says_ready};
 use super::tickets::Undertaking;
 use super::triggers::Arrived;
 use super::{ConnectionId, Input, JobId, Output, Owner, Ticket, handles, process};
@@ -303,7 +303,9 @@ impl Proxy {
         }
         text.truncate(NOTIFY_BYTES_MAX);
         if service.notifications.len() >= NOTIFICATIONS_MAX {
-            service.notifications.pop_front();
+            let others = |kept: &Notification| !says_ready(&kept.text);
+            let oldest = service.notifications.iter().position(others).unwrap_or(0);
+            service.notifications.remove(oldest);
         }
         service.notifications.push_back(Notification { pid, text: text.clone() });
         let event = Event::Notify { name: name.clone(), generation: service.generation, pid, text };

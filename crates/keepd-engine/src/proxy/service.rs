@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_model::protocol::{Attributes, Event, LogTarget, RunEnd, RunReport, RunState, Triggers};
+use keepd_model::protocol::{
+    Attributes, Event, LogTarget, READY_FD_TEXT, RunEnd, RunReport, RunState, Triggers,
+};
 use keepd_model::{
     Errno, Generation, Instant, KillMode, Pid, ServiceName, Signal, SpawnFailure, Wanted,
 };
@@ -16,6 +18,13 @@ use super::{Owner, Proxy};
 
 /// The most notifications of one generation that are kept for a controller that comes later.
 pub(super) const NOTIFICATIONS_MAX: usize = 16;
+
+/// Reports whether a notification says that its service is ready. It is said once, and must not
+/// give way to any number of others while nobody listens.
+pub(super) fn says_ready(text: &[u8]) -> bool {
+    let says = |line: &[u8]| line == b"READY=1" || line == READY_FD_TEXT.as_bytes();
+    text.split(|byte| *byte == b'\n').any(says)
+}
 
 /// A definition and a run.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Behaviour 10: requests, their changes, and what becomes of them.
 
-use keepd_engine::manager::{Ask, Refusal, Verb};
+use keepd_engine::manager::{Ask, Awaited, Refusal, Verb};
 use keepd_model::{Exit, Reload, Signal, State, Until};
 
 use crate::world::*;
@@ -256,4 +256,33 @@ fn what_is_neither_ready_nor_done_is_brought_up() {
         world.refusal(Ask::Up { names: vec![name("gone")], enabled_only: false }),
         Refusal::NoSuchService(name("gone"))
     );
+}
+
+#[test]
+fn who_waits_in_vain_is_told_why() {
+    // (behaviour 13.2)
+    let mut once = daemon("once");
+    once.restart = keepd_model::RestartPolicy::Never;
+    let web = needs(daemon("web"), &[("once", Until::Ready)]);
+    let mut world = World::boot(plan([once, web, oneshot("job"), daemon("db")]));
+    let why = |world: &World, service: &str, awaited| {
+        world.manager.waits_in_vain_for(&name(service), awaited)
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(why(&world, "db", Awaited::In(State::Stopped)), None, "somebody may stop it");
+    assert_eq!(why(&world, "job", Awaited::There), None);
+    assert_eq!(why(&world, "db", Awaited::Healthy), text("it has no health check"));
+    world.exits("once", Exit::Code(1));
+    world.exits("job", Exit::Code(0));
+    let ended = why(&world, "once", Awaited::There).unwrap();
+    assert!(ended.contains("ended with exit 1"), "{ended}");
+    assert_eq!(why(&world, "once", Awaited::In(State::Stopped)), text("it is failed"));
+    assert_eq!(why(&world, "job", Awaited::In(State::Stopped)), text("it is done"));
+    world.stop(&["web"]);
+    world.ask(Ask::Start { names: vec![name("web")], alone: true });
+    let waits = why(&world, "web", Awaited::There).unwrap();
+    assert!(waits.starts_with("it waits for \"once\", of which: "), "{waits}");
+    assert_eq!(why(&world, "web", Awaited::In(State::Stopped)), None);
+    let gone = text("it is not in the configuration any more");
+    assert_eq!(why(&world, "gone", Awaited::There), gone);
 }

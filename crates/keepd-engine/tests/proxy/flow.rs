@@ -71,6 +71,14 @@ fn readiness_outlasts_later_notifications() {
         driver.give(Input::Notify { name: name("web"), pid: pid(100), text: text.into() });
     }
     assert_eq!(driver.give(drained(BOSS))[0], "1> web 1 notify 100 READY=1");
+    driver.give(full(BOSS));
+    driver.give(Input::Notify { name: name("web"), pid: pid(100), text: "READY=1".into() });
+    for number in 0..100 {
+        let text = format!("STATUS={number}");
+        driver.give(Input::Notify { name: name("web"), pid: pid(100), text: text.into() });
+    }
+    let kept = driver.give(drained(BOSS));
+    assert_eq!(kept[..2], ["1> web 1 notify 100 READY=1", "1> web 1 notify 100 STATUS=85"]);
 }
 
 #[test]

@@ -84,6 +84,26 @@ fn notifications_are_told_and_the_last_16_are_kept() {
     assert!(!dump.iter().any(|line| line.contains("notify")));
 }
 
+#[test]
+fn readiness_is_kept_however_much_is_said_after_it() {
+    // (behaviour 2.5, 11.11): nobody may be there to hear it, and it is said once.
+    for ready in ["READY=1\nSTATUS=up", "READY_FD=1"] {
+        let mut driver = Driver::with_boss();
+        driver.ask(arguments("web"));
+        driver.ask(start("web", 0));
+        driver.spawned(service("web", 1), 100);
+        driver.give(notify(100, ready));
+        for number in 0..100 {
+            driver.give(notify(100, &format!("STATUS={number}")));
+        }
+        let dump = driver.ask(Command::StateDump);
+        let kept: Vec<_> = dump.iter().filter(|line| line.contains("notify")).collect();
+        assert_eq!(kept.len(), 16);
+        assert_eq!(*kept[0], format!("1> web 1 notify 100 {ready}"));
+        assert_eq!(kept[1], "1> web 1 notify 100 STATUS=85");
+    }
+}
+
 fn ready_fd(generation: u64) -> Input {
     Input::ReadyFd { name: name("web"), generation: Generation::new(generation) }
 }

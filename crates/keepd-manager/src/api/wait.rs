@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use keepd_engine::manager::{Manager, ServiceStatus};
+use keepd_engine::manager::{Awaited, Manager, ServiceStatus};
 use keepd_model::{Health, ServiceName, State as ServiceState};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -32,7 +32,7 @@ pub(super) async fn wait(
         return Err(Failure::usage("cannot wait for nothing: \"select\" is missing")
             .with_hint("name services, or \"all\""));
     }
-    let goal = WaitGoal::parse(parameters.last("state").unwrap_or("ready"))?;
+    let goal = awaited(parameters.last("state").unwrap_or("ready"))?;
     let deadline = Instant::now() + parameters.wait_limit()?;
     api.synchronised().await?;
     let names = api.caller.look(move |machine, _| machine.select(&selectors)).await?;
@@ -58,90 +58,44 @@ pub(super) async fn wait(
     }
 }
 
-/// Where services shall get to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WaitGoal {
-    /// Ready; a oneshot: done.
-    There,
-    /// Its checks answer.
-    Healthy,
-    /// In another state.
-    In(ServiceState),
-}
-
-impl WaitGoal {
-    fn parse(word: &str) -> Result<Self, Failure> {
-        if word == HEALTHY {
-            return Ok(Self::Healthy);
-        }
-        match ServiceState::from_word(word) {
-            Some(ServiceState::Ready) => Ok(Self::There),
-            Some(state) => Ok(Self::In(state)),
-            None => {
-                let words = ServiceState::ALL.iter().map(|state| state.word());
-                let words: Vec<&str> = words.chain([HEALTHY]).collect();
-                Err(Failure::usage(format!("cannot wait for state \"{word}\": it is unknown"))
-                    .with_hint(&format!("known: {}", words.join(", "))))
-            }
-        }
+/// Reads where services shall get to.
+fn awaited(word: &str) -> Result<Awaited, Failure> {
+    if word == HEALTHY {
+        return Ok(Awaited::Healthy);
     }
-
-    fn is_reached(self, status: &ServiceStatus) -> bool {
-        match self {
-            Self::There => status.is_there(),
-            Self::Healthy => status.health == Health::Healthy,
-            Self::In(state) => status.state == state,
-        }
-    }
-
-    /// Returns why a service does not get there by itself.
-    fn hopeless(self, status: &ServiceStatus) -> Option<String> {
-        if self == Self::Healthy && status.health == Health::None {
-            return Some("it has no health check".to_owned());
-        }
-        let leads_up = match self {
-            Self::There | Self::Healthy | Self::In(ServiceState::Done) => true,
-            Self::In(_) => false,
-        };
-        match status.state {
-            // What is wanted up may be on its way still.
-            _ if leads_up && status.hopeless.is_some() => status.hopeless.clone(),
-            ServiceState::Stopped | ServiceState::Done | ServiceState::Failed => {
-                Some(format!("it is {}", status.state))
-            }
-            ServiceState::Waiting
-            | ServiceState::Scheduled
-            | ServiceState::Starting
-            | ServiceState::Ready
-            | ServiceState::Stopping
-            | ServiceState::Backoff
-            | ServiceState::Stuck
-            | ServiceState::Unknown => None,
+    match ServiceState::from_word(word) {
+        Some(ServiceState::Ready) => Ok(Awaited::There),
+        Some(state) => Ok(Awaited::In(state)),
+        None => {
+            let words = ServiceState::ALL.iter().map(|state| state.word());
+            let words: Vec<&str> = words.chain([HEALTHY]).collect();
+            Err(Failure::usage(format!("cannot wait for state \"{word}\": it is unknown"))
+                .with_hint(&format!("known: {}", words.join(", "))))
         }
     }
 }
 
-fn look(machine: &Manager, names: &[ServiceName], goal: WaitGoal) -> Vec<WaitedObject> {
-    let look = |name: &ServiceName| match machine.status(name) {
-        Some(status) => waited_object(&status, goal),
-        None => WaitedObject {
+fn is_reached(awaited: Awaited, status: &ServiceStatus) -> bool {
+    match awaited {
+        Awaited::There => status.is_there(),
+        Awaited::Healthy => status.health == Health::Healthy,
+        Awaited::In(state) => status.state == state,
+    }
+}
+
+fn look(machine: &Manager, names: &[ServiceName], awaited: Awaited) -> Vec<WaitedObject> {
+    let look = |name: &ServiceName| {
+        let status = machine.status(name);
+        let reached = status.as_ref().is_some_and(|status| is_reached(awaited, status));
+        let state = status.map_or(ServiceState::Stopped, |status| status.state);
+        WaitedObject {
             name: name.to_string(),
-            state: ServiceState::Stopped.to_string(),
-            reached: false,
-            hopeless: Some("it is not in the configuration any more".to_owned()),
-        },
+            state: state.to_string(),
+            reached,
+            hopeless: if reached { None } else { machine.waits_in_vain_for(name, awaited) },
+        }
     };
     names.iter().map(look).collect()
-}
-
-fn waited_object(status: &ServiceStatus, goal: WaitGoal) -> WaitedObject {
-    let reached = goal.is_reached(status);
-    WaitedObject {
-        name: status.spec.name.to_string(),
-        state: status.state.to_string(),
-        reached,
-        hopeless: if reached { None } else { goal.hopeless(status) },
-    }
 }
 
 #[cfg(test)]
@@ -149,41 +103,23 @@ mod tests {
     use super::*;
     use crate::api::samples::status;
 
-    fn judged(word: &str, status: &ServiceStatus) -> (bool, Option<String>) {
-        let object = waited_object(status, WaitGoal::parse(word).unwrap());
-        (object.reached, object.hopeless)
-    }
-
     #[test]
     fn every_state_is_a_goal_and_nothing_else() {
         for state in ServiceState::ALL {
-            assert!(WaitGoal::parse(state.word()).is_ok(), "{state}");
+            assert!(awaited(state.word()).is_ok(), "{state}");
         }
-        assert_eq!(WaitGoal::parse("healthy"), Ok(WaitGoal::Healthy));
-        let failure = WaitGoal::parse("up").unwrap_err();
+        assert_eq!(awaited("healthy"), Ok(Awaited::Healthy));
+        let failure = awaited("up").unwrap_err();
         assert_eq!(failure.problem().detail, "cannot wait for state \"up\": it is unknown");
     }
 
     #[test]
     fn who_is_there_is_ready() {
         let mut status = status();
+        assert!(!is_reached(Awaited::There, &status));
+        assert!(is_reached(Awaited::In(ServiceState::Backoff), &status));
         status.state = ServiceState::Ready;
-        assert_eq!(judged("ready", &status), (true, None));
-        assert_eq!(judged("stopped", &status), (false, None), "somebody may stop it");
-        assert_eq!(judged("done", &status), (false, None));
-    }
-
-    #[test]
-    fn who_does_not_get_there_is_hopeless() {
-        let mut status = status();
-        assert_eq!(judged("ready", &status), (false, None));
-        status.hopeless = Some("its process ended".into());
-        assert_eq!(judged("ready", &status), (false, Some("its process ended".into())));
-        assert_eq!(judged("backoff", &status), (true, None));
-        assert_eq!(judged("stopped", &status), (false, None));
-        status.state = ServiceState::Failed;
-        assert_eq!(judged("stopped", &status), (false, Some("it is failed".into())));
-        assert_eq!(judged("failed", &status), (true, None));
-        assert_eq!(judged("healthy", &status).1.as_deref(), Some("it has no health check"));
+        assert!(is_reached(Awaited::There, &status));
+        assert!(!is_reached(Awaited::In(ServiceState::Done), &status));
     }
 }
