@@ -152,6 +152,7 @@ unsafe fn own_descriptors(plan: &mut Plan<'_>) -> Result<(), Stop> {
             let word = [OWN_DESCRIPTORS];
             libc::syscall(libc::SYS_write, plan.report, word.as_ptr(), word.len());
         }
+        forget_broken_pipe();
     }
     if let Some(procs) = plan.enter_cgroup {
         // SAFETY: the bytes are valid for reading; "0" is the writer itself.
@@ -167,6 +168,17 @@ unsafe fn own_descriptors(plan: &mut Plan<'_>) -> Result<(), Stop> {
             move_above(highest, source)?;
         }
         close_others(plan)
+    }
+}
+
+/// Takes back the PIPE that writing to a parent which has ended raised: it is blocked here, even
+/// where it is ignored, and would end the program. A disposition of "ignore" discards what is
+/// pending (sigaction(2)).
+fn forget_broken_pipe() {
+    if let Some(before) = KernelAction::of(libc::SIGPIPE) {
+        // It was set before, so it can be set again.
+        let _ = KernelAction::IGNORE.set(libc::SIGPIPE);
+        let _ = before.set(libc::SIGPIPE);
     }
 }
 
