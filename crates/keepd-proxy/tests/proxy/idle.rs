@@ -20,9 +20,8 @@ fn an_idle_proxy_does_not_wake_up() {
         client.accepted("service.set\tweb\tnotify=yes");
         client.accepted("service.start\tweb\t0");
         client.expect_run("web", 1, "up");
-        // The answer is written within a turn, so the proxy may still have to go to sleep after it;
-        // and it wakes up once, a second after its start, to give back what only that needed.
         client.accepted("echo\tnow");
+        // It gives room back once, after a quiet second.
         assert!(client.is_silent_for(Duration::from_millis(1_500)));
         let before = proxy.sleeps();
         assert!(client.is_silent_for(Duration::from_secs(2)));
