@@ -357,7 +357,7 @@ fn memory_that_is_refused_is_an_error_reply() {
 fn pools_that_cannot_be_had_end_it_with_3() {
     let place = Place::new();
     let words = ["-i", "--service-pool", "65535x4k", "--fd-pool", "1024x4096"];
-    let ended = Running::start(&mut place.after("ulimit -v 400000", &words)).wait().expect_code(3);
+    let ended = Running::start(&mut place.after("ulimit -v 200000", &words)).wait().expect_code(3);
     assert!(shows(&ended.stderr, &["fatal: ", "memory of the pools"]), "{:?}", ended.stderr);
 }
 
