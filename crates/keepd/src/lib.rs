@@ -1,0 +1,36 @@
+//! For programs that are daemons: tasks that are restarted, a shutdown that ends, configuration,
+//! logs and numbers. It contains no supervisor; that is the program `keepd`, under which a daemon
+//! made with this crate runs as well as alone.
+//!
+//! Start from [`Config`] (what can be set, and where it comes from) and [`Error`] (everything that
+//! can go wrong).
+//!
+//! A program that was written for proc-daemon 1.0 or 1.1 compiles against this crate under its old
+//! name:
+//!
+//! ```
+//! use keepd as proc_daemon;
+//! use proc_daemon::{Config, LogLevel};
+//!
+//! # fn main() -> proc_daemon::Result<()> {
+//! let config = Config::builder().name("web").log_level(LogLevel::Debug).build()?;
+//! assert_eq!(config.name, "web");
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod config;
+pub mod error;
+pub mod prelude;
+
+pub use config::{Config, ConfigBuilder, LogLevel};
+pub use error::{Error, ErrorCode, Result};
+
+/// The version of this crate.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How long a graceful shutdown may take unless the configuration says otherwise, in milliseconds.
+pub const DEFAULT_SHUTDOWN_TIMEOUT_MS: u64 = 5000;
+
+/// The configuration file that [`Config::load`] reads, in the current folder.
+pub const DEFAULT_CONFIG_FILE: &str = "daemon.toml";
