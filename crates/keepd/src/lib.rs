@@ -22,9 +22,16 @@
 pub mod config;
 pub mod error;
 pub mod prelude;
+pub mod restart;
+pub mod shutdown;
+pub mod subsystem;
 
 pub use config::{Config, ConfigBuilder, LogLevel};
 pub use error::{Error, ErrorCode, Result};
+pub use shutdown::{ShutdownCoordinator, ShutdownHandle, ShutdownReason};
+#[cfg(feature = "tokio")]
+pub use subsystem::SubsystemManager;
+pub use subsystem::{RestartPolicy, Subsystem, SubsystemEvent, SubsystemId, SubsystemState};
 
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

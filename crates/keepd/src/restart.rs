@@ -7,22 +7,12 @@ use std::time::Duration;
 
 use keepd_model::backoff::Backoff;
 
+use crate::config::RestartConfig;
+pub use crate::config::RestartWhen;
 use crate::subsystem::RestartPolicy;
 
 /// A run of at least this long counts as a good one, whatever the delays are.
 const RESET_AFTER_MIN: Duration = Duration::from_secs(10);
-
-/// Which ends are followed by another start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RestartWhen {
-    /// None of them.
-    #[default]
-    Never,
-    /// An error, a panic, or a health check that failed too often.
-    Failure,
-    /// Every end.
-    Always,
-}
 
 /// When a subsystem is started again, after how long, and how often.
 ///
@@ -188,6 +178,17 @@ impl From<RestartPolicy> for Restart {
                 Self::on_failure().backoff(initial_delay, max_delay).attempts(max_attempts)
             }
         }
+    }
+}
+
+impl From<&RestartConfig> for Restart {
+    fn from(config: &RestartConfig) -> Self {
+        let mut restart = Self::never()
+            .backoff(Duration::from_millis(config.delay), Duration::from_millis(config.max_delay));
+        restart.when = config.when;
+        restart.attempts = config.attempts;
+        restart.reset_after = config.reset_after.map(Duration::from_millis);
+        restart
     }
 }
 

@@ -125,12 +125,14 @@ impl Core {
         true
     }
 
-    fn force(&self) -> bool {
+    /// Puts marks on the word of a shutdown that has begun. Returns whether that changed it.
+    fn mark(&self, mark: impl Fn(Word) -> Word) -> bool {
         let state = self.lock();
-        if !self.word().is_begun() || self.word().is_forced() {
+        let (old, new) = (self.word(), mark(self.word()));
+        if !old.is_begun() || old == new {
             return false;
         }
-        self.word.store(self.word().forced().0, Ordering::Release);
+        self.word.store(new.0, Ordering::Release);
         let due = state.slots.due_on(Event::Forced);
         let observers = state.observers.clone();
         drop(state);
@@ -170,8 +172,7 @@ impl ShutdownCoordinator {
     pub fn new(graceful_timeout_ms: u64, force_timeout_ms: u64, kill_timeout_ms: u64) -> Self {
         let timeouts =
             Timeouts::from_millis(graceful_timeout_ms, force_timeout_ms, kill_timeout_ms);
-        let state =
-            State { slots: Slots::default(), begun: None, timeouts, observers: Vec::new() };
+        let state = State { slots: Slots::default(), begun: None, timeouts, observers: Vec::new() };
         Self {
             core: Arc::new(Core {
                 word: AtomicU64::new(0),
@@ -198,9 +199,20 @@ impl ShutdownCoordinator {
         first
     }
 
-    /// Ends the graceful time now. Returns whether it was still running.
+    /// Ends the force time now: what still runs is aborted by its manager. This is what a second
+    /// signal does. Returns whether a shutdown goes on and this was the first time.
     pub fn force(&self) -> bool {
-        self.core.force()
+        self.core.mark(Word::aborting)
+    }
+
+    /// Ends the graceful time now.
+    pub(crate) fn end_grace(&self) {
+        self.core.mark(Word::forced);
+    }
+
+    /// Reports whether the force time is over.
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.core.word().is_aborting()
     }
 
     /// Reports whether a shutdown was asked for.

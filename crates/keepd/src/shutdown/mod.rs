@@ -14,7 +14,6 @@ mod stats;
 mod word;
 
 pub use coordinator::ShutdownCoordinator;
-pub(crate) use coordinator::Timeouts;
 pub use handle::ShutdownHandle;
 pub use quit::Quit;
 pub use reason::ShutdownReason;

@@ -26,6 +26,13 @@ pub(crate) struct Key {
     generation: u32,
 }
 
+impl Key {
+    /// Returns the place in the table.
+    pub(crate) const fn index(self) -> u32 {
+        self.index
+    }
+}
+
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {

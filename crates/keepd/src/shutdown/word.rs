@@ -4,6 +4,7 @@ use super::ShutdownReason;
 
 const BEGUN: u64 = 1;
 const FORCED: u64 = 1 << 1;
+const ABORTING: u64 = 1 << 2;
 const REASON_SHIFT: u32 = 8;
 const SIGNAL_SHIFT: u32 = 32;
 
@@ -29,6 +30,15 @@ impl Word {
     /// Returns the same word with the mark of the force phase.
     pub(super) const fn forced(self) -> Self {
         Self(self.0 | FORCED)
+    }
+
+    /// Returns the same word with the mark that nobody is waited for any longer.
+    pub(super) const fn aborting(self) -> Self {
+        Self(self.0 | FORCED | ABORTING)
+    }
+
+    pub(super) const fn is_aborting(self) -> bool {
+        self.0 & ABORTING != 0
     }
 
     pub(super) const fn is_begun(self) -> bool {

@@ -18,6 +18,7 @@ use std::time::Duration;
 use keepd_model::Instant;
 
 use super::SubsystemState;
+use super::words::{End, Facts, Output, Settings, Setup};
 use crate::restart::{Decision, Restart, RestartWhen};
 
 /// The parent of a subsystem that is inside no other.
@@ -31,73 +32,6 @@ const ABORTED: u8 = 1 << 1;
 const FREE: u8 = 1 << 2;
 /// It was aborted because its time in a shutdown was over.
 const OVERDUE: u8 = 1 << 3;
-
-/// What a subsystem asks for when it is registered.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Setup {
-    /// The subsystem that it is inside of.
-    pub(crate) parent: Option<u32>,
-    pub(crate) restart: Restart,
-    pub(crate) is_critical: bool,
-    /// How long it may take to end once asked; the times of the shutdown where absent.
-    pub(crate) stop_timeout: Option<Duration>,
-}
-
-/// What holds for all of them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    /// So many bad answers in a row are a failure.
-    pub(crate) health_failures: u32,
-    /// A failure that nothing follows ends all.
-    pub(crate) fail_fast: bool,
-    /// How long one that is asked alone may take.
-    pub(crate) stop_timeout: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { health_failures: 3, fail_fast: false, stop_timeout: Duration::from_secs(10) }
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    Done,
-    Failed(String),
-    Panicked(String),
-    /// Its task was dropped: we aborted it, or its runtime has gone.
-    Aborted,
-}
-
-/// What has to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// Start its task.
-    Start { index: u32, run: u32 },
-    /// Ask it alone to end.
-    Ask { index: u32 },
-    /// Drop its task.
-    Abort { index: u32 },
-    /// Keep the request to all away from it.
-    Hold { index: u32 },
-    /// Let the request to all come.
-    Release { index: u32 },
-    /// It is done, as far as the shutdown is concerned.
-    Finish { index: u32 },
-    /// It has gone.
-    Remove { index: u32 },
-    /// Its state changed.
-    Changed { index: u32, state: SubsystemState },
-    /// It ended badly.
-    Failure { index: u32 },
-    /// It answers its health check badly, and its rule restarts nothing.
-    Unhealthy { index: u32 },
-    /// It decides about all; `failed` says how it ended.
-    ShutDown { index: u32, failed: bool },
-    /// The graceful time is over.
-    GraceOver,
-}
 
 /// What follows the end of a subsystem that was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +49,23 @@ enum Life {
     Registered,
     Running,
     /// It is to be asked as soon as nobody holds it. `alone` says that only those inside it hold it.
-    Held { after: After, alone: bool },
-    Stopping { after: After },
+    Held {
+        after: After,
+        alone: bool,
+    },
+    Stopping {
+        after: After,
+    },
     /// Its task ended; those inside it have not. `after` is absent where it was not asked.
-    Closing { after: Option<After>, failed: bool },
+    Closing {
+        after: Option<After>,
+        failed: bool,
+    },
     /// It is started when its time comes.
     Waiting,
-    Ended { failed: bool },
+    Ended {
+        failed: bool,
+    },
 }
 
 /// What few subsystems have.
@@ -177,17 +121,6 @@ enum Work {
     Stop(u32),
 }
 
-/// The public facts about one subsystem.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
-    pub(crate) state: SubsystemState,
-    pub(crate) registered: Instant,
-    pub(crate) started: Option<Instant>,
-    pub(crate) stopped: Option<Instant>,
-    pub(crate) restarts: u32,
-    pub(crate) error: Option<String>,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -198,6 +131,8 @@ pub(crate) struct Machine {
     settings: Settings,
     live: usize,
     total_restarts: u64,
+    /// Whether somebody listens to the changes of states.
+    announces: bool,
     outputs: Vec<Output>,
     work: Vec<Work>,
 }
@@ -212,6 +147,7 @@ impl Machine {
             settings,
             live: 0,
             total_restarts: 0,
+            announces: false,
             outputs: Vec::new(),
             work: Vec::new(),
         }
@@ -225,9 +161,19 @@ impl Machine {
         self.settings
     }
 
+    /// From now on every change of a state is an output.
+    pub(crate) const fn announce(&mut self) {
+        self.announces = true;
+    }
+
     /// Takes what has to be done, in order.
     pub(crate) fn take_outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
+    }
+
+    /// Replaces the rule for the ends of one.
+    pub(crate) fn set_restart(&mut self, index: u32, restart: Restart) {
+        self.cold_mut(index).restart = restart;
     }
 
     /// Adds a subsystem; it is not started.
@@ -304,6 +250,19 @@ impl Machine {
     /// Ends a subsystem, after those inside it.
     pub(crate) fn stop(&mut self, now: Instant, index: u32) {
         self.stop_alone(now, index, After::Stay);
+        self.do_work(now);
+    }
+
+    /// From now on the end of this one is the end of all.
+    pub(crate) fn set_critical(&mut self, index: u32) {
+        self.slot_mut(index).flags |= CRITICAL;
+    }
+
+    /// Ends these in the order of a shutdown: each after those inside it and those that need it.
+    pub(crate) fn stop_many(&mut self, now: Instant, indices: &[u32]) {
+        for index in indices {
+            self.stop_with_all(now, *index);
+        }
         self.do_work(now);
     }
 
@@ -622,13 +581,16 @@ impl Machine {
     }
 
     fn changed(&mut self, index: u32, state: SubsystemState) {
-        self.outputs.push(Output::Changed { index, state });
+        if self.announces {
+            self.outputs.push(Output::Changed { index, state });
+        }
     }
 
     /// Starts the next run of a live subsystem.
     fn begin(&mut self, now: Instant, index: u32) {
         // Those inside belong to the run that registered them.
-        let inside = self.slot_mut(index).cold.as_mut().map(|cold| std::mem::take(&mut cold.inside));
+        let inside =
+            self.slot_mut(index).cold.as_mut().map(|cold| std::mem::take(&mut cold.inside));
         for child in inside.unwrap_or_default() {
             self.remove_tree(child);
         }
@@ -693,8 +655,8 @@ impl Machine {
     fn ask(&mut self, now: Instant, index: u32, after: After, alone: bool) {
         let stop_timeout = self.cold(index).and_then(|cold| cold.stop_timeout);
         // In the shutdown of all the force time is the deadline.
-        let stop_timeout = stop_timeout.or((!self.is_shutting_down())
-            .then_some(self.settings.stop_timeout));
+        let stop_timeout =
+            stop_timeout.or((!self.is_shutting_down()).then_some(self.settings.stop_timeout));
         let slot = self.slot_mut(index);
         slot.life = Life::Stopping { after };
         let run = slot.run;
@@ -703,7 +665,8 @@ impl Machine {
             self.timers.push(Reverse((due, index, run, Timer::StopDeadline)));
         }
         self.changed(index, SubsystemState::Stopping);
-        if alone {
+        // In the shutdown of all everybody is asked by that, as soon as nobody holds them.
+        if alone || self.phase == Phase::Up {
             self.outputs.push(Output::Ask { index });
         }
     }
@@ -768,7 +731,14 @@ impl Machine {
 
     /// Decides what follows the end of one that holds nothing any more. `after` is absent where it
     /// was not asked.
-    fn settle(&mut self, now: Instant, index: u32, after: Option<After>, failed: bool, random: f64) {
+    fn settle(
+        &mut self,
+        now: Instant,
+        index: u32,
+        after: Option<After>,
+        failed: bool,
+        random: f64,
+    ) {
         match after {
             Some(After::Stay) => self.finish(index, failed),
             Some(After::Restart) => self.restart_by_hand(now, index),
