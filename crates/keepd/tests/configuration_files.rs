@@ -248,8 +248,7 @@ fn restarts_of_a_subsystem_are_read() {
 
 #[test]
 fn what_serde_writes_can_be_read_again() {
-    let mut config = keepd::Config::default();
-    config.name = "written".to_owned();
+    let mut config = keepd::Config { name: "written".to_owned(), ..Default::default() };
     config.restart.insert("web".to_owned(), keepd::config::RestartConfig::default());
     let files = Files::new("");
     let json = files.0.path().join("daemon.json");

@@ -71,13 +71,12 @@ mod tests {
 
     #[test]
     fn the_longest_restart_key_wins() {
-        let key = |name| restart_key(name).map(|(subsystem, key)| (subsystem, key));
         let web = |key| Some(("web".to_owned(), key));
-        assert_eq!(key("DAEMON_RESTART_WEB_DELAY"), web("delay"));
-        assert_eq!(key("DAEMON_RESTART_WEB_MAX_DELAY"), web("max_delay"));
-        assert_eq!(key("DAEMON_RESTART_WEB_MAX_DELAY_MS"), web("max_delay"));
-        assert_eq!(key("DAEMON_RESTART_MAX_DELAY"), Some(("max".to_owned(), "delay")));
-        assert_eq!(key("DAEMON_RESTART_DELAY"), None);
-        assert_eq!(key("DAEMON_RESTART_WEB_COLOUR"), None);
+        assert_eq!(restart_key("DAEMON_RESTART_WEB_DELAY"), web("delay"));
+        assert_eq!(restart_key("DAEMON_RESTART_WEB_MAX_DELAY"), web("max_delay"));
+        assert_eq!(restart_key("DAEMON_RESTART_WEB_MAX_DELAY_MS"), web("max_delay"));
+        assert_eq!(restart_key("DAEMON_RESTART_MAX_DELAY"), Some(("max".to_owned(), "delay")));
+        assert_eq!(restart_key("DAEMON_RESTART_DELAY"), None);
+        assert_eq!(restart_key("DAEMON_RESTART_WEB_COLOUR"), None);
     }
 }

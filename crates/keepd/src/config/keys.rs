@@ -10,6 +10,10 @@ use super::types::{Config, LogLevel, LogRotation, LogTarget, RestartConfig, Rest
 
 /// A value before it is known what it is for.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    not(any(feature = "toml", feature = "serde_json", feature = "figment")),
+    expect(dead_code, reason = "without a format, all values come from variables")
+)]
 pub(super) enum Value {
     /// A text of a file: it stays a text.
     Text(String),
@@ -18,6 +22,10 @@ pub(super) enum Value {
     Integer(i64),
     Flag(bool),
     /// JSON's null.
+    #[cfg_attr(
+        not(any(feature = "serde_json", feature = "figment")),
+        expect(dead_code, reason = "TOML has no null")
+    )]
     Nothing,
     /// Something no key takes, named as a person would: "a list".
     Other(&'static str),

@@ -10,6 +10,7 @@ mod files;
 #[cfg(feature = "serde_json")]
 mod json_file;
 mod keys;
+mod live;
 mod load;
 mod nearest;
 mod origin;
@@ -23,11 +24,16 @@ mod toml_file;
 mod tree;
 mod types;
 mod validate;
+#[cfg(feature = "config-watch")]
+mod watch;
 
 pub use builder::ConfigBuilder;
+pub use live::LiveConfig;
 pub use load::{ConfigLoader, Differences, UnknownKeys};
 pub use origin::{Origin, Origins};
 pub use types::{
     Config, LogConfig, LogLevel, LogRotation, LogTarget, MonitoringConfig, PerformanceConfig,
     RestartConfig, RestartWhen, ShutdownConfig,
 };
+#[cfg(feature = "config-watch")]
+pub use watch::ConfigWatcher;

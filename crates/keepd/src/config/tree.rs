@@ -52,20 +52,20 @@ impl<'r> Finder<'r> {
         for entry in root {
             let is_the_programs = entry.key == "app" || entry.key.starts_with("x-");
             if !is_the_programs {
-                self.find_at(String::new(), entry);
+                self.find_at("", entry);
             }
         }
         self.settings
     }
 
-    fn find_at(&mut self, prefix: String, entry: Entry) {
+    fn find_at(&mut self, prefix: &str, entry: Entry) {
         let path = if prefix.is_empty() { entry.key } else { format!("{prefix}.{}", entry.key) };
         let is_table = TABLES.contains(&path.as_str());
         match entry.node {
             Node::Table(table) if path == RESTART => self.find_restarts(table),
             Node::Table(table) if is_table => {
                 for inner in table {
-                    self.find_at(path.clone(), inner);
+                    self.find_at(&path, inner);
                 }
             }
             Node::Value(value) if !is_table => self.take(path, value, entry.origin),
