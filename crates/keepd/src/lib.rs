@@ -21,6 +21,8 @@
 
 pub mod config;
 pub mod error;
+pub mod lock;
+pub mod pidfile;
 pub mod prelude;
 pub mod restart;
 pub mod shutdown;

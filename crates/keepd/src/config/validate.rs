@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn each_rule_has_its_text() {
-        let cases: [(&str, fn(&mut Config)); 10] = [
+        type Case = (&'static str, fn(&mut Config));
+        let cases: [Case; 10] = [
             ("Shutdown timeout must be greater than 0", |c| c.shutdown.graceful = 0),
             ("Force timeout must be greater than graceful timeout", |c| c.shutdown.force = 5000),
             ("Kill timeout must be greater than force timeout", |c| c.shutdown.kill = 10_000),
