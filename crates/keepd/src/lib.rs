@@ -20,17 +20,29 @@
 //! ```
 
 pub mod config;
+#[cfg(feature = "tokio")]
+pub mod daemon;
+mod environment;
 pub mod error;
 pub mod lock;
+pub mod notify;
 pub mod pidfile;
 pub mod prelude;
 pub mod restart;
 pub mod shutdown;
+pub mod signal;
+#[cfg(feature = "process")]
+pub mod sockets;
 pub mod subsystem;
 
 pub use config::{Config, ConfigBuilder, LogLevel};
+#[cfg(feature = "tokio")]
+pub use daemon::{Daemon, DaemonBuilder};
+pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};
+pub use notify::Notifier;
 pub use shutdown::{ShutdownCoordinator, ShutdownHandle, ShutdownReason};
+pub use signal::SignalConfig;
 #[cfg(feature = "tokio")]
 pub use subsystem::SubsystemManager;
 pub use subsystem::{RestartPolicy, Subsystem, SubsystemEvent, SubsystemId, SubsystemState};

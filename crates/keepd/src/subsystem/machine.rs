@@ -302,6 +302,8 @@ impl Machine {
         let was_held = matches!(slot.life, Life::Held { .. });
         slot.stopped = now;
         let aborted_by_us = slot.flags & ABORTED != 0;
+        // Where the runtime has gone, another start could only be dropped as well.
+        let after = if end == End::Aborted && !aborted_by_us { Some(After::Stay) } else { after };
         let failure = match end {
             End::Done => None,
             End::Failed(text) => Some(text),
@@ -310,12 +312,6 @@ impl Machine {
                 Some("aborted: it did not end when it was asked to".to_owned())
             }
             End::Aborted => Some("aborted: its runtime has gone".to_owned()),
-        };
-        // Where the runtime has gone, another start could only be dropped as well.
-        let after = if failure.as_deref().is_some_and(|text| text.ends_with("has gone")) {
-            Some(After::Stay)
-        } else {
-            after
         };
         let failed = failure.is_some();
         if failed {

@@ -1,6 +1,6 @@
 //! The manager: registering, starting, ending and asking.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,8 +186,7 @@ impl SubsystemManager {
     ///
     /// Those of [`start_subsystem`](Self::start_subsystem); then nothing was started.
     pub async fn start_all(&self) -> Result<()> {
-        let indices = self.scoped(&self.inner.lock());
-        self.start(&indices)
+        self.start_everything()
     }
 
     fn start(&self, wanted: &[u32]) -> Result<()> {
@@ -312,7 +311,7 @@ impl SubsystemManager {
     /// None; the signature is proc-daemon's.
     pub async fn stop_all(&self) -> Result<()> {
         self.use_timeouts();
-        let indices = self.scoped(&self.inner.lock());
+        let indices: Vec<u32> = self.visible(&self.inner.lock()).collect();
         self.inner.update(|machine, now| machine.stop_many(now, &indices));
         let all_ended = async {
             if self.scope.is_none() {
@@ -423,6 +422,11 @@ impl SubsystemManager {
         self.inner.wait_idle().await;
     }
 
+    /// Reports whether nobody is live.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inner.lock().machine.live() == 0
+    }
+
     /// Asks everyone for its health so often, and acts on `failures` bad answers in a row; `None`
     /// asks nobody.
     pub fn set_health_checks(&self, interval: Option<Duration>, failures: u32) {
@@ -451,14 +455,18 @@ impl SubsystemManager {
         !named.is_empty()
     }
 
-    /// Replaces the rules of the subsystems with these names.
-    pub(crate) fn set_restarts(&self, rules: &BTreeMap<String, Restart>) {
-        for (name, restart) in rules {
-            let mut state = self.inner.lock();
-            for index in self.named(&state, name) {
-                state.machine.set_restart(index, *restart);
-            }
+    /// Replaces the rule of the subsystems with this name.
+    pub(crate) fn set_restart(&self, name: &str, restart: Restart) {
+        let mut state = self.inner.lock();
+        for index in self.named(&state, name) {
+            state.machine.set_restart(index, restart);
         }
+    }
+
+    /// [`start_all`](Self::start_all), which has nothing to wait for.
+    pub(crate) fn start_everything(&self) -> Result<()> {
+        let indices = self.scoped(&self.inner.lock());
+        self.start(&indices)
     }
 
     /// Returns those that had to be aborted in the shutdown.

@@ -23,6 +23,8 @@ mod types;
 mod words;
 
 #[cfg(feature = "tokio")]
+pub(crate) use body::panic_text as body_panic_text;
+#[cfg(feature = "tokio")]
 pub use manager::SubsystemManager;
 pub use types::{
     HealthCheck, RestartPolicy, Subsystem, SubsystemEvent, SubsystemFn, SubsystemFuture,
