@@ -698,7 +698,8 @@ impl Machine {
         let after = After::Stay;
         match slot.life {
             Life::Registered | Life::Ended { .. } => {}
-            Life::Waiting => self.finish(index, true),
+            // It ended before, and is not started again because all end: that is no failure.
+            Life::Waiting => self.finish(index, false),
             Life::Running if is_held => {
                 self.slot_mut(index).life = Life::Held { after, alone: false };
             }
