@@ -22,6 +22,8 @@
 pub mod config;
 pub mod error;
 pub mod lock;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod pidfile;
 pub mod prelude;
 
