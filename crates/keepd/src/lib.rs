@@ -20,15 +20,24 @@
 //! ```
 
 pub mod config;
+pub mod coord;
 pub mod error;
+#[cfg(feature = "ipc")]
+pub mod ipc;
 pub mod lock;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod pidfile;
+pub mod pool;
 pub mod prelude;
+#[cfg(feature = "scheduler-hints")]
+pub mod scheduler;
+#[cfg(feature = "high-res-timing")]
+pub mod timing;
 
 pub use config::{Config, ConfigBuilder, LogLevel};
 pub use error::{Error, ErrorCode, Result};
+pub use pool::{ObjectPool, PooledObject, PooledString, PooledVec, StringPool, VecPool};
 
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
