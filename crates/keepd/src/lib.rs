@@ -25,11 +25,13 @@ pub mod error;
 #[cfg(feature = "ipc")]
 pub mod ipc;
 pub mod lock;
+pub mod logging;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod pidfile;
 pub mod pool;
 pub mod prelude;
+pub mod resources;
 #[cfg(feature = "scheduler-hints")]
 pub mod scheduler;
 #[cfg(feature = "high-res-timing")]
