@@ -31,15 +31,26 @@ pub mod metrics;
 pub mod pidfile;
 pub mod pool;
 pub mod prelude;
+#[cfg(any(feature = "profiling", feature = "heap-profiling"))]
+pub mod profiling;
 pub mod resources;
+pub mod restart;
 #[cfg(feature = "scheduler-hints")]
 pub mod scheduler;
+pub mod shutdown;
+pub mod subsystem;
 #[cfg(feature = "high-res-timing")]
 pub mod timing;
+
+mod macros;
 
 pub use config::{Config, ConfigBuilder, LogLevel};
 pub use error::{Error, ErrorCode, Result};
 pub use pool::{ObjectPool, PooledObject, PooledString, PooledVec, StringPool, VecPool};
+pub use shutdown::{ShutdownCoordinator, ShutdownHandle, ShutdownReason};
+#[cfg(feature = "tokio")]
+pub use subsystem::SubsystemManager;
+pub use subsystem::{RestartPolicy, Subsystem, SubsystemEvent, SubsystemId, SubsystemState};
 
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -49,3 +60,14 @@ pub const DEFAULT_SHUTDOWN_TIMEOUT_MS: u64 = 5000;
 
 /// The configuration file that [`Config::load`] reads, in the current folder.
 pub const DEFAULT_CONFIG_FILE: &str = "daemon.toml";
+
+/// What the macros of this crate expand to. Not for programs.
+#[doc(hidden)]
+pub mod hidden {
+    #[cfg(feature = "tokio")]
+    pub use crate::macros::repeat;
+    #[cfg(feature = "heap-profiling")]
+    pub use dhat;
+    #[cfg(feature = "mimalloc")]
+    pub use mimalloc;
+}
