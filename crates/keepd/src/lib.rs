@@ -20,20 +20,36 @@
 //! ```
 
 pub mod config;
+pub mod coord;
 #[cfg(feature = "tokio")]
 pub mod daemon;
 mod environment;
 pub mod error;
+#[cfg(feature = "ipc")]
+pub mod ipc;
 pub mod lock;
+pub mod logging;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod notify;
 pub mod pidfile;
+pub mod pool;
 pub mod prelude;
+#[cfg(any(feature = "profiling", feature = "heap-profiling"))]
+pub mod profiling;
+pub mod resources;
 pub mod restart;
+#[cfg(feature = "scheduler-hints")]
+pub mod scheduler;
 pub mod shutdown;
 pub mod signal;
 #[cfg(feature = "process")]
 pub mod sockets;
 pub mod subsystem;
+#[cfg(feature = "high-res-timing")]
+pub mod timing;
+
+mod macros;
 
 pub use config::{Config, ConfigBuilder, LogLevel};
 #[cfg(feature = "tokio")]
@@ -41,6 +57,7 @@ pub use daemon::{Daemon, DaemonBuilder};
 pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};
 pub use notify::Notifier;
+pub use pool::{ObjectPool, PooledObject, PooledString, PooledVec, StringPool, VecPool};
 pub use shutdown::{ShutdownCoordinator, ShutdownHandle, ShutdownReason};
 pub use signal::SignalConfig;
 #[cfg(feature = "tokio")]
@@ -55,3 +72,14 @@ pub const DEFAULT_SHUTDOWN_TIMEOUT_MS: u64 = 5000;
 
 /// The configuration file that [`Config::load`] reads, in the current folder.
 pub const DEFAULT_CONFIG_FILE: &str = "daemon.toml";
+
+/// What the macros of this crate expand to. Not for programs.
+#[doc(hidden)]
+pub mod hidden {
+    #[cfg(feature = "tokio")]
+    pub use crate::macros::repeat;
+    #[cfg(feature = "heap-profiling")]
+    pub use dhat;
+    #[cfg(feature = "mimalloc")]
+    pub use mimalloc;
+}

@@ -80,7 +80,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     live("logging.file", &[], Field::OptionalPath(|c| &mut c.logging.file)),
     live("logging.max_file_size", &[], Field::OptionalSize(|c| &mut c.logging.max_file_size)),
     live("logging.max_files", &[], Field::OptionalCount(|c| &mut c.logging.max_files)),
-    fixed("logging.target", Field::Target(|c| &mut c.logging.target)),
+    live("logging.target", &[], Field::Target(|c| &mut c.logging.target)),
     live("logging.rotate", &[], Field::Rotation(|c| &mut c.logging.rotate)),
     live(
         "shutdown.graceful",

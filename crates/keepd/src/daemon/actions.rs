@@ -18,6 +18,8 @@ pub(super) enum Action {
     Signal(i32),
     /// Write all states to the log.
     Dump,
+    /// Open the log file again.
+    Reopen,
 }
 
 /// Where actions are put.

@@ -236,11 +236,7 @@ impl DaemonBuilder {
     /// `json-logs` is off, and where a critical subsystem is not registered.
     pub fn build(self) -> Result<Daemon> {
         self.config.validate()?;
-        if self.config.is_json_logging() && !cfg!(feature = "json-logs") {
-            return Err(Error::config(
-                "logging.json needs the feature \"json-logs\" of keepd, which is off",
-            ));
-        }
+        crate::logging::check(&self.config)?;
         for name in &self.critical {
             if !self.manager.set_critical(name) {
                 return Err(Error::config(format!(

@@ -15,7 +15,9 @@ use super::run::{KILL_STATUS, Lock};
 use super::{Daemon, KillAction};
 use crate::shutdown::{ShutdownReason, clock};
 use crate::signal::source::Signals;
-use crate::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SignalConfig, signal_description};
+use crate::signal::{
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SignalConfig, signal_description,
+};
 use crate::{Error, ErrorCode, Result};
 
 /// How long the program has to use an error of its own before the process ends.
@@ -127,7 +129,14 @@ impl Watch {
                     self.kill();
                 }
             }
-            SIGHUP => self.actions.send(Action::Reload),
+            SIGHUP => {
+                self.actions.send(Action::Reopen);
+                self.actions.send(Action::Reload);
+            }
+            SIGUSR1 => {
+                self.actions.send(Action::Reopen);
+                self.actions.send(Action::Signal(signal));
+            }
             SIGUSR2 => {
                 self.actions.send(Action::Dump);
                 self.actions.send(Action::Signal(signal));

@@ -7,7 +7,6 @@ mod actions;
 mod builder;
 mod guard;
 mod handle;
-mod log;
 mod run;
 mod runtime;
 mod stats;

@@ -8,7 +8,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::actions::Action;
 use super::builder::{Plan, apply, call_back};
 use super::guard::{Guard, Watch};
-use super::{Daemon, DaemonHandle, KillAction, SignalEvent, log};
+use super::{Daemon, DaemonHandle, KillAction, SignalEvent};
 use crate::notify::Notifier;
 use crate::pidfile::PidFile;
 use crate::shutdown::{ShutdownReason, clock};
@@ -38,6 +38,7 @@ struct Running {
     daemon: Daemon,
     plan: Plan,
     notifier: Notifier,
+    logging: crate::logging::Logging,
     watchdog: Option<Interval>,
     lock: Lock,
     /// Dropped last: signals act until everything has ended.
@@ -102,12 +103,17 @@ impl Daemon {
                 Error::io_with_source(message, error)
             })?;
         }
-        log::set_up(config)?;
+        let logging = crate::logging::init(config)?;
         let mut environment = plan.environment.clone().unwrap_or_else(Environment::detect);
         environment.notification_fd = plan.notification_fd.or(environment.notification_fd);
         let notifier = Notifier::new(&environment)?;
         if let Some(path) = &config.pid_file {
             lock.put(PidFile::acquire(path).inspect_err(|error| notifier.failed(error))?);
+        }
+        #[cfg(feature = "scheduler-hints")]
+        {
+            crate::scheduler::apply_process_hints(config);
+            crate::scheduler::apply_runtime_hints();
         }
         let mut running = Running {
             watchdog: environment.watchdog.map(ticks),
@@ -116,6 +122,7 @@ impl Daemon {
             daemon: self,
             plan,
             notifier,
+            logging,
             lock,
             guard,
         };
@@ -251,8 +258,10 @@ impl Running {
                 }
                 action = self.plan.actions.recv() => {
                     // Nothing is reloaded any more.
-                    if let Some(Action::Dump) = action {
-                        self.dump();
+                    match action {
+                        Some(Action::Dump) => self.dump(),
+                        Some(Action::Reopen) => self.reopen(),
+                        Some(Action::Reload | Action::Reloaded(_) | Action::Signal(_)) | None => {}
                     }
                 }
                 () = tick(&mut self.watchdog) => self.say_alive(),
@@ -313,6 +322,13 @@ impl Running {
                 }
             }
             Action::Dump => self.dump(),
+            Action::Reopen => self.reopen(),
+        }
+    }
+
+    fn reopen(&self) {
+        if let Err(error) = self.logging.reopen() {
+            tracing::error!(%error, "The old log file is written on.");
         }
     }
 
@@ -337,6 +353,9 @@ impl Running {
                 let times = &new.shutdown;
                 shared.coordinator.update_timeouts(times.graceful, times.force, times.kill);
                 apply(&new, &shared.manager);
+                if let Err(error) = self.logging.apply(&new) {
+                    tracing::error!(%error, "The log goes on as it was.");
+                }
                 for callback in &self.plan.on_reload {
                     call_back("with_reload", || callback(&new));
                 }

@@ -441,10 +441,9 @@ async fn keep(inner: Weak<Inner>, wake: Arc<Notify>) {
             }
             let mut state = inner.lock();
             let wants_health = !state.checks.is_empty() && !state.machine.is_shutting_down();
-            health_due = state
-                .health_interval
-                .filter(|_| wants_health)
-                .map(|interval| health_due.unwrap_or_else(|| tokio::time::Instant::now() + interval));
+            health_due = state.health_interval.filter(|_| wants_health).map(|interval| {
+                health_due.unwrap_or_else(|| tokio::time::Instant::now() + interval)
+            });
             state.sleeps_until = state.machine.poll_timeout();
             let timer = state.sleeps_until.map(|at| inner.time_of(at).into());
             [timer, health_due].into_iter().flatten().min()

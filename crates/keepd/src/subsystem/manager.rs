@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::body::{Body, OfClosure, OfFunction, OfSubsystem};
+use super::events::Events;
 use super::inner::{Inner, State, is_healthy};
 use super::order::start_order;
 use super::types::{
@@ -402,7 +403,7 @@ impl SubsystemManager {
     /// last 65,536 of them.
     pub fn enable_events(&self) {
         let mut state = self.inner.lock();
-        state.events.get_or_insert_default();
+        state.events.get_or_insert_with(Events::new);
         state.machine.announce();
     }
 
@@ -410,6 +411,14 @@ impl SubsystemManager {
     /// [`enable_events`](Self::enable_events).
     pub fn try_next_event(&self) -> Option<SubsystemEvent> {
         self.inner.lock().events.as_mut()?.pop()
+    }
+
+    /// Returns a receiver of the changes; `None` before [`enable_events`](Self::enable_events). All
+    /// receivers and [`try_next_event`](Self::try_next_event) share one queue: each change goes to
+    /// one of them.
+    #[cfg(feature = "lockfree-coordination")]
+    pub fn subscribe_events(&self) -> Option<crate::coord::chan::Receiver<SubsystemEvent>> {
+        self.inner.lock().events.as_ref().map(Events::reader)
     }
 
     /// Returns the names of those whose tasks run, with the names of those that they are inside of.
