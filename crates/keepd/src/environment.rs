@@ -30,8 +30,8 @@ pub struct Environment {
     pub notification_fd: Option<i32>,
     /// How often we have to say that we are alive, where that is asked of this process.
     pub watchdog: Option<Duration>,
-    /// The names of the sockets that were passed to this process, in the order of their numbers from
-    /// 3 on.
+    /// The names of the sockets that were passed to this process, in the order of their numbers
+    /// from 3 on.
     pub listen_names: Vec<String>,
     /// Standard error is the journal, or so the variable JOURNAL_STREAM says.
     pub has_journal: bool,

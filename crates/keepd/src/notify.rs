@@ -1,8 +1,8 @@
 //! Telling whoever started this process how it is: sd_notify(3), the notification descriptor of s6,
 //! or nobody.
 //!
-//! Written out instead of taken from a crate, because the address comes from an [`Environment`] that
-//! a test can make, and no variable of a process with threads is changed.
+//! Written out instead of taken from a crate, because the address comes from an [`Environment`]
+//! that a test can make, and no variable of a process with threads is changed.
 
 use std::ffi::OsStr;
 use std::io;

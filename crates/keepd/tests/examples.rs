@@ -1,5 +1,6 @@
-//! The example programs, run as a user runs them: what needs a process of its own, above all signals.
-//! `cargo test` builds the examples; a filter that leaves them out needs `cargo build --examples`.
+//! The example programs, run as a user runs them: what needs a process of its own, above all
+//! signals. `cargo test` builds the examples; a filter that leaves them out needs `cargo build
+//! --examples`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

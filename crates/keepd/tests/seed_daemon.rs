@@ -1,6 +1,6 @@
-//! The code blocks of proc-daemon's reference that concern daemons, subsystems and their events, as a
-//! program written for it has them; only where the reference and its code disagree is the form that
-//! of the code.
+//! The code blocks of proc-daemon's reference that concern daemons, subsystems and their events, as
+//! a program written for it has them; only where the reference and its code disagree is the form
+//! that of the code.
 
 use keepd as proc_daemon;
 
@@ -27,7 +27,7 @@ impl Subsystem for MyService {
                         tracing::info!("service {} shutting down", name);
                         break;
                     }
-                    _ = tokio::time::sleep(Duration::from_secs(1)) => {
+                    _ = work() => {
                         tracing::info!("service {} working", name);
                     }
                 }
@@ -47,6 +47,11 @@ impl Subsystem for MyService {
     fn health_check(&self) -> Option<Box<dyn Fn() -> bool + Send + Sync>> {
         Some(Box::new(|| true))
     }
+}
+
+/// The reference sleeps for a second here, which `examples/pd_compat.rs` does.
+async fn work() {
+    std::future::pending().await
 }
 
 /// Ends a daemon that a test started, as its user would with a signal.

@@ -200,7 +200,8 @@ impl DaemonBuilder {
         self
     }
 
-    /// Ends the daemon when no subsystem runs or will run again. Default: no, it waits for a signal.
+    /// Ends the daemon when no subsystem runs or will run again. Default: no, it waits for a
+    /// signal.
     #[must_use]
     pub const fn exit_when_idle(mut self, exit_when_idle: bool) -> Self {
         self.exit_when_idle = exit_when_idle;

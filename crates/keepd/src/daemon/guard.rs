@@ -20,7 +20,7 @@ use crate::signal::{
 };
 use crate::{Error, ErrorCode, Result};
 
-/// How long the program has to use an error of its own before the process ends.
+/// Stands for a kill time beyond the end of the clock.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The thread. Dropping it ends it.
@@ -44,7 +44,8 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// Fails where the thread or its runtime cannot be made, and for a signal that cannot be caught.
+    /// Fails where the thread or its runtime cannot be made, and for a signal that cannot be
+    /// caught.
     pub(super) fn start(watch: Watch) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (report, installed) = mpsc::sync_channel(1);
@@ -105,11 +106,10 @@ impl Watch {
             let kill = coordinator.timeouts().kill;
             let begun = coordinator.begun().unwrap_or_else(clock::now);
             let deadline = begun.checked_add(kill).unwrap_or_else(|| clock::now() + NEVER);
+            let kill_time = tokio::time::sleep_until(deadline.into());
             tokio::select! {
                 signal = signals.next() => self.on_signal(signal),
-                () = tokio::time::sleep_until(deadline.into()), if self.kill == KillAction::Exit => {
-                    self.kill();
-                }
+                () = kill_time, if self.kill == KillAction::Exit => self.kill(),
             }
         }
     }

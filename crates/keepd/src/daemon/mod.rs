@@ -1,4 +1,5 @@
-//! The daemon: a configuration, subsystems, signals and a supervisor, put together in the right order.
+//! The daemon: a configuration, subsystems, signals and a supervisor, put together in the right
+//! order.
 //!
 //! Start from [`DaemonBuilder`]. [`Daemon::run`] returns when everything has ended; its order of
 //! steps is written at that method.

@@ -58,8 +58,9 @@ impl Daemon {
     ///
     /// Fails where a step of the start fails (then what was started is ended again), and with
     /// InvalidState where the daemon, or a clone of it, was run before. After a shutdown: Shutdown
-    /// (ShutdownTimeout) with the names of those that had to be aborted; Timeout where some could not
-    /// even be aborted; Subsystem where the failure of one ended the daemon, or all of them failed.
+    /// (ShutdownTimeout) with the names of those that had to be aborted; Timeout where some could
+    /// not even be aborted; Subsystem where the failure of one ended the daemon, or all of them
+    /// failed.
     pub async fn run(self) -> Result<()> {
         self.prepare()?.live().await
     }

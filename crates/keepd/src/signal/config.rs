@@ -24,8 +24,8 @@ impl From<SignalHandling> for bool {
     }
 }
 
-/// Which signals act. TERM, INT and QUIT ask for a shutdown, HUP for a reload; the others are told to
-/// whoever wants to know.
+/// Which signals act. TERM, INT and QUIT ask for a shutdown, HUP for a reload; the others are told
+/// to whoever wants to know.
 ///
 /// ```
 /// use keepd::signal::{SignalConfig, SignalHandling};
@@ -74,6 +74,7 @@ impl SignalConfig {
     }
 
     /// Returns what a daemon uses unless it is told otherwise: all that have a meaning.
+    #[cfg(any(test, feature = "tokio"))]
     pub(crate) fn all() -> Self {
         Self::new().with_sighup().with_sigusr1().with_sigusr2()
     }
@@ -128,7 +129,7 @@ impl SignalConfig {
     }
 
     /// Returns the numbers of the enabled signals, each once.
-    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "handlers need a runtime"))]
+    #[cfg(any(test, feature = "tokio"))]
     pub(crate) fn enabled(&self) -> Vec<i32> {
         let named = [
             (SIGTERM, self.term),

@@ -11,8 +11,8 @@ use crate::{Error, Result};
 
 /// Waits for the signals of one configuration and asks a coordinator to shut down.
 ///
-/// TERM, INT and QUIT ask. So does HUP on a terminal, where there is nothing to reload; elsewhere it
-/// and all others are lines of the log.
+/// TERM, INT and QUIT ask. So does HUP on a terminal, where there is nothing to reload; elsewhere
+/// it and all others are lines of the log.
 #[derive(Debug)]
 pub struct ConfigurableSignalHandler {
     coordinator: ShutdownCoordinator,
@@ -36,8 +36,8 @@ impl ConfigurableSignalHandler {
         }
     }
 
-    /// Installs the handlers and waits for the first signal that asks for a shutdown, for a shutdown
-    /// that something else asked for, or for [`stop`](Self::stop).
+    /// Installs the handlers and waits for the first signal that asks for a shutdown, for a
+    /// shutdown that something else asked for, or for [`stop`](Self::stop).
     ///
     /// # Errors
     ///

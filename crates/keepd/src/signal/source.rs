@@ -32,8 +32,8 @@ impl Signals {
         Ok(Self { streams: streams.collect::<Result<_>>()? })
     }
 
-    /// Waits for the next signal and returns its number. Signals of one number that come faster than
-    /// they are read are one.
+    /// Waits for the next signal and returns its number. Signals of one number that come faster
+    /// than they are read are one.
     pub(crate) async fn next(&mut self) -> i32 {
         poll_fn(|context| {
             for (number, stream) in &mut self.streams {

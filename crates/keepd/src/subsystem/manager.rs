@@ -169,7 +169,8 @@ impl SubsystemManager {
         state.machine.id(index)
     }
 
-    /// Starts one subsystem, after those that it depends on. One that is live already stays as it is.
+    /// Starts one subsystem, after those that it depends on. One that is live already stays as it
+    /// is.
     ///
     /// # Errors
     ///
@@ -265,8 +266,8 @@ impl SubsystemManager {
         Ok(())
     }
 
-    /// Ends one subsystem, after those inside it, and waits for that. One that takes longer than its
-    /// stop timeout (by default the force time) is aborted.
+    /// Ends one subsystem, after those inside it, and waits for that. One that takes longer than
+    /// its stop timeout (by default the force time) is aborted.
     ///
     /// # Errors
     ///
@@ -399,8 +400,8 @@ impl SubsystemManager {
             .collect()
     }
 
-    /// From now on every change of a state is kept for [`try_next_event`](Self::try_next_event): the
-    /// last 65,536 of them.
+    /// From now on every change of a state is kept for [`try_next_event`](Self::try_next_event):
+    /// the last 65,536 of them.
     pub fn enable_events(&self) {
         let mut state = self.inner.lock();
         state.events.get_or_insert_with(Events::new);

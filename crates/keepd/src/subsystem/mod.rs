@@ -1,5 +1,5 @@
-//! Subsystems: what runs ([`Subsystem`]), what follows when it ends ([`RestartPolicy`]), and who sees
-//! to that ([`SubsystemManager`]).
+//! Subsystems: what runs ([`Subsystem`]), what follows when it ends ([`RestartPolicy`]), and who
+//! sees to that ([`SubsystemManager`]).
 //!
 //! Every decision is in a pure machine; one task per manager wakes for its timers. There is no task
 //! per subsystem besides the subsystem's own.
@@ -18,6 +18,8 @@ mod machine_tests;
 mod manager;
 #[cfg(feature = "tokio")]
 mod order;
+#[cfg(feature = "tokio")]
+mod slot;
 mod types;
 #[cfg(feature = "tokio")]
 mod words;
