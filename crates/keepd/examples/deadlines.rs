@@ -1,5 +1,5 @@
-//! What happens to tasks that do not end when they are asked: named after the graceful time, aborted
-//! after the force time, and the process ends after the kill time.
+//! What happens to tasks that do not end when they are asked: named after the graceful time,
+//! aborted after the force time, and the process ends after the kill time.
 //!
 //! `deadlines deaf` has one that never looks at its handle, `deadlines stuck` also one that blocks
 //! its thread.

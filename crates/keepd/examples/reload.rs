@@ -1,5 +1,5 @@
-//! A configuration that changes while the daemon runs: `reload FILE`. HUP reads the file again; with
-//! the feature `config-watch` a changed file is seen by itself.
+//! A configuration that changes while the daemon runs: `reload FILE`. HUP reads the file again;
+//! with the feature `config-watch` a changed file is seen by itself.
 
 use keepd::{Config, Daemon, Result};
 

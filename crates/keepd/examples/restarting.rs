@@ -1,4 +1,5 @@
-//! Subsystems that fail, each with another rule, side by side. It ends when nothing follows any more.
+//! Subsystems that fail, each with another rule, side by side. It ends when nothing follows any
+//! more.
 
 use std::future::Future;
 use std::pin::Pin;

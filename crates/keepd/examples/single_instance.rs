@@ -1,5 +1,5 @@
-//! One instance at a time: `single_instance PID_FILE`. A second one ends at once and says who runs; a
-//! file that a killed one left behind is taken over.
+//! One instance at a time: `single_instance PID_FILE`. A second one ends at once and says who runs;
+//! a file that a killed one left behind is taken over.
 
 use keepd::{Daemon, Result};
 

@@ -1,5 +1,5 @@
-//! A server that is the same under keepd, systemd, s6 and alone, without an `if`: it says when it is
-//! ready, feeds a watchdog where one is wanted, and takes its socket from whoever started it, or
+//! A server that is the same under keepd, systemd, s6 and alone, without an `if`: it says when it
+//! is ready, feeds a watchdog where one is wanted, and takes its socket from whoever started it, or
 //! binds one.
 
 use keepd::{Config, Daemon, Error, Result, sockets};

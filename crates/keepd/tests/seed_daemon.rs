@@ -51,7 +51,7 @@ impl Subsystem for MyService {
 
 /// The reference sleeps for a second here, which `examples/pd_compat.rs` does.
 async fn work() {
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Ends a daemon that a test started, as its user would with a signal.

@@ -46,12 +46,12 @@ pub fn take_inherited() -> Vec<OwnedFd> {
 /// Numbers that [`adopt`] gave away.
 static ADOPTED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 
-/// `fcntl(n, F_SETFD, FD_CLOEXEC)`: takes over one descriptor that whoever started this process left
-/// open and named, by a variable or an option; makes it close-on-exec.
+/// `fcntl(n, F_SETFD, FD_CLOEXEC)`: takes over one descriptor that whoever started this process
+/// left open and named, by a variable or an option; makes it close-on-exec.
 ///
-/// Only for numbers that came from there: this becomes the owner. Each is given away once in the life
-/// of the process, and 0 to 2 never are. Fails with EBADF for one that is not open, and with EBUSY
-/// for one that was given away. See sd_listen_fds(3).
+/// Only for numbers that came from there: this becomes the owner. Each is given away once in the
+/// life of the process, and 0 to 2 never are. Fails with EBADF for one that is not open, and with
+/// EBUSY for one that was given away. See sd_listen_fds(3).
 pub fn adopt(number: RawFd) -> Result<OwnedFd, CallError> {
     let refused = |errno| CallError { call: "fcntl", errno };
     if number < FIRST {

@@ -1,5 +1,6 @@
 //! Which signals act.
 
+#[cfg(any(test, feature = "tokio"))]
 use super::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// Whether a signal acts.

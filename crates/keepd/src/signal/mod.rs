@@ -5,6 +5,8 @@
 mod config;
 #[cfg(feature = "tokio")]
 mod handler;
+#[cfg(any(test, feature = "tokio"))]
+mod number;
 #[cfg(feature = "tokio")]
 pub(crate) mod source;
 
@@ -13,13 +15,5 @@ pub use config::{SignalConfig, SignalHandling, signal_description};
 pub(crate) use handler::is_in_foreground;
 #[cfg(feature = "tokio")]
 pub use handler::{ConfigurableSignalHandler, SignalHandler};
-
-/// The numbers that are the same on every unix.
-pub(crate) const SIGHUP: i32 = 1;
-pub(crate) const SIGINT: i32 = 2;
-pub(crate) const SIGQUIT: i32 = 3;
-pub(crate) const SIGTERM: i32 = 15;
-
-/// The numbers that are not.
-pub(crate) const SIGUSR1: i32 = if cfg!(target_os = "linux") { 10 } else { 30 };
-pub(crate) const SIGUSR2: i32 = if cfg!(target_os = "linux") { 12 } else { 31 };
+#[cfg(any(test, feature = "tokio"))]
+pub(crate) use number::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
