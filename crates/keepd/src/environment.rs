@@ -26,7 +26,8 @@ const LISTEN_FDS_MAX: u32 = 1024;
 pub struct Environment {
     /// Where messages of sd_notify(3) go: a path, or an abstract name that begins with `@`.
     pub notify_socket: Option<OsString>,
-    /// The descriptor that gets one line when we are ready: NOTIFICATION_FD.
+    /// The descriptor that gets one line when we are ready: NOTIFICATION_FD, or KEEPD_READY_FD,
+    /// which keepd sets for a service with `ready.fd`.
     pub notification_fd: Option<i32>,
     /// How often we have to say that we are alive, where that is asked of this process.
     pub watchdog: Option<Duration>,
@@ -75,7 +76,7 @@ impl Environment {
 
         let watchdog_is_ours = is_ours(number("WATCHDOG_PID"));
         let watchdog = number("WATCHDOG_USEC").filter(|usec| *usec > 0 && watchdog_is_ours);
-        let notification_fd = number("NOTIFICATION_FD");
+        let notification_fd = number("NOTIFICATION_FD").or_else(|| number("KEEPD_READY_FD"));
         // The protocol has no sockets without this number; a stranger's are not ours to take.
         let listen_is_ours = number("LISTEN_PID") == Some(u64::from(pid));
         let listen_fds = number("LISTEN_FDS").filter(|count| *count > 0 && listen_is_ours);
@@ -88,7 +89,7 @@ impl Environment {
                 Ok(descriptor) if descriptor > 0 => environment.notification_fd = Some(descriptor),
                 Ok(_) | Err(_) => environment
                     .complaints
-                    .push(format!("NOTIFICATION_FD={given} is not a descriptor and is ignored")),
+                    .push(format!("notification descriptor {given} is none and is ignored")),
             }
         }
         if let Some(count) = listen_fds {
@@ -145,6 +146,13 @@ mod tests {
         assert_eq!(ours.listen_names, ["web", "admin", "unknown"]);
         assert!(read(&[fds, names, ("LISTEN_PID", "41")]).listen_names.is_empty());
         assert!(read(&[fds, names]).listen_names.is_empty());
+    }
+
+    #[test]
+    fn the_descriptor_of_keepd_is_taken_where_no_other_is_named() {
+        let keepd = ("KEEPD_READY_FD", "5");
+        assert_eq!(read(&[keepd]).notification_fd, Some(5));
+        assert_eq!(read(&[keepd, ("NOTIFICATION_FD", "4")]).notification_fd, Some(4));
     }
 
     #[test]

@@ -35,7 +35,9 @@ fn program(name: &str) -> PathBuf {
 fn command(name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program(name));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for variable in ["NOTIFY_SOCKET", "NOTIFICATION_FD", "WATCHDOG_USEC", "RUST_LOG"] {
+    for variable in
+        ["NOTIFY_SOCKET", "NOTIFICATION_FD", "KEEPD_READY_FD", "WATCHDOG_USEC", "RUST_LOG"]
+    {
         command.env_remove(variable);
     }
     command
