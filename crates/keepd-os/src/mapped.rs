@@ -9,7 +9,8 @@ use keepd_model::Errno;
 
 use crate::{errno, file};
 
-/// `mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0)`, a copy, `munmap`: returns what is in a file.
+/// `mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0)`, a copy, `munmap`: returns the bytes of a
+/// file.
 ///
 /// If the file becomes shorter meanwhile, the kernel ends this process with SIGBUS: this is for
 /// files that are replaced by renaming, never for those that are written in place. The bytes are

@@ -17,8 +17,8 @@ macro_rules! daemon_error {
     };
 }
 
-/// Makes a [`SubsystemFn`](crate::subsystem::SubsystemFn) from a closure that returns a future: what
-/// `SubsystemManager::register_closure` takes. The name is for the reader.
+/// Makes a [`SubsystemFn`](crate::subsystem::SubsystemFn) from a closure that returns a future:
+/// what `SubsystemManager::register_closure` takes. The name is for the reader.
 ///
 /// ```
 /// use keepd::subsystem::SubsystemFn;

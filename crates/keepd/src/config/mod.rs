@@ -1,8 +1,8 @@
 //! What can be set, and where it comes from: defaults, a file, drop-ins, the environment, and what
 //! the program says in code, from the weakest to the strongest.
 //!
-//! Start from [`Config`] and [`ConfigBuilder`] for a configuration that is written in code, and from
-//! [`ConfigLoader`] for one that is loaded.
+//! Start from [`Config`] and [`ConfigBuilder`] for a configuration that is written in code, and
+//! from [`ConfigLoader`] for one that is loaded.
 
 mod builder;
 mod environment;

@@ -58,7 +58,8 @@ impl CounterCell {
     }
 }
 
-/// A counter that threads share. See [`MetricsCollector::counter`](super::MetricsCollector::counter).
+/// A counter that threads share. See
+/// [`MetricsCollector::counter`](super::MetricsCollector::counter).
 #[derive(Clone, Debug)]
 pub struct Counter(pub(super) Arc<CounterCell>);
 
