@@ -22,6 +22,7 @@ pub mod handle;
 pub mod heap;
 mod image;
 pub mod listeners;
+pub mod mapped;
 pub mod notify;
 pub mod pidfd;
 pub mod pipe;

@@ -262,6 +262,14 @@ fn what_serde_writes_can_be_read_again() {
     }
 }
 
+#[test]
+fn a_mapped_file_says_what_a_read_one_says() {
+    let files = Files::new(DOCUMENT);
+    let mapped = files.loader().map(true).load().unwrap();
+    assert_eq!(mapped, files.loader().load().unwrap());
+    assert_eq!(Files::new("").loader().map(true).load().unwrap(), keepd::Config::default());
+}
+
 #[cfg(feature = "figment")]
 #[test]
 fn a_provider_beats_the_environment() {

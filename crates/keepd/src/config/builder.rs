@@ -27,9 +27,9 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ConfigBuilder {
-    /// Its name is empty until `build`, so that a name that is replaced is never allocated.
+    /// Its name is empty until it is set, so that a default that is replaced is never allocated.
     config: Config,
-    name: Option<String>,
+    name_is_set: bool,
     force_is_set: bool,
     kill_is_set: bool,
     /// The graceful time was set by [`ConfigBuilder::graceful`], which moves the other two.
@@ -48,7 +48,7 @@ impl ConfigBuilder {
     pub fn new() -> Self {
         Self {
             config: Config::named(String::new()),
-            name: None,
+            name_is_set: false,
             force_is_set: false,
             kill_is_set: false,
             is_moved: false,
@@ -58,7 +58,8 @@ impl ConfigBuilder {
     /// Sets the name of the daemon.
     #[inline]
     pub fn name<S: Into<String>>(mut self, name: S) -> Self {
-        self.name = Some(name.into());
+        self.config.name = name.into();
+        self.name_is_set = true;
         self
     }
 
@@ -208,8 +209,10 @@ impl ConfigBuilder {
     /// What [`Config::validate`] says.
     #[inline]
     pub fn build(self) -> Result<Config> {
-        let Self { mut config, name, force_is_set, kill_is_set, is_moved } = self;
-        config.name = name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let Self { mut config, name_is_set, force_is_set, kill_is_set, is_moved } = self;
+        if !name_is_set {
+            config.name = DEFAULT_NAME.to_owned();
+        }
         if is_moved {
             let shutdown = &mut config.shutdown;
             let distance = shutdown.graceful.saturating_sub(crate::DEFAULT_SHUTDOWN_TIMEOUT_MS);

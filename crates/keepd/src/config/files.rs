@@ -82,7 +82,18 @@ fn bytes(path: &Path, map: bool) -> Result<Option<Vec<u8>>> {
     }
 }
 
-fn contents(path: &Path, _map: bool) -> std::io::Result<Vec<u8>> {
+fn contents(path: &Path, map: bool) -> std::io::Result<Vec<u8>> {
+    #[cfg(feature = "mmap-config")]
+    if map {
+        let file = std::fs::File::open(path)?;
+        // Files of /proc and pipes have no length, and cannot be mapped.
+        if file.metadata()?.len() > 0 {
+            let mapped = keepd_os::mapped::read(&file);
+            return mapped.map_err(|errno| std::io::Error::from_raw_os_error(errno.0));
+        }
+    }
+    #[cfg(not(feature = "mmap-config"))]
+    let _ = map;
     std::fs::read(path)
 }
 

@@ -37,9 +37,35 @@ impl Config {
     /// ```
     #[inline]
     pub fn validate(&self) -> Result<()> {
+        // The common case costs a few comparisons, and neither a list nor a look at the file system.
+        let has_paths =
+            self.work_dir.is_some() || self.pid_file.is_some() || self.logging.file.is_some();
+        if self.breaks_no_value_rule() && !has_paths { Ok(()) } else { self.validate_in_full() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn validate_in_full(&self) -> Result<()> {
         let mut violations = self.value_violations();
         self.add_path_violations(&mut violations);
         if violations.is_empty() { Ok(()) } else { Err(refusal(&violations)) }
+    }
+
+    /// Reports whether [`Config::value_violations`] would find nothing.
+    #[inline]
+    fn breaks_no_value_rule(&self) -> bool {
+        let (shutdown, monitoring) = (&self.shutdown, &self.monitoring);
+        let is_checked = monitoring.health_checks;
+        shutdown.graceful > 0
+            && shutdown.force > shutdown.graceful
+            && shutdown.kill > shutdown.force
+            && self.performance.memory_pool_size > 0
+            && (!monitoring.enable_metrics || monitoring.metrics_interval_ms > 0)
+            && (!is_checked || monitoring.health_check_interval_ms > 0)
+            && (!is_checked || monitoring.health_failures > 0)
+            && !self.name.is_empty()
+            && self.logging.max_file_size != Some(0)
+            && (self.logging.target != LogTarget::File || self.logging.file.is_some())
     }
 
     /// Checks the rules for values alone, so that a file can be checked on another machine.
@@ -131,6 +157,8 @@ mod tests {
     #[test]
     fn the_defaults_break_no_rule() {
         Config::default().validate().unwrap();
+        assert!(Config::default().breaks_no_value_rule());
+        assert!(Config::default().value_violations().is_empty());
     }
 
     #[test]
@@ -151,6 +179,9 @@ mod tests {
             ("Daemon name cannot be empty", |c| c.name.clear()),
         ];
         for (expected, change) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            assert!(!config.breaks_no_value_rule(), "{expected}");
             let text = text(change);
             assert!(text.contains(expected), "{text} does not contain {expected}");
             assert!(text.starts_with("Configuration error [CONFIG_INVALID(1000)]: "), "{text}");

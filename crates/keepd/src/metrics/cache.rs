@@ -28,27 +28,34 @@ impl<C> Memory<C> {
     }
 
     /// Calls `f` with what the name stands for, which `find` says if it is not remembered. Returns
-    /// the arguments if the memory is in use further up the stack.
+    /// false if the memory is in use further up the stack.
     #[inline]
     fn with(&self, number: u64, name: &str, find: impl FnOnce() -> C, f: impl FnOnce(&C)) -> bool {
         let Ok(mut slots) = self.0.try_borrow_mut() else { return false };
         let slot = &mut slots[slot_of(number, name)];
-        let pushed_out = match slot {
-            Some(slot) if slot.number == number && *slot.name == *name => {
-                f(&slot.cell);
-                return true;
-            }
-            Some(_) | None => {
-                let new = Slot { number, name: name.into(), cell: find() };
-                f(&new.cell);
-                slot.replace(new)
-            }
-        };
+        if let Some(slot) = slot
+            && slot.number == number
+            && *slot.name == *name
+        {
+            f(&slot.cell);
+            return true;
+        }
+        let pushed_out = remember(slot, number, name, find());
+        if let Some(slot) = slot {
+            f(&slot.cell);
+        }
         // Dropping it takes a lock, which nobody needs to wait for while this is borrowed.
         drop(slots);
         drop(pushed_out);
         true
     }
+}
+
+/// Puts a name into a slot, and returns what was there.
+#[cold]
+#[inline(never)]
+fn remember<C>(slot: &mut Option<Slot<C>>, number: u64, name: &str, cell: C) -> Option<Slot<C>> {
+    slot.replace(Slot { number, name: name.into(), cell })
 }
 
 /// Returns a slot from the parts in which names of one program differ: length, beginning, end.
@@ -75,13 +82,20 @@ thread_local! {
 impl Registry {
     #[inline]
     pub(super) fn increment(&self, name: &str, value: u64) {
-        let find = || Counter(self.counters.get(name)).local();
+        let find = || self.new_local(name);
         let count = |counter: &LocalCounter| counter.increment(value);
         let is_done = COUNTERS.try_with(|memory| memory.with(self.number, name, find, count));
         if is_done != Ok(true) {
             // The thread is ending, and its memory is gone.
             Counter(self.counters.get(name)).increment(value);
         }
+    }
+
+    /// Out of line, so that counting itself is short enough to stand where it is called.
+    #[cold]
+    #[inline(never)]
+    fn new_local(&self, name: &str) -> LocalCounter {
+        Counter(self.counters.get(name)).local()
     }
 
     #[inline]
