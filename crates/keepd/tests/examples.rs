@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -225,6 +226,24 @@ fn defect_13_a_third_signal_kills() {
     }
     let (status, _) = example.end();
     assert_eq!(status.code(), Some(111));
+}
+
+#[test]
+fn defect_12_enabled_signals_act_and_disabled_ones_keep_their_meaning() {
+    let mut example = Example::run("signals", &[]);
+    example.line("worker: runs");
+    example.signal(Signal::USR1);
+    example.line("told of signal 10");
+    example.signal(Signal::WINCH);
+    example.line("told of signal 28");
+    example.signal(Signal::INT);
+    example.end_well();
+
+    let mut example = Example::run("signals", &[]);
+    example.line("worker: runs");
+    example.signal(Signal::TERM);
+    let (status, _) = example.end();
+    assert_eq!(status.signal(), Some(15));
 }
 
 #[test]

@@ -281,6 +281,24 @@ async fn a_full_life_is_seen_once_each_in_order() {
     assert_eq!(seen, ["Starting", "Running", "Stopping", "Stopped"]);
 }
 
+#[cfg(feature = "lockfree-coordination")]
+#[tokio::test(start_paused = true)]
+async fn receivers_of_events_share_one_queue() {
+    use proc_daemon::coord::chan;
+
+    let manager = SubsystemManager::default();
+    assert!(manager.subscribe_events().is_none());
+    manager.enable_events();
+    let events = manager.subscribe_events().unwrap();
+    manager.register_fn("a", until_asked);
+    manager.start_all().await.unwrap();
+    let SubsystemEvent::StateChanged { state, .. } = chan::try_recv(&events).unwrap();
+    assert_eq!(state, SubsystemState::Starting);
+    let SubsystemEvent::StateChanged { state, .. } = manager.try_next_event().unwrap();
+    assert_eq!(state, SubsystemState::Running);
+    assert_eq!(chan::try_recv(&events).unwrap_err(), chan::TryRecvError::Empty);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nested_and_depending_subsystems_end_in_order() {
     let coordinator = ShutdownCoordinator::new(5000, 10_000, 15_000);

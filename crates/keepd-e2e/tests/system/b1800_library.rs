@@ -1,5 +1,5 @@
-//! A program of the library under `keepd up`: the same binary that runs alone says when it is ready,
-//! reloads and ends, by either protocol.
+//! A program of the library under `keepd up`: the same binary that runs alone says when it is
+//! ready, reloads and ends, by either protocol.
 
 use std::path::{Path, PathBuf};
 

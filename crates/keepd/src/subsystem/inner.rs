@@ -190,7 +190,11 @@ impl Inner {
 
     /// Tells the machine what the coordinator knows: anybody may ask everybody to end, without us.
     fn follow_shutdown(&self, machine: &mut Machine, now: Instant) {
-        let Some(begun) = self.coordinator.begun() else { return };
+        // One load in the common case; the rest takes a lock.
+        if !self.coordinator.is_shutdown() {
+            return;
+        }
+        let begun = self.coordinator.begun().unwrap_or(self.origin);
         let timeouts = self.coordinator.timeouts();
         let after = |timeout| self.at(begun).saturating_add(timeout);
         machine.shut_down(now, after(timeouts.graceful), after(timeouts.force));
@@ -397,6 +401,11 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Whoever waits for everybody no longer waits for ours.
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for entry in state.entries.drain(..).flatten() {
+            self.coordinator.remove(entry.key);
+        }
         // The keeper sees that there is nothing to keep.
         self.wake.notify_one();
     }
