@@ -258,6 +258,24 @@ async fn a_supervisor_hears_of_ready_reload_and_stop() {
     running.wait().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_reload_without_a_file_keeps_what_the_program_has_set() {
+    let scratch = Scratch::new();
+    let (sender, mut reloaded) = tokio::sync::mpsc::unbounded_channel();
+    let daemon = Daemon::builder(Config::builder().name("mine").build().unwrap())
+        .with_task("a", until_asked)
+        .with_config_path(scratch.path().join("missing.toml"))
+        .with_reload(move |config| sender.send(config.name.clone()).unwrap())
+        .without_signals()
+        .build()
+        .unwrap();
+    let running = daemon.start().unwrap();
+    running.reload();
+    assert_eq!(reloaded.recv().await.as_deref(), Some("mine"));
+    running.shutdown();
+    running.wait().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_watchdog_is_fed_every_half_time() {
     let scratch = Scratch::new();

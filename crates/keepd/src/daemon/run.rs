@@ -183,6 +183,9 @@ impl Running {
                 return Err(error);
             }
         }
+        if shared.coordinator.is_shutdown() {
+            return Ok(());
+        }
         let count = shared.manager.get_stats().running_subsystems;
         tracing::info!(name = %shared.config.name, subsystems = count, "Daemon is ready.");
         self.notifier.ready(&format!("{count} subsystems running"));
@@ -308,9 +311,16 @@ impl Running {
             Action::Reload => {
                 let path = self.plan.config_path.clone();
                 let actions = self.daemon.shared.actions.clone();
+                let current = self.daemon.config_snapshot();
                 // Reading a file may take its time, and the loop has a watchdog to answer.
                 tokio::task::spawn_blocking(move || {
-                    let read = Config::load_from_file(path);
+                    let read = if path.exists() {
+                        Config::load_from_file(path)
+                    } else {
+                        // Defaults in place of what the program has set would surprise everybody.
+                        tracing::info!(?path, "There is no configuration file to read again.");
+                        Ok(Config::clone(&current))
+                    };
                     actions.send(Action::Reloaded(Box::new(read)));
                 });
             }
