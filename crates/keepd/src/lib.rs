@@ -21,6 +21,9 @@
 
 pub mod config;
 pub mod coord;
+#[cfg(feature = "tokio")]
+pub mod daemon;
+mod environment;
 pub mod error;
 #[cfg(feature = "ipc")]
 pub mod ipc;
@@ -28,6 +31,7 @@ pub mod lock;
 pub mod logging;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+pub mod notify;
 pub mod pidfile;
 pub mod pool;
 pub mod prelude;
@@ -38,6 +42,9 @@ pub mod restart;
 #[cfg(feature = "scheduler-hints")]
 pub mod scheduler;
 pub mod shutdown;
+pub mod signal;
+#[cfg(feature = "process")]
+pub mod sockets;
 pub mod subsystem;
 #[cfg(feature = "high-res-timing")]
 pub mod timing;
@@ -45,9 +52,14 @@ pub mod timing;
 mod macros;
 
 pub use config::{Config, ConfigBuilder, LogLevel};
+#[cfg(feature = "tokio")]
+pub use daemon::{Daemon, DaemonBuilder};
+pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};
+pub use notify::Notifier;
 pub use pool::{ObjectPool, PooledObject, PooledString, PooledVec, StringPool, VecPool};
 pub use shutdown::{ShutdownCoordinator, ShutdownHandle, ShutdownReason};
+pub use signal::SignalConfig;
 #[cfg(feature = "tokio")]
 pub use subsystem::SubsystemManager;
 pub use subsystem::{RestartPolicy, Subsystem, SubsystemEvent, SubsystemId, SubsystemState};

@@ -2,6 +2,10 @@
 //!
 //! Pure: the end, the length of the run and a random number come in, a [`Decision`] comes out. The
 //! delays themselves are the arithmetic of [`keepd_model::backoff`].
+#![cfg_attr(
+    all(not(feature = "tokio"), not(test)),
+    expect(dead_code, reason = "only the managers of subsystems use all of it")
+)]
 
 use std::time::Duration;
 

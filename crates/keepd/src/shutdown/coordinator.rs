@@ -1,4 +1,8 @@
 //! The one who asks everybody to end, and knows how far they are.
+#![cfg_attr(
+    all(not(feature = "tokio"), not(test)),
+    expect(dead_code, reason = "only the managers of subsystems use all of it")
+)]
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -66,7 +66,8 @@ impl ShutdownHandle {
         Wait::new(&self.core, Event::Cancelled(self.key)).await;
     }
 
-    /// Waits until the graceful time is over, or somebody asked twice: what is left has to be quick.
+    /// Waits until the graceful time is over, or somebody asked twice: what is left has to be
+    /// quick.
     pub async fn forced(&mut self) {
         Wait::new(&self.core, Event::Forced).await;
     }

@@ -17,5 +17,6 @@ pub use coordinator::ShutdownCoordinator;
 pub use handle::ShutdownHandle;
 pub use quit::Quit;
 pub use reason::ShutdownReason;
+#[cfg(feature = "tokio")]
 pub(crate) use slots::Key;
 pub use stats::ShutdownStats;

@@ -50,7 +50,8 @@ impl Quit {
         self.handle.is_shutdown()
     }
 
-    /// Sleeps for this long, or until this one is asked to end: then at once. Returns whether it is.
+    /// Sleeps for this long, or until this one is asked to end: then at once. Returns whether it
+    /// is.
     ///
     /// It blocks the thread; in async code use [`ShutdownHandle::cancelled`].
     pub fn wait(&self, duration: Duration) -> bool {

@@ -1,6 +1,10 @@
 //! Who takes part in a shutdown, and who waits for it: the table behind the handles.
 //!
 //! Pure: no clock and no lock. Wakers go in, and those that are due come out.
+#![cfg_attr(
+    all(not(feature = "tokio"), not(test)),
+    expect(dead_code, reason = "only the managers of subsystems use all of it")
+)]
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -114,8 +118,8 @@ impl Slots {
         }
     }
 
-    /// Notes one handle less. With the last one a participant that nobody keeps is done: it goes, or
-    /// counts as ready where `begun` says that a shutdown counts them. Returns whom to wake.
+    /// Notes one handle less. With the last one a participant that nobody keeps is done: it goes,
+    /// or counts as ready where `begun` says that a shutdown counts them. Returns whom to wake.
     pub(super) fn release(&mut self, key: Key, begun: bool) -> Vec<Waker> {
         let Some(entry) = self.entry_mut(key) else { return Vec::new() };
         entry.handles = entry.handles.saturating_sub(1);
@@ -259,8 +263,8 @@ impl Slots {
         }
     }
 
-    /// Forgets the waker of a wait that is over; returns it, because whoever drops the last waker of
-    /// a task may drop the task, and with it a handle, which needs the lock.
+    /// Forgets the waker of a wait that is over; returns it, because whoever drops the last waker
+    /// of a task may drop the task, and with it a handle, which needs the lock.
     pub(super) fn forget(&mut self, place: Place) -> Option<Waker> {
         match place {
             Place::Inline(key) => self.entry_mut(key)?.waker.take(),
@@ -287,8 +291,8 @@ impl Slots {
         inline.chain(listed).collect()
     }
 
-    /// Returns the wakers of those who wait for the cancellation of this participant or of one below
-    /// it.
+    /// Returns the wakers of those who wait for the cancellation of this participant or of one
+    /// below it.
     pub(super) fn due_on_cancel(&self, key: Key, begun: bool) -> Vec<Waker> {
         let Some(entry) = self.entry(key) else { return Vec::new() };
         if entry.flags & HAS_CHILDREN != 0 {

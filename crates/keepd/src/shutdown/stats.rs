@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{ShutdownReason, clock};
 
-/// A picture of a shutdown, taken by [`ShutdownCoordinator::get_stats`](super::ShutdownCoordinator::get_stats).
+/// A picture of a shutdown, taken by
+/// [`ShutdownCoordinator::get_stats`](super::ShutdownCoordinator::get_stats).
 ///
 /// ```
 /// use keepd::shutdown::{ShutdownCoordinator, ShutdownReason};

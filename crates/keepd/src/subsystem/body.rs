@@ -76,8 +76,8 @@ where
     }
 }
 
-/// The task of one run. Whatever happens to it, its end is reported exactly once: by the return, the
-/// error or the panic of the body, and by the drop of the task where it was aborted.
+/// The task of one run. Whatever happens to it, its end is reported exactly once: by the return,
+/// the error or the panic of the body, and by the drop of the task where it was aborted.
 ///
 /// The stage is declared first, so that what the body owns is dropped before the end is reported.
 pub(super) struct Run {
@@ -172,7 +172,7 @@ impl Drop for Report {
 }
 
 /// Returns the text of a panic, where it has one.
-pub(super) fn panic_text(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {

@@ -1,8 +1,9 @@
 //! What all clones of a manager share: the machine under one lock, and the shell that does what the
 //! machine says.
 //!
-//! The lock is never held while foreign code runs: bodies, health checks and spawning come after it.
-//! The shutdown table has a lock of its own, taken inside this one and never the other way round.
+//! The lock is never held while foreign code runs: bodies, health checks and spawning come after
+//! it. The shutdown table has a lock of its own, taken inside this one and never the other way
+//! round.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -427,8 +428,8 @@ fn set_at<T>(list: &mut Vec<T>, index: u32, value: T, filler: impl FnMut() -> T)
     list[index] = value;
 }
 
-/// The one task of a manager: wakes for the timers of the machine, for the phases of the shutdown and
-/// for the health checks, and sleeps otherwise. It ends with the manager.
+/// The one task of a manager: wakes for the timers of the machine, for the phases of the shutdown
+/// and for the health checks, and sleeps otherwise. It ends with the manager.
 async fn keep(inner: Weak<Inner>, wake: Arc<Notify>) {
     let mut health_due: Option<tokio::time::Instant> = None;
     loop {
@@ -441,12 +442,9 @@ async fn keep(inner: Weak<Inner>, wake: Arc<Notify>) {
             }
             let mut state = inner.lock();
             let wants_health = !state.checks.is_empty() && !state.machine.is_shutting_down();
-            health_due = match state.health_interval.filter(|_| wants_health) {
-                Some(interval) => {
-                    Some(health_due.unwrap_or_else(|| tokio::time::Instant::now() + interval))
-                }
-                None => None,
-            };
+            health_due = state.health_interval.filter(|_| wants_health).map(|interval| {
+                health_due.unwrap_or_else(|| tokio::time::Instant::now() + interval)
+            });
             state.sleeps_until = state.machine.poll_timeout();
             let timer = state.sleeps_until.map(|at| inner.time_of(at).into());
             [timer, health_due].into_iter().flatten().min()

@@ -3,13 +3,13 @@
 //! News goes in by the methods that take `now`; what has to be done comes out of
 //! [`Machine::take_outputs`], in order. There is no clock, task, lock or closure here.
 //!
-//! A subsystem is *live* from its start until nothing will follow: it has a task, waits for its next
-//! start, or waits for the subsystems inside it. The shutdown order follows from one rule: **nobody is
-//! asked to end while somebody who needs it is live**. Those are the subsystems inside it, and those
-//! that depend on it. Somebody who is kept from being asked is *held*.
+//! A subsystem is *live* from its start until nothing will follow: it has a task, waits for its
+//! next start, or waits for the subsystems inside it. The shutdown order follows from one rule:
+//! **nobody is asked to end while somebody who needs it is live**. Those are the subsystems inside
+//! it, and those that depend on it. Somebody who is kept from being asked is *held*.
 //!
-//! Who outranks whom: the force time over everything; the shutdown of all over a restart, by hand or
-//! by rule; a stop by hand over a rule.
+//! Who outranks whom: the force time over everything; the shutdown of all over a restart, by hand
+//! or by rule; a stop by hand over a rule.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,108 +18,11 @@ use std::time::Duration;
 use keepd_model::Instant;
 
 use super::SubsystemState;
+use super::slot::{
+    ABORTED, After, CRITICAL, Cold, FREE, Life, NONE, OVERDUE, Phase, Slot, Timer, Work,
+};
 use super::words::{End, Facts, Output, Settings, Setup};
 use crate::restart::{Decision, Restart, RestartWhen};
-
-/// The parent of a subsystem that is inside no other.
-const NONE: u32 = u32::MAX;
-
-/// The end of one is the end of all.
-const CRITICAL: u8 = 1;
-/// The current run was aborted, or is to be as soon as its task exists.
-const ABORTED: u8 = 1 << 1;
-/// The place is free.
-const FREE: u8 = 1 << 2;
-/// It was aborted because its time in a shutdown was over.
-const OVERDUE: u8 = 1 << 3;
-
-/// What follows the end of a subsystem that was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
-    Stay,
-    /// Another start, by hand.
-    Restart,
-    /// What its rule says, because it answered badly.
-    Unhealthy,
-}
-
-/// Where a subsystem is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Registered,
-    Running,
-    /// It is to be asked as soon as nobody holds it. `alone` says that only those inside it hold it.
-    Held {
-        after: After,
-        alone: bool,
-    },
-    Stopping {
-        after: After,
-    },
-    /// Its task ended; those inside it have not. `after` is absent where it was not asked.
-    Closing {
-        after: Option<After>,
-        failed: bool,
-    },
-    /// It is started when its time comes.
-    Waiting,
-    Ended {
-        failed: bool,
-    },
-}
-
-/// What few subsystems have.
-#[derive(Clone, Debug, Default)]
-struct Cold {
-    restart: Restart,
-    stop_timeout: Option<Duration>,
-    needs: Vec<u32>,
-    needed_by: Vec<u32>,
-    inside: Vec<u32>,
-    error: Option<String>,
-}
-
-#[derive(Clone, Debug)]
-struct Slot {
-    registered: Instant,
-    started: Instant,
-    stopped: Instant,
-    cold: Option<Box<Cold>>,
-    /// How often the place was used again.
-    reuse: u32,
-    run: u32,
-    restarts: u32,
-    row: u32,
-    parent: u32,
-    /// How many hold it: those inside it, and those that need it.
-    inside_live: u32,
-    needing_live: u32,
-    bad_answers: u32,
-    life: Life,
-    flags: u8,
-}
-
-/// The phases of the shutdown of all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Up,
-    Graceful { grace_over: Instant, force: Instant },
-    Forced { force: Instant },
-    Aborted,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    Start,
-    StopDeadline,
-}
-
-/// What is left to look at before a method returns: a queue, so that deep nests need no deep stack.
-#[derive(Clone, Copy, Debug)]
-enum Work {
-    Unhold(u32),
-    Stop(u32),
-}
 
 /// The machine.
 #[derive(Debug)]
@@ -266,8 +169,8 @@ impl Machine {
         self.do_work(now);
     }
 
-    /// Ends a subsystem and starts it again, with the delay of a restart by hand. Returns false once
-    /// a shutdown has begun.
+    /// Ends a subsystem and starts it again, with the delay of a restart by hand. Returns false
+    /// once a shutdown has begun.
     pub(crate) fn restart(&mut self, now: Instant, index: u32) -> bool {
         if self.phase != Phase::Up {
             return false;
@@ -302,6 +205,8 @@ impl Machine {
         let was_held = matches!(slot.life, Life::Held { .. });
         slot.stopped = now;
         let aborted_by_us = slot.flags & ABORTED != 0;
+        // Where the runtime has gone, another start could only be dropped as well.
+        let after = if end == End::Aborted && !aborted_by_us { Some(After::Stay) } else { after };
         let failure = match end {
             End::Done => None,
             End::Failed(text) => Some(text),
@@ -310,12 +215,6 @@ impl Machine {
                 Some("aborted: it did not end when it was asked to".to_owned())
             }
             End::Aborted => Some("aborted: its runtime has gone".to_owned()),
-        };
-        // Where the runtime has gone, another start could only be dropped as well.
-        let after = if failure.as_deref().is_some_and(|text| text.ends_with("has gone")) {
-            Some(After::Stay)
-        } else {
-            after
         };
         let failed = failure.is_some();
         if failed {
@@ -702,7 +601,8 @@ impl Machine {
         let after = After::Stay;
         match slot.life {
             Life::Registered | Life::Ended { .. } => {}
-            Life::Waiting => self.finish(index, true),
+            // It ended before, and is not started again because all end: that is no failure.
+            Life::Waiting => self.finish(index, false),
             Life::Running if is_held => {
                 self.slot_mut(index).life = Life::Held { after, alone: false };
             }

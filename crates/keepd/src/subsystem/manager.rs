@@ -1,11 +1,12 @@
 //! The manager: registering, starting, ending and asking.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::body::{Body, OfClosure, OfFunction, OfSubsystem};
+use super::events::Events;
 use super::inner::{Inner, State, is_healthy};
 use super::order::start_order;
 use super::types::{
@@ -168,7 +169,8 @@ impl SubsystemManager {
         state.machine.id(index)
     }
 
-    /// Starts one subsystem, after those that it depends on. One that is live already stays as it is.
+    /// Starts one subsystem, after those that it depends on. One that is live already stays as it
+    /// is.
     ///
     /// # Errors
     ///
@@ -186,8 +188,7 @@ impl SubsystemManager {
     ///
     /// Those of [`start_subsystem`](Self::start_subsystem); then nothing was started.
     pub async fn start_all(&self) -> Result<()> {
-        let indices = self.scoped(&self.inner.lock());
-        self.start(&indices)
+        self.start_everything()
     }
 
     fn start(&self, wanted: &[u32]) -> Result<()> {
@@ -265,8 +266,8 @@ impl SubsystemManager {
         Ok(())
     }
 
-    /// Ends one subsystem, after those inside it, and waits for that. One that takes longer than its
-    /// stop timeout (by default the force time) is aborted.
+    /// Ends one subsystem, after those inside it, and waits for that. One that takes longer than
+    /// its stop timeout (by default the force time) is aborted.
     ///
     /// # Errors
     ///
@@ -312,7 +313,7 @@ impl SubsystemManager {
     /// None; the signature is proc-daemon's.
     pub async fn stop_all(&self) -> Result<()> {
         self.use_timeouts();
-        let indices = self.scoped(&self.inner.lock());
+        let indices: Vec<u32> = self.visible(&self.inner.lock()).collect();
         self.inner.update(|machine, now| machine.stop_many(now, &indices));
         let all_ended = async {
             if self.scope.is_none() {
@@ -399,11 +400,11 @@ impl SubsystemManager {
             .collect()
     }
 
-    /// From now on every change of a state is kept for [`try_next_event`](Self::try_next_event): the
-    /// last 65,536 of them.
+    /// From now on every change of a state is kept for [`try_next_event`](Self::try_next_event):
+    /// the last 65,536 of them.
     pub fn enable_events(&self) {
         let mut state = self.inner.lock();
-        state.events.get_or_insert_default();
+        state.events.get_or_insert_with(Events::new);
         state.machine.announce();
     }
 
@@ -411,6 +412,14 @@ impl SubsystemManager {
     /// [`enable_events`](Self::enable_events).
     pub fn try_next_event(&self) -> Option<SubsystemEvent> {
         self.inner.lock().events.as_mut()?.pop()
+    }
+
+    /// Returns a receiver of the changes; `None` before [`enable_events`](Self::enable_events). All
+    /// receivers and [`try_next_event`](Self::try_next_event) share one queue: each change goes to
+    /// one of them.
+    #[cfg(feature = "lockfree-coordination")]
+    pub fn subscribe_events(&self) -> Option<crate::coord::chan::Receiver<SubsystemEvent>> {
+        self.inner.lock().events.as_ref().map(Events::reader)
     }
 
     /// Returns the names of those whose tasks run, with the names of those that they are inside of.
@@ -421,6 +430,11 @@ impl SubsystemManager {
     /// Waits until nobody is live: each has ended, and nothing follows.
     pub async fn wait_idle(&self) {
         self.inner.wait_idle().await;
+    }
+
+    /// Reports whether nobody is live.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inner.lock().machine.live() == 0
     }
 
     /// Asks everyone for its health so often, and acts on `failures` bad answers in a row; `None`
@@ -451,14 +465,18 @@ impl SubsystemManager {
         !named.is_empty()
     }
 
-    /// Replaces the rules of the subsystems with these names.
-    pub(crate) fn set_restarts(&self, rules: &BTreeMap<String, Restart>) {
-        for (name, restart) in rules {
-            let mut state = self.inner.lock();
-            for index in self.named(&state, name) {
-                state.machine.set_restart(index, *restart);
-            }
+    /// Replaces the rule of the subsystems with this name.
+    pub(crate) fn set_restart(&self, name: &str, restart: Restart) {
+        let mut state = self.inner.lock();
+        for index in self.named(&state, name) {
+            state.machine.set_restart(index, restart);
         }
+    }
+
+    /// [`start_all`](Self::start_all), which has nothing to wait for.
+    pub(crate) fn start_everything(&self) -> Result<()> {
+        let indices = self.scoped(&self.inner.lock());
+        self.start(&indices)
     }
 
     /// Returns those that had to be aborted in the shutdown.

@@ -1,5 +1,5 @@
-//! Subsystems: what runs ([`Subsystem`]), what follows when it ends ([`RestartPolicy`]), and who sees
-//! to that ([`SubsystemManager`]).
+//! Subsystems: what runs ([`Subsystem`]), what follows when it ends ([`RestartPolicy`]), and who
+//! sees to that ([`SubsystemManager`]).
 //!
 //! Every decision is in a pure machine; one task per manager wakes for its timers. There is no task
 //! per subsystem besides the subsystem's own.
@@ -18,10 +18,14 @@ mod machine_tests;
 mod manager;
 #[cfg(feature = "tokio")]
 mod order;
+#[cfg(feature = "tokio")]
+mod slot;
 mod types;
 #[cfg(feature = "tokio")]
 mod words;
 
+#[cfg(feature = "tokio")]
+pub(crate) use body::panic_text as body_panic_text;
 #[cfg(feature = "tokio")]
 pub use manager::SubsystemManager;
 pub use types::{

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-/// Returns `wanted` and all that they need, each after those that it needs and otherwise in the given
-/// order. The error is one that needs itself.
+/// Returns `wanted` and all that they need, each after those that it needs and otherwise in the
+/// given order. The error is one that needs itself.
 pub(super) fn start_order<'a>(
     wanted: &[u32],
     needs: impl Fn(u32) -> &'a [u32],

@@ -32,7 +32,10 @@ pub type HealthCheck = Box<dyn Fn() -> bool + Send + Sync>;
 /// struct Heartbeat;
 ///
 /// impl Subsystem for Heartbeat {
-///     fn run(&self, mut shutdown: ShutdownHandle) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+///     fn run(
+///         &self,
+///         mut shutdown: ShutdownHandle,
+///     ) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
 ///         Box::pin(async move {
 ///             shutdown.cancelled().await;
 ///             Ok(())

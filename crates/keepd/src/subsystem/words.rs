@@ -8,7 +8,7 @@ use super::SubsystemState;
 use crate::restart::Restart;
 
 /// What a subsystem asks for when it is registered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Setup {
     /// The subsystem that it is inside of.
     pub(crate) parent: Option<u32>,
