@@ -1,6 +1,6 @@
 //! When a subsystem that ended is started again, and after how long.
 //!
-//! Pure: the end, the length of the run and a random number come in, a [`Decision`] comes out. The
+//! Pure: the end, the length of the run and a random number come in, a `Decision` comes out. The
 //! delays themselves are the arithmetic of [`keepd_model::backoff`].
 #![cfg_attr(
     all(not(feature = "tokio"), not(test)),

@@ -2,7 +2,7 @@
 //! and why ([`ShutdownReason`]).
 //!
 //! One atomic word says whether and why; a table says who takes part and who waits. Nothing here
-//! aborts anything: that is done by the managers of [`subsystem`](crate::subsystem).
+//! aborts anything: that is done by the managers of [`subsystem`](mod@crate::subsystem).
 
 pub(crate) mod clock;
 mod coordinator;
