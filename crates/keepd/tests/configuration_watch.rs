@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use keepd::Config;
-use keepd::config::{ConfigWatcher, LiveConfig};
+use keepd::config::{ConfigLoader, ConfigWatcher, LiveConfig};
 use keepd_testkit::Scratch;
 
 /// Longer than any event takes on a loaded machine.
@@ -68,6 +68,22 @@ fn other_files_and_the_same_bytes_are_no_change() {
     scratch.write("daemon.toml", "name = \"other\"\n");
     // Whatever the events were, the first thing that is heard of is the other name.
     assert_eq!(changes.recv_timeout(DEADLINE).unwrap().unwrap().name, "other");
+}
+
+#[test]
+fn what_the_program_said_survives_a_reload() {
+    let scratch = Scratch::new();
+    scratch.write("daemon.toml", "");
+    let (sender, changes) = channel();
+    let loader = ConfigLoader::new()
+        .file(scratch.path().join("daemon.toml"))
+        .variables([("DAEMON_SHUTDOWN_GRACEFUL", "4s")])
+        .set("name", "from-code");
+    let _watcher = loader.watch(move |result| drop(sender.send(result))).unwrap();
+    scratch.write("daemon.toml", "name = \"file\"\nhot_reload = true\n");
+    let config = changes.recv_timeout(DEADLINE).unwrap().unwrap();
+    assert!(config.hot_reload);
+    assert_eq!((config.name.as_str(), config.shutdown.graceful), ("from-code", 4000));
 }
 
 #[test]

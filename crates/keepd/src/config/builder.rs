@@ -208,23 +208,27 @@ impl ConfigBuilder {
     ///
     /// What [`Config::validate`] says.
     #[inline]
-    pub fn build(self) -> Result<Config> {
-        let Self { mut config, name_is_set, force_is_set, kill_is_set, is_moved } = self;
-        if !name_is_set {
-            config.name = DEFAULT_NAME.to_owned();
+    pub fn build(mut self) -> Result<Config> {
+        if !self.name_is_set {
+            self.config.name = DEFAULT_NAME.to_owned();
         }
-        if is_moved {
-            let shutdown = &mut config.shutdown;
-            let distance = shutdown.graceful.saturating_sub(crate::DEFAULT_SHUTDOWN_TIMEOUT_MS);
-            if !force_is_set {
-                shutdown.force = shutdown.force.saturating_add(distance);
-            }
-            if !kill_is_set {
-                shutdown.kill = shutdown.kill.saturating_add(distance);
-            }
+        if self.is_moved {
+            self.move_later_times();
         }
-        config.validate()?;
-        Ok(config)
+        self.config.validate()?;
+        Ok(self.config)
+    }
+
+    /// Moves the force and kill times as far as the graceful one was moved.
+    fn move_later_times(&mut self) {
+        let shutdown = &mut self.config.shutdown;
+        let distance = shutdown.graceful.saturating_sub(crate::DEFAULT_SHUTDOWN_TIMEOUT_MS);
+        if !self.force_is_set {
+            shutdown.force = shutdown.force.saturating_add(distance);
+        }
+        if !self.kill_is_set {
+            shutdown.kill = shutdown.kill.saturating_add(distance);
+        }
     }
 }
 

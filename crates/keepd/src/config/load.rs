@@ -78,6 +78,11 @@ impl ConfigLoader {
         self
     }
 
+    /// Returns the file.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Takes these variables instead of those of the process. Only names that begin with `DAEMON_`
     /// are looked at.
     #[must_use]
@@ -343,6 +348,17 @@ impl Config {
     /// # Errors
     ///
     /// As [`Config::load_from_file`], and what the provider says.
+    ///
+    /// ```
+    /// use figment::providers::Serialized;
+    /// use keepd::Config;
+    ///
+    /// # fn main() -> keepd::Result<()> {
+    /// let config = Config::load_with_provider(Serialized::default("name", "web"))?;
+    /// assert_eq!(config.name, "web");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "figment")]
     pub fn load_with_provider<P: figment::Provider>(provider: P) -> Result<Self> {
         ConfigLoader::new().provider(provider)?.load()

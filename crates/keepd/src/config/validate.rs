@@ -37,7 +37,7 @@ impl Config {
     /// ```
     #[inline]
     pub fn validate(&self) -> Result<()> {
-        // The common case costs a few comparisons, and neither a list nor a look at the file system.
+        // The common case costs a few comparisons: no list, and no look at the file system.
         let has_paths =
             self.work_dir.is_some() || self.pid_file.is_some() || self.logging.file.is_some();
         if self.breaks_no_value_rule() && !has_paths { Ok(()) } else { self.validate_in_full() }

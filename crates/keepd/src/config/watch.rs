@@ -52,24 +52,70 @@ impl Config {
     /// # Errors
     ///
     /// An input or output error if the folder cannot be watched.
+    ///
+    /// ```
+    /// use keepd::Config;
+    /// use keepd::config::LiveConfig;
+    ///
+    /// # fn main() -> keepd::Result<()> {
+    /// # let folder = std::env::temp_dir();
+    /// let live = LiveConfig::new(Config::default());
+    /// let shared = live.clone();
+    /// let watcher = Config::watch_file(folder.join("daemon.toml"), move |loaded| {
+    ///     match loaded.and_then(|config| shared.replace(config)) {
+    ///         Ok(changes) => tracing::info!(?changes, "the configuration is in force"),
+    ///         Err(error) => tracing::error!(%error, "the old configuration stays in force"),
+    ///     }
+    /// })?;
+    /// assert_eq!(live.snapshot().name, "proc-daemon");
+    /// drop(watcher);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn watch_file<F, P>(path: P, on_change: F) -> Result<ConfigWatcher>
     where
         F: Fn(Result<Self>) + Send + Sync + 'static,
         P: AsRef<Path>,
     {
-        let path = path.as_ref().to_owned();
-        let load = {
-            let path = path.clone();
-            move || ConfigLoader::new().file(&path).load()
+        ConfigLoader::new().file(path.as_ref()).watch(on_change)
+    }
+}
+
+impl ConfigLoader {
+    /// Watches the file of this loader as [`Config::watch_file`] does, and loads with all its
+    /// sources: what was [set](ConfigLoader::set) in code survives a reload.
+    ///
+    /// # Errors
+    ///
+    /// An invalid state if the loader has no file, and an input or output error if its folder
+    /// cannot be watched.
+    ///
+    /// ```
+    /// use keepd::config::ConfigLoader;
+    ///
+    /// # fn main() -> keepd::Result<()> {
+    /// # let folder = std::env::temp_dir();
+    /// let loader = ConfigLoader::new().file(folder.join("daemon.toml")).set("name", "web");
+    /// let watcher = loader.watch(|loaded| tracing::info!(?loaded, "the file has changed"))?;
+    /// # drop(watcher);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch<F>(mut self, on_change: F) -> Result<ConfigWatcher>
+    where
+        F: Fn(Result<Config>) + Send + 'static,
+    {
+        let Some(path) = self.path().map(Path::to_owned) else {
+            return Err(Error::invalid_state("cannot watch a configuration without a file"));
         };
-        watch(path, load, on_change)
+        watch(path, move || self.load(), on_change)
     }
 }
 
 /// Watches the files of a loader.
-pub(super) fn watch<L, F>(path: PathBuf, load: L, on_change: F) -> Result<ConfigWatcher>
+fn watch<L, F>(path: PathBuf, mut load: L, on_change: F) -> Result<ConfigWatcher>
 where
-    L: Fn() -> Result<Config> + Send + 'static,
+    L: FnMut() -> Result<Config> + Send + 'static,
     F: Fn(Result<Config>) + Send + 'static,
 {
     let folder = folder_of(&path);
@@ -85,7 +131,7 @@ where
     }
     // After the watch began, so that no change falls between.
     let seen = Seen::now(&path);
-    let run = move || follow(&receiver, &path, seen, &load, &on_change);
+    let run = move || follow(&receiver, &path, seen, &mut load, &on_change);
     let thread = std::thread::Builder::new().name("keepd-config".to_owned()).spawn(run);
     let thread = thread.map_err(|error| {
         let message = format!("cannot start the thread that watches: {error}");
@@ -105,7 +151,7 @@ fn follow(
     receiver: &Receiver<()>,
     path: &Path,
     mut seen: Seen,
-    load: &impl Fn() -> Result<Config>,
+    load: &mut impl FnMut() -> Result<Config>,
     on_change: &impl Fn(Result<Config>),
 ) {
     while receiver.recv().is_ok() {
