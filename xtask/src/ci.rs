@@ -3,7 +3,7 @@
 use crate::outcome::{Failure, Verdict, no_arguments};
 use crate::steps::Steps;
 use crate::workspace::{cargo, find_program};
-use crate::{check, codegen, init, test};
+use crate::{check, codegen, features, init, test};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
@@ -11,6 +11,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
     let mut steps = Steps::new("ci");
     steps.run("check", || check::run(&[]));
     steps.run("codegen --check", || codegen::run(&["--check".to_owned()]));
+    steps.run("features", || features::run(&[]));
     steps.run("test", || test::run(&[]));
     steps.run("init", || init::run(&[]));
     let deny = find_program("cargo-deny").is_some();

@@ -12,6 +12,7 @@ mod check;
 mod ci;
 mod codegen;
 mod e2e;
+mod features;
 mod fuzz;
 mod init;
 mod nearest;
@@ -40,7 +41,7 @@ struct Command {
 }
 
 /// Every command, in the order in which `help` lists them.
-const COMMANDS: [Command; 11] = [
+const COMMANDS: [Command; 12] = [
     Command {
         name: "check",
         arguments: "",
@@ -76,6 +77,12 @@ const COMMANDS: [Command; 11] = [
         arguments: "[--quick] [--only WORD] [--rounds N] [--services N] [--write] [-o json]",
         summary: "Measure keepd beside a bare loop that only spawns and reaps",
         run: bench::run,
+    },
+    Command {
+        name: "features",
+        arguments: "[--pairs]",
+        summary: "Check that the library builds with each feature alone, none, all, and each pair",
+        run: features::run,
     },
     Command {
         name: "init",

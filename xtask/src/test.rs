@@ -23,7 +23,9 @@ pub(crate) fn run_tests(command: &str, tests: &mut Command) -> Result<Verdict, F
     let started = Instant::now();
     let missing = packages::provide();
     print_lines(&missing);
-    if !run_program(&mut cargo("build --package keepd-cli --package keepd-proxy"))?.success() {
+    let programs =
+        "build --package keepd-cli --package keepd-proxy --package keepd --bins --examples";
+    if !run_program(&mut cargo(programs))?.success() {
         println!("cargo xtask {command}: FAILED: the programs do not build");
         return Ok(Verdict::No);
     }

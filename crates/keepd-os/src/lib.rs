@@ -24,6 +24,7 @@ pub mod heap;
 mod image;
 pub mod ledger;
 pub mod listeners;
+pub mod mapped;
 pub mod notify;
 pub mod panic;
 pub mod pidfd;

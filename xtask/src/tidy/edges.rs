@@ -14,7 +14,7 @@ struct Row {
     third_party: &'static [&'static str],
 }
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 15] = [
     Row { name: "keepd-model", inner: &[], third_party: &[] },
     Row { name: "keepd-engine", inner: &["model"], third_party: &[] },
     Row { name: "keepd-wire", inner: &["model"], third_party: &[] },
@@ -62,6 +62,27 @@ const ROWS: [Row; 14] = [
             "serde",
             "serde_json",
             "tokio",
+        ],
+    },
+    Row {
+        name: "keepd",
+        // `os` only under the features `process` and `mmap-config`.
+        inner: &["model", "os"],
+        third_party: &[
+            "crossbeam-channel",
+            "dhat",
+            "figment",
+            "mimalloc",
+            "notify",
+            "pprof",
+            "quanta",
+            "rustix",
+            "serde",
+            "serde_json",
+            "tokio",
+            "toml",
+            "tracing",
+            "tracing-subscriber",
         ],
     },
     Row { name: "keepd-sim", inner: &["model", "engine", "wire", "compat"], third_party: &[] },

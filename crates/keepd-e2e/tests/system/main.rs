@@ -30,3 +30,4 @@ mod b1500_bad_days;
 mod b1600_init;
 mod b1700_controllers;
 mod b1710_background_jobs;
+mod b1800_library;

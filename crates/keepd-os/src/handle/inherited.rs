@@ -1,9 +1,12 @@
 //! What whoever started this process left open.
 #![expect(unsafe_code, reason = "an inherited descriptor is known by its number only")]
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use keepd_model::Errno;
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Resource, getrlimit};
@@ -38,6 +41,33 @@ pub fn take_inherited() -> Vec<OwnedFd> {
         Some(unsafe { OwnedFd::from_raw_fd(number) })
     });
     owned.collect()
+}
+
+/// Numbers that [`adopt`] gave away.
+static ADOPTED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+/// `fcntl(n, F_SETFD, FD_CLOEXEC)`: takes over one descriptor that whoever started this process
+/// left open and named, by a variable or an option; makes it close-on-exec.
+///
+/// Only for numbers that came from there: this becomes the owner. Each is given away once in the
+/// life of the process, and 0 to 2 never are. Fails with EBADF for one that is not open, and with
+/// EBUSY for one that was given away. See sd_listen_fds(3).
+pub fn adopt(number: RawFd) -> Result<OwnedFd, CallError> {
+    let refused = |errno| CallError { call: "fcntl", errno };
+    if number < FIRST {
+        return Err(refused(Errno::EBADF));
+    }
+    let mut adopted = ADOPTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if TAKEN.load(Ordering::Relaxed) || adopted.contains(&number) {
+        return Err(refused(Errno::EBUSY));
+    }
+    // SAFETY: the borrow ends with this call, and a number that is not open gives EBADF.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_setfd(descriptor, FdFlags::CLOEXEC).map_err(failed("fcntl"))?;
+    adopted.insert(number);
+    // SAFETY: it is open, and by the condition above it was left to this process under this number,
+    // so nothing of ours owns it; the set makes this the only owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Returns the open numbers, without that of the folder which lists them.
@@ -109,7 +139,19 @@ pub fn standard() -> Result<[OwnedFd; 3], CallError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::IntoRawFd;
+
     use super::*;
+
+    #[test]
+    fn a_number_is_given_away_once() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let number = fcntl_dupfd_cloexec(&file, 300).unwrap().into_raw_fd();
+        assert!(adopt(number).is_ok());
+        assert_eq!(adopt(number).unwrap_err().errno, Errno::EBUSY);
+        assert_eq!(adopt(999_999).unwrap_err().errno, Errno::EBADF);
+        assert_eq!(adopt(2).unwrap_err().errno, Errno::EBADF);
+    }
 
     #[test]
     fn both_ways_find_what_is_open() {

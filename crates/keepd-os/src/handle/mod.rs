@@ -14,7 +14,7 @@ use std::fmt;
 
 use keepd_model::Errno;
 
-pub use inherited::{standard, take_inherited, was_closed};
+pub use inherited::{adopt, standard, take_inherited, was_closed};
 pub use inspect::{Access, Inspection, Kind, inspect};
 pub use open::{open, pipe};
 pub use receive::{Received, receive};

@@ -1,0 +1,404 @@
+//! The life of a daemon: the order of its start, its loop, and its end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::actions::Action;
+use super::builder::{Plan, apply, call_back};
+use super::guard::{Guard, Watch};
+use super::{Daemon, DaemonHandle, KillAction, SignalEvent};
+use crate::notify::Notifier;
+use crate::pidfile::PidFile;
+use crate::shutdown::{ShutdownReason, clock};
+use crate::signal::SIGHUP;
+use crate::subsystem::SubsystemState;
+use crate::{Config, Environment, Error, ErrorCode, Result};
+
+/// The status of a process that did not end in time: the system's fault, as with s6.
+pub(super) const KILL_STATUS: u8 = 111;
+
+/// The pid file, where the thread that ends the process can reach it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lock(Arc<Mutex<Option<PidFile>>>);
+
+impl Lock {
+    fn put(&self, file: PidFile) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    }
+
+    pub(super) fn take(&self) -> Option<PidFile> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A daemon whose subsystems were started.
+struct Running {
+    daemon: Daemon,
+    plan: Plan,
+    notifier: Notifier,
+    logging: crate::logging::Logging,
+    watchdog: Option<Interval>,
+    lock: Lock,
+    /// Dropped last: signals act until everything has ended.
+    guard: Option<Guard>,
+    #[cfg(feature = "config-watch")]
+    _watcher: Option<crate::config::ConfigWatcher>,
+}
+
+impl Daemon {
+    /// Starts everything and returns when everything has ended.
+    ///
+    /// The order: signal handlers, working directory, log, pid file, subsystems in the order of
+    /// their registration (each after those it depends on), *ready*. Then it waits for a shutdown;
+    /// at the end the pid file is removed and the handlers are let go.
+    ///
+    /// # Errors
+    ///
+    /// Fails where a step of the start fails (then what was started is ended again), and with
+    /// InvalidState where the daemon, or a clone of it, was run before. After a shutdown: Shutdown
+    /// (ShutdownTimeout) with the names of those that had to be aborted; Timeout where some could
+    /// not even be aborted; Subsystem where the failure of one ended the daemon, or all of them
+    /// failed.
+    pub async fn run(self) -> Result<()> {
+        self.prepare()?.live().await
+    }
+
+    /// Starts everything in the runtime of the caller, and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of the start, see [`run`](Self::run); MissingRuntime outside of a runtime.
+    pub fn start(self) -> Result<DaemonHandle> {
+        let daemon = self.clone();
+        let running = self.prepare()?;
+        Ok(DaemonHandle { daemon, task: tokio::spawn(running.live()) })
+    }
+
+    /// Does the steps of the start.
+    fn prepare(self) -> Result<Running> {
+        let plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(plan) = plan else {
+            return Err(Error::invalid_state("the daemon has been run before"));
+        };
+        if let Err(error) = tokio::runtime::Handle::try_current() {
+            let message = format!("cannot run the daemon: {error}");
+            return Err(Error::runtime_with_code(ErrorCode::MissingRuntime, message));
+        }
+        let lock = Lock::default();
+        let guard = match &plan.signals {
+            None => None,
+            Some(signals) => Some(Guard::start(Watch {
+                daemon: self.clone(),
+                signals: signals.clone(),
+                actions: self.shared.actions.clone(),
+                kill: plan.kill,
+                lock: lock.clone(),
+            })?),
+        };
+        let config = &self.shared.config;
+        if let Some(folder) = &config.work_dir {
+            std::env::set_current_dir(folder).map_err(|error| {
+                let message = format!("cannot change to folder {folder:?}: {error}");
+                Error::io_with_source(message, error)
+            })?;
+        }
+        let logging = crate::logging::init(config)?;
+        let mut environment = plan.environment.clone().unwrap_or_else(Environment::detect);
+        environment.notification_fd = plan.notification_fd.or(environment.notification_fd);
+        let notifier = Notifier::new(&environment)?;
+        if let Some(path) = &config.pid_file {
+            lock.put(PidFile::acquire(path).inspect_err(|error| notifier.failed(error))?);
+        }
+        #[cfg(feature = "scheduler-hints")]
+        {
+            crate::scheduler::apply_process_hints(config);
+            crate::scheduler::apply_runtime_hints();
+        }
+        let mut running = Running {
+            watchdog: environment.watchdog.map(ticks),
+            #[cfg(feature = "config-watch")]
+            _watcher: self.watch(&plan)?,
+            daemon: self,
+            plan,
+            notifier,
+            logging,
+            lock,
+            guard,
+        };
+        running.start()?;
+        Ok(running)
+    }
+
+    #[cfg(feature = "config-watch")]
+    fn watch(&self, plan: &Plan) -> Result<Option<crate::config::ConfigWatcher>> {
+        if !self.shared.config.hot_reload {
+            return Ok(None);
+        }
+        let actions = self.shared.actions.clone();
+        let changed = move |read| actions.send(Action::Reloaded(Box::new(read)));
+        Config::watch_file(&plan.config_path, changed).map(Some)
+    }
+}
+
+/// Half of the time that the supervisor allows.
+fn ticks(watchdog: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(watchdog / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+impl Drop for Running {
+    /// Whoever drops the future of a run does not want what it started to go on without it.
+    fn drop(&mut self) {
+        let shared = &self.daemon.shared;
+        if !shared.manager.is_idle() {
+            shared.coordinator.initiate_shutdown(ShutdownReason::Requested);
+            shared.coordinator.force();
+        }
+    }
+}
+
+async fn tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Running {
+    fn start(&mut self) -> Result<()> {
+        let shared = &self.daemon.shared;
+        *shared.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::now());
+        // A shutdown that was asked for before the start is kept: nothing starts, all is in order.
+        if !shared.coordinator.is_shutdown()
+            && let Err(error) = shared.manager.start_everything()
+        {
+            // A signal may just have come; that is no failure of the start.
+            if !shared.coordinator.is_shutdown() {
+                self.notifier.failed(&error);
+                return Err(error);
+            }
+        }
+        if shared.coordinator.is_shutdown() {
+            return Ok(());
+        }
+        let count = shared.manager.get_stats().running_subsystems;
+        tracing::info!(name = %shared.config.name, subsystems = count, "Daemon is ready.");
+        self.notifier.ready(&format!("{count} subsystems running"));
+        Ok(())
+    }
+
+    /// Waits for the shutdown, and for everybody's end.
+    async fn live(mut self) -> Result<()> {
+        self.until_shutdown().await;
+        let result = self.until_ended().await;
+        if let Err(error) = &result {
+            tracing::error!(%error, "Daemon ends.");
+            self.notifier.failed(error);
+        } else {
+            tracing::info!("Daemon ends.");
+        }
+        drop(self.lock.take());
+        drop(self.guard.take());
+        result
+    }
+
+    async fn until_shutdown(&mut self) {
+        let shared = Arc::clone(&self.daemon.shared);
+        loop {
+            let idle = async {
+                if self.plan.exit_when_idle {
+                    shared.manager.wait_idle().await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let action = tokio::select! {
+                () = shared.coordinator.wait_initiated() => return,
+                action = self.plan.actions.recv() => action,
+                () = tick(&mut self.watchdog) => {
+                    self.say_alive();
+                    continue;
+                }
+                () = idle => {
+                    shared.coordinator.initiate_shutdown(ShutdownReason::Requested);
+                    return;
+                }
+            };
+            // The queue has a sender in the daemon itself, so it never closes.
+            if let Some(action) = action {
+                self.act(action);
+            }
+        }
+    }
+
+    async fn until_ended(&mut self) -> Result<()> {
+        let shared = Arc::clone(&self.daemon.shared);
+        let kill = shared.coordinator.timeouts().kill;
+        self.notifier.stopping(kill);
+        // The thread with the signals ends the process; without it, this ends the wait.
+        let is_ours = self.plan.kill == KillAction::Error;
+        let begun = shared.coordinator.begun().unwrap_or_else(clock::now);
+        let deadline = begun.checked_add(kill).filter(|_| is_ours);
+        let killed = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(killed);
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.manager.wait_idle() => break,
+                () = &mut killed => {
+                    let names = shared.manager.unfinished().join(", ");
+                    let timeout_ms = u64::try_from(kill.as_millis()).unwrap_or(u64::MAX);
+                    return Err(Error::timeout(format!("shutdown of {names}"), timeout_ms));
+                }
+                action = self.plan.actions.recv() => {
+                    // Nothing is reloaded any more.
+                    match action {
+                        Some(Action::Dump) => self.dump(),
+                        Some(Action::Reopen) => self.reopen(),
+                        Some(Action::Reload | Action::Reloaded(_) | Action::Signal(_)) | None => {}
+                    }
+                }
+                () = tick(&mut self.watchdog) => self.say_alive(),
+            }
+        }
+        self.outcome()
+    }
+
+    /// Says how it went, once everybody has ended.
+    fn outcome(&self) -> Result<()> {
+        let shared = &self.daemon.shared;
+        let overdue = shared.manager.overdue();
+        if !overdue.is_empty() {
+            let force = shared.coordinator.timeouts().force.as_millis();
+            let names = overdue.join(", ");
+            let message = format!("did not end when they were asked to, and were aborted: {names}");
+            return Err(Error::shutdown_timeout(message, u64::try_from(force).unwrap_or(u64::MAX)));
+        }
+        let failed = |name: &str, error: &str| {
+            let code = ErrorCode::SubsystemStateInvalid;
+            Error::subsystem_with_code(code, name, error)
+        };
+        if let Some((name, error)) = shared.manager.fatal() {
+            return Err(failed(&name, &error));
+        }
+        let subsystems = shared.manager.get_all_metadata();
+        let all_failed = subsystems.iter().all(|one| one.state == SubsystemState::Failed);
+        match subsystems.first() {
+            Some(first) if all_failed => {
+                let error = first.last_error.as_deref().unwrap_or("failed");
+                let message = format!("all {} subsystems failed: {error}", subsystems.len());
+                Err(failed(&first.name, &message))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Reload if self.has_nothing_to_reload() => {
+                self.daemon.shared.coordinator.initiate_shutdown(ShutdownReason::Signal(SIGHUP));
+            }
+            Action::Reload => {
+                let path = self.plan.config_path.clone();
+                let actions = self.daemon.shared.actions.clone();
+                let current = self.daemon.config_snapshot();
+                // Reading a file may take its time, and the loop has a watchdog to answer.
+                tokio::task::spawn_blocking(move || {
+                    let read = if path.exists() {
+                        Config::load_from_file(path)
+                    } else {
+                        // Defaults in place of what the program has set would surprise everybody.
+                        tracing::info!(?path, "There is no configuration file to read again.");
+                        Ok(Config::clone(&current))
+                    };
+                    actions.send(Action::Reloaded(Box::new(read)));
+                });
+            }
+            Action::Reloaded(read) => self.reload(*read),
+            Action::Signal(signal) => {
+                for (wanted, callback) in &self.plan.on_signal {
+                    if *wanted == signal {
+                        call_back("on_signal", || callback(&SignalEvent { signal }));
+                    }
+                }
+            }
+            Action::Dump => self.dump(),
+            Action::Reopen => self.reopen(),
+        }
+    }
+
+    fn reopen(&self) {
+        if let Err(error) = self.logging.reopen() {
+            tracing::error!(%error, "The old log file is written on.");
+        }
+    }
+
+    /// A foreground program without a file, a watch or a callback: its user has hung up.
+    fn has_nothing_to_reload(&self) -> bool {
+        let plan = &self.plan;
+        !plan.has_own_path
+            && plan.on_reload.is_empty()
+            && !plan.config_path.exists()
+            && crate::signal::is_in_foreground()
+    }
+
+    fn reload(&mut self, read: Result<Config>) {
+        let shared = &self.daemon.shared;
+        self.notifier.reloading();
+        let replaced = read.and_then(|new| {
+            let differences = shared.live.replace(new.clone())?;
+            Ok((new, differences))
+        });
+        let status = match replaced {
+            Ok((new, differences)) => {
+                let times = &new.shutdown;
+                shared.coordinator.update_timeouts(times.graceful, times.force, times.kill);
+                apply(&new, &shared.manager);
+                if let Err(error) = self.logging.apply(&new) {
+                    tracing::error!(%error, "The log goes on as it was.");
+                }
+                for callback in &self.plan.on_reload {
+                    call_back("with_reload", || callback(&new));
+                }
+                tracing::info!(?differences, "The configuration was reloaded.");
+                "configuration reloaded".to_owned()
+            }
+            Err(error) => {
+                tracing::error!(%error, "The configuration stays as it was.");
+                format!("cannot reload the configuration: {error}")
+            }
+        };
+        self.notifier.ready(&status);
+    }
+
+    fn say_alive(&self) {
+        match self.daemon.shared.manager.unhealthy_critical() {
+            None => self.notifier.alive(),
+            Some(name) => self.notifier.status(&format!("critical subsystem {name} is unhealthy")),
+        }
+    }
+
+    fn dump(&self) {
+        let stats = self.daemon.get_stats();
+        tracing::info!(name = %stats.name, uptime = ?stats.uptime, "State of the daemon.");
+        for one in stats.subsystem_stats.subsystems {
+            tracing::info!(
+                subsystem = %one.name,
+                state = %one.state,
+                restarts = one.restart_count,
+                error = one.last_error,
+                "State of a subsystem."
+            );
+        }
+    }
+}

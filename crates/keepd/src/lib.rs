@@ -1,0 +1,85 @@
+//! For programs that are daemons: tasks that are restarted, a shutdown that ends, configuration,
+//! logs and numbers. It contains no supervisor; that is the program `keepd`, under which a daemon
+//! made with this crate runs as well as alone.
+//!
+//! Start from [`Config`] (what can be set, and where it comes from) and [`Error`] (everything that
+//! can go wrong).
+//!
+//! A program that was written for proc-daemon 1.0 or 1.1 compiles against this crate under its old
+//! name:
+//!
+//! ```
+//! use keepd as proc_daemon;
+//! use proc_daemon::{Config, LogLevel};
+//!
+//! # fn main() -> proc_daemon::Result<()> {
+//! let config = Config::builder().name("web").log_level(LogLevel::Debug).build()?;
+//! assert_eq!(config.name, "web");
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod config;
+pub mod coord;
+#[cfg(feature = "tokio")]
+pub mod daemon;
+mod environment;
+pub mod error;
+#[cfg(feature = "ipc")]
+pub mod ipc;
+pub mod lock;
+pub mod logging;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+pub mod notify;
+pub mod pidfile;
+pub mod pool;
+pub mod prelude;
+#[cfg(any(feature = "profiling", feature = "heap-profiling"))]
+pub mod profiling;
+pub mod resources;
+pub mod restart;
+#[cfg(feature = "scheduler-hints")]
+pub mod scheduler;
+pub mod shutdown;
+pub mod signal;
+#[cfg(feature = "process")]
+pub mod sockets;
+pub mod subsystem;
+#[cfg(feature = "high-res-timing")]
+pub mod timing;
+
+mod macros;
+
+pub use config::{Config, ConfigBuilder, LogLevel};
+#[cfg(feature = "tokio")]
+pub use daemon::{Daemon, DaemonBuilder};
+pub use environment::Environment;
+pub use error::{Error, ErrorCode, Result};
+pub use notify::Notifier;
+pub use pool::{ObjectPool, PooledObject, PooledString, PooledVec, StringPool, VecPool};
+pub use shutdown::{ShutdownCoordinator, ShutdownHandle, ShutdownReason};
+pub use signal::SignalConfig;
+#[cfg(feature = "tokio")]
+pub use subsystem::SubsystemManager;
+pub use subsystem::{RestartPolicy, Subsystem, SubsystemEvent, SubsystemId, SubsystemState};
+
+/// The version of this crate.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How long a graceful shutdown may take unless the configuration says otherwise, in milliseconds.
+pub const DEFAULT_SHUTDOWN_TIMEOUT_MS: u64 = 5000;
+
+/// The configuration file that [`Config::load`] reads, in the current folder.
+pub const DEFAULT_CONFIG_FILE: &str = "daemon.toml";
+
+/// What the macros of this crate expand to. Not for programs.
+#[doc(hidden)]
+pub mod hidden {
+    #[cfg(feature = "tokio")]
+    pub use crate::macros::repeat;
+    #[cfg(feature = "heap-profiling")]
+    pub use dhat;
+    #[cfg(feature = "mimalloc")]
+    pub use mimalloc;
+}

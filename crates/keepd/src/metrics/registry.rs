@@ -1,0 +1,93 @@
+//! All names of a collector.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use super::cell::{CounterCell, GaugeCell, HistogramCell};
+use super::snapshot::MetricsSnapshot;
+
+/// The numbers of collectors, so that a thread's memory of one that is gone is never taken for that
+/// of a new one at the same address.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// What is behind a collector and its clones.
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) number: u64,
+    started: RwLock<Instant>,
+    pub(super) counters: Names<CounterCell>,
+    pub(super) gauges: Names<GaugeCell>,
+    pub(super) histograms: Names<HistogramCell>,
+}
+
+impl Registry {
+    pub(super) fn new() -> Self {
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            started: RwLock::new(Instant::now()),
+            counters: Names::default(),
+            gauges: Names::default(),
+            histograms: Names::default(),
+        }
+    }
+
+    pub(super) fn snapshot(&self, worker_count: usize) -> MetricsSnapshot {
+        let timestamp = Instant::now();
+        let started = *self.started.read().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = MetricsSnapshot::new(timestamp, started, worker_count);
+        self.counters.each(|name, cell| {
+            if let Some(value) = cell.value() {
+                snapshot.counters.insert(name.to_owned(), value);
+            }
+        });
+        self.gauges.each(|name, cell| {
+            if let Some(value) = cell.value() {
+                snapshot.gauges.insert(name.to_owned(), value);
+            }
+        });
+        self.histograms.each(|name, cell| {
+            if let Some(recorded) = cell.recorded() {
+                snapshot.add_histogram(name, recorded);
+            }
+        });
+        snapshot
+    }
+
+    pub(super) fn reset(&self) {
+        self.counters.each(|_, cell| cell.reset());
+        self.gauges.each(|_, cell| cell.reset());
+        self.histograms.each(|_, cell| cell.reset());
+        *self.started.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// The names of one kind. A name is never taken away, so a handle stays good; programs have as many
+/// as stand in their code.
+#[derive(Debug)]
+pub(super) struct Names<C>(RwLock<HashMap<Box<str>, Arc<C>>>);
+
+impl<C> Default for Names<C> {
+    fn default() -> Self {
+        Self(RwLock::new(HashMap::new()))
+    }
+}
+
+impl<C: Default> Names<C> {
+    /// Returns what a name stands for, which is made at its first use.
+    #[cold]
+    pub(super) fn get(&self, name: &str) -> Arc<C> {
+        if let Some(cell) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Arc::clone(cell);
+        }
+        let mut cells = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(cells.entry(name.into()).or_default())
+    }
+
+    fn each(&self, mut f: impl FnMut(&str, &C)) {
+        for (name, cell) in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            f(name, cell);
+        }
+    }
+}
