@@ -8,16 +8,16 @@
 //! Start from [`TARGETS`].
 
 mod configuration;
-mod ledger;
 mod front;
+mod ledger;
 mod options;
 mod plain;
 mod protocol;
 mod records;
 
 pub use configuration::configuration;
-pub use ledger::ledger;
 pub use front::front;
+pub use ledger::ledger;
 pub use options::{options, pools};
 pub use plain::plain;
 pub use protocol::{messages, requests, stream};

@@ -271,8 +271,7 @@ impl Connection {
                 })
             }
             Ends::Standard(input, _) | Ends::Stream(input) => {
-                rustix::io::read(input, &mut *buffer)
-                    .map_err(|error| Errno(error.raw_os_error()))
+                rustix::io::read(input, &mut *buffer).map_err(|error| Errno(error.raw_os_error()))
             }
         };
         match count {

@@ -1,8 +1,8 @@
 //! The four verbs, and news that changes no run.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
 
 use keepd_model::protocol::{Attributes, Event, NOTIFY_BYTES_MAX, READY_FD_TEXT, RunState, Stream};
 use keepd_model::{
