@@ -109,7 +109,7 @@ pub enum UsageError {
     NotText(&'static str),
     /// The guard code is no integer of 64 bits.
     Guard(String),
-    /// `--exit-exec` is longer than [`EXIT_EXEC_BYTES_MAX`].
+    /// `--exit-exec` has more than 255 bytes.
     ExitExecTooLong,
     /// A pool that cannot be read.
     Pool(&'static str, PoolError),

@@ -87,7 +87,7 @@ impl World {
             end_is_told: false,
             closing: false,
             in_flight: 0,
-            capacity: self.random.pick(&[300, 4_096, 100_000]),
+            capacity: self.random.pick(&[300, 300, 4_096]),
             last_at: self.now,
         };
         self.proxy.plain.insert(id, connection);

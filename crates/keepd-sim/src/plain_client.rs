@@ -53,8 +53,8 @@ impl PlainClient {
     pub(crate) fn new(habit: Habit, kind: Client, now: Instant) -> Self {
         let reads_after = match habit {
             Habit::Listens | Habit::Commands => Duration::ZERO,
-            Habit::ReadsSlowly => Duration::from_secs(2),
-            Habit::ReadsNothing => Duration::from_secs(40),
+            Habit::ReadsSlowly => Duration::from_secs(12),
+            Habit::ReadsNothing => Duration::from_secs(28),
         };
         Self {
             habit,
