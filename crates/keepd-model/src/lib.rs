@@ -14,6 +14,7 @@ mod exit;
 mod handle;
 mod log_level;
 mod name;
+mod nearest;
 mod number;
 pub mod protocol;
 mod selector;
@@ -29,6 +30,7 @@ pub use handle::{
 };
 pub use log_level::LogLevel;
 pub use name::{NameError, SERVICE_NAME_BYTES_MAX, ServiceName};
+pub use nearest::nearest;
 pub use number::{ChangeId, ExitCode, Generation, Instant, Pid};
 pub use selector::is_pattern;
 pub use signal::{Signal, SignalError};

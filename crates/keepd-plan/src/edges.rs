@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepd_model::{Apply, Edge, Kind, OnStop, Origin, RestartPolicy, ServiceName, Until};
+use keepd_model::{Apply, Edge, Kind, OnStop, Origin, RestartPolicy, ServiceName, Until, nearest};
 use toml::de::DeValue;
 
 use crate::diagnostic::{Collector, quoted};
 use crate::field::{Entry, Field, Value, put};
-use crate::nearest::nearest;
 use crate::schema::{self, KeyDoc, Row, Section, Status};
 use crate::service::Draft;
 use crate::table::is_note;

@@ -4,14 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use keepd_model::{CommandLine, Origin, Signal, Template, TemplateError};
+use keepd_model::{CommandLine, Origin, Signal, Template, TemplateError, nearest};
 use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::diagnostic::{Collector, quoted};
 use crate::document::Document;
 use crate::duration::{bare_number_hint, parse_duration};
-use crate::nearest::nearest;
 use crate::{foreign, schema, words};
 
 /// Where a key stands, in the words of messages.

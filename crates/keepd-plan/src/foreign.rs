@@ -1,7 +1,7 @@
 //! The words of other supervisors, for hints: what supervisord, systemd, process-compose, compose,
 //! pebble and pm2 call what keepd calls otherwise.
 
-use crate::nearest::folded;
+use crate::folded::folded;
 use crate::schema::Section;
 
 /// Foreign keys, folded (lower case, no dashes, no underscores), and the key that means it here.

@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use keepd_model::Apply;
+use keepd_model::{Apply, nearest};
 
 use crate::field::Field;
-use crate::nearest::{folded, nearest};
+use crate::folded::folded;
 use crate::{edges, foreign, manager, service_keys};
 
 /// The table a key belongs to.

@@ -193,6 +193,11 @@ impl Connections {
         self.entries.len() < self.most
     }
 
+    /// Returns how many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Returns the first connection behind a number, or the first of all.
     pub(crate) fn after(&self, id: Option<ConnectionId>) -> Option<ConnectionId> {
         let first = id.map_or(0, |id| id.0 + 1);

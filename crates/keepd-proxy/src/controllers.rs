@@ -222,12 +222,13 @@ impl Shell {
                 self.perform_all();
             }
             Language::Extended => {
+                let listeners = self.connections.count();
                 let Some(connection) = self.connections.get_mut(id) else {
                     return;
                 };
                 let is_long = matches!(line, Line::TooLong { .. });
                 let is_starved = is_long && connection.take_starved();
-                let Some(news) = read_line(id, line, is_starved) else {
+                let Some(news) = read_line(id, line, is_starved, listeners) else {
                     return;
                 };
                 // Who has no output gets no answer; waiting for one would keep the connection open
@@ -552,11 +553,16 @@ fn errno(error: rustix::io::Errno) -> Errno {
 
 /// Returns the news that a line of an extended connection is; nothing for a blank one or a comment.
 /// It `is_starved` if it was thrown away for want of memory, not because it was too long.
-fn read_line(connection: ConnectionId, line: &Line, is_starved: bool) -> Option<Input> {
+fn read_line(
+    connection: ConnectionId,
+    line: &Line,
+    is_starved: bool,
+    listeners: usize,
+) -> Option<Input> {
     let refusal = match line {
         Line::TooLong { start } if is_starved => RequestError::out_of_memory(start),
         Line::TooLong { start } => RequestError::too_long(start),
-        Line::Complete(bytes) if !fits(bytes) => RequestError::out_of_memory(bytes),
+        Line::Complete(bytes) if !fits(bytes, listeners) => RequestError::out_of_memory(bytes),
         Line::Complete(bytes) => match decode_request(bytes) {
             Ok(request) => {
                 return request.map(|request| Input::Request { connection, request });
@@ -567,9 +573,11 @@ fn read_line(connection: ConnectionId, line: &Line, is_starved: bool) -> Option<
     Some(Input::Refused { connection, answer: refusal.into_message() })
 }
 
-/// Reports whether there is memory for a command of this length; for short ones there always is.
-fn fits(line: &[u8]) -> bool {
-    line.len() <= PLAIN_LINE_BYTES_MAX || memory::has_room(memory::bytes_to_read(line))
+/// Reports whether there is memory for a command of this length, and for telling so many listeners
+/// of it; for short ones there always is.
+fn fits(line: &[u8], listeners: usize) -> bool {
+    let bytes = memory::bytes_to_read(line) + listeners * line.len();
+    line.len() <= PLAIN_LINE_BYTES_MAX || memory::has_room(bytes)
 }
 
 /// Reports whether the news will be answered by a line with the number of the command.

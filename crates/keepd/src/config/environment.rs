@@ -3,10 +3,10 @@
 //! A name is held against the list of known keys and never split at `_`, because keys contain it.
 
 use super::keys::{KEYS, Key, RESTART_KEYS, Value};
-use super::nearest::nearest;
 use super::origin::Origin;
 use super::report::Report;
 use super::tree::Setting;
+use keepd_model::nearest;
 
 /// What all names begin with.
 pub(super) const PREFIX: &str = "DAEMON_";

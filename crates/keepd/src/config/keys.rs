@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
-use super::nearest::nearest;
 use super::text::{parse_milliseconds, parse_size};
 use super::types::{Config, LogLevel, LogRotation, LogTarget, RestartConfig, RestartWhen};
+use keepd_model::nearest;
 
 /// A value before it is known what it is for.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,7 +12,6 @@ mod json_file;
 mod keys;
 mod live;
 mod load;
-mod nearest;
 mod origin;
 mod paths;
 #[cfg(feature = "figment")]

@@ -2,10 +2,10 @@
 
 use super::keys::{KEYS, Key, LATER, RESTART, RESTART_KEYS, TABLES, Value};
 use super::load::UnknownKeys;
-use super::nearest::nearest;
 use super::origin::Origin;
 use super::report::Report;
 use crate::error::ErrorCode;
+use keepd_model::nearest;
 
 /// A table of a file.
 pub(super) type Table = Vec<Entry>;

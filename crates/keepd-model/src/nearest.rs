@@ -1,13 +1,12 @@
-//! The word that was probably meant.
+//! The nearest valid word for a mistyped one.
 
-/// The longest word that is looked at; longer ones are no typing errors.
+/// The longest word for which a neighbour is looked for, in characters.
 const WORD_CHARS_MAX: usize = 64;
 
-/// Returns the candidate with the fewest edits, if one is near: at most a third of the word.
-pub(super) fn nearest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+/// Returns the candidate with the fewest edits (insert, delete, change, swap of neighbours) from
+/// `word`, if they are few enough for a typing error: one for every three characters. Of several
+/// the first in the alphabet, so that the answer never depends on the order of candidates.
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word: Vec<char> = word.chars().take(WORD_CHARS_MAX + 1).collect();
     if word.len() > WORD_CHARS_MAX {
         return None;
@@ -22,8 +21,7 @@ pub(super) fn nearest<'c>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns how many letters must be added, removed, changed or swapped with their neighbour: the
-/// restricted Damerau-Levenshtein distance, with three rows of the usual table.
+/// The restricted Damerau-Levenshtein distance, with three rows of the usual table.
 fn edits(word: &[char], candidate: &str) -> usize {
     let candidate: Vec<char> = candidate.chars().collect();
     let mut before_last: Vec<usize> = Vec::new();
@@ -33,11 +31,11 @@ fn edits(word: &[char], candidate: &str) -> usize {
         for (column, other) in candidate.iter().enumerate() {
             let changed = last[column] + usize::from(letter != other);
             let mut least = changed.min(last[column + 1] + 1).min(current[column] + 1);
-            let is_swapped = row > 0
+            let swapped = row > 0
                 && column > 0
                 && *letter == candidate[column - 1]
                 && word[row - 1] == *other;
-            if is_swapped {
+            if swapped {
                 least = least.min(before_last[column - 1] + 1);
             }
             current.push(least);
@@ -52,12 +50,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn edits_count_inserts_deletes_changes_and_swaps() {
+        let count = |left: &str, right: &str| edits(&left.chars().collect::<Vec<_>>(), right);
+        assert_eq!(count("", ""), 0);
+        assert_eq!(count("", "abc"), 3);
+        assert_eq!(count("abc", ""), 3);
+        assert_eq!(count("comand", "command"), 1);
+        assert_eq!(count("commmand", "command"), 1);
+        assert_eq!(count("cammand", "command"), 1);
+        assert_eq!(count("ocmmand", "command"), 1);
+        assert_eq!(count("kitten", "sitting"), 3);
+    }
+
+    #[test]
     fn only_a_typing_error_has_a_neighbour() {
-        let words = ["graceful", "force", "kill"];
-        assert_eq!(nearest("gracefull", words), Some("graceful"));
-        assert_eq!(nearest("froce", words), Some("force"));
+        let words = ["always", "on-failure", "never"];
+        assert_eq!(nearest("alway", words), Some("always"));
+        assert_eq!(nearest("nevr", words), Some("never"));
         assert_eq!(nearest("sometimes", words), None);
         assert_eq!(nearest("", words), None);
         assert_eq!(nearest(&"x".repeat(100_000), words), None);
+    }
+
+    #[test]
+    fn of_two_equal_neighbours_the_first_in_the_alphabet_wins() {
+        assert_eq!(nearest("dc", ["dd", "db"]), Some("db"));
     }
 }
