@@ -265,7 +265,9 @@ impl Front {
 /// plain client such a start has only got another time.
 fn is_tried_again(core: &Proxy, report: &RunReport) -> bool {
     let never_was = match report.ended {
-        Some(RunEnd::Failed(_)) => report.state == RunState::Down && report.pid.is_none(),
+        Some(RunEnd::Failed(_) | RunEnd::Cancelled) => {
+            report.state == RunState::Down && report.pid.is_none()
+        }
         Some(RunEnd::Exit(_)) | None => false,
     };
     let is_down = |service: ServiceDetails<'_>| service.report().state == RunState::Down;

@@ -167,6 +167,8 @@ pub(crate) fn write_event(
         | Event::Env(..)
         | Event::Log(..)
         | Event::Note(..)
+        | Event::Lease(..)
+        | Event::Ended { .. }
         | Event::DumpEnd { .. } => {}
     }
 }
@@ -303,6 +305,8 @@ fn down(now: Instant, report: &RunReport) -> State<'_> {
         RunEnd::Exit(Exit::Signal { signal, core: _ }) => Reason::Signal(signal),
         RunEnd::Exit(exit @ (Exit::Code(_) | Exit::Unknown)) => Reason::Exit(exit.shell_status()),
         RunEnd::Failed(_) => Reason::Exit(EXEC_FAILURE_CODE),
+        // It never had a process.
+        RunEnd::Cancelled => return unset,
     };
     State {
         at: Some(ended_at),

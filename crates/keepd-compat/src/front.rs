@@ -391,6 +391,8 @@ impl Front {
             | Command::ServiceLog { .. }
             | Command::ServiceStop { .. }
             | Command::ServiceExec { .. }
+            | Command::ServiceAck { .. }
+            | Command::ServiceLease { .. }
             | Command::ServiceNote { .. } => self.ask(id, command, Next::Nothing),
         }
     }

@@ -220,6 +220,8 @@ impl Play {
             | CoreOutput::LogTo { .. }
             | CoreOutput::LogFilter { .. }
             | CoreOutput::ExitExec { .. }
+            | CoreOutput::Record { .. }
+            | CoreOutput::Acknowledge { .. }
             | CoreOutput::Guarded { .. } => {}
         }
     }

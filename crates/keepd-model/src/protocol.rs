@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Errno, Exit, FdSlot, Generation, HandleName, HandleReport, Instant, KillMode, LogLevel,
-    OpenFlags, Pid, PipeSpec, ServiceName, Signal, SocketSpec, SpawnFailure,
+    Errno, Exit, ExpectedEnd, FdSlot, Generation, HandleName, HandleReport, Instant, KillMode,
+    LogLevel, OpenFlags, Pid, PipeSpec, ServiceName, Signal, SocketSpec, SpawnFailure,
 };
 
 /// The longest line of an extended connection, line feed excluded.
@@ -278,7 +278,50 @@ pub enum Command {
         /// The service.
         name: ServiceName,
     },
+    /// `service.ack⇥NAME⇥GEN`: the ends of this generation and of all before are known and need
+    /// not be told again.
+    ServiceAck {
+        /// The service.
+        name: ServiceName,
+        /// The last generation whose end is known.
+        generation: Generation,
+    },
+    /// `service.lease⇥NAME⇥GEN⇥any|failure⇥OKLIST⇥DELAY_MS…`: restarts that the proxy makes without
+    /// asking. Without delays there are none, and a lease that was given is taken back.
+    ServiceLease {
+        /// The service.
+        name: ServiceName,
+        /// The last generation that the asker knows; another one is refused as stale.
+        expected: Generation,
+        /// What is allowed.
+        lease: Lease,
+    },
 }
+
+/// Restarts that the proxy makes by itself (`service.lease`), one delay an end, until the list is
+/// used up, the service is stopped, or gets another lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// After which ends.
+    pub after: LeaseAfter,
+    /// OKLIST: ends that are a success, comma separated exit codes and names of signals, or `-`.
+    pub successes: Vec<ExpectedEnd>,
+    /// DELAY_MS…: from one end to the next start, one for each end. At most [`LEASE_DELAYS_MAX`].
+    pub delays: Vec<Duration>,
+}
+
+/// After which ends a lease starts a service again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LeaseAfter {
+    /// `any`.
+    #[default]
+    Any,
+    /// `failure`: after an end that is not in the list of successes.
+    Failure,
+}
+
+/// The most delays of a lease: as many as there is room for ends that nobody has acknowledged.
+pub const LEASE_DELAYS_MAX: usize = 16;
 
 /// The number of a signal as kill(2) takes it: 0 asks whether the process is there, and numbers
 /// that the kernel does not have are refused by it.
@@ -641,6 +684,20 @@ pub enum Event {
     LogFilter(LogLevel),
     /// `service.note⇥NAME⇥KEY⇥VALUE`: dumped only; a note is told to nobody when it is set.
     Note(ServiceName, String, Vec<u8>),
+    /// `service.lease⇥NAME⇥GEN⇥any|failure⇥OKLIST⇥DELAY_MS…`: what is left of a lease; dumped only.
+    Lease(ServiceName, Generation, Lease),
+    /// `service.ended⇥NAME⇥GEN⇥TS_NS⇥HOW⇥VALUE`: dumped only: the end of a generation before the
+    /// present one, which nobody has acknowledged. Before `service.run`, oldest first.
+    Ended {
+        /// The service.
+        name: ServiceName,
+        /// The generation.
+        generation: Generation,
+        /// When it ended; 0 on the line if nobody can say.
+        at: Option<Instant>,
+        /// How it ended.
+        end: RunEnd,
+    },
     /// `service.deleted⇥NAME`.
     Deleted(ServiceName),
     /// `signal⇥SIGNAME⇥TS⇥COUNT`: the proxy itself got signals that nobody cleared yet.
@@ -733,6 +790,9 @@ pub enum RunEnd {
     Exit(Exit),
     /// It never got as far as its program.
     Failed(SpawnFailure),
+    /// `cancelled⇥-`: its proxy was lost before there was a process that could be known. No program
+    /// ran, and nothing failed: whoever wants it starts it again.
+    Cancelled,
 }
 
 /// One line from the proxy to a connection.

@@ -310,6 +310,8 @@ impl Shell {
                 self.exit.prepare_rescue(&mut self.log);
             }
             Output::Guarded { on } => self.exit.is_guarded = on,
+            // Nothing is recorded without a ledger.
+            Output::Record { .. } | Output::Acknowledge { .. } => {}
         }
     }
 

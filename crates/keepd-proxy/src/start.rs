@@ -397,6 +397,8 @@ impl Starting<'_> {
             log_filter: log.filter(),
             is_log_closed: log.is_closed(),
             description_bytes_max: opened.limits.handles.map(|pool| pool.bytes + 1),
+            records: false,
+            safe_mode: None,
         };
         let mut shell = Shell {
             epoll,

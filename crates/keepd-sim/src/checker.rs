@@ -338,10 +338,10 @@ impl World {
         };
         let is_true = match (end.exit, truth.ended) {
             (Some(told), Some(RunEnd::Exit(exit))) => told == exit,
-            (None, Some(RunEnd::Failed(_))) => true,
+            (None, Some(RunEnd::Failed(_) | RunEnd::Cancelled)) => true,
             // A later start that could not even be prepared has no generation of its own.
             (None, Some(RunEnd::Exit(_)) | None) => end.failure.is_some(),
-            (Some(_), Some(RunEnd::Failed(_)) | None) => false,
+            (Some(_), Some(RunEnd::Failed(_) | RunEnd::Cancelled) | None) => false,
         };
         if is_true {
             return Ok(());
@@ -368,7 +368,7 @@ impl World {
             let executed = truth.is_some_and(|truth| truth.executed.is_some());
             let exit = truth.and_then(|truth| match truth.ended {
                 Some(RunEnd::Exit(exit)) => Some(exit),
-                Some(RunEnd::Failed(_)) | None => None,
+                Some(RunEnd::Failed(_) | RunEnd::Cancelled) | None => None,
             });
             let is_done = status.state == State::Done
                 && exit.is_some_and(|exit| status.spec.is_success(exit));

@@ -228,7 +228,7 @@ impl World {
             .and_then(|truth| truth.ended);
         let success = match truth {
             Some(RunEnd::Exit(exit)) => spec.is_success(exit),
-            Some(RunEnd::Failed(_)) | None => false,
+            Some(RunEnd::Failed(_) | RunEnd::Cancelled) | None => false,
         };
         if self.kernel.has_live(&spec.name) {
             return Err("it has a process".to_owned());

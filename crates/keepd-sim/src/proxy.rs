@@ -422,6 +422,8 @@ impl World {
             | Output::StopListening
             | Output::LogFilter { .. }
             | Output::ExitExec { .. }
+            | Output::Record { .. }
+            | Output::Acknowledge { .. }
             | Output::Guarded { .. } => {}
             Output::Terminate { code } => {
                 self.flush_proxy();

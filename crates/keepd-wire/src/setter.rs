@@ -1,10 +1,17 @@
 //! Lines that say what a service is: sent as commands, heard as events, the same in both
 //! directions.
 
-use keepd_model::protocol::{Attributes, Environment, LogTarget, NOTE_BYTES_MAX};
-use keepd_model::{FdSlot, ServiceName};
+use std::time::Duration;
 
-use crate::field::{Fields, LineWriter, Problem, escape, quoted, without_zero};
+use keepd_model::protocol::{
+    Attributes, Environment, LEASE_DELAYS_MAX, Lease, LeaseAfter, LogTarget, NOTE_BYTES_MAX,
+};
+use keepd_model::{ExpectedEnd, FdSlot, Generation, ServiceName};
+
+use crate::field::{
+    Fields, LineWriter, Problem, decimal, decimal_u32, escape, milliseconds, quoted, signal,
+    signal_word, without_zero,
+};
 use crate::{attribute, words};
 
 /// The longest key of a note.
@@ -100,4 +107,73 @@ pub(crate) fn write_fds(name: &ServiceName, slots: &[FdSlot], out: &mut Vec<u8>)
 /// Appends `service.note⇥NAME⇥KEY⇥VALUE`.
 pub(crate) fn write_note(name: &ServiceName, key: &str, value: &[u8], out: &mut Vec<u8>) {
     LineWriter::new("service.note", out).word(name).field(key.as_bytes()).field(value).end();
+}
+
+/// The most entries in a list of successes: every exit code and every signal.
+const SUCCESSES_MAX: usize = 256 + 64;
+
+/// Reads `any|failure⇥OKLIST⇥DELAY_MS…` of a lease.
+pub(crate) fn read_lease(mut fields: Fields<'_>) -> Result<Lease, Problem> {
+    let after = match &*fields.required("kind of ends")? {
+        b"any" => LeaseAfter::Any,
+        b"failure" => LeaseAfter::Failure,
+        other => {
+            let text = format!("a lease is for any or failure, not {}", quoted(other));
+            return Err(Problem::new(text));
+        }
+    };
+    let successes = match &*fields.required("list of successes")? {
+        b"-" => Vec::new(),
+        list => list.split(|byte| *byte == b',').map(read_success).collect::<Result<_, _>>()?,
+    };
+    if successes.len() > SUCCESSES_MAX {
+        return Err(Problem::new(format!("a lease has at most {SUCCESSES_MAX} successes")));
+    }
+    let delays = fields.rest();
+    if delays.len() > LEASE_DELAYS_MAX {
+        return Err(Problem::new(format!("a lease has at most {LEASE_DELAYS_MAX} delays")));
+    }
+    let delays = delays
+        .iter()
+        .map(|delay| decimal(delay, "delay", u64::MAX).map(Duration::from_millis))
+        .collect::<Result<_, _>>()?;
+    Ok(Lease { after, successes, delays })
+}
+
+/// Reads an exit code or the name of a signal.
+fn read_success(word: &[u8]) -> Result<ExpectedEnd, Problem> {
+    if word.first().is_some_and(u8::is_ascii_digit) {
+        let code = decimal_u32(word, "exit code", u32::from(u8::MAX))?;
+        let code = u8::try_from(code).expect("the number is at most 255");
+        return Ok(ExpectedEnd::Code(code));
+    }
+    signal(word).map(ExpectedEnd::Signal)
+}
+
+/// Appends `service.lease⇥NAME⇥GEN⇥any|failure⇥OKLIST⇥DELAY_MS…`.
+pub(crate) fn write_lease(
+    name: &ServiceName,
+    generation: Generation,
+    lease: &Lease,
+    out: &mut Vec<u8>,
+) {
+    let after = match lease.after {
+        LeaseAfter::Any => "any",
+        LeaseAfter::Failure => "failure",
+    };
+    let success = |success: &ExpectedEnd| match success {
+        ExpectedEnd::Code(code) => code.to_string(),
+        ExpectedEnd::Signal(signal) => signal_word(*signal),
+    };
+    let successes: Vec<String> = lease.successes.iter().map(success).collect();
+    let successes = (!successes.is_empty()).then(|| successes.join(","));
+    let mut line = LineWriter::new("service.lease", out)
+        .word(name)
+        .word(generation)
+        .word(after)
+        .word_or_unset(successes);
+    for delay in &lease.delays {
+        line = line.word(milliseconds(*delay));
+    }
+    line.end();
 }

@@ -229,6 +229,8 @@ impl Driver {
                 | CoreOutput::LogTo { .. }
                 | CoreOutput::LogFilter { .. }
                 | CoreOutput::ExitExec { .. }
+                | CoreOutput::Record { .. }
+                | CoreOutput::Acknowledge { .. }
                 | CoreOutput::Guarded { .. } => {}
             }
         }

@@ -88,7 +88,7 @@ impl Manager {
         let cause = end_cause(report, ending.started, service.known.program.as_deref());
         let exit = match report.ended {
             Some(RunEnd::Exit(exit)) => Some(exit),
-            Some(RunEnd::Failed(_)) => None,
+            Some(RunEnd::Failed(_) | RunEnd::Cancelled) => None,
             None => Some(Exit::Unknown),
         };
         // It may be long ago, if nobody looked meanwhile.
@@ -249,7 +249,9 @@ fn end_cause(report: &RunReport, started: Option<Instant>, program: Option<&[u8]
             errno: Some(failure.errno),
             text: describe_failure(failure, program),
         }),
-        None => Cause::Ended { generation, pid, exit: Exit::Unknown, ran },
+        Some(RunEnd::Cancelled) | None => {
+            Cause::Ended { generation, pid, exit: Exit::Unknown, ran }
+        }
     }
 }
 

@@ -158,6 +158,8 @@ impl Manager {
             | Event::HandleDeleted(_)
             | Event::LogFilter(_)
             | Event::Note(..)
+            | Event::Lease(..)
+            | Event::Ended { .. }
             | Event::DumpEnd { .. } => {}
         }
     }
@@ -211,6 +213,8 @@ impl Manager {
             Event::Notify { .. }
             | Event::Output { .. }
             | Event::OutputBlocked { .. }
+            | Event::Lease(..)
+            | Event::Ended { .. }
             | Event::Fds(..)
             | Event::Handle(_)
             | Event::HandleDeleted(_)

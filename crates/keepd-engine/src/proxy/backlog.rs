@@ -169,6 +169,8 @@ pub(super) fn service_of(event: &Event) -> Option<&ServiceName> {
         | Event::AutoUp(name, ..)
         | Event::Fds(name, _)
         | Event::Note(name, ..)
+        | Event::Lease(name, ..)
+        | Event::Ended { name, .. }
         | Event::Deleted(name) => Some(name),
         Event::Signal { .. }
         | Event::Handle(_)
@@ -196,6 +198,8 @@ fn handle_of(event: &Event) -> Option<&HandleName> {
         | Event::AutoUp(..)
         | Event::Fds(..)
         | Event::Note(..)
+        | Event::Lease(..)
+        | Event::Ended { .. }
         | Event::Deleted(_)
         | Event::Signal { .. }
         | Event::LogFilter(_)
@@ -224,6 +228,8 @@ fn keeping(event: &Event) -> Keeping {
         | Event::AutoUp(..)
         | Event::Fds(..)
         | Event::Note(..)
+        | Event::Lease(..)
+        | Event::Ended { .. }
         | Event::Deleted(_)
         | Event::Handle(_)
         | Event::HandleDeleted(_)

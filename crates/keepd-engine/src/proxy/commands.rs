@@ -223,6 +223,9 @@ impl Proxy {
             }
             Command::ServiceNote { name, key, value } => self.note(now, asker, &name, key, value),
             Command::ServiceDelete { name } => self.delete(asker, &name),
+            Command::ServiceAck { .. } | Command::ServiceLease { .. } => {
+                Err(not_here("leases are not granted yet"))
+            }
         }
     }
 

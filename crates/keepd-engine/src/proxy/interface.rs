@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use keepd_model::protocol::{
-    Attributes, Environment, LogTarget, Message, Request, SignalNumber, Stream,
+    Attributes, Command, Environment, Event, LogTarget, Message, Request, RunEnd, SignalNumber,
+    Stream,
 };
 use keepd_model::{
-    Errno, Exit, Generation, HandleKind, LogLevel, OpenFlags, Pid, PipeSpec, ServiceName, Signal,
-    SocketSpec, SpawnFailure,
+    Errno, Exit, Generation, HandleKind, Instant, LogLevel, OpenFlags, Pid, PipeSpec, ServiceName,
+    Signal, SocketSpec, SpawnFailure,
 };
 
 /// A connection, numbered by the shell in the order of arrival and never reused.
@@ -169,6 +170,73 @@ pub enum Input {
         /// How often since the last report.
         count: u64,
     },
+    /// What a predecessor wrote down ([`Output::Record`]), in order. Before everything else.
+    Replayed {
+        /// One fact.
+        fact: Fact,
+    },
+    /// What a predecessor left of a service, once for each that was replayed and ever started;
+    /// after the last [`Input::Replayed`], before any connection.
+    Adopted {
+        /// The service.
+        name: ServiceName,
+        /// Its last generation.
+        generation: Generation,
+        /// What became of that.
+        run: AdoptedRun,
+        /// Ends of generations before that one which nobody has acknowledged, oldest first.
+        unacknowledged: Vec<EndedRun>,
+    },
+}
+
+/// Something that a successor has to know, written down before anybody is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A command that defines something was accepted. What acts is not replayed: of
+    /// `service.stop` it stays that nobody wants the service up any more.
+    Command(Command),
+    /// A generation was asked for: [`Event::Invocation`], and nothing else.
+    Event(Event),
+}
+
+/// What a successor finds of the last generation of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdoptedRun {
+    /// Its main process is there. Its end is told by [`Input::Reaped`], as that of any other.
+    Running {
+        /// The process.
+        pid: Pid,
+        /// When it was cloned, as nearly as the kernel says.
+        started: Instant,
+        /// Whether it has a group of its own.
+        leaf: bool,
+    },
+    /// It is over, and nobody has acknowledged that yet. Others of its group may be left.
+    Ended {
+        /// How, and when.
+        ended: EndedRun,
+        /// Whether it had a group of its own, which is still there.
+        leaf: bool,
+    },
+    /// It is over, and its end was acknowledged.
+    Known,
+    /// It cannot be said whether it runs: nothing is started or signalled until a later `Adopted`
+    /// says more.
+    Unsure {
+        /// One sentence.
+        why: String,
+    },
+}
+
+/// The end of one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedRun {
+    /// Which.
+    pub generation: Generation,
+    /// How.
+    pub end: RunEnd,
+    /// When; `None`: nobody can say.
+    pub at: Option<Instant>,
 }
 
 /// An effect with an outcome.
@@ -387,6 +455,19 @@ pub enum Output {
     Guarded {
         /// It is.
         on: bool,
+    },
+    /// Write this down for a successor, before anything that was asked for after it is done or
+    /// told. Only with [`Settings::records`](super::Settings::records).
+    Record {
+        /// What.
+        fact: Fact,
+    },
+    /// The ends of this generation and of all before need not be kept for a successor.
+    Acknowledge {
+        /// The service.
+        name: ServiceName,
+        /// The generation.
+        generation: Generation,
     },
 }
 

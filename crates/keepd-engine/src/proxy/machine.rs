@@ -39,6 +39,11 @@ pub struct Settings {
     pub is_log_closed: bool,
     /// No more bytes than these are kept of what is said of a handle; `None`: all.
     pub description_bytes_max: Option<usize>,
+    /// There is somebody to be survived by: say [`Output::Record`] and [`Output::Acknowledge`].
+    pub records: bool,
+    /// Only adopt, signal, stop and reap; nothing is started (`service.start` is refused, leases and
+    /// triggers rest). Why, in one sentence.
+    pub safe_mode: Option<String>,
 }
 
 /// The mechanism: services, their processes, and the connections that command and watch them.
@@ -192,6 +197,7 @@ impl Proxy {
             Input::Performed { ticket, outcome } => self.on_performed(ticket, outcome),
             Input::MemoryLow { on } => self.on_memory_low(on),
             Input::Signal { signal, count } => self.on_signal(now, signal, count),
+            Input::Replayed { .. } | Input::Adopted { .. } => {}
         }
         self.close_hopeless(now);
     }

@@ -87,6 +87,8 @@ impl Proxy {
             | Command::TerminateExec { .. }
             | Command::Chdir { .. }
             | Command::LogFilter { .. }
+            | Command::ServiceAck { .. }
+            | Command::ServiceLease { .. }
             | Command::LogDestination { .. }
             | Command::SocketDelete
             | Command::HandleDelete { .. }

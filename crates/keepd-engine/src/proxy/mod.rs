@@ -82,8 +82,9 @@ mod triggers;
 mod views;
 
 pub use interface::{
-    CallFailure, ConnectionId, ControlEnd, DescriptorId, DescriptorList, DescriptorSource, Effect,
-    Input, JobId, JobSpawn, Output, Owner, Performed, ServiceSpawn, SpawnOutcome, Ticket,
+    AdoptedRun, CallFailure, ConnectionId, ControlEnd, DescriptorId, DescriptorList,
+    DescriptorSource, Effect, EndedRun, Fact, Input, JobId, JobSpawn, Output, Owner, Performed,
+    ServiceSpawn, SpawnOutcome, Ticket,
 };
 pub use machine::{Proxy, ServiceView, Settings};
 pub use views::ServiceDetails;

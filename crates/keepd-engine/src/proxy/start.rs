@@ -340,7 +340,9 @@ impl Proxy {
 fn was_killed(end: RunEnd) -> bool {
     match end {
         RunEnd::Exit(Exit::Signal { signal, .. }) => signal == Signal::KILL,
-        RunEnd::Exit(Exit::Code(_) | Exit::Unknown) | RunEnd::Failed(_) => false,
+        RunEnd::Exit(Exit::Code(_) | Exit::Unknown) | RunEnd::Failed(_) | RunEnd::Cancelled => {
+            false
+        }
     }
 }
 

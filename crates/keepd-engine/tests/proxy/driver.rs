@@ -328,11 +328,16 @@ fn event_text(event: &Event) -> String {
                 Some(RunEnd::Failed(failure)) => {
                     line += &format!(" failed {}", failure.step.word());
                 }
+                Some(RunEnd::Cancelled) => line += " cancelled",
                 None => {}
             }
             line
         }
         Event::Invocation { name, generation, .. } => format!("{name} {generation} invocation"),
+        Event::Lease(name, generation, lease) => {
+            format!("{name} {generation} lease {:?}", lease.delays)
+        }
+        Event::Ended { name, generation, end, .. } => format!("{name} {generation} ended {end:?}"),
         Event::Notify { name, generation, pid, text } => {
             format!("{name} {generation} notify {pid} {}", String::from_utf8_lossy(text))
         }
@@ -415,5 +420,7 @@ pub(crate) fn text(output: &Output) -> String {
         Output::Log { level, text } => format!("log {level}: {text}"),
         Output::ExitExec { arguments } => format!("exit-exec {}", bytes_text(arguments)),
         Output::Guarded { on } => format!("guarded {on}"),
+        Output::Record { fact } => format!("record {fact:?}"),
+        Output::Acknowledge { name, generation } => format!("acknowledge {name} {generation}"),
     }
 }

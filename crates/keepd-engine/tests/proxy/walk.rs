@@ -232,6 +232,8 @@ impl World {
             | Output::LogFilter { .. }
             | Output::Log { .. }
             | Output::ExitExec { .. }
+            | Output::Record { .. }
+            | Output::Acknowledge { .. }
             | Output::Guarded { .. } => {}
             Output::Terminate { .. } => panic!("nobody asked for it"),
         }

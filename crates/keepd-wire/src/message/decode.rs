@@ -65,6 +65,12 @@ pub(super) fn decode(line: &[u8]) -> Result<Option<Message>, Problem> {
             let (name, (key, value)) = (fields.name()?, setter::read_note(&mut fields)?);
             event(fields, Event::Note(name, key, value))
         },
+        b"service.lease" => |mut fields| {
+            let (name, generation) = (fields.name()?, fields.generation()?);
+            let lease = setter::read_lease(fields)?;
+            Ok(Message::Event(Event::Lease(name, generation, lease)))
+        },
+        b"service.ended" => ended,
         b"service.deleted" => |mut fields| {
             let name = fields.name()?;
             event(fields, Event::Deleted(name))
@@ -180,12 +186,30 @@ fn run(mut fields: Fields<'_>) -> Result<Message, Problem> {
     let (how, value) = (fields.required("end")?, fields.required("value")?);
     let ended = match (&*how, &*value) {
         (b"-", b"-") => None,
-        (b"failed", value) => Some(RunEnd::Failed(step_and_errno(value)?)),
-        (how, value) => Some(RunEnd::Exit(read_exit(how, value)?)),
+        (how, value) => Some(read_end(how, value)?),
     };
     let report =
         RunReport { name, generation, state, at, pid, ended, started: None, ended_at: None };
     event(fields, Event::Run(report))
+}
+
+/// Reads `HOW⇥VALUE` of a generation.
+fn read_end(how: &[u8], value: &[u8]) -> Result<RunEnd, Problem> {
+    match (how, value) {
+        (b"failed", value) => step_and_errno(value).map(RunEnd::Failed),
+        (b"cancelled", b"-") => Ok(RunEnd::Cancelled),
+        (how, value) => read_exit(how, value).map(RunEnd::Exit),
+    }
+}
+
+fn ended(mut fields: Fields<'_>) -> Result<Message, Problem> {
+    let name = fields.name()?;
+    let generation = fields.generation()?;
+    let nanos = fields.number("time", u64::MAX)?;
+    let at = (nanos != 0).then(|| Instant::from_nanos(nanos));
+    let (how, value) = (fields.required("end")?, fields.required("value")?);
+    let end = read_end(&how, &value)?;
+    event(fields, Event::Ended { name, generation, at, end })
 }
 
 /// Reads `STEP:ERRNO`.

@@ -74,6 +74,16 @@ fn encode_event(event: &Event, out: &mut Vec<u8>) {
         }
         Event::LogFilter(level) => LineWriter::new("log.filter", out).word(level).end(),
         Event::Note(name, key, value) => setter::write_note(name, key, value, out),
+        Event::Lease(name, generation, lease) => {
+            setter::write_lease(name, *generation, lease, out);
+        }
+        Event::Ended { name, generation, at, end } => {
+            let line = LineWriter::new("service.ended", out)
+                .word(name)
+                .word(generation)
+                .word(at.map_or(0, keepd_model::Instant::as_nanos));
+            write_end(*end, line).end();
+        }
         Event::Deleted(name) => LineWriter::new("service.deleted", out).word(name).end(),
         Event::Signal { signal, at, count } => LineWriter::new("signal", out)
             .word(signal_word(*signal))
@@ -93,12 +103,20 @@ fn encode_run(report: &RunReport, out: &mut Vec<u8>) {
         .word_or_unset(report.pid);
     match report.ended {
         None => line.word("-").word("-"),
-        Some(RunEnd::Exit(exit)) => write_exit(exit, line),
-        Some(RunEnd::Failed(SpawnFailure { step, errno })) => {
-            line.word("failed").word(format_args!("{}:{}", step.word(), errno.0))
-        }
+        Some(end) => write_end(end, line),
     }
     .end();
+}
+
+/// Adds `HOW⇥VALUE` of a generation.
+fn write_end(end: RunEnd, line: LineWriter<'_>) -> LineWriter<'_> {
+    match end {
+        RunEnd::Exit(exit) => write_exit(exit, line),
+        RunEnd::Failed(SpawnFailure { step, errno }) => {
+            line.word("failed").word(format_args!("{}:{}", step.word(), errno.0))
+        }
+        RunEnd::Cancelled => line.word("cancelled").word("-"),
+    }
 }
 
 /// Adds `HOW⇥VALUE`.

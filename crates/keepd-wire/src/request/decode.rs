@@ -52,6 +52,8 @@ pub(super) fn decode(line: &[u8]) -> Result<Command, Refusal> {
         b"service.signal" => service_signal,
         b"service.exec" => service_exec,
         b"service.delete" => |fields| service(fields).map(|name| Command::ServiceDelete { name }),
+        b"service.ack" => service_ack,
+        b"service.lease" => service_lease,
         other => return Err(Refusal::UnknownCommand(other.to_vec())),
     };
     Ok(read(fields)?)
@@ -244,6 +246,20 @@ fn service_stop(mut fields: Fields<'_>) -> Result<Command, Problem> {
         None => None,
     };
     alone(fields, Command::ServiceStop { name, expected, other })
+}
+
+fn service_ack(mut fields: Fields<'_>) -> Result<Command, Problem> {
+    let name = fields.name()?;
+    let generation = fields.generation()?;
+    alone(fields, Command::ServiceAck { name, generation })
+}
+
+/// Reads `NAME⇥GEN⇥any|failure⇥OKLIST⇥DELAY_MS…`.
+fn service_lease(mut fields: Fields<'_>) -> Result<Command, Problem> {
+    let name = fields.name()?;
+    let expected = fields.generation()?;
+    let lease = setter::read_lease(fields)?;
+    Ok(Command::ServiceLease { name, expected, lease })
 }
 
 /// Reads `NAME⇥GEN|-⇥SIGNAL⇥main|all|group`; `-` means whatever generation runs.

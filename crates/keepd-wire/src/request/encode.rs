@@ -80,6 +80,12 @@ pub(super) fn encode(command: &Command, out: &mut Vec<u8>) {
             line.list(arguments).end();
         }
         Command::ServiceDelete { name } => line("service.delete", out).word(name).end(),
+        Command::ServiceAck { name, generation } => {
+            line("service.ack", out).word(name).word(generation).end();
+        }
+        Command::ServiceLease { name, expected, lease } => {
+            setter::write_lease(name, *expected, lease, out);
+        }
     }
 }
 

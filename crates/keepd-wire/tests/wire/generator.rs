@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use keepd_model::protocol::{
     Attributes, Command, EXEC_OUTPUT_BYTES_MAX, Environment, EnvironmentChange, Event, Fail,
-    FailKind, FilterChange, LogTarget, Message, NOTIFY_BYTES_MAX, Place, Reply, Request, RequestId,
-    RunEnd, RunReport, RunState, Scope, SessionPlace, SignalNumber, Stream, Triggers,
+    FailKind, FilterChange, Lease, LeaseAfter, LogTarget, Message, NOTIFY_BYTES_MAX, Place, Reply,
+    Request, RequestId, RunEnd, RunReport, RunState, Scope, SessionPlace, SignalNumber, Stream,
+    Triggers,
 };
 use keepd_model::{
-    Address, Domain, Errno, Exit, FdSlot, Generation, HandleKind, HandleName, HandleReport,
-    Instant, KillMode, LogLevel, OpenFlags, Pid, PipeEnd, PipeSpec, ServiceName, Signal,
-    SocketSpec, SocketType, SpawnFailure, SpawnStep,
+    Address, Domain, Errno, Exit, ExpectedEnd, FdSlot, Generation, HandleKind, HandleName,
+    HandleReport, Instant, KillMode, LogLevel, OpenFlags, Pid, PipeEnd, PipeSpec, ServiceName,
+    Signal, SocketSpec, SocketType, SpawnFailure, SpawnStep,
 };
 use keepd_wire::words;
 
 /// How many kinds of command [`Generator::command`] makes.
-pub(crate) const COMMANDS: u64 = 33;
+pub(crate) const COMMANDS: u64 = 35;
 /// How many kinds of message [`Generator::message`] makes.
-pub(crate) const MESSAGES: u64 = 26;
+pub(crate) const MESSAGES: u64 = 28;
 
 /// SplitMix64: the same numbers on every machine.
 pub(crate) struct Generator(u64);
@@ -428,6 +429,8 @@ impl Generator {
                 let (key, value) = self.note();
                 Command::ServiceNote { name, key, value }
             }
+            14 => Command::ServiceAck { name, generation: self.generation() },
+            15 => Command::ServiceLease { name, expected: self.generation(), lease: self.lease() },
             _ => Command::ServiceDelete { name },
         }
     }
@@ -449,9 +452,7 @@ impl Generator {
             state: self.pick(&RunState::ALL),
             at: self.instant(),
             pid: self.optional(Self::pid),
-            ended: self.optional(|it| {
-                if it.coin() { RunEnd::Exit(it.exit()) } else { RunEnd::Failed(it.spawn_failure()) }
-            }),
+            ended: self.optional(|it| it.run_end()),
             started: None,
             ended_at: None,
         }
@@ -498,7 +499,34 @@ impl Generator {
             16 => Event::Handle(self.handle_report()),
             17 => Event::HandleDeleted(self.handle_name()),
             18 => Event::LogFilter(self.pick(&LogLevel::ALL)),
+            19 => Event::Lease(name, self.generation(), self.lease()),
+            20 => Event::Ended {
+                name,
+                generation: self.generation(),
+                at: self.optional(|it| Instant::from_nanos(it.number().max(1))),
+                end: self.run_end(),
+            },
             _ => Event::DumpEnd { sequence: self.number() },
+        }
+    }
+
+    fn run_end(&mut self) -> RunEnd {
+        match self.below(3) {
+            0 => RunEnd::Exit(self.exit()),
+            1 => RunEnd::Failed(self.spawn_failure()),
+            _ => RunEnd::Cancelled,
+        }
+    }
+
+    fn lease(&mut self) -> Lease {
+        let success = |it: &mut Self| match it.coin() {
+            true => ExpectedEnd::Code(it.below(256) as u8),
+            false => ExpectedEnd::Signal(it.signal()),
+        };
+        Lease {
+            after: self.pick(&[LeaseAfter::Any, LeaseAfter::Failure]),
+            successes: (0..self.below(4)).map(|_| success(self)).collect(),
+            delays: (0..self.below(17)).map(|_| self.milliseconds()).collect(),
         }
     }
 
@@ -519,14 +547,14 @@ impl Generator {
     /// One of the kinds of message.
     pub(crate) fn message(&mut self, kind: u64) -> Message {
         match kind % MESSAGES {
-            event @ 0..20 => Message::Event(self.event(event)),
-            20 => Message::ProtoAccepted {
+            event @ 0..22 => Message::Event(self.event(event)),
+            22 => Message::ProtoAccepted {
                 version: self.u32(),
                 features: (0..self.below(4)).map(|_| self.text()).collect(),
             },
-            21 => Message::Text(self.bytes(30)),
-            22 => Message::Error(self.text()),
-            reply => Message::Reply(RequestId(self.number()), self.reply(reply - 23)),
+            23 => Message::Text(self.bytes(30)),
+            24 => Message::Error(self.text()),
+            reply => Message::Reply(RequestId(self.number()), self.reply(reply - 25)),
         }
     }
 }

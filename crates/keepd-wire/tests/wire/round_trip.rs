@@ -71,6 +71,8 @@ fn command_kind(command: &Command) -> &'static str {
         Command::ServiceExec { .. } => "service.exec",
         Command::ServiceNote { .. } => "service.note",
         Command::ServiceDelete { .. } => "service.delete",
+        Command::ServiceAck { .. } => "service.ack",
+        Command::ServiceLease { .. } => "service.lease",
     }
 }
 
@@ -101,6 +103,8 @@ fn message_kind(message: &Message) -> &'static str {
             Event::LogFilter(_) => "log.filter",
             Event::Note(..) => "service.note",
             Event::Deleted(_) => "service.deleted",
+            Event::Lease(..) => "service.lease",
+            Event::Ended { .. } => "service.ended",
             Event::Signal { .. } => "signal",
             Event::DumpEnd { .. } => "dump.end",
         },
