@@ -7,12 +7,16 @@
 //! Texts that a user chose (arguments, variables, tags, paths, notes) are bytes: the proxy does not
 //! care for their encoding. Names and words are text.
 
+mod lease;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use lease::{LEASE_DELAYS_MAX, Lease, LeaseAfter};
+
 use crate::{
-    Errno, Exit, ExpectedEnd, FdSlot, Generation, HandleName, HandleReport, Instant, KillMode,
-    LogLevel, OpenFlags, Pid, PipeSpec, ServiceName, Signal, SocketSpec, SpawnFailure,
+    Errno, Exit, FdSlot, Generation, HandleName, HandleReport, Instant, KillMode, LogLevel,
+    OpenFlags, Pid, PipeSpec, ServiceName, Signal, SocketSpec, SpawnFailure,
 };
 
 /// The longest line of an extended connection, line feed excluded.
@@ -297,31 +301,6 @@ pub enum Command {
         lease: Lease,
     },
 }
-
-/// Restarts that the proxy makes by itself (`service.lease`), one delay an end, until the list is
-/// used up, the service is stopped, or gets another lease.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Lease {
-    /// After which ends.
-    pub after: LeaseAfter,
-    /// OKLIST: ends that are a success, comma separated exit codes and names of signals, or `-`.
-    pub successes: Vec<ExpectedEnd>,
-    /// DELAY_MS…: from one end to the next start, one for each end. At most [`LEASE_DELAYS_MAX`].
-    pub delays: Vec<Duration>,
-}
-
-/// After which ends a lease starts a service again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum LeaseAfter {
-    /// `any`.
-    #[default]
-    Any,
-    /// `failure`: after an end that is not in the list of successes.
-    Failure,
-}
-
-/// The most delays of a lease: as many as there is room for ends that nobody has acknowledged.
-pub const LEASE_DELAYS_MAX: usize = 16;
 
 /// The number of a signal as kill(2) takes it: 0 asks whether the process is there, and numbers
 /// that the kernel does not have are refused by it.

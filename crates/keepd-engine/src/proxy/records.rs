@@ -158,7 +158,7 @@ impl Proxy {
             }
             Command::ServiceNote { name, key, value } => {
                 // It was within the limits when it was accepted.
-                _ = self.replayed(now, &name).keep_note(key, value, usize::MAX);
+                _ = self.replayed(now, &name).keep_note(&key, value, usize::MAX);
             }
             Command::ServiceLease { name, expected, lease } => {
                 let granted =
