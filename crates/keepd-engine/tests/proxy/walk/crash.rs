@@ -216,6 +216,8 @@ impl World {
         }
         self.ledger.unsure.clear();
         let names: Vec<_> = self.proxy.services().map(|view| view.name.clone()).collect();
+        // A service was forgotten, and its place was not given back any more.
+        self.ledger.slots.retain(|name, slot| slot.is_open || names.contains(name));
         for name in names {
             let is_open = self.ledger.slots.get(&name).is_some_and(|slot| slot.is_open);
             if is_open && self.random.chance(10) && !self.is_quiet {
