@@ -27,6 +27,7 @@ use crate::descriptors::Initial;
 use crate::environment::Base;
 use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
+use crate::holder::Holder;
 use crate::listener::{Admission, Listener};
 use crate::log::{Destination, Log};
 use crate::memory::{self, Memory};
@@ -388,6 +389,7 @@ impl Starting<'_> {
         let base = Base::of_this_process(self.options.instance.clone());
         let memory = self.take_memory(opened.limits)?;
         let Self { options, log, exit, guard, ignored, .. } = self;
+        let holder = Holder::none();
         let settings = Settings {
             seed,
             features: FEATURES.map(str::to_owned).to_vec(),
@@ -413,7 +415,7 @@ impl Starting<'_> {
             connections: Connections::new(memory::connections_max(opened.limits)),
             listener: None,
             admission,
-            pump: Pump::new(),
+            pump: Pump::new(holder.clone()),
             groups,
             notify: NotifySockets::new(options.run_dir.clone()),
             ready: ReadyPipes::default(),

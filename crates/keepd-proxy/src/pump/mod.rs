@@ -6,8 +6,13 @@
 //! it is, in the pipe, and stops only who writes into it.
 
 mod file;
+mod found;
 mod index;
 mod stream;
 mod table;
 
-pub(crate) use table::{Moment, News, Pump, Start, Writers};
+pub(crate) use found::find_again;
+pub(crate) use table::{Left, Moment, News, Pump, Start, Writers};
+
+#[cfg(test)]
+mod tests;
