@@ -21,6 +21,8 @@ use keepd_model::{
     ServiceName, ServiceSpec, Signal, SpawnStep, State, TcpProbe, Template, Until,
 };
 
+mod lease;
+
 /// More outputs than this for one turn of a test mean that the machine does not come to rest.
 const OUTPUTS_MAX: usize = 10_000;
 
@@ -97,6 +99,7 @@ pub(crate) struct Held {
     ended: Option<RunEnd>,
     notified: bool,
     said: Vec<Said>,
+    kept: lease::Kept,
 }
 
 impl Held {
@@ -115,6 +118,7 @@ impl Held {
             ended: None,
             notified: false,
             said: Vec::new(),
+            kept: lease::Kept::default(),
         }
     }
 
@@ -151,6 +155,10 @@ pub(crate) struct World {
     pub(crate) announced: Vec<Announcement>,
     /// Every command about services, in short words, since the last look.
     pub(crate) commands: Vec<String>,
+    /// Every lease and every acknowledgement, in short words, since the last look.
+    pub(crate) leases: Vec<String>,
+    /// What the proxy says that it can.
+    pub(crate) features: Vec<String>,
     pub(crate) probes: Vec<OpenProbe>,
     pub(crate) finished: Option<u8>,
     /// Services whose start cannot be prepared.
@@ -186,6 +194,8 @@ impl World {
             answers: BTreeMap::new(),
             announced: Vec::new(),
             commands: Vec::new(),
+            leases: Vec::new(),
+            features: vec!["ack".to_owned(), "lease".to_owned()],
             probes: Vec::new(),
             finished: None,
             unpreparable: BTreeSet::new(),
@@ -252,6 +262,7 @@ impl World {
 
     fn drive(&mut self) {
         let mut outputs = 0;
+        self.start_what_is_due();
         while let Some(input) = self.inbox.pop_front() {
             self.manager.handle_input(self.now, input);
             self.manager.check_invariants().unwrap();
@@ -266,8 +277,12 @@ impl World {
     /// Lets time pass, and everything that is due meanwhile happen in order.
     pub(crate) fn advance(&mut self, duration: Duration) {
         let end = self.now.saturating_add(duration);
-        while let Some(due) = self.manager.poll_timeout().filter(|due| *due <= end) {
+        while let Some(due) = self.next_due().filter(|due| *due <= end) {
             self.now = self.now.max(due);
+            if self.start_what_is_due() {
+                self.drive();
+                continue;
+            }
             self.manager.handle_timeout(self.now);
             self.manager.check_invariants().unwrap();
             let next = self.manager.poll_timeout();
@@ -354,8 +369,9 @@ impl World {
         if let Some(words) = short(&command) {
             self.commands.push(words);
         }
+        self.leases.extend(lease::short(&command));
         if let Command::Proto { version } = command {
-            let features = Vec::new();
+            let features = self.features.clone();
             self.hear(Message::ProtoAccepted { version, features });
             return;
         }
@@ -378,7 +394,7 @@ impl World {
     /// Refuses as the proxy does (behaviour 1.5, 1.6, 2.6, 3.1, 3.21).
     fn accepts(&self, command: &Command) -> Result<(), FailKind> {
         let held = |name| self.held.get(name).ok_or(FailKind::NoSuchService);
-        let is_there = |held: &Held| held.state != RunState::Down;
+        let is_there = |held: &Held| held.state != RunState::Down && !held.is_pending();
         match command {
             Command::ServiceStart { name, expected, at: _ } => {
                 let held = held(name)?;
@@ -392,9 +408,14 @@ impl World {
                     return Err(FailKind::NoArguments);
                 }
             }
+            Command::ServiceLease { name, expected, .. } => {
+                if *expected != held(name)?.generation {
+                    return Err(FailKind::Stale);
+                }
+            }
             Command::ServiceStop { name, expected, .. } => {
                 let held = held(name)?;
-                if !is_there(held) {
+                if !is_there(held) && !held.is_pending() {
                     return Err(FailKind::NotRunning);
                 }
                 if *expected != held.generation {
@@ -433,6 +454,7 @@ impl World {
     }
 
     fn run_accepted(&mut self, command: Command) {
+        self.end_lease_by(&command);
         match command {
             Command::StateDump => self.dump(),
             Command::ServiceArgs { name, arguments } => self.held(name).arguments = arguments,
@@ -448,14 +470,14 @@ impl World {
             }
             Command::ServiceStart { name, .. } => {
                 let held = self.held(name.clone());
-                held.generation = held.generation.next();
-                held.state = RunState::Pending;
-                (held.pid, held.ended, held.notified) = (None, None, false);
-                held.said.clear();
-                if !self.slow.contains(&name) {
-                    self.execute(&name);
-                }
+                held.acknowledge(held.generation);
+                self.begin_generation(&name);
             }
+            Command::ServiceStop { name, .. } if self.held(name.clone()).is_pending() => {
+                self.cancel_pending(&name);
+            }
+            Command::ServiceLease { name, lease, .. } => self.grant(&name, lease),
+            Command::ServiceAck { name, generation } => self.held(name).acknowledge(generation),
             Command::ServiceStop { name, other, .. } => {
                 let polite = other.is_none_or(|(signal, _)| signal != Signal::KILL);
                 let signal = match polite {
@@ -491,6 +513,7 @@ impl World {
             for (key, value) in &held.notes {
                 lines.push(event(Event::Note(name.clone(), key.clone(), value.clone())));
             }
+            lines.extend(held.lines(name).into_iter().map(event));
             lines.push(Input::Message(held.report(name)));
             if held.notified {
                 let said = Said { ready: true, ..Said::default() };
@@ -528,7 +551,7 @@ impl World {
         let held = self.held.get_mut(name).expect("the service is held");
         held.ended = Some(RunEnd::Exit(exit));
         self.report(name, RunState::Emptying);
-        self.report(name, RunState::Down);
+        self.come_down(name);
     }
 
     // What a test makes happen.
@@ -546,7 +569,7 @@ impl World {
             step: SpawnStep::Exec,
             errno: Errno::ENOENT,
         }));
-        self.report(&name(service), RunState::Down);
+        self.come_down(&name(service));
         self.drive();
     }
 
@@ -566,7 +589,7 @@ impl World {
 
     /// Nothing of the group is left.
     pub(crate) fn empties(&mut self, service: &str) {
-        self.report(&name(service), RunState::Down);
+        self.come_down(&name(service));
         self.drive();
     }
 
