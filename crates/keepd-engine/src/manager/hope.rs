@@ -103,10 +103,10 @@ impl Manager {
             Phase::Resting(Rest::Failed)
             | Phase::Backoff { .. }
             | Phase::Leased { until: Some(_), .. } => explain::cause_clause(&service.cause),
-            Phase::Stuck(_) => match service.cause {
-                Cause::Unsure => explain::cause_clause(&service.cause),
-                _ => "something of it is left long after KILL".to_owned(),
-            },
+            Phase::Stuck(_) if service.cause == Cause::Unsure => {
+                explain::cause_clause(&service.cause)
+            }
+            Phase::Stuck(_) => "something of it is left long after KILL".to_owned(),
             Phase::Waiting => match self.missing_without_hope(service) {
                 Some(other) => self.waits_in_vain(service, other, depth),
                 None if matches!(service.cause, Cause::SafeMode(_)) => {

@@ -64,11 +64,7 @@ impl Held {
 
 impl Leasing {
     /// Returns what a dump says.
-    pub(super) fn seen(
-        generation: Generation,
-        counted: Generation,
-        lease: Option<&Lease>,
-    ) -> Self {
+    pub(super) fn seen(generation: Generation, counted: Generation, lease: Option<&Lease>) -> Self {
         Self { held: lease.and_then(|lease| Held::of(generation, counted, lease)), asked: None }
     }
 
@@ -324,11 +320,9 @@ impl Service {
         let spec = &self.spec;
         let asks_for_file = spec.ready.probes.iter().any(|probe| match probe {
             Probe::File(_) => true,
-            Probe::Tcp(_)
-            | Probe::Http(_)
-            | Probe::Exec(_)
-            | Probe::Socket(_)
-            | Probe::Log(_) => false,
+            Probe::Tcp(_) | Probe::Http(_) | Probe::Exec(_) | Probe::Socket(_) | Probe::Log(_) => {
+                false
+            }
         });
         // The end of a oneshot is what it is for.
         spec.kind == Kind::Daemon

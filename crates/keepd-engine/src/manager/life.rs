@@ -148,9 +148,7 @@ impl Manager {
                 self.come_to_rest(now, name, Rest::Stopped, None);
             }
             // Whoever does not want it is not asked what its policy is.
-            EndWhy::ByItself | EndWhy::ReadyTimeout { .. }
-                if matches!(want, Want::Down(_)) =>
-            {
+            EndWhy::ByItself | EndWhy::ReadyTimeout { .. } if matches!(want, Want::Down(_)) => {
                 self.come_to_rest(now, name, Rest::Stopped, None);
             }
             EndWhy::ByItself | EndWhy::ReadyTimeout { .. }

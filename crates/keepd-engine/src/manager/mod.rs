@@ -328,7 +328,7 @@ impl Manager {
         }
         if takes_over {
             // The start of the proxy is taken back before another one is made.
-            self.send_stop(&name, Manner::Polite);
+            self.send_stop(name, Manner::Polite);
         }
         self.advance_reloads(now, name);
         self.touch(name);

@@ -546,9 +546,9 @@ impl Service {
             Phase::Starting(starting) => starting.readiness.next_time(),
             Phase::Leased { overdue, .. } => Some(*overdue),
             // From then on its next end is a first one, which its lease has to say.
-            Phase::Running(running) => {
-                self.has_ended_lately().then(|| running.ready.saturating_add(self.spec.backoff.reset))
-            }
+            Phase::Running(running) => self
+                .has_ended_lately()
+                .then(|| running.ready.saturating_add(self.spec.backoff.reset)),
             Phase::Resting(_)
             | Phase::Waiting
             | Phase::Preparing { .. }

@@ -120,10 +120,9 @@ impl Manager {
                 | Phase::Leased { .. },
                 Want::Down(_),
             ) => Decision::Rest,
-            (
-                Phase::Preparing { .. } | Phase::Backoff { .. } | Phase::Leased { .. },
-                Want::Up,
-            ) => Decision::Nothing,
+            (Phase::Preparing { .. } | Phase::Backoff { .. } | Phase::Leased { .. }, Want::Up) => {
+                Decision::Nothing
+            }
             (
                 Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_),
                 Want::Down(manner),

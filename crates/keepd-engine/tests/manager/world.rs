@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_engine::manager::{
-    Announcement, Ask, AskId, Change, Happening, Input, Launch, Manager, Output, PrepareFailure,
-    Question, Refusal, Said, ServiceStatus, Settings, Ticket, Who,
+    Announcement, Ask, AskId, Input, Launch, Manager, Output, PrepareFailure, Question, Refusal,
+    Said, Settings, Ticket, Who,
 };
 use keepd_model::protocol::{
     Attributes, Command, Environment, Event, Fail, FailKind, LogTarget, Message, NOTE_BYTES_MAX,
@@ -18,10 +18,11 @@ use keepd_model::protocol::{
 };
 use keepd_model::{
     ChangeId, CommandLine, Edge, Errno, Exit, Generation, Instant, Kind, Pid, Plan, Probe, Reload,
-    ServiceName, ServiceSpec, Signal, SpawnStep, State, TcpProbe, Template, Until,
+    ServiceName, ServiceSpec, Signal, SpawnStep, TcpProbe, Template, Until,
 };
 
 mod lease;
+mod look;
 
 /// More outputs than this for one turn of a test mean that the machine does not come to rest.
 const OUTPUTS_MAX: usize = 10_000;
@@ -157,6 +158,8 @@ pub(crate) struct World {
     pub(crate) commands: Vec<String>,
     /// Every lease and every acknowledgement, in short words, since the last look.
     pub(crate) leases: Vec<String>,
+    /// Leases are refused.
+    pub(crate) refuses_leases: bool,
     /// What the proxy says that it can.
     pub(crate) features: Vec<String>,
     pub(crate) probes: Vec<OpenProbe>,
@@ -195,6 +198,7 @@ impl World {
             announced: Vec::new(),
             commands: Vec::new(),
             leases: Vec::new(),
+            refuses_leases: false,
             features: vec!["ack".to_owned(), "lease".to_owned()],
             probes: Vec::new(),
             finished: None,
@@ -225,6 +229,7 @@ impl World {
         self.inbox.clear();
         self.probes.clear();
         self.commands.clear();
+        self.leases.clear();
         self.announced.clear();
     }
 
@@ -408,10 +413,9 @@ impl World {
                     return Err(FailKind::NoArguments);
                 }
             }
-            Command::ServiceLease { name, expected, .. } => {
-                if *expected != held(name)?.generation {
-                    return Err(FailKind::Stale);
-                }
+            Command::ServiceLease { .. } if self.refuses_leases => return Err(FailKind::Limit),
+            Command::ServiceLease { name, expected, .. } if *expected != held(name)?.generation => {
+                return Err(FailKind::Stale);
             }
             Command::ServiceStop { name, expected, .. } => {
                 let held = held(name)?;
@@ -717,73 +721,6 @@ impl World {
 
     pub(crate) fn apply(&mut self, plan: Plan, restart: bool) -> ChangeId {
         self.ask(Ask::Apply { plan, restart })
-    }
-
-    // What a test looks at.
-
-    pub(crate) fn status(&self, service: &str) -> ServiceStatus {
-        self.manager.status(&name(service)).unwrap()
-    }
-
-    pub(crate) fn state(&self, service: &str) -> State {
-        self.status(service).state
-    }
-
-    pub(crate) fn generation(&self, service: &str) -> u64 {
-        self.status(service).generation.get()
-    }
-
-    pub(crate) fn change(&self, id: ChangeId) -> &Change {
-        self.manager.change(id).unwrap()
-    }
-
-    /// Returns `NAME reached`, `NAME missed: WHY` or `NAME open` for each goal, `+` before those
-    /// along.
-    pub(crate) fn goals(&self, id: ChangeId) -> Vec<String> {
-        let goals = self.change(id).goals.iter();
-        goals
-            .map(|goal| {
-                let along = if goal.along { "+" } else { "" };
-                let name = &goal.name;
-                match &goal.outcome {
-                    None => format!("{along}{name} open"),
-                    Some(keepd_engine::manager::Outcome::Reached(_)) => {
-                        format!("{along}{name} reached")
-                    }
-                    Some(keepd_engine::manager::Outcome::Missed(why)) => {
-                        format!("{along}{name} missed: {why}")
-                    }
-                }
-            })
-            .collect()
-    }
-
-    /// Returns the states that were announced, `NAME STATE`, and forgets them.
-    pub(crate) fn steps(&mut self) -> Vec<String> {
-        let step = |announcement: Announcement| match announcement.what {
-            Happening::State { name, to, .. } => Some(format!("{name} {to}")),
-            Happening::ChangeOpened(_)
-            | Happening::ChangeClosed(_)
-            | Happening::OutputBlocked { .. }
-            | Happening::Synchronised { .. }
-            | Happening::ShutdownBegun(_) => None,
-        };
-        std::mem::take(&mut self.announced).into_iter().filter_map(step).collect()
-    }
-
-    /// Returns the commands about runs and definitions that were sent, and forgets them.
-    pub(crate) fn sent(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.commands)
-    }
-
-    /// Returns the explanation, indented by depth.
-    pub(crate) fn why(&self, service: &str) -> Vec<String> {
-        let lines = self.manager.why(self.now, &name(service)).unwrap();
-        let indented = lines.iter().map(|line| {
-            let indent = "  ".repeat(line.depth);
-            format!("{indent}{}", line.text)
-        });
-        indented.collect()
     }
 }
 

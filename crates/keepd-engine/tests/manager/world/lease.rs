@@ -104,6 +104,7 @@ impl World {
     pub(super) fn come_down(&mut self, name: &ServiceName) {
         self.report(name, RunState::Down);
         let now = self.now;
+        let rests = self.features.iter().any(|feature| feature.starts_with("safe"));
         let held = self.held(name.clone());
         let Some(end) = held.ended else { return };
         held.kept.ends.push((held.generation, now, end));
@@ -112,7 +113,7 @@ impl World {
             RunEnd::Exit(exit) => lease.successes.iter().any(|one| one.matches(exit)),
             RunEnd::Failed(_) | RunEnd::Cancelled => false,
         };
-        let is_covered = lease.after == LeaseAfter::Any || !is_success;
+        let is_covered = !rests && (lease.after == LeaseAfter::Any || !is_success);
         let mut delays = lease.delays.into_iter();
         let delay = delays.next().filter(|_| is_covered && base == held.generation);
         let left: Vec<_> = delays.collect();
@@ -169,6 +170,42 @@ impl World {
         self.end(&super::name(service), exit);
         self.start_what_is_due();
         std::mem::replace(&mut self.inbox, before).into()
+    }
+
+    /// Gives what was on its way before the proxy heard of this wish.
+    pub(crate) fn give_before(&mut self, request: keepd_engine::manager::Ask, news: Vec<Input>) {
+        let asks = self.asks + 1;
+        self.asks = asks;
+        let ask = keepd_engine::manager::AskId(asks);
+        let who = keepd_engine::manager::Who { uid: 7, pid: 70 };
+        let token = None;
+        self.manager.handle_input(self.now, Input::Ask { ask, who, token, request });
+        let before: Vec<Input> = news;
+        self.inbox.extend(before);
+        self.carry_out_all();
+        self.drive();
+    }
+
+    /// Gives these news to the manager, and lets everything happen that follows.
+    pub(crate) fn give_all(&mut self, news: Vec<Input>) {
+        self.inbox.extend(news);
+        self.drive();
+    }
+
+    /// The program of a service in [`World::slow`] runs, and ends before anybody can be told.
+    pub(crate) fn runs_and_exits(&mut self, service: &str, exit: keepd_model::Exit) {
+        let name = super::name(service);
+        self.execute(&name);
+        self.end(&name, exit);
+        self.drive();
+    }
+
+    /// Somebody else takes a lease back, and the start that it made pending.
+    pub(crate) fn loses_lease(&mut self, service: &str) {
+        let name = super::name(service);
+        self.held(name.clone()).kept.lease = None;
+        self.cancel_pending(&name);
+        self.drive();
     }
 
     /// The proxy was lost before the program of this generation began.
