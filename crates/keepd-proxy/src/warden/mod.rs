@@ -1,0 +1,3 @@
+//! The warden.
+
+pub mod machine;
