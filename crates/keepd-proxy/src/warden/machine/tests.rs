@@ -96,7 +96,7 @@ fn a_lost_proxy_is_replaced_later_each_time_and_at_last_by_a_careful_one() {
     }
     let (delay, safe) = warden.dies(now, Exit::Code(4));
     assert_eq!(delay, 5_000);
-    let why = "the proxy was lost 5 times and never lived 10 s; at last: exit code 4";
+    let why = "the proxy was lost 5 times and never lived 10 s; at last: exit 4";
     assert_eq!(safe.as_deref(), Some(why));
     assert_eq!(warden.remembered.len(), 5);
     // It lives, so all is well again.
