@@ -67,6 +67,7 @@ impl Start {
             reserve_slots().unwrap();
         }
         SpawnRequest {
+            file: None,
             arguments: &self.arguments,
             environment: &self.environment,
             directory: self.directory.as_deref(),
@@ -76,10 +77,12 @@ impl Start {
             groups: self.groups.as_deref(),
             descriptors,
             extra,
+            keep_from: None,
             cgroup: cgroup.map(Group::directory),
             session: self.session,
             ignored: &self.ignored,
             descriptor_limit: self.descriptor_limit,
+            record: None,
             failure_status: self.failure_status,
         }
     }
