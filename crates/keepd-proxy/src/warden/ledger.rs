@@ -2,20 +2,24 @@
 //! back intents and holds what runs. It never makes the file, never makes it longer, and knows
 //! nothing of the journal.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use keepd_model::{Errno, Exit, Pid};
 use keepd_os::ledger::{Cell, Mapping, inode};
 use keepd_os::{file, pidfd, proc, process};
-use keepd_wire::ledger::keeper::{Cells, Slot, cancel_intents, slot_count, slots_that_run};
+use keepd_wire::ledger::keeper::{
+    Cells, Slot, answered, cancel_intents, slot_count, slots_that_run,
+};
 use keepd_wire::ledger::layout::{
     HEADER_BYTES, LayoutError, SlotNumber, check_header, file_bytes, slots,
 };
 use keepd_wire::ledger::{BootId, HeadError, Match, Scope, Seen, State};
-use std::os::fd::{AsFd, OwnedFd};
 
 /// Its name in the run folder.
 const NAME: &str = "ledger";
+/// ESRCH.
+const NO_SUCH_PROCESS: Errno = Errno(3);
 
 /// Where the ledger of an instance is, and its cells once somebody needed them.
 #[derive(Debug)]
@@ -48,9 +52,7 @@ impl Ledger {
     /// There are no cells.
     pub(super) fn record(&mut self, pid: Pid, exit: Exit) -> Result<(), Unreadable> {
         let cells = self.cells()?;
-        // What is not a number any more was never changed by anybody since it was mapped.
-        let count = slot_count(cells).unwrap_or(cells.count);
-        for (number, generation, found) in slots_that_run(cells, count) {
+        for (number, generation, found) in slots_that_run(cells, cells.count) {
             let slot = Slot::new(cells, number);
             // The word is about a process that had the number before.
             if found != pid || compare(&slot, pid, None) == Match::Other {
@@ -82,17 +84,13 @@ impl Ledger {
     /// # Errors
     ///
     /// It cannot be found out.
-    pub(super) fn take_hold(
-        &self,
-        number: SlotNumber,
-        pid: Pid,
-    ) -> Result<Option<OwnedFd>, Errno> {
+    pub(super) fn take_hold(&self, number: SlotNumber, pid: Pid) -> Result<Option<OwnedFd>, Errno> {
         let Some(cells) = &self.cells else {
             return Ok(None);
         };
         let held = match pidfd::open(pid) {
             Ok(held) => held,
-            Err(Errno::ESRCH) => return Ok(None),
+            Err(NO_SUCH_PROCESS) => return Ok(None),
             Err(error) => return Err(error),
         };
         Ok(self.is_of(cells, number, pid, &held).then_some(held))
@@ -107,9 +105,9 @@ impl Ledger {
         let slot = Slot::new(cells, number);
         let found = compare(&slot, pid, Some(held.as_fd()));
         // Asked only now, so that the process was in our hand while the word named it.
-        let is_named = slot.word().is_ok_and(
-            |word| matches!(word.state(), State::Run(_, named) if named == pid),
-        );
+        let is_named = slot
+            .word()
+            .is_ok_and(|word| matches!(word.state(), State::Run(_, named) if named == pid));
         // Nobody consumes a child of ours before it is recorded, so its number is its own.
         let is_ours = || proc::stat(pid).is_some_and(|stat| stat.parent == Some(process::id()));
         is_named
@@ -120,21 +118,38 @@ impl Ledger {
             }
     }
 
-    /// Reports whether a process that the ledger names is alive.
+    /// Returns the slots whose process is alive.
     ///
     /// # Errors
     ///
     /// There are no cells.
-    pub(super) fn live_count(&mut self) -> Result<usize, Unreadable> {
+    pub(super) fn living(&mut self) -> Result<Vec<SlotNumber>, Unreadable> {
         self.cells = None;
         let cells = self.cells()?;
         let running: Vec<(SlotNumber, Pid)> =
             slots_that_run(cells, cells.count).map(|(slot, _, pid)| (slot, pid)).collect();
-        let is_held = |(slot, pid): &(SlotNumber, Pid)| {
+        let is_alive = |(slot, pid): &(SlotNumber, Pid)| {
             let held = self.take_hold(*slot, *pid).ok().flatten();
-            held.is_some() && proc::stat(*pid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'))
+            held.is_some()
+                && proc::stat(*pid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'))
         };
-        Ok(running.iter().filter(|run| is_held(run)).count())
+        Ok(running.into_iter().filter(is_alive).map(|(slot, _)| slot).collect())
+    }
+
+    /// Calls the function with whose ledger it is, and with the last record of its journal that was
+    /// answered.
+    ///
+    /// # Errors
+    ///
+    /// There are no cells.
+    pub(super) fn with_scope<R>(
+        &mut self,
+        read: impl FnOnce(&Scope<'_>, u64) -> R,
+    ) -> Result<R, Unreadable> {
+        let answered = answered(self.cells()?);
+        let damaged = || Unreadable::Unusable("its place in the journal is damaged".to_owned());
+        let answered = answered.ok_or_else(damaged)?;
+        Ok(read(&Scope { boot: boot()?, instance: &self.instance }, answered))
     }
 
     fn cells(&mut self) -> Result<&MappedCells, Unreadable> {
@@ -147,11 +162,7 @@ impl Ledger {
 }
 
 /// Compares the recorded process with the one that has the number now.
-fn compare(
-    slot: &Slot<'_, MappedCells>,
-    pid: Pid,
-    held: Option<std::os::fd::BorrowedFd<'_>>,
-) -> Match {
+fn compare(slot: &Slot<'_, MappedCells>, pid: Pid, held: Option<BorrowedFd<'_>>) -> Match {
     let opened = match held {
         Some(_) => None,
         // A zombie has one too.
@@ -162,11 +173,16 @@ fn compare(
     slot.identity().map_or(Match::Unknown, |identity| identity.compare(seen))
 }
 
+fn boot() -> Result<BootId, Unreadable> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    text.as_deref().and_then(BootId::parse).ok_or_else(|| {
+        Unreadable::Unusable("the kernel does not say which boot this is".to_owned())
+    })
+}
+
 fn open(path: &Path, instance: &str) -> Result<MappedCells, Unreadable> {
     let unusable = |what: &dyn std::fmt::Display| Unreadable::Unusable(what.to_string());
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-    let boot = boot.as_deref().and_then(BootId::parse);
-    let boot = boot.ok_or_else(|| unusable(&"the kernel does not say which boot this is"))?;
+    let boot = boot()?;
     let failed = |errno: Errno| match errno {
         Errno::ENOENT => Unreadable::Absent,
         errno => unusable(&format_args!("cannot open \"{}\": {errno}", path.display())),

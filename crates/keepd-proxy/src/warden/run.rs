@@ -1,14 +1,15 @@
 //! The loop of the warden: what the kernel and the proxy say becomes news for the machine, and what
 //! the machine asks for is done.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use keepd_model::{Exit, Instant, Pid, Signal};
+use keepd_model::{Errno, Exit, Pid, Signal};
 use keepd_os::channel::{Channel, MESSAGE_BYTES_MAX, Received};
 use keepd_os::epoll::{Epoll, Interest, Ready};
+use keepd_os::exec::Program;
 use keepd_os::fatal::{self, FatalSignals};
-use keepd_os::ledger::is_consumed;
 use keepd_os::process::{self, DescriptorLimit};
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::{Report, Spawned};
@@ -21,6 +22,7 @@ use super::machine::{Begin, Ending, Input, Machine, Output, Recovery};
 use super::say::say;
 use super::setup::{Keys, Origin, Setup, WardenError, failed};
 use super::start::start_proxy;
+use crate::exit;
 
 /// What ps(1) shows.
 const NAME: &str = "keepd-warden";
@@ -60,8 +62,28 @@ pub fn run(
 pub struct Ended {
     /// How the process is to end.
     pub ending: Ending,
-    pub(super) holdings: Holdings,
-    pub(super) descriptor_limit: Option<DescriptorLimit>,
+    holdings: Holdings,
+    descriptor_limit: Option<DescriptorLimit>,
+}
+
+impl Ended {
+    /// Becomes another program, which has our process id and so what runs as its children. Returns
+    /// only if it cannot be executed: its name, and why.
+    pub fn become_other(&self, code: u8, arguments: &[Vec<u8>]) -> (String, Errno) {
+        self.holdings.close_at_exec();
+        let environment = exit::environment(code, b"terminated normally");
+        let environment: Vec<Cow<'_, [u8]>> =
+            environment.iter().map(|entry| Cow::Borrowed(entry.as_slice())).collect();
+        let program = Program {
+            file: None,
+            arguments,
+            environment: &environment,
+            descriptor_limit: self.descriptor_limit,
+        };
+        let errno = exec::exec(&program);
+        let name = arguments.first().map_or(&b""[..], Vec::as_slice);
+        (String::from_utf8_lossy(name).into_owned(), errno)
+    }
 }
 
 struct Warden<'a> {
