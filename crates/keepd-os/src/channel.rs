@@ -15,7 +15,7 @@ use crate::errno;
 use crate::handle::{self, CallError};
 
 /// The longest message in bytes.
-pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// What may wait in one direction, if the kernel permits it.
 const WAITING_BYTES: usize = 1 << 20;
