@@ -67,7 +67,7 @@ fn run_verb_of(globals: &Globals, verb: &Verb) -> Result<ExitCode, CliError> {
         Verb::Run(options) => run_verb::run(globals, options),
         Verb::Status(options) => status::run(globals, options),
         Verb::Start(options) => start::run(globals, options),
-        Verb::Stop(options) => swarden::run(globals, options),
+        Verb::Stop(options) => stop::run(globals, options),
         Verb::Restart(options) => restart::run(globals, options),
         Verb::Reload(options) => reload::run(globals, options),
         Verb::Signal(options) => signal::run(globals, options),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
-use keepd_model::{Errno, Instant, Pid};
+use keepd_model::{Errno, Pid};
 use keepd_os::{held, memfd};
 use rustix::io::{DupFlags, dup3};
 
@@ -111,10 +111,27 @@ impl Holdings {
         &self.estate
     }
 
-    /// Takes down something that is no descriptor.
+    /// Takes a change in, and writes it down.
     pub(super) fn note(&mut self, entry: Entry) {
-        self.append(&entry);
+        let mut line = Vec::new();
+        entry.encode(&mut line);
         self.estate.apply(entry);
+        if self.is_stale {
+            return;
+        }
+        match memfd::append(&self.memory, &line) {
+            Ok(()) => self.file_bytes += line.len(),
+            Err(errno) => {
+                self.is_stale = true;
+                say(format_args!("warning: cannot write the estate: {errno}; it is tried again"));
+            }
+        }
+        if Estate::wants_rewrite(self.file_bytes, self.whole_bytes)
+            && let Err(errno) = self.rewrite()
+        {
+            say(format_args!("warning: cannot rewrite the estate: {errno}"));
+            self.whole_bytes = self.file_bytes;
+        }
     }
 
     /// Keeps a descriptor that the proxy has under this number.
@@ -201,29 +218,6 @@ impl Holdings {
         self.held.insert(number, descriptor);
         self.note(Entry::Held(number, label));
         Ok(())
-    }
-
-    fn append(&mut self, entry: &Entry) {
-        if self.is_stale {
-            return;
-        }
-        let mut line = Vec::new();
-        entry.encode(&mut line);
-        match memfd::append(&self.memory, &line) {
-            Ok(()) => self.file_bytes += line.len(),
-            Err(errno) => {
-                self.is_stale = true;
-                say(format_args!("warning: cannot write the estate: {errno}; it is tried again"));
-            }
-        }
-        if Estate::wants_rewrite(self.file_bytes, self.whole_bytes) {
-            // With the change that is being made; if it fails, what is there still holds.
-            self.estate.apply(entry.clone());
-            if let Err(errno) = self.rewrite() {
-                say(format_args!("warning: cannot rewrite the estate: {errno}"));
-                self.whole_bytes = self.file_bytes;
-            }
-        }
     }
 
     /// Puts a new file with what still holds in the place of the one that there is, at once.

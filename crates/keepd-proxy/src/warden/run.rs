@@ -2,10 +2,10 @@
 //! the machine asks for is done.
 
 use std::borrow::Cow;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use keepd_model::{Errno, Exit, Pid, Signal};
+use keepd_model::{Errno, Exit, Instant, Pid, Signal};
 use keepd_os::channel::{Channel, MESSAGE_BYTES_MAX, Received};
 use keepd_os::epoll::{Epoll, Interest, Ready};
 use keepd_os::exec::Program;
@@ -15,13 +15,15 @@ use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::{Report, Spawned};
 use keepd_os::{clock, exec, held, panic, proc, reap};
 
-use super::fault::Faults;
-use super::holdings::{Holdings, Message};
+use super::fault::{self, Fault};
+use super::holdings::Holdings;
 use super::ledger::{Ledger, Unreadable};
 use super::machine::{Begin, Ending, Input, Machine, Output, Recovery};
 use super::say::say;
 use super::setup::{Keys, Origin, Setup, WardenError, failed};
 use super::start::start_proxy;
+use crate::channel::ToWarden;
+use crate::estate::Entry;
 use crate::exit;
 
 /// What ps(1) shows.
@@ -94,7 +96,6 @@ struct Warden<'a> {
     fatal: FatalSignals,
     holdings: Holdings,
     ledger: Ledger,
-    faults: Faults,
     /// The limit from before we raised it.
     descriptor_limit: Option<DescriptorLimit>,
     proxy: Option<Proxy>,
@@ -134,11 +135,13 @@ impl<'a> Warden<'a> {
         let epoll = Epoll::new().map_err(failed("wait for news"))?;
         epoll.add(&signals, SIGNALS, Interest::READ).map_err(failed("wait for signals"))?;
         epoll.add(&fatal, FATAL, Interest::READ).map_err(failed("wait for signals"))?;
-        let faults = Faults::take(now);
-        if let Some(what) = &faults.last {
-            say(format_args!("the warden goes on after a fault: {what}"));
+        let before = Before::of(&origin);
+        let mut holdings = Holdings::begin(&setup.successor, origin)?;
+        let fault = Fault::take();
+        if let Some(fault) = &fault {
+            say(format_args!("the warden goes on after a fault: {}", fault.what));
+            holdings.note(Entry::Fault(now));
         }
-        let holdings = Holdings::begin(&setup.successor, &origin)?;
         let mut warden = Self {
             machine: Machine::new(now, Begin::Alive, &[], None),
             setup,
@@ -147,26 +150,26 @@ impl<'a> Warden<'a> {
             fatal,
             ledger: Ledger::new(&setup.run_dir, &setup.instance),
             holdings,
-            faults,
             descriptor_limit,
             proxy: None,
             ending: None,
             buffer: vec![0; MESSAGE_BYTES_MAX],
         };
-        let begin = warden.begin(origin)?;
+        let begin = warden.begin(before, fault.and_then(|fault| fault.channel))?;
         let rescue = setup.rescue.clone().filter(|_| process::id().get() == 1);
-        warden.machine = Machine::new(now, begin, warden.holdings.deaths(), rescue);
+        let deaths: Vec<Instant> = warden.holdings.estate().deaths.iter().copied().collect();
+        warden.machine = Machine::new(now, begin, &deaths, rescue);
         Ok(warden)
     }
 
     /// Finds out what there is.
-    fn begin(&mut self, origin: Origin) -> Result<Begin, WardenError> {
-        match origin {
-            Origin::Fresh { .. } => Ok(Begin::Fresh),
-            Origin::Survivors { .. } => Ok(Begin::Lost),
-            Origin::Successor { .. } => {
-                let channel = self.faults.channel.and_then(|number| held::claim(number).ok());
-                match self.holdings.proxy().filter(|pid| is_child(*pid)).zip(channel) {
+    fn begin(&mut self, before: Before, channel: Option<RawFd>) -> Result<Begin, WardenError> {
+        match before {
+            Before::Nothing => Ok(Begin::Fresh),
+            Before::Survivors => Ok(Begin::Lost),
+            Before::Warden => {
+                let channel = channel.and_then(|number| held::claim(number).ok());
+                match self.holdings.estate().proxy.filter(|pid| is_child(*pid)).zip(channel) {
                     Some((pid, channel)) => {
                         self.connect(pid, channel.into(), None)?;
                         Ok(Begin::Alive)
@@ -199,9 +202,9 @@ impl<'a> Warden<'a> {
     }
 
     fn prepare_rescue(&self, channel: Option<&Channel>) {
-        let prepared = self.faults.prepare(
+        let prepared = fault::prepare(
             self.setup,
-            self.holdings.memory().as_fd().as_raw_fd(),
+            &self.holdings,
             channel.map(|channel| channel.as_fd().as_raw_fd()),
             self.descriptor_limit,
         );
@@ -297,23 +300,18 @@ impl<'a> Warden<'a> {
     }
 
     fn on_message(&mut self, length: usize, descriptor: Option<OwnedFd>, is_cut: bool) {
-        let message = match Message::parse(&self.buffer[..length]) {
-            Ok(message) => message,
-            Err(problem) => {
-                return say(format_args!("warning: cannot understand the proxy: {problem}"));
-            }
+        let Some(message) = ToWarden::decode(&self.buffer[..length]) else {
+            return say("warning: cannot understand the proxy: it is of another version");
         };
         match message {
-            Message::Hold(number, label) => match descriptor.filter(|_| !is_cut) {
-                Some(descriptor) => self.holdings.hold(number, label, descriptor),
-                None => say(format_args!(
-                    "warning: cannot hold a descriptor of the proxy: it did not arrive"
-                )),
+            ToWarden::Hold(number, label) => match descriptor.filter(|_| !is_cut) {
+                Some(descriptor) => self.holdings.hold(number, label, &descriptor),
+                None => say(format_args!("warning: cannot hold {label:?}: it did not arrive")),
             },
-            Message::Drop(number) => self.holdings.release(number),
-            Message::Ready => self.tell(Input::Ready),
-            Message::Exit(code) => self.tell(Input::Leaving(Ending::Exit(code))),
-            Message::Exec(code, arguments) => {
+            ToWarden::Drop(number) => self.holdings.release(number),
+            ToWarden::Ready => self.tell(Input::Ready),
+            ToWarden::Exit(code) => self.tell(Input::Leaving(Ending::Exit(code))),
+            ToWarden::Exec { code, arguments } => {
                 self.tell(Input::Leaving(Ending::Become { code, arguments }));
             }
         }
@@ -376,7 +374,7 @@ impl<'a> Warden<'a> {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Start { safe } => self.start(safe.as_deref(), started)?,
-                Output::Remember(at) => self.holdings.note_death(at),
+                Output::Remember(at) => self.holdings.note(Entry::Death(at)),
                 Output::Recover => {
                     let recovery = self.recover();
                     self.tell(Input::Recovered(recovery));
@@ -399,7 +397,7 @@ impl<'a> Warden<'a> {
         match start_proxy(self.setup, &mut self.holdings, safe, self.descriptor_limit) {
             Ok((spawned, channel)) => {
                 let pid = spawned.pid();
-                self.holdings.note_proxy(pid);
+                self.holdings.note(Entry::Proxy(pid));
                 self.connect(pid, channel, Some(spawned))?;
                 self.tell(Input::Started);
                 started(pid);
@@ -437,12 +435,34 @@ impl<'a> Warden<'a> {
                 continue;
             }
             match ledger.take_hold(*slot, *pid) {
-                Ok(Some(held)) => self.holdings.hold_process(*pid, &held),
+                Ok(Some(held)) => {
+                    if let Err(errno) = self.holdings.hold_process(*pid, &held) {
+                        say(format_args!("warning: cannot hold process {pid}: {errno}"));
+                    }
+                }
                 Ok(None) => {}
                 Err(errno) => say(format_args!("warning: cannot hold process {pid}: {errno}")),
             }
         }
         Recovery::Sound
+    }
+}
+
+/// What there was before, without what it left.
+#[derive(Clone, Copy)]
+enum Before {
+    Nothing,
+    Survivors,
+    Warden,
+}
+
+impl Before {
+    fn of(origin: &Origin) -> Self {
+        match origin {
+            Origin::Fresh { .. } => Self::Nothing,
+            Origin::Survivors { .. } => Self::Survivors,
+            Origin::Successor { .. } => Self::Warden,
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use keepd_model::{Errno, Signal};
 use keepd_os::spawn::Session;
 
+use crate::estate::Label;
+
 /// Everything about an instance that its warden has to know.
 #[derive(Debug)]
 pub struct Setup {
@@ -61,8 +63,8 @@ pub enum Origin {
     Fresh {
         /// The lock.
         lock: OwnedFd,
-        /// Descriptors that become handles of the first proxy, each with its name.
-        handles: Vec<(String, OwnedFd)>,
+        /// Descriptors that become handles of the first proxy, with what they are.
+        handles: Vec<(Label, OwnedFd)>,
     },
     /// Warden and proxy were lost; the ledger says what runs.
     Survivors {

@@ -1,7 +1,7 @@
 //! The start of a proxy: with the estate, the channel, and everything that is held.
 
 use std::borrow::Cow;
-use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use keepd_model::{Errno, SpawnFailure, SpawnStep};
 use keepd_os::channel::Channel;
@@ -13,10 +13,8 @@ use keepd_os::spawn::{Descriptor, FAILURE_STATUS, SpawnRequest, Spawned, spawn};
 use super::fault::environment;
 use super::holdings::Holdings;
 use super::setup::Setup;
+use crate::estate::{CHANNEL, ESTATE};
 
-/// The numbers under which a proxy finds the estate and its end of the channel.
-const ESTATE: RawFd = 3;
-const CHANNEL: RawFd = 4;
 /// What a proxy makes is its own user's alone.
 const UMASK: u32 = 0o077;
 
@@ -43,7 +41,7 @@ pub(super) fn start_proxy(
     let environment: Vec<Cow<'_, [u8]>> =
         environment.iter().map(|entry| Cow::Borrowed(entry.as_slice())).collect();
     let own = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let mut descriptors = own.map(Some);
+    let mut descriptors: [Option<BorrowedFd<'_>>; 3] = own.map(Some);
     if let Some(input) = &setup.input {
         descriptors[0] = Some(input.as_fd());
     } else if handle::was_closed(0) {
@@ -52,10 +50,6 @@ pub(super) fn start_proxy(
     for (number, descriptor) in (1..).zip(&mut descriptors[1..]) {
         *descriptor = descriptor.filter(|_| !handle::was_closed(number));
     }
-    let open = |descriptor: Option<BorrowedFd<'static>>| match descriptor {
-        Some(descriptor) => Descriptor::Open(descriptor),
-        None => Descriptor::Closed,
-    };
     let extra = [(holdings.memory(), ESTATE), (theirs.as_fd(), CHANNEL)];
     let request = SpawnRequest {
         file: setup.file,
@@ -66,7 +60,7 @@ pub(super) fn start_proxy(
         uid: None,
         gid: None,
         groups: None,
-        descriptors: &descriptors.map(open),
+        descriptors: &descriptors.map(|open| open.map_or(Descriptor::Closed, Descriptor::Open)),
         extra: &extra,
         keep_from: Some(HELD_BASE),
         cgroup: None,
