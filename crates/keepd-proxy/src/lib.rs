@@ -30,6 +30,7 @@ mod ready;
 mod run;
 mod start;
 mod token;
+pub mod warden;
 
 pub use entry::run;
 pub use options::{Setting, Step, UsageError, read as read_options};

@@ -44,6 +44,8 @@ pub(crate) struct Options {
     /// Services that read the proxy's own input get the terminal there: their group is made the
     /// foreground group. The proxy is in the session of the terminal, in the background.
     pub terminal: bool,
+    /// Keep a proxy alive instead of being one.
+    pub warden: bool,
 }
 
 /// One thing that the command line says.
@@ -94,6 +96,8 @@ pub enum Setting {
     OwnSession,
     /// `--terminal`.
     Terminal,
+    /// `--warden`.
+    Warden,
 }
 
 /// What is wrong with the command line.
@@ -115,6 +119,8 @@ pub enum UsageError {
     Pool(&'static str, PoolError),
     /// None of `--interactive`, `--config` and `--socket`.
     NothingToDo,
+    /// A warden has no folder for the ledger.
+    WardenWithoutRunDir,
     /// The configuration file cannot be looked at.
     NoSuchConfig(PathBuf, Errno),
 }
@@ -144,6 +150,9 @@ impl fmt::Display for UsageError {
             Self::Pool(option, error) => write!(formatter, "option \"{option}\": {error}"),
             Self::NothingToDo => formatter
                 .write_str("nothing to do: give --interactive, --config or --socket (see --help)"),
+            Self::WardenWithoutRunDir => {
+                formatter.write_str("option \"--warden\" needs \"--run-dir\" (see --help)")
+            }
             Self::NoSuchConfig(path, why) => {
                 write!(formatter, "cannot find configuration \"{}\": {why}", path.display())
             }
@@ -184,6 +193,8 @@ Options of keepd:
       --group DIR           give each start a leaf of the cgroup at DIR
       --own-session         leave the caller's session
       --terminal            give the terminal at standard input to services that read it
+      --warden              outlive the loss of any one process of keepd: start the proxy again
+                            whenever it is lost, and adopt what runs (needs --run-dir)
 
 Exit codes: 0 end of an interactive session, 1 help and version, 2 command line,
 3 start-up, 4 fatal signal, 5 signal set-up, N after \"terminate N\".
@@ -209,6 +220,7 @@ enum Alone {
     Version,
     OwnSession,
     Terminal,
+    Warden,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +237,7 @@ enum With {
 }
 
 /// Every option: short letter, long name.
-const KNOWN: [(Option<u8>, &str, Known); 18] = [
+const KNOWN: [(Option<u8>, &str, Known); 19] = [
     (Some(b'i'), "--interactive", Known::Alone(Alone::Interactive)),
     (Some(b'c'), "--config", Known::With(With::Config)),
     (Some(b'S'), "--socket", Known::With(With::Socket)),
@@ -244,6 +256,7 @@ const KNOWN: [(Option<u8>, &str, Known); 18] = [
     (None, "--group", Known::With(With::Group)),
     (None, "--own-session", Known::Alone(Alone::OwnSession)),
     (None, "--terminal", Known::Alone(Alone::Terminal)),
+    (None, "--warden", Known::Alone(Alone::Warden)),
 ];
 
 /// Reads the words after `keepd proxy`.
@@ -292,6 +305,7 @@ fn step(known: Known, name: &'static str, words: &mut impl Iterator<Item = OsStr
         Known::Alone(Alone::LockMemory) => Step::Set(Setting::LockMemory),
         Known::Alone(Alone::OwnSession) => Step::Set(Setting::OwnSession),
         Known::Alone(Alone::Terminal) => Step::Set(Setting::Terminal),
+        Known::Alone(Alone::Warden) => Step::Set(Setting::Warden),
         Known::With(with) => match words.next() {
             Some(argument) => step_with(with, name, argument).unwrap_or_else(Step::Mistake),
             None => Step::Mistake(UsageError::ArgumentMissing(name)),
@@ -356,6 +370,7 @@ impl Options {
             Setting::Group(path) => self.group = Some(path),
             Setting::OwnSession => self.own_session = true,
             Setting::Terminal => self.terminal = true,
+            Setting::Warden => self.warden = true,
         }
     }
 
@@ -431,7 +446,7 @@ mod tests {
     #[test]
     fn help_names_every_option_on_a_line_of_its_own() {
         for (short, name, _) in KNOWN {
-            let lines = HELP.lines().filter(|line| line.contains(name));
+            let lines = HELP.lines().filter(|line| line.contains(&format!("{name} ")));
             assert_eq!(lines.count(), 1, "{name}");
             if let Some(short) = short {
                 let both = format!("-{}, {name}", char::from(short));

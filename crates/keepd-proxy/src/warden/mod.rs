@@ -1,0 +1,16 @@
+//! The warden.
+
+mod fault;
+mod holdings;
+mod ledger;
+pub mod machine;
+mod run;
+mod say;
+mod setup;
+mod start;
+mod survivors;
+
+pub use machine::Ending;
+pub use run::{Ended, run};
+pub use setup::{Keys, Origin, Setup, WardenError};
+pub use survivors::{Survivors, forget, survivors};
