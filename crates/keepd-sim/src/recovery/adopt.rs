@@ -197,7 +197,10 @@ impl ProxyShell {
                 AdoptedRun::Running { pid, started, leaf: true }
             }
             None => match ends.iter().copied().find(is_last) {
-                Some(ended) => AdoptedRun::Ended { ended, leaf: true },
+                Some(ended) => {
+                    let leaf = !self.actor.kernel().group(name, last).is_empty();
+                    AdoptedRun::Ended { ended, leaf }
+                }
                 None => AdoptedRun::Known,
             },
         };

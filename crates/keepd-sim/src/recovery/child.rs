@@ -108,6 +108,15 @@ impl Kernel {
             let sentence = format!("{name} {generation} is {serial}, and {other} lives");
             self.judge.breach("R1", sentence);
         }
+        let left = self.processes.iter().find(|(_, process)| {
+            let group = process.group.as_ref().filter(|group| group.0 == *name);
+            process.life == Life::Alive && group.is_some_and(|group| group.1 != generation)
+        });
+        if let Some((other, process)) = left {
+            let group = process.group.as_ref().map(|group| group.1);
+            let sentence = format!("{name} {generation} runs, and {other} of {group:?} lives");
+            self.judge.breach("R12", sentence);
+        }
         self.judge.on_execute(name, generation);
         self.report(child, None);
         if name.is_internal() {
@@ -115,6 +124,9 @@ impl Kernel {
         }
         if child.has_term_pending && !child.behaviour.ignores_term {
             self.signal(serial, Signal::TERM);
+        }
+        for _ in 0..child.behaviour.helpers {
+            self.add_helper(serial);
         }
         if let Some((lasts, exit)) = child.behaviour.ends {
             self.after(lasts, Due::Ends(serial, exit));

@@ -13,6 +13,7 @@
 //! | R9 | No line of a log is lost or written twice, unless two faults came into each other. |
 //! | R10 | Journal and cells can be read, and give back the machine that was lost. |
 //! | R11 | Everything comes to rest; the machines' own invariants hold. |
+//! | R12 | No generation starts while others of the group of an earlier one are there. |
 
 use std::collections::BTreeMap;
 

@@ -104,8 +104,10 @@ pub(crate) struct Process {
     /// `None`: init.
     pub(crate) parent: Option<Serial>,
     pub(crate) life: Life,
-    /// `None`: a warden, a proxy, or somebody else's process.
+    /// `None`: a warden, a proxy, a helper of a service, or somebody else's process.
     pub(crate) child: Option<Child>,
+    /// The cgroup that it is in, if it is that of a generation.
+    pub(crate) group: Option<(ServiceName, Generation)>,
 }
 
 /// What a child reports through its error pipe.
@@ -303,7 +305,9 @@ impl Kernel {
         let serial = self.processes.len() as Serial + 1;
         self.holders.insert(pid, serial);
         let has_steps = child.is_some();
-        self.processes.insert(serial, Process { pid, parent, life: Life::Alive, child });
+        let group = child.as_ref().map(|child| (child.name.clone(), child.generation));
+        let process = Process { pid, parent, life: Life::Alive, child, group };
+        self.processes.insert(serial, process);
         if has_steps {
             let delay = self.pace.child_delay(&mut self.random);
             self.after(delay, Due::ChildSteps(serial));
@@ -391,6 +395,31 @@ impl Kernel {
         }
     }
 
+    /// Somebody else's process, which takes a pid for a while.
+    pub(crate) fn add_stranger(&mut self, lasts: Duration) {
+        let stranger = self.fork(None, None);
+        self.after(lasts, Due::Ends(stranger, Exit::Code(0)));
+    }
+
+    /// A service makes a process of its own, in its group.
+    pub(super) fn add_helper(&mut self, parent: Serial) {
+        let helper = self.fork(Some(parent), None);
+        let group = self.processes[&parent].group.clone();
+        if let Some(process) = self.processes.get_mut(&helper) {
+            process.group = group;
+        }
+    }
+
+    /// The processes of a group that live.
+    pub(crate) fn group(&self, name: &ServiceName, generation: Generation) -> Vec<Serial> {
+        let is_in = |process: &Process| {
+            let group = process.group.as_ref();
+            group.is_some_and(|group| group.0 == *name && group.1 == generation)
+        };
+        let living = self.processes.iter().filter(|(_, process)| process.life == Life::Alive);
+        living.filter(|(_, process)| is_in(process)).map(|(serial, _)| *serial).collect()
+    }
+
     /// Reports whether a service has a process that is no zombie.
     pub(crate) fn live_run(&self, name: &ServiceName) -> Option<(Generation, Serial)> {
         self.processes.iter().find_map(|(serial, process)| {
@@ -420,13 +449,12 @@ impl Kernel {
         if above.is_none() {
             self.init_gets(serial);
         }
-        if child.is_none() {
-            self.on_keeper_died(serial, above);
-        }
+        self.on_closed(serial);
+        self.give_orphans(serial, above);
     }
 
-    /// Its descriptors are closed, its children go to the nearest subreaper that lives.
-    fn on_keeper_died(&mut self, serial: Serial, above: Option<Serial>) {
+    /// Its descriptors are closed.
+    fn on_closed(&mut self, serial: Serial) {
         self.is_listening &= self.proxy.is_some();
         self.reports.remove(&serial);
         for pipe in &mut self.pipes {
@@ -436,7 +464,16 @@ impl Kernel {
                 pipe.lines.clear();
             }
         }
-        let heir = above.filter(|above| self.is_alive(*above));
+    }
+
+    /// Its children go to the nearest subreaper that lives, or to init.
+    fn give_orphans(&mut self, serial: Serial, above: Option<Serial>) {
+        let mut heir = above;
+        while let Some(above) = heir
+            && !(self.is_alive(above) && self.is_subreaper(above))
+        {
+            heir = self.processes.get(&above).and_then(|process| process.parent);
+        }
         let orphans: Vec<Serial> = self
             .processes
             .iter()
@@ -451,6 +488,10 @@ impl Kernel {
                 self.init_gets(orphan);
             }
         }
+    }
+
+    fn is_subreaper(&self, serial: Serial) -> bool {
+        self.warden == Some(serial) || self.proxy == Some(serial)
     }
 
     /// Init consumes a zombie whenever it likes.
@@ -469,21 +510,21 @@ impl Kernel {
     /// kill(2) or pidfd_send_signal(2).
     pub(crate) fn signal(&mut self, serial: Serial, signal: Signal) {
         let delay = Duration::from_micros(self.random.between(10, 2_000));
+        let exit = Exit::Signal { signal, core: false };
         let Some(process) = self.processes.get_mut(&serial) else {
             return;
         };
-        let Some(child) = &mut process.child else {
-            return;
-        };
-        let exit = Exit::Signal { signal, core: false };
-        if signal == Signal::KILL {
-            self.after(delay, Due::Ends(serial, exit));
-        } else if signal == Signal::TERM {
-            if child.step != ChildStep::Executed {
+        let takes_it = match &mut process.child {
+            None => true,
+            Some(_) if signal == Signal::KILL => true,
+            Some(child) if child.step != ChildStep::Executed => {
                 child.has_term_pending = true;
-            } else if !child.behaviour.ignores_term {
-                self.after(delay, Due::Ends(serial, exit));
+                false
             }
+            Some(child) => !child.behaviour.ignores_term,
+        };
+        if takes_it {
+            self.after(delay, Due::Ends(serial, exit));
         }
     }
 
@@ -535,10 +576,6 @@ impl Kernel {
     /// Reads a cell without an effect: for children, and for the judge.
     pub(crate) fn peek(&self, offset: u64) -> u64 {
         self.cells[(offset / 8) as usize]
-    }
-
-    pub(crate) fn set_cell(&mut self, offset: u64, value: u64) {
-        self.cells[(offset / 8) as usize] = value;
     }
 
     // Time

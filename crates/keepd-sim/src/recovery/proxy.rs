@@ -324,11 +324,9 @@ impl ProxyShell {
     fn look_at_groups(&mut self) -> Result<(), Stopped> {
         for owner in std::mem::take(&mut self.watched) {
             let is_empty = match &owner {
-                Owner::Service(name, generation) => self
-                    .actor
-                    .kernel()
-                    .live_run(name)
-                    .is_none_or(|(living, _)| living != *generation),
+                Owner::Service(name, generation) => {
+                    self.actor.kernel().group(name, *generation).is_empty()
+                }
                 Owner::Job(_) => true,
             };
             if is_empty {
@@ -483,9 +481,7 @@ impl ProxyShell {
         self.actor.effect("signal the group")?;
         if let Owner::Service(name, generation) = owner {
             let mut kernel = self.actor.kernel();
-            if let Some((living, serial)) = kernel.live_run(name)
-                && living == *generation
-            {
+            for serial in kernel.group(name, *generation) {
                 kernel.signal(serial, signal);
             }
         }

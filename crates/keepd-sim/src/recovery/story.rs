@@ -16,6 +16,8 @@ pub(crate) struct Behaviour {
     /// After this time it ends by itself like this.
     pub(crate) ends: Option<(Duration, Exit)>,
     pub(crate) ignores_term: bool,
+    /// How many processes it makes, which live until they are killed.
+    pub(crate) helpers: u32,
     /// How many lines it writes.
     pub(crate) lines: u32,
 }
@@ -39,6 +41,8 @@ pub(crate) enum Act {
     Delete(&'static str),
     /// Something outside kills its main process.
     KillMain(&'static str),
+    /// A process of somebody else lives for so many milliseconds.
+    Stranger(u64),
     /// Time passes.
     Wait(u64),
 }
@@ -83,6 +87,11 @@ fn runs() -> Behaviour {
     Behaviour { lines: 3, ..Behaviour::default() }
 }
 
+/// It leaves others of its group behind.
+fn with_helpers(behaviour: Behaviour) -> Behaviour {
+    Behaviour { helpers: 2, ..behaviour }
+}
+
 fn lease(delays_ms: &[u64]) -> Lease {
     Lease {
         after: LeaseAfter::Any,
@@ -109,6 +118,18 @@ pub(crate) fn stories() -> Vec<Story> {
             "reap",
             &[("web", &[ends(20, Exit::Code(3)), ends(20, killed), runs()])],
             &[Act::Define(&["web"]), Act::Up("web"), Act::Wait(500)],
+        ),
+        story(
+            "groups",
+            &[("web", &[with_helpers(ends(20, Exit::Code(3))), with_helpers(runs())])],
+            &[
+                Act::Define(&["web"]),
+                Act::Up("web"),
+                Act::Wait(100),
+                Act::KillMain("web"),
+                Act::Wait(100),
+                Act::Down("web"),
+            ],
         ),
         story(
             "stop with KILL",

@@ -88,6 +88,9 @@ impl World {
                 goal.wanted = Some(false);
                 goal.is_deleted = true;
             }
+            Act::Stranger(millis) => {
+                self.kernel.borrow_mut().add_stranger(Duration::from_millis(*millis));
+            }
             Act::KillMain(name) => self.kill_main(&service(name)),
             Act::Wait(millis) => self.pass(Duration::from_millis(*millis)),
         }
