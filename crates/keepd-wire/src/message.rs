@@ -8,13 +8,15 @@ use std::fmt;
 use keepd_model::protocol::Message;
 
 /// Words of version 1 for the answer to `proto`: what this proxy can do, so that a client need not
-/// guess from a version. Never reused.
-pub const FEATURES: [&str; 11] = [
+/// guess from a version. Never reused. The proxy adds `safe` while it starts nothing.
+pub const FEATURES: [&str; 13] = [
+    "ack",
     "attributes",
     "env",
     "exec",
     "fd",
     "kill_main",
+    "lease",
     "log",
     "mainpid",
     "note",

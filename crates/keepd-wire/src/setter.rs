@@ -10,7 +10,7 @@ use keepd_model::{ExpectedEnd, FdSlot, Generation, ServiceName};
 
 use crate::field::{
     Fields, LineWriter, Problem, decimal, decimal_u32, escape, milliseconds, quoted, signal,
-    signal_word, without_zero,
+    without_zero,
 };
 use crate::{attribute, words};
 
@@ -140,14 +140,15 @@ pub(crate) fn read_lease(mut fields: Fields<'_>) -> Result<Lease, Problem> {
     Ok(Lease { after, successes, delays })
 }
 
-/// Reads an exit code or the name of a signal.
+/// Reads an exit code or the name of a signal (`SIGTERM`, `TERM`, or `SIG34` where there is none).
 fn read_success(word: &[u8]) -> Result<ExpectedEnd, Problem> {
     if word.first().is_some_and(u8::is_ascii_digit) {
         let code = decimal_u32(word, "exit code", u32::from(u8::MAX))?;
         let code = u8::try_from(code).expect("the number is at most 255");
         return Ok(ExpectedEnd::Code(code));
     }
-    signal(word).map(ExpectedEnd::Signal)
+    let number = word.strip_prefix(b"SIG").filter(|rest| rest.iter().all(u8::is_ascii_digit));
+    signal(number.unwrap_or(word)).map(ExpectedEnd::Signal)
 }
 
 /// Appends `service.lease⇥NAME⇥GEN⇥any|failure⇥OKLIST⇥DELAY_MS…`.
@@ -163,7 +164,11 @@ pub(crate) fn write_lease(
     };
     let success = |success: &ExpectedEnd| match success {
         ExpectedEnd::Code(code) => code.to_string(),
-        ExpectedEnd::Signal(signal) => signal_word(*signal),
+        // A bare number is an exit code, also for signals without a name.
+        ExpectedEnd::Signal(signal) => match signal.name() {
+            Some(name) => format!("SIG{name}"),
+            None => format!("SIG{}", signal.get()),
+        },
     };
     let successes: Vec<String> = lease.successes.iter().map(success).collect();
     let successes = (!successes.is_empty()).then(|| successes.join(","));

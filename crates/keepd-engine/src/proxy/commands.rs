@@ -13,8 +13,8 @@ use keepd_model::protocol::{
 use keepd_model::{Generation, Instant, ServiceName};
 
 use super::connections::Audience;
-use super::packed::{Changes, Slots, Words};
-use super::service::{Note, Service};
+use super::definition::Definition;
+use super::service::Service;
 use super::{ConnectionId, Output, Proxy};
 
 /// The most services: as many as the largest static pool has.
@@ -111,9 +111,21 @@ impl Proxy {
     }
 
     /// Runs a command. `Ok`: it was accepted and answered, or is answered later (`service.exec`,
-    /// and what the shell has to try first).
+    /// and what the shell has to try first). What is written down of it goes before everything that
+    /// it leads to.
     fn run_command(&mut self, now: Instant, asker: Asker, command: Command) -> Result<(), Fail> {
         self.check_memory(&command)?;
+        self.check_journal(&command)?;
+        let fact = self.fact_of(&command);
+        let before = self.outputs.len();
+        self.carry_out(now, asker, command)?;
+        if let Some(fact) = fact {
+            self.outputs.insert(before, Output::Record { fact });
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, now: Instant, asker: Asker, command: Command) -> Result<(), Fail> {
         match command {
             Command::Proto { .. } => Err(not_here("the connection is an extended one")),
             Command::EventTimeout { .. } => {
@@ -147,10 +159,7 @@ impl Proxy {
             Command::Terminate { code, guard } => self.terminate(asker, code, guard),
             Command::TerminateGuard { set, code } => self.set_guard(asker, set, code),
             Command::TerminateExec { arguments } => self.set_exit_exec(asker, arguments),
-            Command::Chdir { path } => {
-                self.change_directory(asker, path);
-                Ok(())
-            }
+            Command::Chdir { path } => self.change_directory(asker, path),
             Command::LogFilter { change } => {
                 self.change_log_filter(asker, change);
                 Ok(())
@@ -175,36 +184,22 @@ impl Proxy {
                 Ok(())
             }
             Command::ServiceArgs { name, arguments } => {
-                self.set(now, asker, name, |service, name| {
-                    service.arguments = Words::new(&arguments);
-                    Event::Args(name, arguments)
-                })
+                self.set(now, asker, name, Definition::Arguments(arguments))
             }
-            Command::ServiceTags { name, tags } => self.set(now, asker, name, |service, name| {
-                service.tags = Words::new(&tags);
-                Event::Tags(name, tags)
-            }),
+            Command::ServiceTags { name, tags } => {
+                self.set(now, asker, name, Definition::Tags(tags))
+            }
             Command::ServiceSet { name, attributes } => {
                 let attributes = self.share(attributes);
-                self.set(now, asker, name, |service, name| {
-                    service.attributes = Arc::clone(&attributes);
-                    Event::Set(name, attributes)
-                })
+                self.set(now, asker, name, Definition::Attributes(attributes))
             }
             Command::ServiceEnv { name, environment } => {
-                self.set(now, asker, name, |service, name| {
-                    service.environment = Changes::new(&environment);
-                    Event::Env(name, environment)
-                })
+                self.set(now, asker, name, Definition::Environment(environment))
             }
-            Command::ServiceLog { name, log } => self.set(now, asker, name, |service, name| {
-                service.log.clone_from(&log);
-                Event::Log(name, log)
-            }),
-            Command::ServiceFds { name, slots } => self.set(now, asker, name, |service, name| {
-                service.fds = Some(Slots::new(&slots));
-                Event::Fds(name, slots)
-            }),
+            Command::ServiceLog { name, log } => self.set(now, asker, name, Definition::Log(log)),
+            Command::ServiceFds { name, slots } => {
+                self.set(now, asker, name, Definition::Descriptors(slots))
+            }
             Command::ServiceAutoUp { name, seconds, triggers } => {
                 self.set_auto_up(now, asker, &name, seconds, triggers)
             }
@@ -223,8 +218,11 @@ impl Proxy {
             }
             Command::ServiceNote { name, key, value } => self.note(now, asker, &name, key, value),
             Command::ServiceDelete { name } => self.delete(asker, &name),
-            Command::ServiceAck { .. } | Command::ServiceLease { .. } => {
-                Err(not_here("leases are not granted yet"))
+            Command::ServiceAck { name, generation } => {
+                self.acknowledge_by_command(now, asker, &name, generation)
+            }
+            Command::ServiceLease { name, expected, lease } => {
+                self.grant_lease(now, asker, &name, expected, lease)
             }
         }
     }
@@ -260,7 +258,7 @@ impl Proxy {
 
     /// Returns the same attributes as those that were set last, where they are equal: the services
     /// of a fleet have them in common.
-    fn share(&mut self, attributes: Arc<Attributes>) -> Arc<Attributes> {
+    pub(super) fn share(&mut self, attributes: Arc<Attributes>) -> Arc<Attributes> {
         if self.attributes_set != attributes {
             self.attributes_set = attributes;
         }
@@ -273,12 +271,17 @@ impl Proxy {
         now: Instant,
         asker: Asker,
         name: ServiceName,
-        change: impl FnOnce(&mut Service, ServiceName) -> Event,
+        definition: Definition,
     ) -> Result<(), Fail> {
         let service = self.service_or_new(now, &name)?;
-        let event = change(service, name);
+        definition.apply(service);
+        let leased = service.lease.is_some() && definition.ends_lease();
+        let leased = leased.then(|| name.clone());
         self.accept(asker);
-        self.broadcast(&event, asker.audience());
+        self.broadcast(&definition.into_event(name), asker.audience());
+        if let Some(name) = leased {
+            self.end_lease(now, &name);
+        }
         Ok(())
     }
 
@@ -299,21 +302,8 @@ impl Proxy {
             return limit(format!("it has more than {NOTE_BYTES_MAX} bytes"));
         }
         let service = self.service_or_new(now, name)?;
-        let notes = &mut service.notes;
-        match (notes.binary_search_by(|note| (*note.key).cmp(&key)), value.is_empty()) {
-            (Ok(position), true) => {
-                notes.remove(position);
-            }
-            (Err(_), true) => {}
-            (Ok(position), false) => notes[position].value = value.into(),
-            (Err(_), false) if notes.len() >= NOTES_MAX => {
-                return limit(format!("it has {NOTES_MAX} already"));
-            }
-            (Err(position), false) => {
-                let note = Note { key: key.into(), value: value.into() };
-                notes.reserve_exact(1);
-                notes.insert(position, note);
-            }
+        if service.keep_note(key.clone(), value, NOTES_MAX).is_none() {
+            return limit(format!("it has {NOTES_MAX} already"));
         }
         self.accept(asker);
         Ok(())

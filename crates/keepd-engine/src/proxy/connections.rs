@@ -9,6 +9,9 @@ use super::backlog::Backlog;
 use super::dump::Dump;
 use super::{ConnectionId, Output, Proxy};
 
+/// What the greeting says while nothing is started.
+const SAFE: &str = "safe";
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -93,7 +96,10 @@ impl Proxy {
     /// A connection was made: it is greeted, and hears the pending signals without asking.
     pub(super) fn on_connected(&mut self, id: ConnectionId, output: bool) {
         self.connections.insert(id, Connection::new(output));
-        let features = self.settings.features.clone();
+        let mut features = self.settings.features.clone();
+        if !self.may_start() {
+            features.push(SAFE.to_owned());
+        }
         self.send(id, Message::ProtoAccepted { version: VERSION, features });
         for event in self.signal_events() {
             self.send(id, Message::Event(event));

@@ -95,13 +95,16 @@ impl Service {
         let note =
             |note: &Note| Event::Note(name.clone(), note.key.to_string(), note.value.to_vec());
         lines.extend(self.notes.iter().map(note));
-        if self.generation != keepd_model::Generation::NONE {
+        lines.extend(self.lease_line(name));
+        // What a predecessor did not write down of a generation is not known.
+        if self.generation != keepd_model::Generation::NONE && self.invocation != 0 {
             lines.push(Event::Invocation {
                 name: name.clone(),
                 generation: self.generation,
                 id: self.invocation,
             });
         }
+        lines.extend(self.ended_lines(name));
         lines.push(Event::Run(self.report(name)));
         lines.extend(self.notifications.iter().map(|notification| Event::Notify {
             name: name.clone(),

@@ -118,7 +118,10 @@ impl Proxy {
         let descriptor = self.next_descriptor();
         let handle = Handle::new(descriptor, HandleKind::File(flags), self.description_of(&path));
         let purpose = Purpose::Handles(vec![(name, handle)]);
-        self.perform(Effect::Open { descriptor, flags, path }, Undertaking { asker, purpose });
+        self.perform(
+            Effect::Open { descriptor, flags, path },
+            Undertaking { asker: Some(asker), purpose },
+        );
         Ok(())
     }
 
@@ -146,7 +149,10 @@ impl Proxy {
         let ends =
             [end(read, first, &write_name, write), end(write, PipeEnd::To, &read_name, read)];
         let purpose = Purpose::Handles([read_name, write_name].into_iter().zip(ends).collect());
-        self.perform(Effect::Pipe { read, write, spec }, Undertaking { asker, purpose });
+        self.perform(
+            Effect::Pipe { read, write, spec },
+            Undertaking { asker: Some(asker), purpose },
+        );
         Ok(())
     }
 
@@ -169,7 +175,10 @@ impl Proxy {
         };
         let handle = Handle::new(descriptor, kind, self.description_of(&spec.address_text));
         let purpose = Purpose::Handles(vec![(name, handle)]);
-        self.perform(Effect::Socket { descriptor, spec }, Undertaking { asker, purpose });
+        self.perform(
+            Effect::Socket { descriptor, spec },
+            Undertaking { asker: Some(asker), purpose },
+        );
         Ok(())
     }
 
@@ -185,7 +194,10 @@ impl Proxy {
         let kind = HandleKind::File(OpenFlags::default());
         let handle = Handle::new(descriptor, kind, UNKNOWN.to_vec());
         let purpose = Purpose::Handles(vec![(name, handle)]);
-        self.perform(Effect::Take { descriptor, connection }, Undertaking { asker, purpose });
+        self.perform(
+            Effect::Take { descriptor, connection },
+            Undertaking { asker: Some(asker), purpose },
+        );
         Ok(())
     }
 

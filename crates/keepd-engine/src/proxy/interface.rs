@@ -163,6 +163,13 @@ pub enum Input {
         /// It refuses.
         on: bool,
     },
+    /// The journal has no room, or has room again: while it has none, every command that would be
+    /// a long record is refused (`limit`). Stops, starts and what takes something back are short;
+    /// the shell keeps room for them.
+    JournalFull {
+        /// It has none.
+        on: bool,
+    },
     /// The proxy itself got a signal.
     Signal {
         /// Which.
@@ -171,12 +178,22 @@ pub enum Input {
         count: u64,
     },
     /// What a predecessor wrote down ([`Output::Record`]), in order. Before everything else.
+    ///
+    /// It is applied without answers, events, starts and records. What the shell itself has to be
+    /// told is told as always: guard, exit-exec, filter and destination of the log, and the
+    /// directory, as a [`Output::Perform`].
     Replayed {
         /// One fact.
         fact: Fact,
     },
-    /// What a predecessor left of a service, once for each that was replayed and ever started;
-    /// after the last [`Input::Replayed`], before any connection.
+    /// What a predecessor left of a service, once for each that was replayed, after the last
+    /// [`Input::Replayed`] and before any connection. For one that was never started it is
+    /// [`AdoptedRun::Known`] of [`Generation::NONE`]: from here on it may start by itself.
+    ///
+    /// The generation is the one of the ledger, whatever the facts say: one that was written down
+    /// and never begun is given again.
+    ///
+    /// A second one is heard only after [`AdoptedRun::Unsure`].
     Adopted {
         /// The service.
         name: ServiceName,
@@ -193,7 +210,9 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// A command that defines something was accepted. What acts is not replayed: of
-    /// `service.stop` it stays that nobody wants the service up any more.
+    /// `service.stop` it stays that nobody wants the service up any more, of a `service.start` for
+    /// a later time that somebody does. Of `service.lease`, GEN is the generation whose end spends
+    /// the first delay.
     Command(Command),
     /// A generation was asked for: [`Event::Invocation`], and nothing else.
     Event(Event),

@@ -89,6 +89,9 @@ impl Proxy {
         if arguments.is_empty() {
             return refused(FailKind::NoArguments, "it has no arguments");
         }
+        if let Some(why) = &self.settings.safe_mode {
+            return refused(FailKind::Limit, &format!("nothing is started in safe mode: {why}"));
+        }
         let of_service = self.jobs.values().filter(|job| job.name == *name).count();
         if self.jobs.len() >= JOBS_MAX || of_service >= SERVICE_JOBS_MAX {
             return refused(FailKind::Limit, "too many commands are running already");

@@ -21,7 +21,8 @@ use super::{ConnectionId, Input, JobId, Output, Owner, Ticket, handles, process}
 /// What a proxy machine is made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Where INVOCATION_IDs come from; another one for each process that runs a machine.
+    /// Where INVOCATION_IDs come from; another one for each process that runs a machine, a
+    /// successor too: how many starts its predecessors made is in no fact.
     pub seed: u128,
     /// Words for what the proxy can do beyond the version, told in the answer to `proto`.
     pub features: Vec<String>,
@@ -80,6 +81,12 @@ pub struct Proxy {
     pub(super) tickets_made: u64,
     /// The system gives no memory: nothing may grow.
     pub(super) is_memory_low: bool,
+    /// The journal has no room: nothing long may be written down.
+    pub(super) is_journal_full: bool,
+    /// Why it cannot be said whether something runs, of each service of which it cannot.
+    pub(super) doubts: BTreeMap<ServiceName, String>,
+    /// Where `chdir` led, from the directory of the start; `None`: nowhere yet.
+    pub(super) directory: Option<Vec<u8>>,
     /// No end without this code; never 0.
     pub(super) guard: Option<i64>,
     /// What the process becomes at its end.
@@ -135,7 +142,7 @@ impl Proxy {
             descriptors_made: handles.len() as u64,
             handles: handles::initial(handles),
             guard: settings.guard.filter(|code| *code != 0),
-            exit_exec: std::mem::take(&mut settings.exit_exec),
+            exit_exec: settings.exit_exec.clone(),
             log_filter: settings.log_filter,
             log_handle: (!settings.is_log_closed).then(process::initial_log_handle),
             settings,
@@ -154,6 +161,9 @@ impl Proxy {
             tickets: BTreeMap::new(),
             tickets_made: 0,
             is_memory_low: false,
+            is_journal_full: false,
+            doubts: BTreeMap::new(),
+            directory: None,
             is_terminated: false,
         }
     }
@@ -197,7 +207,11 @@ impl Proxy {
             Input::Performed { ticket, outcome } => self.on_performed(ticket, outcome),
             Input::MemoryLow { on } => self.on_memory_low(on),
             Input::Signal { signal, count } => self.on_signal(now, signal, count),
-            Input::Replayed { .. } | Input::Adopted { .. } => {}
+            Input::JournalFull { on } => self.is_journal_full = on,
+            Input::Replayed { fact } => self.replay(now, fact),
+            Input::Adopted { name, generation, run, unacknowledged } => {
+                self.adopt(now, &name, generation, run, unacknowledged);
+            }
         }
         self.close_hopeless(now);
     }
@@ -275,7 +289,7 @@ impl Proxy {
         };
         let service = self.services.get(name)?;
         let main = service.run().main().copied()?;
-        (!service.waits_for_group(&main)).then_some(name)
+        (!service.waits_for_group(main.leaf)).then_some(name)
     }
 
     /// Returns the jobs of which something is left, answered or not.

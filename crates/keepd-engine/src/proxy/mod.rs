@@ -62,18 +62,22 @@
 //! `memory` what is refused while there is none; `invariants` what is always true.
 //! `docs/behaviour.md`, 1 to 5, 17 and 18, says it in sentences.
 
+mod adopt;
 mod backlog;
 mod commands;
 mod connections;
+mod definition;
 mod dump;
 mod handles;
 mod interface;
 mod invariants;
 mod jobs;
+mod leases;
 mod machine;
 mod memory;
 mod packed;
 mod process;
+mod records;
 mod service;
 mod start;
 mod stop;

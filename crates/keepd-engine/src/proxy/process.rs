@@ -10,6 +10,8 @@ use super::{Effect, Output, Proxy};
 
 /// The longest arguments of `terminate.exec_args`, joined by tabs, in bytes.
 pub(super) const EXIT_EXEC_BYTES_MAX: usize = 255;
+/// The longest path of a directory that a successor can be told (PATH_MAX without the zero byte).
+const DIRECTORY_BYTES_MAX: usize = 4095;
 /// The handle whose descriptor has the log until `log.dest` names another one.
 const LOG_HANDLE: &str = "stderr";
 
@@ -22,6 +24,21 @@ pub(super) fn initial_log_handle() -> HandleName {
 pub(super) fn joined_length(arguments: &[Vec<u8>]) -> usize {
     let separators = arguments.len().saturating_sub(1);
     arguments.iter().map(Vec::len).sum::<usize>() + separators
+}
+
+/// Returns where a path leads from where another one led.
+pub(super) fn joined_path(mut before: Vec<u8>, path: &[u8]) -> Vec<u8> {
+    if path.starts_with(b"/") {
+        return path.to_vec();
+    }
+    let is_step = |step: &&[u8]| !step.is_empty() && *step != b".";
+    for step in path.split(|byte| *byte == b'/').filter(is_step) {
+        if !before.ends_with(b"/") {
+            before.push(b'/');
+        }
+        before.extend_from_slice(step);
+    }
+    before
 }
 
 impl Proxy {
@@ -89,15 +106,24 @@ impl Proxy {
     }
 
     /// `chdir`.
-    pub(super) fn change_directory(&mut self, asker: Asker, path: Vec<u8>) {
+    pub(super) fn change_directory(&mut self, asker: Asker, path: Vec<u8>) -> Result<(), Fail> {
+        let length = self.directory.as_ref().map_or(0, Vec::len) + 1 + path.len();
+        if self.settings.records && !path.starts_with(b"/") && length > DIRECTORY_BYTES_MAX {
+            let text = format!(
+                "cannot change the directory: the path from that of the start has more than \
+                 {DIRECTORY_BYTES_MAX} bytes"
+            );
+            return Err(fail(FailKind::Limit, text));
+        }
         let purpose = Purpose::Chdir { path: path.clone() };
-        self.perform(Effect::Chdir { path }, Undertaking { asker, purpose });
+        self.perform(Effect::Chdir { path }, Undertaking { asker: Some(asker), purpose });
+        Ok(())
     }
 
     /// `socket.create`.
     pub(super) fn create_socket(&mut self, asker: Asker, path: Vec<u8>) {
         let purpose = Purpose::Listen { path: path.clone() };
-        self.perform(Effect::Listen { path }, Undertaking { asker, purpose });
+        self.perform(Effect::Listen { path }, Undertaking { asker: Some(asker), purpose });
     }
 
     /// `socket.delete`.
@@ -108,6 +134,13 @@ impl Proxy {
 
     /// `log.filter`: whoever asked is told what holds.
     pub(super) fn change_log_filter(&mut self, asker: Asker, change: FilterChange) {
+        let level = self.set_log_filter(change);
+        self.accept(asker);
+        self.send(asker.connection(), Message::Event(Event::LogFilter(level)));
+    }
+
+    /// Changes the filter of the log, and tells the shell. Returns what holds.
+    pub(super) fn set_log_filter(&mut self, change: FilterChange) -> LogLevel {
         let level = match change {
             FilterChange::Show => self.log_filter,
             FilterChange::Less => self.log_filter.up(),
@@ -118,8 +151,7 @@ impl Proxy {
             self.log_filter = level;
             self.outputs.push_back(Output::LogFilter { level });
         }
-        self.accept(asker);
-        self.send(asker.connection(), Message::Event(Event::LogFilter(level)));
+        level
     }
 
     /// `log.dest`: the log follows the name. Where there is no such handle yet, messages wait.

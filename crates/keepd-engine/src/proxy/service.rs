@@ -8,13 +8,14 @@ use keepd_model::protocol::{
     Attributes, Event, LogTarget, READY_FD_TEXT, RunEnd, RunReport, RunState, Triggers,
 };
 use keepd_model::{
-    Errno, Generation, Instant, KillMode, Pid, ServiceName, Signal, SpawnFailure, Wanted,
+    Errno, Generation, Instant, KillMode, Pid, ServiceName, Signal, SpawnFailure, SpawnStep, Wanted,
 };
 
 use super::connections::Audience;
+use super::leases::Granted;
 use super::packed::{Changes, Slots, Words};
 use super::stop::StopOrder;
-use super::{Owner, Proxy};
+use super::{EndedRun, Owner, Proxy};
 
 /// The most notifications of one generation that are kept for a controller that comes later.
 pub(super) const NOTIFICATIONS_MAX: usize = 16;
@@ -54,6 +55,12 @@ pub(super) struct Service {
     pub(super) wanted: Wanted,
     /// Ends that count for the delays of `respawn`.
     pub(super) respawn_count: usize,
+    /// Restarts that need no command.
+    pub(super) lease: Option<Box<Granted>>,
+    /// The ends of this generation and of all before need not be told again.
+    pub(super) acknowledged: Generation,
+    /// The ends between that generation and the present one, oldest first.
+    pub(super) unacknowledged: Vec<EndedRun>,
     /// The last notifications of the present generation.
     pub(super) notifications: VecDeque<Notification>,
     /// A line feed came on the `ready_fd` of the present generation.
@@ -122,10 +129,23 @@ pub(super) struct Main {
 pub(super) struct Ended {
     pub(super) at: Instant,
     pub(super) end: RunEnd,
-    /// `None` if the clone itself failed.
+    /// `None` if the clone itself failed, or a predecessor saw the end.
     pub(super) pid: Option<Pid>,
-    /// When it was cloned, or should have been.
+    /// When it was cloned, or should have been; of one that a predecessor saw, when it ended.
     pub(super) started: Instant,
+}
+
+impl Ended {
+    /// Reports whether there was never a process. What fails in the child is a failure of another
+    /// kind: it would fail again.
+    pub(super) fn is_unmade(&self) -> bool {
+        let step = match self.end {
+            RunEnd::Failed(SpawnFailure { step, .. }) => step,
+            RunEnd::Exit(_) | RunEnd::Cancelled => return false,
+        };
+        self.pid.is_none()
+            && matches!(step, SpawnStep::Prepare | SpawnStep::Cgroup | SpawnStep::Clone)
+    }
 }
 
 /// How far an end is driven.
@@ -146,13 +166,27 @@ pub(super) enum Remains {
     Group(Ended),
 }
 
+/// Why a generation is started, or is going to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// `service.start`.
+    Command,
+    /// By itself: `auto_up`, `respawn`, `retry`.
+    Itself,
+    /// A lease allows it.
+    Lease,
+    /// As [`Cause::Lease`], but there is no room for one more end that nobody has acknowledged.
+    /// Nothing is due until there is.
+    Held,
+}
+
 /// The run of the last generation; see the essay in [`super`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Run {
     /// No process, and none will come by itself.
     Down { since: Instant, ended: Option<Ended> },
-    /// No process; a start by itself is due.
-    Pending { due: Instant, ended: Option<Ended> },
+    /// No process; a start is due at a time.
+    Pending { due: Instant, ended: Option<Ended>, cause: Cause },
     /// The shell was asked for a process and has not answered. A stop waits for the answer.
     Spawning { asked: Instant, leaf: bool, stop: Option<StopOrder> },
     /// Cloned; the child has not executed its program yet.
@@ -165,6 +199,8 @@ pub(super) enum Run {
     Emptying { ended: Ended, phase: Phase },
     /// Something is there [`super::stop::STUCK_AFTER`] after KILL.
     Stuck { remains: Remains, since: Instant, again: Instant },
+    /// A predecessor was lost, and it cannot be said whether something runs.
+    Unsure { since: Instant },
 }
 
 impl Phase {
@@ -188,7 +224,8 @@ impl Run {
             Self::Up { .. } => RunState::Up,
             Self::Stopping { .. } => RunState::Stopping,
             Self::Emptying { .. } => RunState::Emptying,
-            Self::Stuck { .. } => RunState::Stuck,
+            // Without a process and without an end, which no other run that is stuck lacks both.
+            Self::Stuck { .. } | Self::Unsure { .. } => RunState::Stuck,
         }
     }
 
@@ -201,17 +238,23 @@ impl Run {
             | Self::Up { .. }
             | Self::Stopping { .. }
             | Self::Emptying { .. }
-            | Self::Stuck { .. } => false,
+            | Self::Stuck { .. }
+            | Self::Unsure { .. } => false,
         }
     }
 
     /// Returns when this state must be left or renewed without any news.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Down { .. } | Self::Spawning { .. } | Self::Forked { .. } | Self::Up { .. } => {
-                None
+            Self::Down { .. }
+            | Self::Pending { cause: Cause::Held, .. }
+            | Self::Spawning { .. }
+            | Self::Forked { .. }
+            | Self::Up { .. }
+            | Self::Unsure { .. } => None,
+            Self::Pending { due, cause: Cause::Command | Cause::Itself | Cause::Lease, .. } => {
+                Some(*due)
             }
-            Self::Pending { due, .. } => Some(*due),
             Self::Stopping { phase, .. } | Self::Emptying { phase, .. } => Some(phase.due()),
             Self::Stuck { again, .. } => Some(*again),
         }
@@ -228,7 +271,8 @@ impl Run {
             | Self::Pending { .. }
             | Self::Spawning { .. }
             | Self::Emptying { .. }
-            | Self::Stuck { remains: Remains::Group(_), .. } => None,
+            | Self::Stuck { remains: Remains::Group(_), .. }
+            | Self::Unsure { .. } => None,
         }
     }
 
@@ -236,7 +280,10 @@ impl Run {
     /// be reaped.
     pub(super) fn first_pid(&self) -> Option<Pid> {
         match self {
-            Self::Down { .. } | Self::Pending { .. } | Self::Spawning { .. } => None,
+            Self::Down { .. }
+            | Self::Pending { .. }
+            | Self::Spawning { .. }
+            | Self::Unsure { .. } => None,
             Self::Forked { main }
             | Self::Up { main, .. }
             | Self::Stopping { main, .. }
@@ -250,16 +297,18 @@ impl Run {
     /// Returns the same run with a failure of its main process noted, where there is one.
     pub(super) fn with_failure(mut self, failure: SpawnFailure) -> Self {
         match &mut self {
+            // One that was adopted is up for its successor, whether or not it had executed.
             Self::Forked { main }
+            | Self::Up { main, .. }
             | Self::Stopping { main, .. }
             | Self::Stuck { remains: Remains::Main(main), .. } => main.failure = Some(failure),
             // Only a child that did not execute can fail to.
             Self::Down { .. }
             | Self::Pending { .. }
             | Self::Spawning { .. }
-            | Self::Up { .. }
             | Self::Emptying { .. }
-            | Self::Stuck { remains: Remains::Group(_), .. } => {}
+            | Self::Stuck { remains: Remains::Group(_), .. }
+            | Self::Unsure { .. } => {}
         }
         self
     }
@@ -275,7 +324,8 @@ impl Run {
             | Self::Forked { .. }
             | Self::Up { .. }
             | Self::Stopping { .. }
-            | Self::Stuck { remains: Remains::Main(_), .. } => None,
+            | Self::Stuck { remains: Remains::Main(_), .. }
+            | Self::Unsure { .. } => None,
         }
     }
 
@@ -289,7 +339,8 @@ impl Run {
             Self::Down { since, .. }
             | Self::Up { since, .. }
             | Self::Stopping { since, .. }
-            | Self::Stuck { since, .. } => *since,
+            | Self::Stuck { since, .. }
+            | Self::Unsure { since } => *since,
         }
     }
 }
@@ -310,6 +361,9 @@ impl Service {
             invocation: 0,
             wanted: Wanted::Down,
             respawn_count: 0,
+            lease: None,
+            acknowledged: Generation::NONE,
+            unacknowledged: Vec::new(),
             notifications: VecDeque::new(),
             ready_fd_said: false,
             output_blocked: None,
@@ -341,10 +395,11 @@ impl Service {
         }
     }
 
-    /// Reports whether the run goes on after the end of its main process, until its group is empty.
-    pub(super) fn waits_for_group(&self, main: &Main) -> bool {
+    /// Reports whether the run goes on after the end of its main process, until its group (with
+    /// `leaf` it has one) is empty.
+    pub(super) fn waits_for_group(&self, leaf: bool) -> bool {
         match self.attributes.kill_mode {
-            KillMode::Mixed | KillMode::All => main.leaf,
+            KillMode::Mixed | KillMode::All => leaf,
             KillMode::Main => false,
         }
     }
@@ -353,6 +408,17 @@ impl Service {
     pub(super) fn note_bytes(&self, key: &str) -> usize {
         let found = self.notes.binary_search_by(|note| (*note.key).cmp(key));
         found.map_or(0, |position| self.notes[position].value.len())
+    }
+
+    /// Takes over `service.auto_up`. Who sets a trigger wants the service up.
+    pub(super) fn set_auto_up(&mut self, seconds: Option<u32>, triggers: Triggers) {
+        if let Some(seconds) = seconds {
+            self.auto_up.seconds = seconds.max(1);
+        }
+        if triggers.always || !triggers.signals.is_empty() {
+            self.wanted = Wanted::Up;
+        }
+        self.auto_up.set(triggers);
     }
 
     /// Returns the event that tells `service.auto_up`.

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepd_model::protocol::{Event, Fail, FailKind, Place, RunEnd, RunState};
+use keepd_model::protocol::{Command, Event, Fail, FailKind, Lease, Place, RunEnd, RunState};
 use keepd_model::{
     Exit, Generation, Instant, LogLevel, Pid, ServiceName, Signal, SpawnFailure, Wanted,
 };
 
 use super::commands::{Asker, fail, stale};
 use super::connections::Audience;
-use super::service::{Ended, Main, Run, Service};
-use super::{Output, Proxy, ServiceSpawn, SpawnOutcome};
+use super::service::{Cause, Ended, Main, Run, Service};
+use super::{Fact, Output, Proxy, ServiceSpawn, SpawnOutcome};
 
 /// A start may be asked for with a time that is over, but not for longer than this.
 const START_PAST_MAX: Duration = Duration::from_secs(100_000);
@@ -20,15 +20,6 @@ const START_PAST_MAX: Duration = Duration::from_secs(100_000);
 const RESPAWN_AFTER_KILL: Duration = Duration::from_millis(10);
 /// A run of this length starts the count of `respawn` again.
 const RESPAWN_COUNT_RESET: Duration = Duration::from_secs(10);
-
-/// Why a generation is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    /// `service.start`.
-    Command,
-    /// Its time has come.
-    Itself,
-}
 
 impl Proxy {
     /// `service.start`.
@@ -46,32 +37,59 @@ impl Proxy {
         {
             return Err(stale("start", name, expected, service.generation));
         }
+        if let Err((kind, why)) = self.check_startable(now, name, at) {
+            return Err(fail(kind, format!("cannot start service \"{name}\": {why}")));
+        }
+        let service = self.service_mut("start", name)?;
+        service.respawn_count = 0;
+        service.wanted = Wanted::Up;
+        match at.filter(|at| *at > now) {
+            Some(due) => {
+                self.record(|| {
+                    Command::ServiceStart { name: name.clone(), expected, at: Some(due) }.into()
+                });
+                self.accept(asker);
+                self.schedule_by_command(now, name, due);
+            }
+            None => self.start(now, name, Cause::Command, Some(asker)),
+        }
+        Ok(())
+    }
+
+    /// Says why a service cannot be started now, if anything stands against it.
+    fn check_startable(
+        &self,
+        now: Instant,
+        name: &ServiceName,
+        at: Option<Instant>,
+    ) -> Result<(), (FailKind, String)> {
+        let Some(service) = self.services.get(name) else {
+            return Ok(());
+        };
+        if let Some(why) = self.doubts.get(name) {
+            return Err((FailKind::Running, why.clone()));
+        }
         if !service.run().is_at_rest() {
             let why = format!("not startable, generation {} is running", service.generation);
-            return Err(fail(FailKind::Running, format!("cannot start service \"{name}\": {why}")));
+            return Err((FailKind::Running, why));
         }
         if service.arguments.is_empty() {
-            return Err(fail(
-                FailKind::NoArguments,
-                format!("cannot start service \"{name}\": no arguments set (service.args)"),
-            ));
+            return Err((FailKind::NoArguments, "no arguments set (service.args)".to_owned()));
         }
         if at.is_some_and(|at| now.saturating_since(at) > START_PAST_MAX) {
             let seconds = START_PAST_MAX.as_secs();
             let why = format!("the timestamp is invalid, it is more than {seconds} s ago");
-            return Err(fail(
-                FailKind::Malformed,
-                format!("cannot start service \"{name}\": {why}"),
-            ));
+            return Err((FailKind::Malformed, why));
         }
-        service.respawn_count = 0;
-        service.wanted = Wanted::Up;
-        self.accept(asker);
-        match at.filter(|at| *at > now) {
-            Some(due) => self.schedule_by_command(now, name, due),
-            None => self.start(now, name, Cause::Command),
+        match &self.settings.safe_mode {
+            Some(why) => Err((FailKind::Limit, format!("nothing is started in safe mode: {why}"))),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Reports whether anything is started at all.
+    pub(super) const fn may_start(&self) -> bool {
+        self.settings.safe_mode.is_none()
     }
 
     /// Makes a start that was asked for pending. Who takes events for answers hears of it also when
@@ -85,16 +103,17 @@ impl Proxy {
             | Run::Up { .. }
             | Run::Stopping { .. }
             | Run::Emptying { .. }
-            | Run::Stuck { .. } => true,
+            | Run::Stuck { .. }
+            | Run::Unsure { .. } => true,
         });
-        self.schedule(now, name, due);
+        self.schedule(now, name, due, Cause::Command);
         if !is_news {
             self.tell_watchers_of_starts(name);
         }
     }
 
-    /// `service.cancel`: this start is taken back. It is not an end that was asked for: triggers
-    /// may still start the service.
+    /// `service.cancel`: this start is taken back, and a lease with it. It is not an end that was
+    /// asked for: triggers may still start the service.
     pub(super) fn cancel(
         &mut self,
         now: Instant,
@@ -110,11 +129,20 @@ impl Proxy {
             | Run::Up { .. }
             | Run::Stopping { .. }
             | Run::Emptying { .. }
-            | Run::Stuck { .. } => {
+            | Run::Stuck { .. }
+            | Run::Unsure { .. } => {
                 let text =
                     format!("cannot cancel the start of service \"{name}\": no start pending");
                 return Err(fail(FailKind::NotRunning, text));
             }
+        }
+        let expected = service.generation;
+        if service.lease.take().is_some() {
+            // Its next start would be this one again.
+            self.record(|| {
+                let name = name.clone();
+                Command::ServiceLease { name, expected, lease: Lease::default() }.into()
+            });
         }
         self.accept(asker);
         self.transition(name, Run::Down { since: now, ended: None });
@@ -129,16 +157,14 @@ impl Proxy {
         }
     }
 
-    /// Makes the next generation and asks the shell for its process.
-    fn start(&mut self, now: Instant, name: &ServiceName, cause: Cause) {
+    /// Makes the next generation and asks the shell for its process. What a successor has to know
+    /// of it goes first, then the answer to who asked for it.
+    fn start(&mut self, now: Instant, name: &ServiceName, cause: Cause, asker: Option<Asker>) {
         self.starts += 1;
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        service.generation = service.generation.next();
-        service.wanted = Wanted::Up;
-        service.notifications.clear();
-        service.ready_fd_said = false;
+        let acknowledged = service.begin_generation(cause);
         service.invocation =
             invocation_id(self.settings.seed, name, service.generation, self.starts);
         let slots = service.fds.take();
@@ -156,41 +182,67 @@ impl Proxy {
             descriptors: None,
         };
         let leaf = service.attributes.place == Place::Service;
-        spawn.descriptors = slots.as_ref().map(|slots| self.descriptors_for(name, slots));
-        if let Some(service) = self.services.get_mut(name) {
-            service.fds = slots;
-        }
-        self.transition(name, Run::Spawning { asked: now, leaf, stop: None });
         let invocation = Event::Invocation {
             name: name.clone(),
             generation: spawn.generation,
             id: spawn.invocation,
         };
-        self.broadcast(&invocation, Audience::Everyone);
-        match cause {
-            Cause::Command => self.tell_watchers_of_starts(name),
-            // Its `start` line was sent when it became pending.
-            Cause::Itself => {}
+        self.record(|| Fact::Event(invocation.clone()));
+        if let Some(asker) = asker {
+            self.accept(asker);
         }
+        spawn.descriptors = slots.as_ref().map(|slots| self.descriptors_for(name, slots));
+        if let Some(service) = self.services.get_mut(name) {
+            service.fds = slots;
+        }
+        self.transition(name, Run::Spawning { asked: now, leaf, stop: None });
+        self.broadcast(&invocation, Audience::Everyone);
+        if asker.is_some() {
+            // Of one that was pending, the `start` line was sent when it became so.
+            self.tell_watchers_of_starts(name);
+        }
+        self.say_acknowledged(name, acknowledged);
         self.outputs.push_back(Output::Spawn(Box::new(spawn)));
     }
 
     /// Makes a start pending; one that is due already is carried out in this turn.
-    pub(super) fn schedule(&mut self, now: Instant, name: &ServiceName, due: Instant) {
+    pub(super) fn schedule(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        due: Instant,
+        cause: Cause,
+    ) {
         let Some(service) = self.services.get(name) else {
             return;
         };
         let ended = service.run().ended().copied();
-        self.transition(name, Run::Pending { due, ended });
+        self.transition(name, Run::Pending { due, ended, cause });
         if due <= now {
-            self.start(now, name, Cause::Itself);
+            self.start_due(now, name, due, ended, cause);
         }
     }
 
-    /// Carries out a pending start. A trigger does not look at arguments: without any, there is no
-    /// program of the name, and the child says so.
-    pub(super) fn start_due(&mut self, now: Instant, name: &ServiceName) {
-        self.start(now, name, Cause::Itself);
+    /// Carries out a pending start, or holds it where its end would have no room. A trigger does
+    /// not look at arguments: without any, there is no program of the name, and the child says so.
+    pub(super) fn start_due(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        due: Instant,
+        ended: Option<Ended>,
+        cause: Cause,
+    ) {
+        let has_room = self.services.get(name).is_some_and(|service| service.has_room());
+        match cause {
+            Cause::Lease | Cause::Held if !has_room => {
+                self.transition(name, Run::Pending { due, ended, cause: Cause::Held });
+                self.log_held(name);
+            }
+            Cause::Command | Cause::Itself | Cause::Lease | Cause::Held => {
+                self.start(now, name, cause, None);
+            }
+        }
     }
 
     /// The shell cloned, or could not.
@@ -231,7 +283,8 @@ impl Proxy {
             | Run::Up { .. }
             | Run::Stopping { .. }
             | Run::Emptying { .. }
-            | Run::Stuck { .. } => {}
+            | Run::Stuck { .. }
+            | Run::Unsure { .. } => {}
         }
     }
 
@@ -268,7 +321,11 @@ impl Proxy {
             )
             // Not possible in these.
             | (
-                Run::Down { .. } | Run::Pending { .. } | Run::Spawning { .. } | Run::Up { .. },
+                Run::Down { .. }
+                | Run::Pending { .. }
+                | Run::Spawning { .. }
+                | Run::Up { .. }
+                | Run::Unsure { .. },
                 SpawnOutcome::Executed,
             ) => {}
         }
@@ -277,39 +334,60 @@ impl Proxy {
     /// Nothing of the generation is left: it is down, and perhaps starts again by itself.
     pub(super) fn come_down(&mut self, now: Instant, name: &ServiceName, ended: Ended) {
         self.transition(name, Run::Down { since: now, ended: Some(ended) });
-        let due = self.restart_due(now, name, &ended);
-        if let Some(due) = due {
-            self.schedule(now, name, due);
+        if let Some((due, cause)) = self.restart_due(now, name, &ended) {
+            self.schedule(now, name, due, cause);
         }
     }
 
-    /// Returns when a service that ended starts again by itself, and counts the end.
-    fn restart_due(&mut self, now: Instant, name: &ServiceName, ended: &Ended) -> Option<Instant> {
-        let is_triggered = self
-            .services
-            .get(name)
-            .map(|service| &service.auto_up)
-            .is_some_and(|auto_up| self.is_triggered(auto_up.always, &auto_up.signals));
+    /// Returns when a service that ended starts again without a command, and counts the end. One
+    /// that was cancelled is no failure of the service: nothing is counted, and nothing waited for.
+    fn restart_due(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        ended: &Ended,
+    ) -> Option<(Instant, Cause)> {
+        if !self.may_start() {
+            return None;
+        }
+        let is_triggered = self.is_service_triggered(name);
+        let is_cancelled = ended.end == RunEnd::Cancelled;
         let service = self.services.get_mut(name)?;
         match service.wanted {
             Wanted::Down => return None,
             Wanted::Up => {}
         }
+        let itself = |due| Some((due, Cause::Itself));
         if let Some(last) = service.attributes.respawn.len().checked_sub(1) {
             if ended.at.saturating_since(ended.started) >= RESPAWN_COUNT_RESET {
                 service.respawn_count = 0;
             }
+            if is_cancelled {
+                return itself(now);
+            }
             if was_killed(ended.end) {
-                return Some(now.saturating_add(RESPAWN_AFTER_KILL));
+                return itself(now.saturating_add(RESPAWN_AFTER_KILL));
             }
             let delay = service.attributes.respawn[service.respawn_count.min(last)];
             service.respawn_count = service.respawn_count.saturating_add(1);
-            return Some(now.saturating_add(delay));
+            return itself(now.saturating_add(delay));
         }
-        if let (None, Some(retry)) = (ended.pid, service.attributes.retry) {
-            return Some(now.saturating_add(retry));
+        if let Some(due) = self.lease_due(now, name, ended) {
+            return Some((due, Cause::Lease));
         }
-        is_triggered.then(|| now.max(ended.started.saturating_add(service.auto_up_interval())))
+        let service = self.services.get(name)?;
+        if let Some(retry) = service.attributes.retry.filter(|_| ended.is_unmade()) {
+            return itself(now.saturating_add(retry));
+        }
+        let due = ended.started.saturating_add(service.auto_up_interval());
+        let due = if is_cancelled { now } else { now.max(due) };
+        is_triggered.then_some((due, Cause::Itself))
+    }
+
+    /// Reports whether a trigger of a service holds now.
+    pub(super) fn is_service_triggered(&self, name: &ServiceName) -> bool {
+        let auto_up = self.services.get(name).map(|service| &service.auto_up);
+        auto_up.is_some_and(|auto_up| self.is_triggered(auto_up.always, &auto_up.signals))
     }
 
     /// Nobody waits for a start that is tried again by itself, so the log says what happened.

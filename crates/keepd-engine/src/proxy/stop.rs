@@ -59,6 +59,8 @@ impl Proxy {
         if let Run::Down { .. } = run {
             return Err(not_running("stop", name));
         }
+        self.check_sure("stop", name)?;
+        let service = self.service_mut("stop", name)?;
         if expected != service.generation {
             return Err(stale("stop", name, expected, service.generation));
         }
@@ -66,10 +68,11 @@ impl Proxy {
         let (signal, timeout) = other.unwrap_or((attributes.stop_signal, attributes.stop_timeout));
         let order = StopOrder::new(now, signal, timeout);
         service.wanted = Wanted::Down;
+        service.lease = None;
         self.accept(asker);
         match run {
             // Refused above.
-            Run::Down { .. } => {}
+            Run::Down { .. } | Run::Unsure { .. } => {}
             Run::Pending { ended, .. } => {
                 self.transition(name, Run::Down { since: now, ended });
             }
@@ -192,9 +195,17 @@ impl Proxy {
         signal: SignalNumber,
         scope: Scope,
     ) -> Result<(), Fail> {
+        self.check_sure("signal", name)?;
         let service = self.service_mut("signal", name)?;
         let has_receiver = match (service.run(), scope) {
-            (Run::Down { .. } | Run::Pending { .. } | Run::Spawning { .. }, _) => false,
+            (
+                Run::Down { .. }
+                | Run::Pending { .. }
+                | Run::Spawning { .. }
+                // Refused above.
+                | Run::Unsure { .. },
+                _,
+            ) => false,
             (
                 Run::Forked { .. }
                 | Run::Up { .. }
@@ -232,7 +243,10 @@ impl Proxy {
             return Err(not_running("signal", name));
         };
         let purpose = Purpose::Signal { name: name.clone(), pid, group };
-        self.perform(Effect::Signal { pid, group, signal }, Undertaking { asker, purpose });
+        self.perform(
+            Effect::Signal { pid, group, signal },
+            Undertaking { asker: Some(asker), purpose },
+        );
         Ok(())
     }
 
@@ -272,7 +286,8 @@ impl Proxy {
             | Run::Pending { .. }
             | Run::Spawning { .. }
             | Run::Emptying { .. }
-            | Run::Stuck { remains: Remains::Group(_), .. } => return,
+            | Run::Stuck { remains: Remains::Group(_), .. }
+            | Run::Unsure { .. } => return,
         };
         let ended = Ended {
             at: now,
@@ -280,9 +295,25 @@ impl Proxy {
             pid: Some(main.pid),
             started: main.started,
         };
+        self.end_main(now, name, ended, main.leaf, driven);
+    }
+
+    /// The main process is over; with `leaf` there is a group that others may be left in. `driven`
+    /// is how far an end was driven before.
+    pub(super) fn end_main(
+        &mut self,
+        now: Instant,
+        name: &ServiceName,
+        ended: Ended,
+        leaf: bool,
+        driven: Option<Phase>,
+    ) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
         let owner = Owner::Service(name.clone(), service.generation);
-        if !service.waits_for_group(&main) {
-            if main.leaf {
+        if !service.waits_for_group(leaf) {
+            if leaf {
                 self.outputs.push_back(Output::LeaveGroup { owner });
             }
             self.come_down(now, name, ended);
@@ -329,7 +360,8 @@ impl Proxy {
             | Run::Forked { .. }
             | Run::Up { .. }
             | Run::Stopping { .. }
-            | Run::Stuck { remains: Remains::Main(_), .. } => {}
+            | Run::Stuck { remains: Remains::Main(_), .. }
+            | Run::Unsure { .. } => {}
         }
     }
 
@@ -340,8 +372,8 @@ impl Proxy {
         };
         let again = now.saturating_add(STUCK_AFTER);
         let next = match service.run() {
-            Run::Pending { .. } => {
-                self.start_due(now, name);
+            Run::Pending { due, ended, cause } => {
+                self.start_due(now, name, due, ended, cause);
                 return;
             }
             Run::Stopping { main, since, phase } => match phase {
@@ -358,10 +390,26 @@ impl Proxy {
             },
             Run::Stuck { remains, since, .. } => Run::Stuck { remains, since, again },
             // These have no deadline.
-            Run::Down { .. } | Run::Spawning { .. } | Run::Forked { .. } | Run::Up { .. } => return,
+            Run::Down { .. }
+            | Run::Spawning { .. }
+            | Run::Forked { .. }
+            | Run::Up { .. }
+            | Run::Unsure { .. } => return,
         };
         self.transition(name, next);
         self.kill(name);
+    }
+}
+
+impl Proxy {
+    /// Refuses what acts on a service of which it cannot be said whether it runs.
+    fn check_sure(&self, verb: &str, name: &ServiceName) -> Result<(), Fail> {
+        match self.doubts.get(name) {
+            Some(why) => {
+                Err(fail(FailKind::System, format!("cannot {verb} service \"{name}\": {why}")))
+            }
+            None => Ok(()),
+        }
     }
 }
 

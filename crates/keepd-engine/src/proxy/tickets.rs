@@ -1,8 +1,8 @@
 //! Effects that can fail while somebody waits for the outcome: the command is answered with what
 //! the kernel said, and nothing changes before.
 
-use keepd_model::protocol::{Fail, FailKind};
-use keepd_model::{HandleName, Pid, ServiceName};
+use keepd_model::protocol::{Command, Fail, FailKind};
+use keepd_model::{HandleName, LogLevel, Pid, ServiceName};
 
 use super::commands::{Asker, fail};
 use super::handles::Handle;
@@ -11,7 +11,8 @@ use super::{CallFailure, Effect, Output, Performed, Proxy, Ticket};
 /// What was asked of the shell, and by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Undertaking {
-    pub(super) asker: Asker,
+    /// `None`: a predecessor wrote it down.
+    pub(super) asker: Option<Asker>,
     pub(super) purpose: Purpose,
 }
 
@@ -86,12 +87,25 @@ impl Proxy {
         let performed = match outcome {
             Ok(performed) => performed,
             Err(failure) => {
-                self.refuse(asker, purpose.refusal(&failure));
+                let refusal = purpose.refusal(&failure);
+                match asker {
+                    Some(asker) => self.refuse(asker, refusal),
+                    None => self.log(LogLevel::Error, refusal.text),
+                }
                 return;
             }
         };
+        let Some(asker) = asker else {
+            if let Purpose::Chdir { path } = purpose {
+                self.note_directory(path);
+            }
+            return;
+        };
         match purpose {
-            Purpose::Signal { .. } | Purpose::Chdir { .. } | Purpose::Listen { .. } => {
+            Purpose::Signal { .. } | Purpose::Listen { .. } => self.accept(asker),
+            Purpose::Chdir { path } => {
+                self.record(|| Command::Chdir { path: path.clone() }.into());
+                self.note_directory(path);
                 self.accept(asker);
             }
             Purpose::Handles(mut made) => {

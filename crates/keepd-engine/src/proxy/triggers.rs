@@ -12,7 +12,7 @@ use super::Proxy;
 use super::commands::Asker;
 use super::connections::Audience;
 use super::machine::PendingSignal;
-use super::service::{Run, Service};
+use super::service::{Cause, Run, Service};
 
 /// A signal that came, while services are started by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,18 +36,12 @@ impl Proxy {
     ) -> Result<(), Fail> {
         let holds = self.is_triggered(triggers.always, &triggers.signals);
         let service = self.service_or_new(now, name)?;
-        if let Some(seconds) = seconds {
-            service.auto_up.seconds = seconds.max(1);
-        }
-        if triggers.always || !triggers.signals.is_empty() {
-            service.wanted = Wanted::Up;
-        }
-        service.auto_up.set(triggers);
+        service.set_auto_up(seconds, triggers);
         let event = service.auto_up_event(name);
-        let starts_now = holds && matches!(service.run(), Run::Down { .. });
+        let is_down = matches!(service.run(), Run::Down { .. });
         self.accept(asker);
-        if starts_now {
-            self.schedule(now, name, now);
+        if holds && is_down && self.may_start() {
+            self.schedule(now, name, now, Cause::Itself);
         }
         self.broadcast(&event, asker.audience());
         Ok(())
@@ -69,8 +63,10 @@ impl Proxy {
         pending.count = pending.count.saturating_add(count);
         let event = Event::Signal { signal, at: now, count: pending.count };
         self.broadcast(&event, Audience::Everyone);
-        self.arrived.retain(|arrived| arrived.signal != signal);
-        self.arrived.push_back(Arrived { signal, at: now, after: None });
+        if self.may_start() {
+            self.arrived.retain(|arrived| arrived.signal != signal);
+            self.arrived.push_back(Arrived { signal, at: now, after: None });
+        }
     }
 
     /// Goes on starting who waits for the signals that came, until there is something for the shell
@@ -88,7 +84,7 @@ impl Proxy {
                 continue;
             };
             self.arrived.push_front(Arrived { signal, at, after: Some(name.clone()) });
-            self.schedule(at, &name, at);
+            self.schedule(at, &name, at, Cause::Itself);
         }
     }
 
@@ -114,12 +110,14 @@ fn waits_for(service: &Service, now: Instant, signal: Signal) -> bool {
     }
     match service.run() {
         Run::Down { .. } => true,
-        Run::Pending { due, .. } => due > now,
+        Run::Pending { cause: Cause::Held, .. } => true,
+        Run::Pending { due, cause: Cause::Command | Cause::Itself | Cause::Lease, .. } => due > now,
         Run::Spawning { .. }
         | Run::Forked { .. }
         | Run::Up { .. }
         | Run::Stopping { .. }
         | Run::Emptying { .. }
-        | Run::Stuck { .. } => false,
+        | Run::Stuck { .. }
+        | Run::Unsure { .. } => false,
     }
 }

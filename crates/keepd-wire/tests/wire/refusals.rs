@@ -107,6 +107,17 @@ fn malformed_numbered_commands_are_answered_by_number() {
         ("⇥service.note⇥web⇥⇥value", "a key has 1 to"),
         ("⇥service.note⇥web⇥key", "value of the note is missing"),
         ("⇥service.note⇥web⇥key⇥value⇥x", "superfluous argument"),
+        ("⇥service.ack⇥web", "the generation is missing"),
+        ("⇥service.ack⇥web⇥1⇥2", "superfluous argument"),
+        ("⇥service.lease⇥web⇥1", "kind of ends is missing"),
+        ("⇥service.lease⇥web⇥1⇥some⇥-", "any or failure, not \"some\""),
+        ("⇥service.lease⇥web⇥1⇥any", "list of successes is missing"),
+        ("⇥service.lease⇥web⇥1⇥any⇥256", "exit code"),
+        ("⇥service.lease⇥web⇥1⇥any⇥0,,1", "invalid signal: \"\""),
+        ("⇥service.lease⇥web⇥1⇥any⇥SIG65", "invalid signal: \"65\""),
+        ("⇥service.lease⇥web⇥1⇥any⇥SIG", "invalid signal"),
+        ("⇥service.lease⇥web⇥1⇥any⇥-⇥-5", "integer expected as delay"),
+        ("⇥service.lease⇥web⇥1⇥any⇥-⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0⇥0", "at most 16 delays"),
         ("⇥service.delete⇥web⇥x", "superfluous argument"),
     ];
     for (command, words) in cases {
@@ -388,6 +399,12 @@ fn malformed_messages_are_refused() {
         "log.filter⇥info⇥x".to_owned(),
         "service.auto_up⇥web⇥5".to_owned(),
         "service.deleted⇥web⇥x".to_owned(),
+        "service.lease⇥web⇥\\q".to_owned(),
+        "service.lease⇥web⇥1⇥never⇥-".to_owned(),
+        "service.lease⇥web⇥1⇥any⇥-⇥x".to_owned(),
+        format!("service.lease⇥web⇥1⇥any⇥-{}", "⇥1".repeat(17)),
+        "service.ended⇥web⇥1⇥5⇥exit".to_owned(),
+        "service.ended⇥web⇥1⇥5⇥exit⇥0⇥x".to_owned(),
         format!("service.notify⇥web⇥1⇥7⇥{}", "x".repeat(NOTIFY_BYTES_MAX + 1)),
         format!("service.note⇥web⇥k⇥{}", "x".repeat(NOTE_BYTES_MAX + 1)),
         format!("ok⇥1⇥exit⇥0⇥{}", "x".repeat(EXEC_OUTPUT_BYTES_MAX + 1)),
@@ -409,7 +426,7 @@ fn malformed_messages_are_refused() {
 
 #[test]
 fn unknown_messages_are_skipped_and_unknown_failures_kept() {
-    for line in ["", "service.lease⇥web⇥\\q", "overflow", "info⇥hello", "warning: fd x"] {
+    for line in ["", "service.loan⇥web⇥\\q", "overflow", "info⇥hello", "warning: fd x"] {
         assert_eq!(decode_message(&tabs(line)), Ok(None), "{line}");
     }
     let message = decode_message(&tabs("fail⇥3⇥quota⇥-⇥-⇥no more"));

@@ -197,6 +197,11 @@ fn a_line_is_written_again_in_its_one_form() {
         ("service.signal⇥a⇥-⇥15⇥group", "service.signal⇥a⇥-⇥SIGTERM⇥group"),
         ("service.signal⇥a⇥-⇥0⇥main", "service.signal⇥a⇥-⇥0⇥main"),
         ("service.auto_up⇥a⇥05⇥TERM⇥15⇥always", "service.auto_up⇥a⇥5⇥TERM⇥15⇥always"),
+        ("service.lease⇥a⇥3⇥any⇥-", "service.lease⇥a⇥3⇥any⇥-"),
+        (
+            "service.lease⇥a⇥3⇥failure⇥0,34,TERM,SIG34⇥05",
+            "service.lease⇥a⇥3⇥failure⇥0,34,SIGTERM,SIG34⇥5",
+        ),
         ("service.fds⇥a", "service.fds⇥a"),
         ("service.fds⇥a⇥-⇥⇥null⇥", "service.fds⇥a⇥-⇥⇥null⇥"),
     ];
