@@ -20,6 +20,7 @@ mod plain;
 mod plain_client;
 mod proxy;
 mod random;
+pub mod recovery;
 mod report;
 mod run;
 mod sabotage;

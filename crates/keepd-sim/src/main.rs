@@ -3,12 +3,16 @@
 //!
 //! It contains no simulation: that is the library, [`keepd_sim::run`].
 
+mod losses;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
 use keepd_sim::{ACTIONS_DEFAULT, Faults};
 
 const USAGE: &str = "usage: keepd-sim [--seed N | --seeds N [--first N] [--all]] [--steps N]
+       keepd-sim --crash-points [--quick] [--all] [--story N] [--pace lazy|eager|slow]
+                 [--kill warden|proxy|manager@N]... [--tell]
 
 Plays keepd in a simulated world and checks its invariants after every event.
 
@@ -17,6 +21,14 @@ Plays keepd in a simulated world and checks its invariants after every event.
   --first N   begin with this seed (1)
   --all       go on after a failure, and say one line of each
   --steps N   random actions of each run (400)
+
+With --crash-points, SIGKILL before every effect of every story, and before every one after that:
+
+  --quick     only some of them
+  --story N   only this story, from 0
+  --pace P    only so slow children
+  --kill R@N  only this: play it and print its trace
+  --tell      play the story without a loss and print its trace
 ";
 
 /// What was asked for.
@@ -34,13 +46,16 @@ fn main() -> ExitCode {
         print!("{USAGE}");
         return ExitCode::SUCCESS;
     }
-    match parse(&arguments) {
-        Ok(options) => play(&options),
-        Err(why) => {
-            eprint!("cannot read the arguments: {why}\n{USAGE}");
-            ExitCode::from(100)
+    let played = match arguments.split_first() {
+        Some((word, rest)) if word == "--crash-points" => {
+            losses::parse(rest).map(|options| losses::run(&options))
         }
-    }
+        Some(_) | None => parse(&arguments).map(|options| play(&options)),
+    };
+    played.unwrap_or_else(|why| {
+        eprint!("cannot read the arguments: {why}\n{USAGE}");
+        ExitCode::from(100)
+    })
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
