@@ -82,8 +82,8 @@ impl Project {
         project
     }
 
-    /// Leaves the files of the project where they are, as evidence; its processes are killed all the
-    /// same when it is dropped. Returns the folder.
+    /// Leaves the files of the project where they are, as evidence; its processes are killed all
+    /// the same when it is dropped. Returns the folder.
     pub fn keep_files(&mut self) -> &Path {
         self.keeps_files = true;
         &self.root

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::{Order, Pairs, Table, Victim};
+use super::{Order, Pairs, Table, Victim, Walk, Walked, tracer};
 
 /// The text of `--help`.
 const USAGE: &str = "\
@@ -18,6 +18,10 @@ and judges by what the services wrote down themselves.
   --pairs WORD       who is killed at once with another one: none, one (the
                      manager with one of the others), any (one)
   --services N       services in each round (64)
+  --every-call       instead of that: kill at every system call in turn, while
+                     services are started, reaped, stopped and adopted; with
+                     `--pairs any` also where warden and proxy are both lost
+  --walk WORDS       only walks with these words in their name
 ";
 
 /// Kills of a round: enough that logs and journals grow, few enough that a finding can be read.
@@ -32,6 +36,8 @@ struct Options {
     victims: Vec<Victim>,
     pairs: Pairs,
     services: usize,
+    every_call: bool,
+    walk: String,
 }
 
 impl Options {
@@ -42,15 +48,22 @@ impl Options {
             victims: Victim::ALL.to_vec(),
             pairs: Pairs::One,
             services: 64,
+            every_call: false,
+            walk: String::new(),
         };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
+            if word == "--every-call" {
+                options.every_call = true;
+                continue;
+            }
             let value = words.next().ok_or_else(|| format!("option \"{word}\" needs a value"))?;
             let refused = || format!("cannot use \"{value}\" for option \"{word}\"");
             match word.as_str() {
                 "--kills" => options.kills = value.parse().map_err(|_| refused())?,
                 "--seed" => options.seed = value.parse().map_err(|_| refused())?,
                 "--services" => options.services = value.parse().map_err(|_| refused())?,
+                "--walk" => options.walk.clone_from(value),
                 "--only" => {
                     let victims: Option<_> = value.split(',').map(Victim::parse).collect();
                     options.victims = victims.ok_or_else(refused)?;
@@ -73,6 +86,9 @@ impl Options {
 /// Runs the command with the arguments of this process: exit status 1 if a promise was broken.
 pub fn run() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == tracer::TRACER) {
+        return tracer::run(&arguments[1..]);
+    }
     if arguments.iter().any(|word| word == "--help" || word == "-h") {
         print!("{USAGE}");
         return ExitCode::SUCCESS;
@@ -80,6 +96,7 @@ pub fn run() -> ExitCode {
     // Any number will do, as long as it is said.
     let seed = keepd_os::clock::monotonic_now().as_nanos() % 1_000_000_000;
     match Options::parse(&arguments, seed) {
+        Ok(options) if options.every_call => every_call(&options),
         Ok(options) => torture(&options),
         Err(why) => {
             eprint!("cargo xtask torture: {why}\n{USAGE}");
@@ -104,7 +121,7 @@ fn torture(options: &Options) -> ExitCode {
         };
         let before = options.kills - left;
         let round = order.run(|number| {
-            if (before + number) % PROGRESS == 0 {
+            if (before + number).is_multiple_of(PROGRESS) {
                 println!("{} of {} kills", before + number, options.kills);
                 // Nobody waits for this line; it is for whoever looks.
                 let _ = io::stdout().flush();
@@ -120,6 +137,45 @@ fn torture(options: &Options) -> ExitCode {
         table.add(&round);
         left -= kills;
         seed = seed.wrapping_add(1);
+    }
+    print!("\n{table}");
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn every_call(options: &Options) -> ExitCode {
+    let own = std::env::current_exe().expect("a program knows its own path");
+    if let Err(why) = tracer::check(&own) {
+        println!("SKIPPED: kills at every system call: {why}");
+        return ExitCode::SUCCESS;
+    }
+    let doubles = match options.pairs {
+        Pairs::Any => &Walk::DOUBLE_FAULTS[..],
+        Pairs::None | Pairs::One => &[],
+    };
+    let mut table = String::from("| walk | system calls | kills | promises broken |\n");
+    table += "| --- | --: | --: | --: |\n";
+    let mut is_good = true;
+    for walk in Walk::ALL.iter().chain(doubles) {
+        if !walk.to_string().contains(&options.walk) {
+            continue;
+        }
+        println!("{walk}");
+        let walked = walk.take(&own, 1, 1, |call| {
+            if call.is_multiple_of(PROGRESS as u64) {
+                println!("{walk}: {call} system calls");
+                // Nobody waits for this line; it is for whoever looks.
+                let _ = io::stdout().flush();
+            }
+        });
+        for finding in &walked.findings {
+            is_good = false;
+            println!("BROKEN ({walk}): {finding}");
+        }
+        if let Some(evidence) = &walked.evidence {
+            println!("evidence ({walk}): {}", evidence.display());
+        }
+        let Walked { calls, killed, findings, .. } = walked;
+        table += &format!("| {walk} | {calls} | {killed} | {} |\n", findings.len());
     }
     print!("\n{table}");
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -101,7 +101,9 @@ impl Plan {
         let is_writer = kind == Kind::Writer;
         let (lines, bursts) = match kind {
             Kind::Writer => (dice.between(1, 40), dice.between(1, 4)),
-            Kind::Short | Kind::Long | Kind::Family | Kind::Steady => (0, 0),
+            // So that its output can be lost, too.
+            Kind::Steady => (1, 1),
+            Kind::Short | Kind::Long | Kind::Family => (0, 0),
         };
         let is_cut = is_writer && matches!(ending, Ending::Signal(_)) && dice.one_in(2);
         Self {
@@ -285,6 +287,8 @@ fn start_relative() {
     let mut stdout = child.stdout.take().expect("the output is a pipe");
     // It ends when the lock is held, or at the end of the grandchild.
     io::copy(&mut stdout, &mut io::sink()).expect("a pipe can be read");
+    // Nobody waits for it: that it is left behind is what it is for.
+    drop(child);
 }
 
 /// Runs a grandchild: it ignores TERM, leaves the session, and waits for KILL.

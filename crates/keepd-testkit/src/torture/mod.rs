@@ -22,6 +22,8 @@ mod reports;
 mod round;
 mod stack;
 mod table;
+pub mod tracer;
+mod walks;
 
 pub use dice::Dice;
 pub use judge::{Figures, Finding, Report, Reported, Verdict, judge};
@@ -33,3 +35,5 @@ pub use reports::{REMEMBERED, Reports};
 pub use round::{Order, Round};
 pub use stack::FLAKY;
 pub use table::Table;
+pub use tracer::{Tracer, Whose};
+pub use walks::{Episode, Walk, Walked};

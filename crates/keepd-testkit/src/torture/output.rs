@@ -108,7 +108,8 @@ pub fn judge_output(
         let said = written.get(&generation).and_then(|lines| lines.get(&number));
         let next = bytes.get(offset + line.length..).and_then(|rest| parse(name, rest));
         let is_last = next.is_none_or(|next| next.generation != generation);
-        if !line.is_ended && !(is_last && said.is_none_or(|is_open| *is_open)) {
+        let may_be_open = is_last && said.is_none_or(|is_open| *is_open);
+        if !line.is_ended && !may_be_open {
             findings.push(OutputFinding::Torn { generation, number });
         }
         offset += line.length;
