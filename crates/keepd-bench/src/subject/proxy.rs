@@ -44,8 +44,8 @@ enum News {
 }
 
 impl Proxy {
-    /// Starts a proxy, with a warden if it shall have one, and then the services in one go. They are
-    /// asked for with the first command.
+    /// Starts a proxy, with a warden if it shall have one, and then the services in one go. They
+    /// are asked for with the first command.
     ///
     /// # Errors
     /// It cannot be started, or does not listen.
