@@ -1,7 +1,8 @@
 //! An instance under torture: its keepers are killed, and control has to come back.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use keepd_model::Instant;
@@ -64,10 +65,6 @@ impl Instance {
             super::LIFE
         );
         let project = Project::new(&(configuration.to_owned() + &probe));
-        Self::run(project)
-    }
-
-    fn run(project: Project) -> Self {
         std::os::unix::fs::symlink(test_service_program(), project.path(super::FLAKY))
             .expect("the folder is ours");
         let up = project.up();
@@ -75,9 +72,24 @@ impl Instance {
         Self { project, up, seeker, entries: Vec::new(), read: 0 }
     }
 
-    /// Returns what `keepd up` and its successors said, for people.
-    pub(super) fn said(&self) -> String {
-        self.up.stderr().text()
+    /// Keeps everything as evidence: the files of the project, its run folder as it is now, what
+    /// `keepd up` and its successors said, and these files. Returns the folder.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub(super) fn keep(&mut self, files: &[(&str, String)]) -> PathBuf {
+        let folder = self.project.keep_files().to_owned();
+        let run = folder.join("run-as-it-was");
+        fs::create_dir_all(&run).expect("the folder of the project is ours");
+        for entry in fs::read_dir(self.project.run_dir()).into_iter().flatten().flatten() {
+            // Sockets are no files, and what is in use may go at any time.
+            let _ = fs::copy(entry.path(), run.join(entry.file_name()));
+        }
+        let said = [("stderr.txt", self.up.stderr().text())];
+        for (name, text) in said.iter().chain(files) {
+            fs::write(folder.join(name), text).expect("the folder of the project is ours");
+        }
+        folder
     }
 
     /// Returns the processes of keepd that are alive.

@@ -258,28 +258,21 @@ impl Run {
 
     /// Ends the instance, or what is left of it, and keeps everything if there was a finding.
     fn finish(mut self) -> Round {
-        let down = self.instance.project.keepd(["down"]);
-        if down.code() != 0 && self.round.findings.is_empty() {
+        if self.round.findings.is_empty() {
+            let down = self.instance.project.keepd(["down"]);
+            if down.code() == 0 {
+                return self.round;
+            }
             self.round.findings.push(format!("keepd down ended with {}", down.code()));
         }
-        if self.round.findings.is_empty() {
-            return self.round;
-        }
-        let said = self.instance.said();
-        let folder = self.instance.project.keep_files().to_owned();
         let mut reports = String::new();
         for report in self.reports.all() {
             let super::Report { name, generation, reported } = report;
             reports += &format!("{name} {generation} {reported:?}\n");
         }
-        for (file, text) in [
-            ("findings.txt", self.round.findings.join("\n") + "\n"),
-            ("reports.txt", reports),
-            ("stderr.txt", said),
-        ] {
-            fs::write(folder.join(file), text).expect("the folder of the project is ours");
-        }
-        self.round.evidence = Some(folder);
+        let findings = self.round.findings.join("\n") + "\n";
+        let files = [("findings.txt", findings), ("reports.txt", reports)];
+        self.round.evidence = Some(self.instance.keep(&files));
         self.round
     }
 }

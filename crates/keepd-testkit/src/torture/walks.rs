@@ -323,13 +323,8 @@ impl Steps {
         if self.findings.is_empty() {
             return None;
         }
-        let said = self.instance.said();
-        let folder = self.instance.project.keep_files().to_owned();
         let findings = format!("{}: {}\n", self.walk, self.findings.join("\n"));
-        for (file, text) in [("findings.txt", findings), ("stderr.txt", said)] {
-            fs::write(folder.join(file), text).expect("the folder of the project is ours");
-        }
-        Some(folder)
+        Some(self.instance.keep(&[("findings.txt", findings)]))
     }
 }
 
