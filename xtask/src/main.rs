@@ -23,6 +23,7 @@ mod skips;
 mod steps;
 mod test;
 mod tidy;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ struct Command {
 }
 
 /// Every command, in the order in which `help` lists them.
-const COMMANDS: [Command; 12] = [
+const COMMANDS: [Command; 13] = [
     Command {
         name: "check",
         arguments: "",
@@ -65,6 +66,12 @@ const COMMANDS: [Command; 12] = [
         arguments: "[--seed N] [--seeds N] [--steps N]",
         summary: "Replay one simulated run, or sweep over many",
         run: sim::run,
+    },
+    Command {
+        name: "torture",
+        arguments: "[--kills N] [--seed S] [--only WHO] [--every-call]",
+        summary: "Kill keepd's own processes again and again, and let the services judge",
+        run: torture::run,
     },
     Command {
         name: "fuzz",

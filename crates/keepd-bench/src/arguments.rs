@@ -11,8 +11,8 @@ Measures keepd beside a bare loop that only spawns and reaps, in turns.
 
   --rounds N    rounds of each measurement (20)
   --services N  services in the fleet (1000)
-  --only WORD   one measurement: restart, fleet, status, storm, init, protocol
-                or plain
+  --only WORD   one measurement: restart, kills, fleet, status, storm, init,
+                protocol or plain
   --quick       3 rounds, 100 services, shorter waits: to see whether it works
   --write       also put the tables into docs/performance.md
   -o json       JSON instead of tables
@@ -23,6 +23,8 @@ Measures keepd beside a bare loop that only spawns and reaps, in turns.
 pub enum Part {
     /// From a death to the new instance.
     Restart,
+    /// keepd's own processes are killed.
+    Kills,
     /// Many services: start, memory, idle, stop.
     Fleet,
     /// `keepd status` as a whole process.
@@ -39,8 +41,9 @@ pub enum Part {
 
 impl Part {
     /// Every part, in the order of the tables.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Restart,
+        Self::Kills,
         Self::Fleet,
         Self::Status,
         Self::Storm,
@@ -53,6 +56,7 @@ impl Part {
     pub fn word(self) -> &'static str {
         match self {
             Self::Restart => "restart",
+            Self::Kills => "kills",
             Self::Fleet => "fleet",
             Self::Status => "status",
             Self::Storm => "storm",
@@ -176,8 +180,8 @@ mod tests {
             ("--rounds 0", "option \"--rounds\" needs a number from 1 to 20000"),
             (
                 "--only fast",
-                "cannot measure \"fast\": there are restart, fleet, status, storm, init, protocol, \
-                 plain",
+                "cannot measure \"fast\": there are restart, kills, fleet, status, storm, init, \
+                 protocol, plain",
             ),
             ("-o xml", "cannot write \"xml\": json or text"),
             ("now", "cannot take argument \"now\""),

@@ -9,7 +9,7 @@ use crate::error::{Attempt, BenchError};
 use crate::machine::Machine;
 use crate::report::{Report, Row};
 use crate::subject::Place;
-use crate::{fleet, inits, page, plain, protocol, restart, status, storm};
+use crate::{fleet, inits, kills, page, plain, protocol, restart, status, storm};
 
 /// Runs what was asked for, in the process below the guard.
 pub fn run(arguments: &[String]) -> ExitCode {
@@ -36,6 +36,7 @@ fn measure(arguments: &[String]) -> Result<(), BenchError> {
     for part in Part::ALL.into_iter().filter(|part| options.includes(*part)) {
         rows.extend(match part {
             Part::Restart => restart::measure(&mut place, &options)?,
+            Part::Kills => kills::measure(&mut place, &options)?,
             Part::Fleet => fleet::measure(&mut place, &options)?,
             Part::Status => status::measure(&mut place, &options)?,
             Part::Init => inits::measure(&mut place, &options)?,

@@ -10,10 +10,12 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod control;
 pub mod error;
 pub mod fleet;
 pub mod guard;
 pub mod inits;
+pub mod kills;
 pub mod machine;
 pub mod page;
 pub mod plain;

@@ -63,8 +63,8 @@ pub fn keepd_processes(
     }
 }
 
-/// In the order of the tables.
-const ROLES: [&str; 3] = ["top", "proxy", "manager"];
+/// What the processes of an instance are, in the order of the tables.
+pub const ROLES: [&str; 3] = ["top", "proxy", "manager"];
 
 /// Returns what a process of keepd is, if it belongs to the instance of this folder.
 fn role(pid: Pid, folder: &Path) -> Option<&'static str> {
@@ -76,7 +76,7 @@ fn role(pid: Pid, folder: &Path) -> Option<&'static str> {
         return None;
     }
     match words.split('\0').nth(1)? {
-        "__top" => Some("top"),
+        "__top" | "__warden" => Some("top"),
         "proxy" => Some("proxy"),
         "__manager" => Some("manager"),
         _ => None,

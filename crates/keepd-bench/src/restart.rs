@@ -1,13 +1,15 @@
-//! From a death to the first instruction of the new instance.
+//! From a death to the first instruction of the new instance, also while the manager cannot answer:
+//! then the proxy spends the lease that it was given.
 
 use std::thread;
 use std::time::Duration;
 
-use keepd_os::clock;
+use keepd_model::{Pid, Signal};
+use keepd_os::{clock, pidfd};
 
 use crate::arguments::{Options, Part};
 use crate::bench::progress;
-use crate::error::BenchError;
+use crate::error::{Attempt, BenchError};
 use crate::records::{self, Records};
 use crate::report::{Row, Target, Unit};
 use crate::samples::Samples;
@@ -30,36 +32,52 @@ pub fn measure(place: &mut Place, options: &Options) -> Result<Vec<Row>, BenchEr
         subject.records().wait_for(SERVICES, PATIENCE)?;
         subjects.push((kind, subject, Samples::default()));
     }
+    let mut without_manager = Samples::default();
     for round in 1..=options.rounds {
         progress(&format!("restart, round {round} of {}", options.rounds));
-        for (_, subject, samples) in &mut subjects {
-            kill_each(subject.records(), samples)?;
+        for (kind, subject, samples) in &mut subjects {
+            kill_each(subject.records(), samples, None)?;
+            if *kind == Kind::Up {
+                let processes = subject.processes()?;
+                let manager = processes.iter().find(|process| process.role == "manager");
+                let manager = manager.map(|process| process.pid);
+                kill_each(subject.records(), &mut without_manager, manager)?;
+            }
         }
     }
     let floor = subjects[0].2.median();
+    let row = |subject: &str, samples, is_floor: bool| Row {
+        part: Part::Restart,
+        what: "death to first instruction".into(),
+        subject: subject.into(),
+        unit: Unit::Milliseconds,
+        samples,
+        floor,
+        target: (!is_floor).then_some(Target::TimesFloor(1.2)),
+    };
     let mut rows = Vec::new();
     for (kind, subject, samples) in subjects {
         subject.stop()?;
-        rows.push(Row {
-            part: Part::Restart,
-            what: "death to first instruction".into(),
-            subject: kind.name().into(),
-            unit: Unit::Milliseconds,
-            samples,
-            floor,
-            target: (kind != Kind::Floor).then_some(Target::TimesFloor(1.2)),
-        });
+        rows.push(row(kind.name(), samples, kind == Kind::Floor));
     }
+    rows.push(row("keepd up, manager stopped", without_manager, false));
     Ok(rows)
 }
 
-/// Kills the present instance of each service, one after the other.
-fn kill_each(records: &Records, samples: &mut Samples) -> Result<(), BenchError> {
+/// Kills the present instance of each service, one after the other, while `stopped` cannot run.
+fn kill_each(
+    records: &Records,
+    samples: &mut Samples,
+    stopped: Option<Pid>,
+) -> Result<(), BenchError> {
     let all = records.read()?;
     let present = &all[all.len() - SERVICES..];
     if let Some(last) = records::last(present) {
         let age = clock::monotonic_now().saturating_since(last);
         thread::sleep(RUN.saturating_sub(age));
+    }
+    if let Some(pid) = stopped {
+        signal(pid, Signal::STOP)?;
     }
     for (count, victim) in present.iter().enumerate() {
         let killed_at = kill(victim.pid)?;
@@ -69,5 +87,11 @@ fn kill_each(records: &Records, samples: &mut Samples) -> Result<(), BenchError>
             samples.push_time(new.began_at.saturating_since(killed_at));
         }
     }
-    Ok(())
+    stopped.map_or(Ok(()), |pid| signal(pid, Signal::CONT))
+}
+
+fn signal(pid: Pid, signal: Signal) -> Result<(), BenchError> {
+    let what = format!("signal process {pid}");
+    let process = pidfd::open(pid).attempt(&what)?;
+    pidfd::send(&process, signal).attempt(&what)
 }

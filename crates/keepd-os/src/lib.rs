@@ -42,5 +42,7 @@ pub mod socket;
 pub mod spawn;
 pub mod sweep;
 pub mod terminal;
+#[cfg(feature = "trace")]
+pub mod trace;
 pub mod users;
 pub mod vfork;

@@ -69,7 +69,7 @@ impl EventLog {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
         // The last line is complete as well: it was written at once.
         text.lines()
-            .map(|line| parse(line).unwrap_or_else(|| panic!("cannot read event \"{line}\"")))
+            .map(|line| Entry::parse(line).unwrap_or_else(|| panic!("no event: \"{line}\"")))
             .collect()
     }
 
@@ -129,16 +129,19 @@ impl EventLog {
     }
 }
 
-fn parse(line: &str) -> Option<Entry> {
-    let mut fields = line.splitn(6, ' ');
-    Some(Entry {
-        what: fields.next()?.to_owned(),
-        name: fields.next()?.to_owned(),
-        pid: fields.next()?.parse().ok()?,
-        generation: fields.next()?.parse().ok()?,
-        nanoseconds: fields.next()?.parse().ok()?,
-        more: fields.next().unwrap_or_default().to_owned(),
-    })
+impl Entry {
+    /// Reads a line of a log; `None` if it is none.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.splitn(6, ' ');
+        Some(Self {
+            what: fields.next()?.to_owned(),
+            name: fields.next()?.to_owned(),
+            pid: fields.next()?.parse().ok()?,
+            generation: fields.next()?.parse().ok()?,
+            nanoseconds: fields.next()?.parse().ok()?,
+            more: fields.next().unwrap_or_default().to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -147,12 +150,12 @@ mod tests {
 
     #[test]
     fn a_line_is_read_as_it_was_written() {
-        let entry = parse("end web 12 3 456 exit 7").unwrap();
+        let entry = Entry::parse("end web 12 3 456 exit 7").unwrap();
         assert_eq!(entry.name, "web");
         assert_eq!((entry.pid, entry.generation), (12, 3));
         assert_eq!((entry.nanoseconds, entry.more.as_str()), (456, "exit 7"));
-        assert_eq!(parse("start web 1 0 2").unwrap().more, "");
-        assert_eq!(parse("start web"), None);
-        assert_eq!(parse("start web x 0 2"), None);
+        assert_eq!(Entry::parse("start web 1 0 2").unwrap().more, "");
+        assert_eq!(Entry::parse("start web"), None);
+        assert_eq!(Entry::parse("start web x 0 2"), None);
     }
 }

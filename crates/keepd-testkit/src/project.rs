@@ -34,6 +34,7 @@ pub struct Project {
     folder: PathBuf,
     mark: String,
     variables: Vec<(String, String)>,
+    keeps_files: bool,
 }
 
 impl Project {
@@ -57,6 +58,7 @@ impl Project {
             root,
             mark: format!("{MARK}={id}"),
             variables: Vec::new(),
+            keeps_files: false,
         };
         for folder in ["", name, "home", "run"] {
             let folder = project.root.join(folder);
@@ -78,6 +80,18 @@ impl Project {
         copy_folder(folder, &project.folder)
             .unwrap_or_else(|error| panic!("cannot copy {}: {error}", folder.display()));
         project
+    }
+
+    /// Leaves the files of the project where they are, as evidence; its processes are killed all
+    /// the same when it is dropped. Returns the folder.
+    pub fn keep_files(&mut self) -> &Path {
+        self.keeps_files = true;
+        &self.root
+    }
+
+    /// Returns the entry in the environment by which every process of the project is known.
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// Gives a variable to everything that is started from now on.
@@ -374,7 +388,7 @@ impl Drop for Project {
             }
             let _ = group.remove();
         }
-        if std::env::var_os("KEEPD_TEST_KEEP").is_some() {
+        if self.keeps_files || std::env::var_os("KEEPD_TEST_KEEP").is_some() {
             eprintln!("the project is kept: {}", self.root.display());
         } else {
             if std::thread::panicking() {

@@ -22,6 +22,9 @@
 //! Events: `start`, `ready`, `reload` (HUP), `reloaded`, `term`, `end`, `grandchild`, `written`,
 //! `variable`, `violation` (another process of the service is alive, or a grandchild of an earlier
 //! run).
+//!
+//! With `--torture SEED KIND` it is one of the services of a [torture run](torture) instead, with
+//! events of its own: `start`, `wrote` (a numbered line of output), `reload`, `end`, `violation`.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
@@ -34,7 +37,7 @@ use keepd_model::Signal;
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::{clock, process, signals};
 
-use crate::EventLog;
+use crate::{EventLog, torture};
 
 /// The variable with the path of the event log.
 pub const EVENTS_VARIABLE: &str = "TEST_EVENTS";
@@ -78,6 +81,8 @@ pub fn run() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some(IN_BETWEEN) => in_between(),
         Some(GRANDCHILD) => grandchild(),
+        Some(torture::LIFE) => torture::live(&arguments[1..]),
+        Some(torture::RELATIVE) => torture::live_as_relative(),
         Some(_) | None => {
             let options = parse(&arguments).unwrap_or_else(|option| {
                 panic!("the test service knows no \"{option}\", or its value is missing")

@@ -88,7 +88,7 @@ pub fn start(
 ) -> Result<Box<dyn Subject>, BenchError> {
     Ok(match kind {
         Kind::Floor => Box::new(Floor::start(place, count, mode, &[])?),
-        Kind::Proxy => Box::new(Proxy::start(place, count, mode)?),
+        Kind::Proxy => Box::new(Proxy::start(place, count, mode, false)?),
         Kind::Up => Box::new(Project::start(place, count, Services::waiting(mode))?),
     })
 }

@@ -45,6 +45,11 @@ impl Place {
         &self.id
     }
 
+    /// Returns where the run folders of instances are.
+    pub fn run_dirs(&self) -> PathBuf {
+        self.scratch.join("run")
+    }
+
     /// Returns the full path of a program that was built with this one.
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
@@ -92,7 +97,7 @@ impl Place {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", &self.scratch)
-            .env("KEEPD_RUN_DIR", self.scratch.join("run"))
+            .env("KEEPD_RUN_DIR", self.run_dirs())
             .env(guard::MARK, &self.id)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -9,6 +9,7 @@ use keepd_model::Instant;
 use keepd_os::clock;
 
 use super::{Mode, Place, Subject};
+use crate::control::Control;
 use crate::error::{Attempt, BenchError};
 use crate::probe::{self, OurProcess};
 use crate::records::Records;
@@ -36,6 +37,11 @@ impl Services {
         Self { defaults, argument: None }
     }
 
+    /// The same, but HUP makes each write one record more.
+    pub fn answering(mode: Mode) -> Self {
+        Self { argument: Some("answer"), ..Self::waiting(mode) }
+    }
+
     /// Services that fail at once, for ever; each is started again at most a second later.
     pub fn failing() -> Self {
         let defaults = "ready.delay = \"0s\"\nbackoff_max = \"1s\"\n";
@@ -48,6 +54,7 @@ impl Services {
 pub struct Project {
     folder: PathBuf,
     keepd: PathBuf,
+    run_dirs: PathBuf,
     id: String,
     down: Command,
     asked_at: Instant,
@@ -74,7 +81,8 @@ impl Project {
         let asked_at = clock::monotonic_now();
         let up = up.spawn().attempt("start \"keepd up\"")?;
         let id = place.id().to_owned();
-        Ok(Self { folder, keepd, id, down, asked_at, up: Some(up), records })
+        let run_dirs = place.run_dirs();
+        Ok(Self { folder, keepd, run_dirs, id, down, asked_at, up: Some(up), records })
     }
 
     /// Waits until `keepd up -d` returns: every service is ready, or is known not to be. Returns
@@ -87,6 +95,23 @@ impl Project {
             up.wait().attempt("wait for \"keepd up\"")?;
         }
         Ok(clock::monotonic_now().saturating_since(self.asked_at))
+    }
+
+    /// Returns the control socket of this project, once it is there.
+    ///
+    /// # Errors
+    /// It cannot be found.
+    pub fn control(&self) -> Result<Control, BenchError> {
+        let what = format!("find the run folder in \"{}\"", self.run_dirs.display());
+        let name = self.folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let prefix = format!("{name}-");
+        for entry in std::fs::read_dir(&self.run_dirs).attempt(&what)? {
+            let entry = entry.attempt(&what)?;
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+                return Ok(Control::new(entry.path().join("keepd.sock")));
+            }
+        }
+        Err("there is none of this project").attempt(&what)
     }
 
     /// Returns `keepd status` for this project.

@@ -44,17 +44,26 @@ enum News {
 }
 
 impl Proxy {
-    /// Starts a proxy, and then the services in one go. They are asked for with the first command.
+    /// Starts a proxy, with a warden if it shall have one, and then the services in one go. They
+    /// are asked for with the first command.
     ///
     /// # Errors
     /// It cannot be started, or does not listen.
-    pub fn start(place: &mut Place, count: usize, mode: Mode) -> Result<Self, BenchError> {
+    pub fn start(
+        place: &mut Place,
+        count: usize,
+        mode: Mode,
+        with_warden: bool,
+    ) -> Result<Self, BenchError> {
         let folder = place.folder()?;
         let records = place.records(&folder)?;
         let socket = folder.join("proxy.sock");
         let group = make_group(&folder);
         let mut command = place.command(place.program("keepd"));
         command.arg("proxy").arg("--socket").arg(&socket).arg("--run-dir").arg(&folder);
+        if with_warden {
+            command.arg("--warden");
+        }
         if let Some(group) = &group {
             command.arg("--group").arg(group.path());
         }

@@ -1,0 +1,162 @@
+//! What keepd reports about the ends of services: the history that it keeps of each, read through
+//! its API often enough that nothing is forgotten in between.
+
+use std::collections::BTreeMap;
+
+use keepd_model::{Exit, Signal};
+use serde_json::Value;
+
+use super::{Report, Reported};
+use crate::Api;
+
+/// How many runs of a service keepd shall remember (`keepd.history`).
+pub const REMEMBERED: u64 = 400;
+/// After so many generations of a service its history is read again.
+const READ_AFTER: u64 = REMEMBERED / 4;
+
+/// Everything that was reported so far.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    known: BTreeMap<(String, u64), Reported>,
+    /// In the order of reading. An end that is told again in the same way is there once.
+    all: Vec<Report>,
+    /// The generation of each service when its history was last read.
+    read: BTreeMap<String, u64>,
+}
+
+impl Reports {
+    /// Returns every report.
+    pub fn all(&self) -> &[Report] {
+        &self.all
+    }
+
+    /// Reads the histories of services that went on far enough since they were read.
+    ///
+    /// # Errors
+    /// There is no answer; what was read so far is kept.
+    pub fn follow(&mut self, api: &Api, services: &[Value]) -> Result<(), String> {
+        for service in services {
+            let name = service["name"].as_str().unwrap_or_default();
+            let generation = service["generation"].as_u64().unwrap_or(0);
+            let read = self.read.get(name).copied().unwrap_or(0);
+            if generation >= read + READ_AFTER {
+                self.read_one(api, name)?;
+                self.read.insert(name.to_owned(), generation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the history of one service.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn read_one(&mut self, api: &Api, name: &str) -> Result<(), String> {
+        let answer = api.get(&format!("/v1/services/{name}/history"));
+        let answer = answer.map_err(|error| format!("cannot read history of {name}: {error}"))?;
+        if answer.status != 200 {
+            return Err(format!("cannot read history of {name}: {}", answer.body));
+        }
+        let history: Value = serde_json::from_str(&answer.body)
+            .map_err(|error| format!("cannot read history of {name}: {error}"))?;
+        let runs = history["runs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for (generation, reported) in ends(runs) {
+            self.add(Report { name: name.to_owned(), generation, reported });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, report: Report) {
+        let key = (report.name.clone(), report.generation);
+        if self.known.get(&key) != Some(&report.reported) {
+            self.known.insert(key, report.reported);
+            self.all.push(report);
+        }
+    }
+}
+
+/// Reads the ends in a history, in the order of time.
+///
+/// The manager also remembers attempts that did not get as far as a generation of their own: with
+/// the number of the one before. They are not the end of anything.
+fn ends(runs: &[Value]) -> Vec<(u64, Reported)> {
+    let mut ends: Vec<(u64, Reported)> = Vec::new();
+    // The newest comes first; the present one has no end.
+    for run in runs.iter().rev() {
+        let (Some(generation), Some(reported)) =
+            (run["generation"].as_u64(), reported(&run["end"]))
+        else {
+            continue;
+        };
+        let before = ends.last().map_or(0, |(generation, _)| *generation);
+        if reported != Reported::NeverRan || generation > before {
+            ends.push((generation, reported));
+        }
+    }
+    ends
+}
+
+/// Reads the end of a run; `None` if it has none.
+fn reported(end: &Value) -> Option<Reported> {
+    let end = end.as_object()?;
+    let code = end["code"].as_u64().and_then(|code| u8::try_from(code).ok());
+    let signal = end["signal"].as_str().and_then(|word| Signal::parse(word).ok());
+    Some(match (code, signal) {
+        (Some(code), _) => Reported::Ended(Exit::Code(code)),
+        // Whether there was a core depends on limits, and nobody promised one.
+        (None, Some(signal)) => Reported::Ended(Exit::Signal { signal, core: false }),
+        (None, None) if end["reason"] == "unknown" => Reported::Ended(Exit::Unknown),
+        (None, None) => Reported::NeverRan,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn end(code: Option<u8>, signal: Option<&str>, reason: &str) -> Value {
+        json!({ "code": code, "signal": signal, "reason": reason, "failure": null })
+    }
+
+    #[test]
+    fn ends_are_read_as_they_are_told() {
+        let killed = Exit::Signal { signal: Signal::KILL, core: false };
+        let expected = [
+            (end(Some(3), None, "exit"), Some(Reported::Ended(Exit::Code(3)))),
+            (end(None, Some("KILL"), "signal"), Some(Reported::Ended(killed))),
+            (end(None, None, "unknown"), Some(Reported::Ended(Exit::Unknown))),
+            (end(None, None, "exec-error"), Some(Reported::NeverRan)),
+            (Value::Null, None),
+        ];
+        for (value, reading) in expected {
+            assert_eq!(reported(&value), reading, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_without_a_generation_is_no_end() {
+        let run = |generation: u64, end: Value| json!({ "generation": generation, "end": end });
+        let failed = || end(None, None, "exec-error");
+        let runs = [
+            run(4, Value::Null),
+            run(3, failed()),
+            run(2, failed()),
+            run(2, end(Some(1), None, "exit")),
+            run(1, end(Some(1), None, "exit")),
+            run(0, failed()),
+        ];
+        let exit = Reported::Ended(Exit::Code(1));
+        assert_eq!(ends(&runs), [(1, exit), (2, exit), (3, Reported::NeverRan)]);
+    }
+
+    #[test]
+    fn the_same_end_is_kept_once_and_another_one_beside_it() {
+        let mut reports = Reports::default();
+        for code in [3, 3, 4] {
+            let reported = Reported::Ended(Exit::Code(code));
+            reports.add(Report { name: "web".to_owned(), generation: 1, reported });
+        }
+        assert_eq!(reports.all().len(), 2);
+    }
+}
