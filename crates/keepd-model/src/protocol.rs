@@ -388,7 +388,7 @@ pub struct Attributes {
     /// `stop_timeout_ms=`.
     pub stop_timeout: Duration,
     /// `respawn_ms=0,10,50`: the proxy starts it again by itself after these delays (the last one
-    /// repeats). Only for keepd's own processes, until leases exist. Empty: it does not.
+    /// repeats). Only for keepd's own processes; others have leases. Empty: it does not.
     pub respawn: Vec<Duration>,
     /// `place=own|service|none`: which cgroup. keepd's own processes are not in a leaf.
     pub place: Place,
@@ -664,6 +664,7 @@ pub enum Event {
     /// `service.note⇥NAME⇥KEY⇥VALUE`: dumped only; a note is told to nobody when it is set.
     Note(ServiceName, String, Vec<u8>),
     /// `service.lease⇥NAME⇥GEN⇥any|failure⇥OKLIST⇥DELAY_MS…`: what is left of a lease; dumped only.
+    /// The end of this generation spends the first delay.
     Lease(ServiceName, Generation, Lease),
     /// `service.ended⇥NAME⇥GEN⇥TS_NS⇥HOW⇥VALUE`: dumped only: the end of a generation before the
     /// present one, which nobody has acknowledged. Before `service.run`, oldest first.
@@ -732,7 +733,8 @@ pub enum RunState {
     Stopping,
     /// `emptying`: the main process ended, others of its group are still there.
     Emptying,
-    /// `stuck`: something is still there long after KILL.
+    /// `stuck`: something is still there long after KILL. Without a process and an end: it cannot
+    /// be said whether it runs.
     Stuck,
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use crate::ExpectedEnd;
 
 /// Restarts that the proxy makes by itself (`service.lease`), one delay an end, until the list is
-/// used up, the service is stopped, or gets another lease.
+/// used up, the service is stopped or changed, or gets another lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// After which ends.
     pub after: LeaseAfter,
-    /// OKLIST: ends that are a success, comma separated exit codes and names of signals, or `-`.
+    /// OKLIST: ends that are a success, comma separated exit codes and names of signals, or `-`. No
+    /// other end is one, not even exit code 0.
     pub successes: Vec<ExpectedEnd>,
     /// DELAY_MS…: from one end to the next start, one for each end. At most [`LEASE_DELAYS_MAX`].
     pub delays: Vec<Duration>,
