@@ -107,8 +107,8 @@ impl Descriptors {
         self.held.get(&id).map(AsFd::as_fd)
     }
 
-    /// Lets the warden have a descriptor that was made or taken, now that the machine has given it a
-    /// name.
+    /// Lets the warden have a descriptor that was made or taken, now that the machine has given it
+    /// a name.
     #[cfg_attr(not(test), expect(dead_code, reason = "the shell calls it for each new handle"))]
     pub(crate) fn hold(&mut self, holder: &Holder, id: DescriptorId, report: HandleReport) {
         if let Some(descriptor) = self.held.remove(&id) {

@@ -1,5 +1,5 @@
-//! Descriptors of which the warden has a copy, so that a successor finds them: what is made is held,
-//! and what is closed is dropped, wherever that happens.
+//! Descriptors of which the warden has a copy, so that a successor finds them: what is made is
+//! held, and what is closed is dropped, wherever that happens.
 //!
 //! Without a warden nothing is held, and everything works the same.
 

@@ -75,8 +75,8 @@ impl Pump {
         }
     }
 
-    /// Returns the pipes of what was put off, for the next start with this target, and what was told
-    /// of it.
+    /// Returns the pipes of what was put off, for the next start with this target, and what was
+    /// told of it.
     pub(super) fn take_put_off(
         &mut self,
         name: &ServiceName,
