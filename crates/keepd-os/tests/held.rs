@@ -1,5 +1,5 @@
-//! Descriptors that are held: their numbers, what survives a spawn and an execve(2), and the channel
-//! and the memory that go with them.
+//! Descriptors that are held: their numbers, what survives a spawn and an execve(2), and the
+//! channel and the memory that go with them.
 
 mod support;
 
@@ -16,7 +16,9 @@ use keepd_os::process::DescriptorLimit;
 use keepd_os::spawn::{Report, SpawnRequest, reserve_slots, spawn};
 use keepd_os::{memfd, pipe, signals};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{Folder, Start, await_readable, end_of, final_report, is_alone, null, standard};
+use support::{
+    Folder, SmallFileSystem, Start, await_readable, end_of, final_report, is_alone, null, standard,
+};
 
 fn limit_descriptors(count: u64) {
     let before = getrlimit(Resource::Nofile);
@@ -238,14 +240,14 @@ fn memory_is_appended_to_and_read_whole() {
 
 #[test]
 fn what_is_reserved_can_be_appended_on_a_full_file_system() {
-    let Some(small) = SmallFileSystem::new() else {
+    let Some(small) = SmallFileSystem::new("held-small") else {
         return;
     };
-    let mut journal = JournalFile::replace(&small.0.join("journal"), b"head").unwrap();
+    let mut journal = JournalFile::replace(&small.join("journal"), b"head").unwrap();
     assert_eq!(journal.reserve(1 << 30), Err(Errno(libc::ENOSPC)));
     journal.reserve(100_000).unwrap();
-    assert_eq!(std::fs::metadata(small.0.join("journal")).unwrap().len(), 4);
-    let filler = std::fs::write(small.0.join("filler"), vec![0; 4 << 20]);
+    assert_eq!(std::fs::metadata(small.join("journal")).unwrap().len(), 4);
+    let filler = std::fs::write(small.join("filler"), vec![0; 4 << 20]);
     assert_eq!(filler.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
     let before = journal.length_bytes();
     for _ in 0..100 {
@@ -255,28 +257,4 @@ fn what_is_reserved_can_be_appended_on_a_full_file_system() {
     assert_eq!(journal.length_bytes(), before + 100_000);
     assert_eq!(journal.reserve(1_000_000), Err(Errno(libc::ENOSPC)));
     assert_eq!(journal.length_bytes(), before + 100_000);
-}
-
-/// A tmpfs of 1 MiB.
-struct SmallFileSystem(Folder);
-
-impl SmallFileSystem {
-    fn new() -> Option<Self> {
-        let folder = Folder::new("held-small");
-        let options = c"size=1m";
-        let flags = rustix::mount::MountFlags::empty();
-        match rustix::mount::mount("tmpfs", folder.path(), "tmpfs", flags, options) {
-            Ok(()) => Some(Self(folder)),
-            Err(error) => {
-                eprintln!("SKIPPED: no file system can be mounted here: {error}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallFileSystem {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
-    }
 }

@@ -1,5 +1,7 @@
 //! Log pipes: no end, no SIGPIPE, no shared O_NONBLOCK.
 
+#![expect(unsafe_code, reason = "a child between fork and its end has no safe face")]
+
 mod support;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -130,4 +132,80 @@ fn a_pipe_of_another_kind_is_not_taken_for_a_log() {
     }
     keepd_os::signals::send(pid, Signal::KILL).unwrap();
     end_of(pid);
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_stays_in_the_pipe() {
+    let Some(small) = support::SmallFileSystem::new("pipe-full") else {
+        return;
+    };
+    let path = small.join("log");
+    let file = keepd_os::file::open_log(&path).unwrap();
+    let pipe = LogPipe::new().unwrap();
+    let writer = pipe.open_writer().unwrap();
+    let mut sent: Vec<u8> = Vec::new();
+    let mut length = 0;
+    let error = loop {
+        let line = format!("{:0>999}\n", sent.len());
+        rustix::io::write(&writer, line.as_bytes()).unwrap();
+        sent.extend_from_slice(line.as_bytes());
+        match pipe.splice_to(&file, length, 64 * 1024) {
+            Ok(count) => length += count as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, Errno(libc::ENOSPC));
+    let mut found = std::fs::read(&path).unwrap();
+    found.truncate(length as usize);
+    let mut rest = vec![0; 64 * 1024];
+    let count = rustix::io::read(&pipe, &mut rest).unwrap();
+    found.extend_from_slice(&rest[..count]);
+    assert!(found == sent, "{length} in the file and {count} in the pipe of {}", sent.len());
+}
+
+/// Someone who is killed while he moves bytes has lost and doubled none of them.
+#[test]
+fn a_kill_at_any_moment_tears_no_byte_out_of_a_pipe() {
+    let folder = support::Folder::new("pipe-killed");
+    let path = folder.join("log");
+    let file = keepd_os::file::open_log(&path).unwrap();
+    let pipe = LogPipe::new().unwrap();
+    let writer = pipe.open_writer().unwrap();
+    let mut sent: Vec<u8> = Vec::new();
+    let mut kills_within = 0;
+    for round in 0..200_u32 {
+        let start = std::fs::metadata(&path).unwrap().len();
+        for _ in 0..40 {
+            let line = format!("{}\n", sent.len());
+            rustix::io::write(&writer, line.as_bytes()).unwrap();
+            sent.extend_from_slice(line.as_bytes());
+        }
+        // SAFETY: the child makes system calls only, and ends without running anything else.
+        let pid = unsafe {
+            match libc::fork() {
+                0 => {
+                    let mut offset = start;
+                    while let Ok(count) = pipe.splice_to(&file, offset, 64) {
+                        offset += count as u64;
+                    }
+                    libc::_exit(0)
+                }
+                pid => keepd_model::Pid::new(pid as u32).unwrap(),
+            }
+        };
+        for _ in 0..round * 50 {
+            std::hint::black_box(round);
+        }
+        let _ = keepd_os::signals::send(pid, Signal::KILL);
+        kills_within += u32::from(end_of(pid) != Exit::Code(0));
+        let in_file = std::fs::metadata(&path).unwrap().len();
+        let in_pipe = pipe.waiting_bytes().unwrap();
+        assert_eq!(in_file + in_pipe, sent.len() as u64, "round {round}");
+    }
+    let mut offset = std::fs::metadata(&path).unwrap().len();
+    while let Ok(count) = pipe.splice_to(&file, offset, 64 * 1024) {
+        offset += count as u64;
+    }
+    assert!(std::fs::read(&path).unwrap() == sent);
+    println!("{kills_within} of 200 came before the end");
 }

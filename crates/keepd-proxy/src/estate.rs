@@ -15,8 +15,8 @@
 //! | `dropped⇥N` | descriptor N is closed |
 //!
 //! A label is one of `lock`, `listener⇥PATH`, `log⇥SERVICE⇥out|err`, `notify⇥SERVICE`,
-//! `ready⇥SERVICE⇥GEN`, `handle⇥NAME⇥TYPE⇥FLAGS⇥DESCRIPTION` (with `⇥0`, `⇥1` or `⇥2` behind it for a
-//! copy of a standard descriptor) and `pidfd⇥PID`.
+//! `ready⇥SERVICE⇥GEN`, `handle⇥NAME⇥TYPE⇥FLAGS⇥DESCRIPTION` (with `⇥0`, `⇥1` or `⇥2` behind it for
+//! a copy of a standard descriptor) and `pidfd⇥PID`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};

@@ -1,5 +1,5 @@
-//! Descriptors of which the warden has a copy, so that a successor finds them: what is made is held,
-//! and what is closed is dropped, wherever that happens.
+//! Descriptors of which the warden has a copy, so that a successor finds them: what is made is
+//! held, and what is closed is dropped, wherever that happens.
 //!
 //! Without a warden nothing is held, and everything works the same.
 
@@ -46,7 +46,7 @@ struct Waiting {
 /// A descriptor that the warden has as well, if there is one: closed and dropped together.
 #[derive(Debug)]
 pub struct Held {
-    /// `None` only while it is dropped.
+    /// `None` only while it is dropped or given away.
     descriptor: Option<OwnedFd>,
     /// Empty: the warden does not have it.
     holder: Holder,
@@ -261,6 +261,18 @@ impl Held {
     pub fn alone(descriptor: OwnedFd) -> Self {
         Self { descriptor: Some(descriptor), holder: Holder::none() }
     }
+
+    /// Lets the warden have it, unless it does. Its number changes.
+    #[must_use]
+    pub fn held_by(mut self, holder: &Holder, label: Label) -> Self {
+        match (&self.holder.shared, self.descriptor.take()) {
+            (None, Some(descriptor)) => holder.hold(label, descriptor),
+            (_, descriptor) => {
+                self.descriptor = descriptor;
+                self
+            }
+        }
+    }
 }
 
 impl AsFd for Held {
@@ -271,10 +283,12 @@ impl AsFd for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let number = self.as_fd().as_raw_fd();
-        // Closed first: the number may be used again as soon as the warden hears of it.
-        self.descriptor = None;
-        self.holder.release(number);
+        if let Some(descriptor) = self.descriptor.take() {
+            let number = descriptor.as_raw_fd();
+            // Closed first: what the warden hears is true.
+            drop(descriptor);
+            self.holder.release(number);
+        }
     }
 }
 

@@ -274,3 +274,32 @@ impl Drop for Folder {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// A tmpfs of 1 MiB.
+pub(crate) struct SmallFileSystem(Folder);
+
+impl SmallFileSystem {
+    /// `None`, said loudly, where no file system can be mounted.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        let folder = Folder::new(test);
+        let options = c"size=1m";
+        let flags = rustix::mount::MountFlags::empty();
+        match rustix::mount::mount("tmpfs", folder.path(), "tmpfs", flags, options) {
+            Ok(()) => Some(Self(folder)),
+            Err(error) => {
+                eprintln!("SKIPPED: {test}: no file system can be mounted here: {error}");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for SmallFileSystem {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}

@@ -104,8 +104,8 @@ impl LogFile {
         Ok(())
     }
 
-    /// Moves bytes from a pipe to the end of the file; returns how many. Whoever is killed meanwhile
-    /// finds each of them in one of the two.
+    /// Moves bytes from a pipe to the end of the file; returns how many. If we are killed
+    /// meanwhile, each of them is in one of the two.
     ///
     /// # Errors
     ///

@@ -11,8 +11,9 @@ mod index;
 mod stream;
 mod table;
 
-pub(crate) use found::find_again;
-pub(crate) use table::{Left, Moment, News, Pump, Start, Writers};
+pub(crate) use table::{Moment, News, Pump, Start, Writers};
+#[cfg_attr(not(test), expect(unused_imports, reason = "the start after a loss uses them"))]
+pub(crate) use {found::find_again, table::Left};
 
 #[cfg(test)]
 mod tests;

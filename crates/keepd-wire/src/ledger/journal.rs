@@ -14,10 +14,10 @@
 //! | 3 | zero |
 //! | … | text |
 //!
-//! A command or an event is a line of the extended protocol without its line feed, so whatever reads
-//! a connection reads the journal. Only commands that define something are recorded (services,
-//! attributes, notes); what a start or a stop did stands in the words. Of events it is those that
-//! nobody can observe again: which invocation a generation is.
+//! A command or an event is a line of the extended protocol without its line feed, so whatever
+//! reads a connection reads the journal. Only commands that define something are recorded
+//! (services, attributes, notes); what a start or a stop did stands in the words. Of events it is
+//! those that nobody can observe again: which invocation a generation is.
 //!
 //! The proxy appends before it answers, and then writes the number of the record into the mapped
 //! part ("answered"). So at the end of a file two things can be told apart: what was torn by a

@@ -50,6 +50,7 @@ impl Pump {
     ///
     /// Returns the streams whose pipes were lost: what the present process writes there is never
     /// read, and the next one gets a new pipe.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
     pub(crate) fn adopt(&mut self, epoll: &Epoll, now: Moment, left: Left) -> Vec<Which> {
         self.forget(epoll, &left.name);
         let found: Vec<Which> = left.pipes.iter().map(|(which, _)| *which).collect();
@@ -74,8 +75,8 @@ impl Pump {
         }
     }
 
-    /// Returns the pipes of what was put off, for the next start with this target, and what was told
-    /// of it.
+    /// Returns the pipes of what was put off, for the next start with this target, and what was
+    /// told of it.
     pub(super) fn take_put_off(
         &mut self,
         name: &ServiceName,
