@@ -2,12 +2,26 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use keepd_model::protocol::{Command, Message, RequestId};
 
+use tokio::time::Instant;
+
 use crate::link::Link;
+use crate::second_warden::{self, Fate};
+use crate::shell::Home;
+
+/// How long the proxy may be away before somebody looks whether its warden is, too.
+const AWAY_MAX: Duration = Duration::from_secs(1);
+
+/// How long it may be away when nobody will start it again.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+
+/// So much later another second warden is started, if the one before has not come.
+const RESCUE_INTERVAL: Duration = Duration::from_secs(5);
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<Link>> + Send>>;
 
@@ -27,15 +41,15 @@ pub(super) enum News {
     Message(Message),
     /// It is lost.
     Lost(io::Error),
-    /// It cannot be made within its limit.
+    /// It cannot be made: the instance is no more.
     Failed(io::Error),
 }
 
 impl Connection {
     /// Begins to connect.
-    pub(super) fn begin(path: &Path) -> Self {
-        let path = path.to_owned();
-        Self::Connecting(Box::pin(async move { Link::connect(&path).await }))
+    pub(super) fn begin(home: &Arc<Home>) -> Self {
+        let home = Arc::clone(home);
+        Self::Connecting(Box::pin(async move { connect(&home).await }))
     }
 
     /// Waits for news. Nothing is lost if this is cancelled. After [`News::Failed`] it must not be
@@ -88,5 +102,39 @@ impl Connection {
             Self::Connecting(_) => false,
             Self::Open(link) => link.flush().await.is_ok(),
         }
+    }
+}
+
+/// Connects to the proxy. As long as somebody keeps it alive, there is no limit; if nobody does, but
+/// the ledger says that somebody should, a second warden is started.
+async fn connect(home: &Home) -> io::Result<Link> {
+    let began = Instant::now();
+    let mut rescued = None;
+    loop {
+        let error = match Link::connect(&home.instance.proxy_socket(), AWAY_MAX).await {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        };
+        match second_warden::fate(&home.instance) {
+            Fate::Alive => {}
+            Fate::Lost if rescued.is_none_or(|at: Instant| at.elapsed() >= RESCUE_INTERVAL) => {
+                rescued = Some(Instant::now());
+                rescue(home).await;
+            }
+            Fate::Lost => {}
+            Fate::Gone if began.elapsed() >= GIVE_UP_AFTER => return Err(error),
+            Fate::Gone => {}
+        }
+    }
+}
+
+async fn rescue(home: &Home) {
+    tracing::error!("warden and proxy were lost: starting a second warden");
+    let arguments = home.arguments.clone();
+    let started = tokio::task::spawn_blocking(move || second_warden::start(&arguments)).await;
+    match started {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("{error}"),
+        Err(error) => tracing::error!("cannot start a second warden: {error}"),
     }
 }
