@@ -59,7 +59,7 @@ impl Link {
                 Ok(Err(error)) => error,
                 Err(_) => io::ErrorKind::TimedOut.into(),
             };
-            if Instant::now() + CONNECT_INTERVAL >= end {
+            if Instant::now() >= end {
                 return Err(error);
             }
             sleep(CONNECT_INTERVAL).await;

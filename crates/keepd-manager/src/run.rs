@@ -21,7 +21,7 @@ use crate::console::{Console, Outputs};
 use crate::log_places::LogPlaces;
 use crate::own_log;
 use crate::prepare::{Pool, inherited};
-use crate::shell::{Home, LogLevel, Shell, Wires};
+use crate::shell::{Home, LogLevel, Patience, Shell, Wires};
 
 /// How long a socket may belong to a predecessor that is just ending.
 const BIND_LIMIT: Duration = Duration::from_secs(5);
@@ -146,7 +146,11 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
     };
     let server = tokio::spawn(serve(listener, api, stop_receiver));
     let wires = Wires {
-        home: Arc::new(Home { instance: Arc::clone(&instance), arguments }),
+        home: Arc::new(Home {
+            instance: Arc::clone(&instance),
+            arguments,
+            patience: Patience::PROMISED,
+        }),
         pool,
         logs,
         results,

@@ -26,6 +26,7 @@ use keepd_os::clock::monotonic_now;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+pub(crate) use self::connection::Patience;
 use self::connection::{Connection, News};
 use crate::api::History;
 use crate::calls::{ActError, Call, Caller, Pulse};
@@ -59,6 +60,7 @@ pub(crate) struct Home {
     pub(crate) instance: Arc<Instance>,
     /// How it was started.
     pub(crate) arguments: Vec<OsString>,
+    pub(crate) patience: Patience,
 }
 
 /// What the shell is connected to.

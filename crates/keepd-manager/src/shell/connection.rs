@@ -14,11 +14,20 @@ use crate::link::Link;
 use crate::second_warden::{self, Fate};
 use crate::shell::Home;
 
-/// How long the proxy may be away before somebody looks whether its warden is, too.
-const AWAY_MAX: Duration = Duration::from_secs(1);
+/// How long the proxy may be away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Until somebody looks whether its warden is, too.
+    away: Duration,
+    /// When nobody will start it again.
+    lost: Duration,
+}
 
-/// How long it may be away when nobody will start it again.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+impl Patience {
+    /// What is promised.
+    pub(crate) const PROMISED: Self =
+        Self { away: Duration::from_secs(1), lost: Duration::from_secs(5) };
+}
 
 /// So much later another second warden is started, if the one before has not come.
 const RESCUE_INTERVAL: Duration = Duration::from_secs(5);
@@ -111,7 +120,7 @@ async fn connect(home: &Home) -> io::Result<Link> {
     let began = Instant::now();
     let mut rescued = None;
     loop {
-        let error = match Link::connect(&home.instance.proxy_socket(), AWAY_MAX).await {
+        let error = match Link::connect(&home.instance.proxy_socket(), home.patience.away).await {
             Ok(link) => return Ok(link),
             Err(error) => error,
         };
@@ -122,7 +131,7 @@ async fn connect(home: &Home) -> io::Result<Link> {
                 rescue(home).await;
             }
             Fate::Lost => {}
-            Fate::Gone if began.elapsed() >= GIVE_UP_AFTER => return Err(error),
+            Fate::Gone if began.elapsed() >= home.patience.lost => return Err(error),
             Fate::Gone => {}
         }
     }
@@ -136,5 +145,61 @@ async fn rescue(home: &Home) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!("{error}"),
         Err(error) => tracing::error!("cannot start a second warden: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Instance;
+    use keepd_os::file;
+    use keepd_testkit::Scratch;
+    use tokio::net::UnixListener;
+
+    fn home(scratch: &Scratch) -> Home {
+        let instance = Arc::new(Instance {
+            name: "test-1".into(),
+            run_dir: scratch.path().to_owned(),
+            state_dir: scratch.path().to_owned(),
+            log_dir: scratch.path().to_owned(),
+            config_dir: scratch.path().to_owned(),
+        });
+        let moment = Duration::from_millis(5);
+        Home { instance, arguments: Vec::new(), patience: Patience { away: moment, lost: moment } }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let limit = Duration::from_secs(10);
+            tokio::time::timeout(limit, future).await.expect("it comes to an end")
+        })
+    }
+
+    #[test]
+    fn a_proxy_that_somebody_keeps_alive_is_waited_for() {
+        // (behaviour 11.19)
+        let scratch = Scratch::new();
+        let home = home(&scratch);
+        let lock = std::fs::File::create(home.instance.lock_file()).unwrap();
+        assert_eq!(file::lock_exclusive(&lock), Ok(true));
+        block_on(async {
+            let connecting = connect(&home);
+            let mut connecting = std::pin::pin!(connecting);
+            // Many times as long as anybody waits for one that nobody keeps alive.
+            let waited = tokio::time::timeout(home.patience.lost * 20, &mut connecting).await;
+            assert!(waited.is_err());
+            let _listener = UnixListener::bind(home.instance.proxy_socket()).unwrap();
+            assert!(connecting.await.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_proxy_that_nobody_keeps_alive_is_given_up() {
+        // (behaviour 11.19)
+        let scratch = Scratch::new();
+        let home = home(&scratch);
+        let error = block_on(connect(&home)).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }
