@@ -1,5 +1,5 @@
-//! Descriptors that are held: their numbers, what survives a spawn and an execve(2), and the channel
-//! and the memory that go with them.
+//! Descriptors that are held: their numbers, what survives a spawn and an execve(2), and the
+//! channel and the memory that go with them.
 
 mod support;
 

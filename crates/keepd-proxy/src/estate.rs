@@ -15,8 +15,8 @@
 //! | `dropped⇥N` | descriptor N is closed |
 //!
 //! A label is one of `lock`, `listener⇥PATH`, `log⇥SERVICE⇥out|err`, `notify⇥SERVICE`,
-//! `ready⇥SERVICE⇥GEN`, `handle⇥NAME⇥TYPE⇥FLAGS⇥DESCRIPTION` (with `⇥0`, `⇥1` or `⇥2` behind it for a
-//! copy of a standard descriptor) and `pidfd⇥PID`.
+//! `ready⇥SERVICE⇥GEN`, `handle⇥NAME⇥TYPE⇥FLAGS⇥DESCRIPTION` (with `⇥0`, `⇥1` or `⇥2` behind it for
+//! a copy of a standard descriptor) and `pidfd⇥PID`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -70,7 +70,7 @@ pub enum Label {
     /// What a handle stands for.
     Handle {
         /// The handle, as dumps tell it.
-        report: HandleReport,
+        report: Box<HandleReport>,
         /// It is a copy of this standard descriptor.
         standard: Option<u8>,
     },
@@ -126,7 +126,8 @@ impl Label {
             Self::Ready { service, generation } => {
                 fields.extend([word("ready"), word(service.as_str()), number(generation)]);
             }
-            Self::Handle { report: HandleReport { name, kind, description }, standard } => {
+            Self::Handle { report, standard } => {
+                let HandleReport { name, kind, description } = &**report;
                 fields.extend([word("handle"), word(name.as_str())]);
                 fields.extend([
                     word(words::handle_type(kind)),
@@ -162,7 +163,7 @@ impl Label {
                 let name = words::handle_name(name).ok()?;
                 let kind = words::handle_kind(kind, flags).ok()?;
                 let report = HandleReport { name, kind, description: description.to_vec() };
-                Self::Handle { report, standard }
+                Self::Handle { report: Box::new(report), standard }
             }
             (b"pidfd", [number]) => Self::Pidfd { pid: read_pid(number)? },
             (_, _) => return None,
@@ -319,11 +320,11 @@ mod tests {
     pub(crate) fn labels() -> Vec<Label> {
         let service = ServiceName::new_internal("web@1").unwrap();
         let handle = |name: &str, kind, standard| Label::Handle {
-            report: HandleReport {
+            report: Box::new(HandleReport {
                 name: HandleName::new(name).unwrap(),
                 kind,
                 description: b"a\tb\\c\n".to_vec(),
-            },
+            }),
             standard,
         };
         let read = OpenFlags { read: true, ..OpenFlags::default() };

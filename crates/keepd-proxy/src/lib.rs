@@ -17,6 +17,7 @@ mod environment;
 pub mod estate;
 mod exit;
 mod groups;
+pub mod holder;
 pub mod init;
 mod listener;
 mod log;

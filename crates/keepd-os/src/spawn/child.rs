@@ -144,8 +144,8 @@ fn dispose(signals: u64, action: KernelAction) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Writes down who runs now. After a refusal there may be another process of the service already, so
-/// nothing but the end is left for this one.
+/// Writes down who runs now. After a refusal there may be another process of the service already,
+/// so nothing but the end is left for this one.
 fn record(record: Option<&ChildRecord<'_>>) -> Result<(), Stop> {
     let result = record.map_or(Ok(()), ChildRecord::record);
     result.map_err(|_| Stop(SpawnStep::Prepare, libc::ECANCELED))

@@ -14,8 +14,8 @@
 //! | 3 | zero |
 //! | … | text |
 //!
-//! A command or an event is a line of the extended protocol without its line feed, so whatever reads
-//! a connection reads the journal. Only commands that define something are recorded (services,
+//! A command or an event is a line of the extended protocol without its line feed, so whatever
+//! reads a connection reads the journal. Only commands that define something are recorded (services,
 //! attributes, notes); what a start or a stop did stands in the words. Of events it is those that
 //! nobody can observe again: which invocation a generation is.
 //!
