@@ -7,12 +7,16 @@
 //! Texts that a user chose (arguments, variables, tags, paths, notes) are bytes: the proxy does not
 //! care for their encoding. Names and words are text.
 
+mod lease;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use lease::{LEASE_DELAYS_MAX, Lease, LeaseAfter};
+
 use crate::{
-    Errno, Exit, ExpectedEnd, FdSlot, Generation, HandleName, HandleReport, Instant, KillMode,
-    LogLevel, OpenFlags, Pid, PipeSpec, ServiceName, Signal, SocketSpec, SpawnFailure,
+    Errno, Exit, FdSlot, Generation, HandleName, HandleReport, Instant, KillMode, LogLevel,
+    OpenFlags, Pid, PipeSpec, ServiceName, Signal, SocketSpec, SpawnFailure,
 };
 
 /// The longest line of an extended connection, line feed excluded.
@@ -298,31 +302,6 @@ pub enum Command {
     },
 }
 
-/// Restarts that the proxy makes by itself (`service.lease`), one delay an end, until the list is
-/// used up, the service is stopped, or gets another lease.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Lease {
-    /// After which ends.
-    pub after: LeaseAfter,
-    /// OKLIST: ends that are a success, comma separated exit codes and names of signals, or `-`.
-    pub successes: Vec<ExpectedEnd>,
-    /// DELAY_MS…: from one end to the next start, one for each end. At most [`LEASE_DELAYS_MAX`].
-    pub delays: Vec<Duration>,
-}
-
-/// After which ends a lease starts a service again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum LeaseAfter {
-    /// `any`.
-    #[default]
-    Any,
-    /// `failure`: after an end that is not in the list of successes.
-    Failure,
-}
-
-/// The most delays of a lease: as many as there is room for ends that nobody has acknowledged.
-pub const LEASE_DELAYS_MAX: usize = 16;
-
 /// The number of a signal as kill(2) takes it: 0 asks whether the process is there, and numbers
 /// that the kernel does not have are refused by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -409,7 +388,7 @@ pub struct Attributes {
     /// `stop_timeout_ms=`.
     pub stop_timeout: Duration,
     /// `respawn_ms=0,10,50`: the proxy starts it again by itself after these delays (the last one
-    /// repeats). Only for keepd's own processes, until leases exist. Empty: it does not.
+    /// repeats). Only for keepd's own processes; others have leases. Empty: it does not.
     pub respawn: Vec<Duration>,
     /// `place=own|service|none`: which cgroup. keepd's own processes are not in a leaf.
     pub place: Place,
@@ -685,6 +664,7 @@ pub enum Event {
     /// `service.note⇥NAME⇥KEY⇥VALUE`: dumped only; a note is told to nobody when it is set.
     Note(ServiceName, String, Vec<u8>),
     /// `service.lease⇥NAME⇥GEN⇥any|failure⇥OKLIST⇥DELAY_MS…`: what is left of a lease; dumped only.
+    /// The end of this generation spends the first delay.
     Lease(ServiceName, Generation, Lease),
     /// `service.ended⇥NAME⇥GEN⇥TS_NS⇥HOW⇥VALUE`: dumped only: the end of a generation before the
     /// present one, which nobody has acknowledged. Before `service.run`, oldest first.
@@ -753,7 +733,8 @@ pub enum RunState {
     Stopping,
     /// `emptying`: the main process ended, others of its group are still there.
     Emptying,
-    /// `stuck`: something is still there long after KILL.
+    /// `stuck`: something is still there long after KILL. Without a process and an end: it cannot
+    /// be said whether it runs.
     Stuck,
 }
 

@@ -100,9 +100,7 @@ impl Service {
             self.generation = generation;
             self.invocation = 0;
         }
-        let before = |generation: Generation| {
-            Generation::new(generation.get().checked_sub(1).unwrap_or_default())
-        };
+        let before = |generation: Generation| Generation::new(generation.get().saturating_sub(1));
         let oldest = unacknowledged.first().map(|ended| before(ended.generation));
         self.acknowledged = oldest.unwrap_or(match run {
             AdoptedRun::Known => generation,

@@ -216,7 +216,7 @@ impl Proxy {
             Command::ServiceExec { name, deadline, arguments } => {
                 self.exec_by_command(now, asker, &name, deadline, arguments)
             }
-            Command::ServiceNote { name, key, value } => self.note(now, asker, &name, key, value),
+            Command::ServiceNote { name, key, value } => self.note(now, asker, &name, &key, value),
             Command::ServiceDelete { name } => self.delete(asker, &name),
             Command::ServiceAck { name, generation } => {
                 self.acknowledge_by_command(now, asker, &name, generation)
@@ -291,7 +291,7 @@ impl Proxy {
         now: Instant,
         asker: Asker,
         name: &ServiceName,
-        key: String,
+        key: &str,
         value: Vec<u8>,
     ) -> Result<(), Fail> {
         let limit = |what: String| {
@@ -302,7 +302,7 @@ impl Proxy {
             return limit(format!("it has more than {NOTE_BYTES_MAX} bytes"));
         }
         let service = self.service_or_new(now, name)?;
-        if service.keep_note(key.clone(), value, NOTES_MAX).is_none() {
+        if service.keep_note(key, value, NOTES_MAX).is_none() {
             return limit(format!("it has {NOTES_MAX} already"));
         }
         self.accept(asker);

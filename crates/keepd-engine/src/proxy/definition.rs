@@ -62,9 +62,9 @@ impl Definition {
 impl Service {
     /// Keeps a note, or forgets it if the value is empty. With `None` nothing is kept: there are
     /// `most` already.
-    pub(super) fn keep_note(&mut self, key: String, value: Vec<u8>, most: usize) -> Option<()> {
+    pub(super) fn keep_note(&mut self, key: &str, value: Vec<u8>, most: usize) -> Option<()> {
         let notes = &mut self.notes;
-        match (notes.binary_search_by(|note| (*note.key).cmp(&key)), value.is_empty()) {
+        match (notes.binary_search_by(|note| (*note.key).cmp(key)), value.is_empty()) {
             (Ok(position), true) => {
                 notes.remove(position);
             }

@@ -67,10 +67,28 @@ fn control_end(name: &HandleName) -> Option<ControlEnd> {
     CONTROL.iter().find(|(control, ..)| *control == name.as_str()).map(|(.., end)| *end)
 }
 
-/// Returns the virtual handles and those of the start, whose descriptors are numbered from 1.
+/// Returns the virtual handles and those of the start, whose descriptors are numbered from 1. Two
+/// ends of a pipe that name each other are those of one pipe, made by a predecessor.
 pub(super) fn initial(reports: Vec<HandleReport>) -> BTreeMap<HandleName, Handle> {
-    let held = (1..).zip(reports).map(|(number, report)| {
-        let handle = Handle::new(DescriptorId(number), report.kind, report.description);
+    let ends: BTreeMap<&[u8], (&HandleReport, u64)> = reports
+        .iter()
+        .zip(1..)
+        .filter(|(report, _)| matches!(report.kind, HandleKind::Pipe { .. }))
+        .map(|(report, number)| (report.name.as_str().as_bytes(), (report, number)))
+        .collect();
+    let peers: Vec<Option<Description>> = reports
+        .iter()
+        .map(|report| {
+            let (peer, number) = *ends.get(report.description.as_slice())?;
+            let is_pair = peer.description == report.name.as_str().as_bytes()
+                && peer.name != report.name
+                && ends.contains_key(report.name.as_str().as_bytes());
+            is_pair.then(|| Description::Peer(peer.name.clone(), DescriptorId(number)))
+        })
+        .collect();
+    let held = (1..).zip(reports.into_iter().zip(peers)).map(|(number, (report, peer))| {
+        let mut handle = Handle::new(DescriptorId(number), report.kind, report.description);
+        handle.description = peer.unwrap_or(handle.description);
         (report.name, handle)
     });
     let control = CONTROL.iter().map(|(name, description, end)| {

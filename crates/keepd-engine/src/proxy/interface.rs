@@ -193,6 +193,9 @@ pub enum Input {
     /// The generation is the one of the ledger, whatever the facts say: one that was written down
     /// and never begun is given again.
     ///
+    /// A service that no fact names was forgotten: its place in the ledger is free. Where it runs
+    /// all the same, it is adopted without a definition, so that it can be stopped.
+    ///
     /// A second one is heard only after [`AdoptedRun::Unsure`].
     Adopted {
         /// The service.

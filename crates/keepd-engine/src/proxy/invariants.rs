@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepd_model::protocol::{NOTE_BYTES_MAX, NOTES_MAX, RunState};
+use keepd_model::protocol::{LEASE_DELAYS_MAX, NOTE_BYTES_MAX, NOTES_MAX, RunState};
 use keepd_model::{Generation, Pid, Wanted};
 
 use super::commands::SERVICES_MAX;
 use super::handles::HANDLES_MAX;
 use super::jobs::{JOBS_MAX, JobPhase, SERVICE_JOBS_MAX};
+use super::leases::UNACKNOWLEDGED_MAX;
 use super::process::{EXIT_EXEC_BYTES_MAX, joined_length};
-use super::service::{NOTIFICATIONS_MAX, Run, Timer};
+use super::service::{Cause, NOTIFICATIONS_MAX, Run, Timer};
 use super::tickets::Purpose;
-use super::{Owner, Proxy};
+use super::{EndedRun, Owner, Proxy};
 
 impl Proxy {
     /// Checks the numbered sentences below, for tests and the simulation.
@@ -22,6 +23,7 @@ impl Proxy {
     pub fn check_invariants(&self) -> Result<(), String> {
         self.check_indexes()?;
         self.check_services()?;
+        self.check_successions()?;
         self.check_jobs()?;
         self.check_connections()?;
         self.check_handles()?;
@@ -72,7 +74,8 @@ impl Proxy {
                 format!("7. nothing starts by itself after a stop: \"{name}\"")
             })?;
             let is_emptied = run.state() == RunState::Emptying;
-            let had_process = run.ended().is_some_and(|ended| ended.pid.is_some());
+            // Of one that was adopted the process is not known any more.
+            let had_process = run.ended().is_some_and(|ended| !ended.is_unmade());
             ensure(!is_emptied || had_process, || {
                 format!("8. only a group that had a main process is emptied: \"{name}\"")
             })?;
@@ -95,6 +98,55 @@ impl Proxy {
             })?;
         }
         Ok(())
+    }
+
+    fn check_successions(&self) -> Result<(), String> {
+        for (name, service) in &self.services {
+            let run = service.run();
+            let delays = service.lease.as_deref().map(|granted| granted.lease.delays.len());
+            ensure(delays.is_none_or(|count| (1..=LEASE_DELAYS_MAX).contains(&count)), || {
+                format!("24. a lease has delays, a bounded number of them: \"{name}\"")
+            })?;
+            let cause = match run {
+                Run::Pending { cause, .. } => Some(cause),
+                Run::Down { .. }
+                | Run::Spawning { .. }
+                | Run::Forked { .. }
+                | Run::Up { .. }
+                | Run::Stopping { .. }
+                | Run::Emptying { .. }
+                | Run::Stuck { .. }
+                | Run::Unsure { .. } => None,
+            };
+            let is_leased = matches!(cause, Some(Cause::Lease | Cause::Held));
+            ensure(!is_leased || (delays.is_some() && run.ended().is_some()), || {
+                format!("25. a start that a lease allows has a lease, and an end: \"{name}\"")
+            })?;
+            ensure(cause != Some(Cause::Held) || !service.has_room(), || {
+                format!("26. a start waits only while there is no room for its end: \"{name}\"")
+            })?;
+            let ends = &service.unacknowledged;
+            let open = |end: &EndedRun| {
+                service.acknowledged < end.generation && end.generation < service.generation
+            };
+            ensure(
+                service.acknowledged <= service.generation
+                    && ends.len() <= UNACKNOWLEDGED_MAX
+                    && ends.is_sorted_by(|one, next| one.generation < next.generation)
+                    && ends.iter().all(open),
+                || format!("27. kept are the ends that nobody has acknowledged: \"{name}\""),
+            )?;
+            let is_unsure = matches!(run, Run::Unsure { .. });
+            ensure(is_unsure == self.doubts.contains_key(name), || {
+                format!("28. a doubt is about a service that is in doubt: \"{name}\"")
+            })?;
+            let is_begun = matches!(run, Run::Pending { .. } | Run::Spawning { .. });
+            ensure(!is_begun || self.may_start(), || {
+                format!("29. nothing is started in safe mode: \"{name}\"")
+            })?;
+        }
+        let are_known = self.doubts.keys().all(|name| self.services.contains_key(name));
+        ensure(are_known, || "30. a doubt is about a service that is there".to_owned())
     }
 
     fn check_jobs(&self) -> Result<(), String> {

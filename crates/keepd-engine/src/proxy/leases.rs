@@ -57,23 +57,25 @@ impl Service {
     }
 
     /// Begins the next generation, with nothing of the one before but its end, if nobody has
-    /// acknowledged that. Returns up to where ends are acknowledged.
+    /// acknowledged that. Returns the one before, if its end need not be kept.
     ///
     /// A command to start acknowledges, and so does a start by itself: nobody is expected to. After
     /// a lease somebody is.
-    pub(super) fn begin_generation(&mut self, cause: Cause) -> Generation {
-        match (cause, self.run().ended()) {
-            (Cause::Lease | Cause::Held, Some(ended)) if self.acknowledged < self.generation => {
-                let (end, at) = (ended.end, Some(ended.at));
-                let ended = EndedRun { generation: self.generation, end, at };
+    pub(super) fn begin_generation(&mut self, cause: Cause) -> Option<Generation> {
+        let before = self.generation;
+        let acknowledged = match (cause, self.run().ended()) {
+            (Cause::Lease | Cause::Held, Some(ended)) if self.acknowledged < before => {
+                let ended = EndedRun { generation: before, end: ended.end, at: Some(ended.at) };
                 self.unacknowledged.push(ended);
+                None
             }
             (Cause::Command | Cause::Itself | Cause::Lease | Cause::Held, _) => {
-                self.acknowledge(self.generation);
+                self.acknowledge(before);
+                Some(before)
             }
-        }
-        self.take_generation(self.generation.next());
-        self.acknowledged
+        };
+        self.take_generation(before.next());
+        acknowledged
     }
 
     /// Takes the number of a generation that somebody asked for.

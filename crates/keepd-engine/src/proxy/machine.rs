@@ -42,8 +42,9 @@ pub struct Settings {
     pub description_bytes_max: Option<usize>,
     /// There is somebody to be survived by: say [`Output::Record`] and [`Output::Acknowledge`].
     pub records: bool,
-    /// Only adopt, signal, stop and reap; nothing is started (`service.start` is refused, leases and
-    /// triggers rest). Why, in one sentence.
+    /// Only adopt, signal, stop and reap; nothing is started (`service.start` and `service.exec`
+    /// are refused, leases and triggers rest), and the greeting has the word `safe`. Why, in one
+    /// sentence.
     pub safe_mode: Option<String>,
 }
 

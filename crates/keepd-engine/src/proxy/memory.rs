@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use keepd_model::ServiceName;
-use keepd_model::protocol::{Attributes, Command, Fail, FailKind, LogTarget};
+use keepd_model::protocol::{Attributes, Command, Fail, FailKind, Lease, LogTarget};
+use keepd_model::{ExpectedEnd, ServiceName};
 
 use super::Proxy;
 use super::commands::fail;
@@ -63,6 +63,12 @@ impl Proxy {
             Command::ServiceNote { name, key, value } => {
                 let old = |service: &Service| service.note_bytes(key);
                 self.check_value(name, "note", value.len(), old)
+            }
+            Command::ServiceLease { name, lease, .. } if self.services.contains_key(name) => {
+                let old = |service: &Service| {
+                    service.lease.as_ref().map_or(0, |granted| lease_bytes(&granted.lease))
+                };
+                self.check_value(name, "lease", lease_bytes(lease), old)
             }
             Command::HandleOpen { .. }
             | Command::HandleSocket { .. }
@@ -128,6 +134,18 @@ fn attributes_bytes(attributes: &Attributes) -> usize {
     let directory = attributes.directory.as_ref().map_or(0, Vec::len);
     let groups = attributes.groups.as_ref().map_or(0, Vec::len);
     directory + size_of::<u32>() * groups + size_of::<Duration>() * attributes.respawn.len()
+}
+
+/// Returns what a lease takes; one that is taken back takes nothing.
+fn lease_bytes(lease: &Lease) -> usize {
+    match lease.delays.len() {
+        0 => 0,
+        delays => {
+            size_of::<Lease>()
+                + size_of::<ExpectedEnd>() * lease.successes.len()
+                + size_of::<Duration>() * delays
+        }
+    }
 }
 
 /// Returns what a log target takes beside its place in the service.

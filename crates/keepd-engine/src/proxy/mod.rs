@@ -19,6 +19,9 @@
 //!             └────────────── 5 s after KILL ──────────────▶
 //! ```
 //!
+//! A machine that succeeds another one finds a service in `Up`, `Emptying` or `Down`, or in
+//! `Unsure`, where it stays until more is known.
+//!
 //! A generation begins when its number is given out (`Spawning`), and it ends when nothing of it is
 //! left (`Down`), not when its main process ends: between the two is `Emptying`. A service without
 //! a group of its own (`place=none`, or one of keepd's own processes) is its main process, and goes
@@ -38,8 +41,8 @@
 //! 4. *A command to start.* Accepted in `Down` and `Pending` only. In all other states the last
 //!    generation still has processes, and two generations never run at the same time. It may name a
 //!    time: then it is pending, and the last word about the time counts.
-//! 5. *A start by itself* (triggers, `respawn`, `retry`). It happens only where nobody asked for an
-//!    end.
+//! 5. *A start by itself* (triggers, `respawn`, `retry`, a lease). It happens only where nobody
+//!    asked for an end, and nothing about a service that has a lease changed.
 //! 6. *Setters.* They never touch a process. `kill_mode`, `stop_signal`, `stop_timeout` and
 //!    `respawn` are looked at when they are needed; everything else is taken at the next start.
 //!
@@ -52,13 +55,22 @@
 //! shell tries at once and says how it went ([`Input::Performed`]). Until then nothing has changed;
 //! a failure is the answer to the command.
 //!
+//! # Successors
+//!
+//! With [`Settings::records`] the machine says what a successor has to know ([`Output::Record`])
+//! before anything that follows from it. What acts is not recorded: what became of it is in the
+//! ledger, which the shell keeps. A successor is told the facts ([`Input::Replayed`]), then what is
+//! left of each service ([`Input::Adopted`]), then goes on like any other machine.
+//!
 //! # Where things are
 //!
 //! `machine` has the four verbs. `service` has the states and `transition()`, the only door between
 //! them; `start` and `stop` have the two halves of a life, `triggers` what begins one by itself;
 //! `jobs` the commands beside it; `handles` the named descriptors; `process` what the proxy's own
-//! process is told; `tickets` what may fail; `packed` how many short strings are kept; `commands`
-//! what is asked; `connections`, `backlog` and `dump` what is told; `views` what may be looked at;
+//! process is told; `tickets` what may fail; `records` and `adopt` what one machine leaves to the
+//! next; `leases` restarts that need no command, and ends that nobody has acknowledged;
+//! `definition` what setters say; `packed` how many short strings are kept; `commands` what is
+//! asked; `connections`, `backlog` and `dump` what is told; `views` what may be looked at;
 //! `memory` what is refused while there is none; `invariants` what is always true.
 //! `docs/behaviour.md`, 1 to 5, 17 and 18, says it in sentences.
 

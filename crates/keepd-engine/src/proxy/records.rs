@@ -158,7 +158,7 @@ impl Proxy {
             }
             Command::ServiceNote { name, key, value } => {
                 // It was within the limits when it was accepted.
-                _ = self.replayed(now, &name).keep_note(key, value, usize::MAX);
+                _ = self.replayed(now, &name).keep_note(&key, value, usize::MAX);
             }
             Command::ServiceLease { name, expected, lease } => {
                 let granted =
@@ -269,9 +269,7 @@ impl Service {
                 id: self.invocation,
             }));
         }
-        let triggers = &self.auto_up;
-        let is_up =
-            self.generation != Generation::NONE || triggers.always || !triggers.signals.is_empty();
+        let is_up = self.generation != Generation::NONE || self.auto_up.has_triggers();
         let name = || name.clone();
         match (self.wanted, is_up) {
             (Wanted::Up, true) | (Wanted::Down, false) => {}
@@ -315,7 +313,7 @@ impl Service {
             facts.push(Command::ServiceFds { name: name(), slots: slots.unpack() });
         }
         let auto_up = &self.auto_up;
-        if auto_up.seconds != 1 || !auto_up.words.is_empty() {
+        if auto_up.seconds != 1 || !auto_up.words.is_empty() || auto_up.has_triggers() {
             let triggers = Triggers {
                 words: auto_up.words.unpack(),
                 always: auto_up.always,

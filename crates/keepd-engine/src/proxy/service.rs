@@ -89,6 +89,11 @@ impl AutoUp {
         Self { seconds: 1, words: Words::default(), always: false, signals: Box::default() }
     }
 
+    /// Reports whether there is any trigger that can ever hold.
+    pub(super) fn has_triggers(&self) -> bool {
+        self.always || !self.signals.is_empty()
+    }
+
     /// Keeps these triggers from now on.
     pub(super) fn set(&mut self, triggers: Triggers) {
         self.words = Words::new(&triggers.words);
@@ -415,10 +420,10 @@ impl Service {
         if let Some(seconds) = seconds {
             self.auto_up.seconds = seconds.max(1);
         }
-        if triggers.always || !triggers.signals.is_empty() {
+        self.auto_up.set(triggers);
+        if self.auto_up.has_triggers() {
             self.wanted = Wanted::Up;
         }
-        self.auto_up.set(triggers);
     }
 
     /// Returns the event that tells `service.auto_up`.

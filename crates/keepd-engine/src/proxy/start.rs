@@ -201,7 +201,9 @@ impl Proxy {
             // Of one that was pending, the `start` line was sent when it became so.
             self.tell_watchers_of_starts(name);
         }
-        self.say_acknowledged(name, acknowledged);
+        if let Some(before) = acknowledged {
+            self.say_acknowledged(name, before);
+        }
         self.outputs.push_back(Output::Spawn(Box::new(spawn)));
     }
 

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use keepd_engine::proxy::{
-    CallFailure, ConnectionId, Effect, Input, JobId, Output, Owner, Performed, Proxy, Settings,
-    SpawnOutcome, Ticket,
+    AdoptedRun, CallFailure, ConnectionId, Effect, EndedRun, Fact, Input, JobId, Output, Owner,
+    Performed, Proxy, Settings, SpawnOutcome, Ticket,
 };
 use keepd_model::protocol::{
-    Attributes, Command, Event, Message, Reply, Request, RequestId, RunEnd, RunState, Triggers,
+    Attributes, Command, Event, Lease, LeaseAfter, Message, Reply, Request, RequestId, RunEnd,
+    RunState, Triggers,
 };
 use keepd_model::{
-    Errno, Exit, FdSlot, Generation, HandleKind, HandleName, HandleReport, Instant, OpenFlags, Pid,
-    PipeEnd, ServiceName, Signal, SpawnFailure, SpawnStep,
+    Errno, Exit, ExpectedEnd, FdSlot, Generation, HandleKind, HandleName, HandleReport, Instant,
+    OpenFlags, Pid, PipeEnd, ServiceName, Signal, SpawnFailure, SpawnStep,
 };
 
 /// The connection of most stories.
@@ -81,6 +82,23 @@ pub(crate) fn stop_with(text: &str, expected: u64, signal: Signal, timeout: Dura
     }
 }
 
+pub(crate) fn lease(text: &str, expected: u64, after: LeaseAfter, delays: &[u64]) -> Command {
+    let lease = Lease {
+        after,
+        successes: vec![ExpectedEnd::Code(0)],
+        delays: delays.iter().copied().map(ms).collect(),
+    };
+    Command::ServiceLease { name: name(text), expected: Generation::new(expected), lease }
+}
+
+pub(crate) fn ack(text: &str, generation: u64) -> Command {
+    Command::ServiceAck { name: name(text), generation: Generation::new(generation) }
+}
+
+pub(crate) fn ended_run(generation: u64, end: RunEnd, at: Option<Instant>) -> EndedRun {
+    EndedRun { generation: Generation::new(generation), end, at }
+}
+
 pub(crate) fn auto_up(text: &str, seconds: Option<u32>, always: bool) -> Command {
     let triggers = if always { Triggers::always() } else { Triggers::default() };
     Command::ServiceAutoUp { name: name(text), seconds, triggers }
@@ -132,6 +150,22 @@ impl Driver {
         driver.spawned(service("web", 1), 100);
         driver.executed(service("web", 1));
         driver
+    }
+
+    /// Returns a machine whose predecessor was lost, with what that wrote down, and what comes of
+    /// it. Nobody is connected.
+    pub(crate) fn succeed(settings: Settings, now: Instant, facts: &[Fact]) -> (Self, Vec<String>) {
+        let mut driver = Self::with_settings(Settings { records: true, ..settings });
+        driver.now = now;
+        let replay = |fact: &Fact| driver.give(Input::Replayed { fact: fact.clone() });
+        let lines = facts.iter().flat_map(replay).collect();
+        (driver, lines)
+    }
+
+    /// Says what the predecessor left of a service.
+    pub(crate) fn adopt(&mut self, text: &str, generation: u64, run: AdoptedRun) -> Vec<String> {
+        let (name, generation) = (name(text), Generation::new(generation));
+        self.give(Input::Adopted { name, generation, run, unacknowledged: Vec::new() })
     }
 
     /// Makes a connection and returns what it hears after the greeting.
@@ -373,6 +407,20 @@ fn event_text(event: &Event) -> String {
     }
 }
 
+/// Returns the kind of a command that was written down, or the event.
+fn fact_text(fact: &Fact) -> String {
+    match fact {
+        Fact::Command(Command::ServiceLease { name, expected, lease }) => {
+            format!("lease of {name} from {expected} {:?}", lease.delays)
+        }
+        Fact::Command(command) => {
+            let text = format!("{command:?}");
+            text.split(' ').next().unwrap_or_default().to_owned()
+        }
+        Fact::Event(event) => event_text(event),
+    }
+}
+
 fn message_text(message: &Message) -> String {
     match message {
         Message::ProtoAccepted { version, features } => {
@@ -420,7 +468,7 @@ pub(crate) fn text(output: &Output) -> String {
         Output::Log { level, text } => format!("log {level}: {text}"),
         Output::ExitExec { arguments } => format!("exit-exec {}", bytes_text(arguments)),
         Output::Guarded { on } => format!("guarded {on}"),
-        Output::Record { fact } => format!("record {fact:?}"),
+        Output::Record { fact } => format!("record {}", fact_text(fact)),
         Output::Acknowledge { name, generation } => format!("acknowledge {name} {generation}"),
     }
 }

@@ -1,22 +1,25 @@
 //! A random walk with a small simulated world: safety at every step, and after the walk everything
 //! comes to rest. Every numbered request of a connection that stays is answered exactly once.
 
+mod crash;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use keepd_engine::proxy::{
-    CallFailure, ConnectionId, DescriptorId, DescriptorList, DescriptorSource, Effect, Input,
-    Output, Owner, Performed, Proxy, Settings, SpawnOutcome, Ticket,
+    CallFailure, ConnectionId, DescriptorId, DescriptorList, DescriptorSource, Effect, Fact, Input,
+    Output, Owner, Performed, Proxy, SpawnOutcome, Ticket,
 };
 use keepd_model::protocol::{
-    Attributes, Command, Event, Message, Place, Request, RequestId, RunState, Scope, SignalNumber,
-    Stream, Triggers,
+    Attributes, Command, Event, FilterChange, Lease, LeaseAfter, Message, Place, Request,
+    RequestId, RunEnd, RunState, Scope, SignalNumber, Stream, Triggers,
 };
 use keepd_model::{
-    Errno, Exit, FdSlot, Generation, HandleName, Instant, KillMode, OpenFlags, Pid, PipeSpec,
-    ServiceName, Signal,
+    Errno, Exit, ExpectedEnd, FdSlot, Generation, HandleName, Instant, KillMode, OpenFlags, Pid,
+    PipeSpec, ServiceName, Signal,
 };
 
+use self::crash::{Ledger, settings};
 use crate::driver::{NO_FILE, NO_PROCESS, name, null};
 
 const STEPS: usize = 20_000;
@@ -40,8 +43,11 @@ impl Random {
 /// A main process in the world.
 struct Process {
     owner: Owner,
+    started: Instant,
     /// It reported already.
     reported: bool,
+    /// It reported a failure.
+    failed: bool,
     /// It was told to die, or will by itself.
     dies: Option<Signal>,
 }
@@ -69,6 +75,12 @@ struct World {
     /// States that were reported, and `full` if a connection was.
     seen: BTreeSet<&'static str>,
     numbers: u64,
+    /// What the machine wrote down, and whether it holds all that it knows.
+    facts: Vec<Fact>,
+    is_exact: bool,
+    ledger: Ledger,
+    /// After so many outputs the machine is lost.
+    crash_in: Option<u64>,
     /// Until then nothing dies, not even by KILL.
     frozen_until: Instant,
     is_quiet: bool,
@@ -84,7 +96,7 @@ impl World {
     fn new(seed: u64) -> Self {
         Self {
             random: Random(seed),
-            proxy: Proxy::new(Settings { handles: vec![null()], ..Settings::default() }),
+            proxy: Proxy::new(settings(vec![null()])),
             now: Instant::from_nanos(1),
             spawns: VecDeque::new(),
             processes: BTreeMap::new(),
@@ -97,6 +109,10 @@ impl World {
             ends_heard: BTreeMap::new(),
             seen: BTreeSet::new(),
             numbers: 0,
+            facts: Vec::new(),
+            is_exact: true,
+            ledger: Ledger::default(),
+            crash_in: None,
             frozen_until: Instant::ZERO,
             is_quiet: false,
         }
@@ -117,6 +133,10 @@ impl World {
         self.proxy.check_invariants().unwrap();
         loop {
             while let Some(output) = self.proxy.poll_output() {
+                if self.is_lost_now() {
+                    self.crash();
+                    return;
+                }
                 self.perform(output);
             }
             self.proxy.check_invariants().unwrap();
@@ -183,11 +203,14 @@ impl World {
                     .any(|owner| matches!(owner, Owner::Service(other, _) if *other == spawn.name));
                 assert!(!earlier, "two generations of {}", spawn.name);
                 let has_group = spawn.attributes.place == Place::Service;
+                self.expect_written(&spawn.name, spawn.generation);
+                self.ledger.intend(&spawn.name, spawn.generation);
                 let owner = Owner::Service(spawn.name, spawn.generation);
                 self.spawns.push_back((owner, has_group));
             }
             Output::SpawnJob(spawn) => self.spawns.push_back((Owner::Job(spawn.job), true)),
-            Output::SignalMain { pid, signal, .. } => {
+            Output::SignalMain { owner, pid, signal } => {
+                self.ledger.expect_sure(&owner);
                 let process = self.processes.get_mut(&pid);
                 let process = process.expect("only processes that were not reaped are signalled");
                 if signal == Signal::KILL
@@ -197,6 +220,7 @@ impl World {
                 }
             }
             Output::SignalGroup { owner, signal } => {
+                self.ledger.expect_sure(&owner);
                 if signal == Signal::KILL {
                     if let Some(got_kill) = self.leftovers.get_mut(&owner) {
                         *got_kill = true;
@@ -226,14 +250,14 @@ impl World {
                 assert!(descriptor.is_none_or(|one| self.descriptors.contains(&one)));
                 self.seen.insert("logged");
             }
-            Output::Forget { .. }
-            | Output::WatchOutput { .. }
+            Output::Record { fact } => self.facts.push(fact),
+            Output::Acknowledge { name, generation } => self.ledger.acknowledge(&name, generation),
+            Output::Forget { name } => self.ledger.forget(&name),
+            Output::WatchOutput { .. }
             | Output::StopListening
             | Output::LogFilter { .. }
             | Output::Log { .. }
             | Output::ExitExec { .. }
-            | Output::Record { .. }
-            | Output::Acknowledge { .. }
             | Output::Guarded { .. } => {}
             Output::Terminate { .. } => panic!("nobody asked for it"),
         }
@@ -293,7 +317,7 @@ impl World {
         let name = self.service();
         let expected = self.generation(&name);
         let ms = |count| Duration::from_millis(count);
-        match self.random.below(24) {
+        match self.random.below(28) {
             0 => Command::ServiceArgs {
                 name,
                 arguments: vec![b"x".to_vec(); usize::from(self.random.chance(80))],
@@ -341,9 +365,25 @@ impl World {
             19..=20 => Command::ServiceCancel { name },
             21 => Command::SignalClear { signal: self.signal(), count: self.random.below(4) },
             22 => Command::WatchStarts { on: self.random.chance(50) },
+            23..=24 => Command::ServiceLease { name, expected, lease: self.lease() },
+            25 => Command::ServiceAck { name, generation: expected },
+            26 => Command::LogFilter { change: self.filter_change() },
             _ if self.random.chance(3) => Command::Exit,
             _ => Command::ServiceNote { name, key: "k".to_owned(), value: b"v".to_vec() },
         }
+    }
+
+    fn lease(&mut self) -> Lease {
+        let count = self.random.below(17) as usize;
+        Lease {
+            after: [LeaseAfter::Any, LeaseAfter::Failure][self.random.below(2) as usize],
+            successes: vec![ExpectedEnd::Code(1); self.random.below(2) as usize],
+            delays: vec![Duration::from_millis(self.random.below(300)); count],
+        }
+    }
+
+    fn filter_change(&mut self) -> FilterChange {
+        [FilterChange::Show, FilterChange::Less, FilterChange::More][self.random.below(3) as usize]
     }
 
     fn signal(&mut self) -> Signal {
@@ -453,11 +493,19 @@ impl World {
             return;
         };
         if !self.is_quiet && self.random.chance(10) {
+            self.ledger.end(&owner, RunEnd::Failed(NO_PROCESS), self.now);
             self.give(Input::Spawned { owner, outcome: Err(NO_PROCESS) });
             return;
         }
         let pid = Pid::new(self.number() as u32).unwrap();
-        self.processes.insert(pid, Process { owner: owner.clone(), reported: false, dies: None });
+        let process = Process {
+            owner: owner.clone(),
+            started: self.now,
+            reported: false,
+            failed: false,
+            dies: None,
+        };
+        self.processes.insert(pid, process);
         if has_group {
             self.leftovers.insert(owner.clone(), false);
         }
@@ -472,6 +520,7 @@ impl World {
             let owner = process.owner.clone();
             let outcome = if fails {
                 process.dies = Some(Signal::KILL);
+                process.failed = true;
                 SpawnOutcome::Failed(NO_FILE)
             } else {
                 SpawnOutcome::Executed
@@ -495,12 +544,14 @@ impl World {
             .find(|(_, process)| process.dies.is_some() || by_itself)
             .map(|(pid, process)| (*pid, process.dies));
         if let Some((pid, signal)) = found {
-            self.processes.remove(&pid);
             let exit = match signal {
                 Some(signal) => Exit::Signal { signal, core: false },
                 None => Exit::Code(1),
             };
-            self.give(Input::Reaped { pid, exit });
+            let owner = self.consume(pid, exit);
+            if self.ledger.is_sure(&owner) {
+                self.give(Input::Reaped { pid, exit });
+            }
         }
     }
 
@@ -547,7 +598,8 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(21) {
+            20 => self.lose_something(),
             0..=5 => self.talk(),
             6 => self.connect_or_cut(),
             7 => self.drain(),
@@ -563,6 +615,8 @@ impl World {
     /// Faults stop, everything is stopped: all must come to rest.
     fn come_to_rest(&mut self) {
         self.is_quiet = true;
+        self.crash_in = None;
+        self.resolve_doubts();
         let boss = ConnectionId(self.number());
         self.connections.insert(boss, Peer::default());
         self.give(Input::Connected { connection: boss, output: true });
@@ -614,12 +668,22 @@ fn a_long_walk_keeps_every_promise() {
     let mut all: BTreeSet<_> = RunState::ALL.map(RunState::word).into();
     all.insert("full");
     all.extend(["left", "failed", "given", "missing", "logged"]);
+    all.extend([
+        "crashed",
+        "torn",
+        "adopted",
+        "cancelled",
+        "ended",
+        "known",
+        "unsure",
+        "rewritten",
+    ]);
     assert_eq!(world.seen, all, "the walk went everywhere");
 }
 
 #[test]
 fn many_short_walks_keep_every_promise() {
-    for seed in 100..140 {
+    for seed in 100..300 {
         walk(seed, 500);
     }
 }
