@@ -91,7 +91,8 @@ impl Manager {
             match self.services.get_mut(&spec.name) {
                 Some(service) => {
                     service.removed = false;
-                    service.spec = spec;
+                    service.spec = Arc::clone(&spec);
+                    self.set_timer(&spec.name);
                 }
                 None => {
                     let name = spec.name.clone();
@@ -168,13 +169,18 @@ impl Manager {
                 goal(Target::Gone)
             }
             Action::Restart => {
-                self.refresh_attributes(name);
+                self.refresh_attributes(now, name);
                 // Who is not enabled any more is stopped, not restarted.
                 let followed = self.follow_enabled(now, name, old, cause);
                 followed.or_else(|| self.apply_restart(now, name, cause, change, restart))
             }
             Action::Live | Action::NextStart => {
-                self.refresh_attributes(name);
+                if let (Action::NextStart, Some(service)) =
+                    (step.action, self.services.get_mut(name))
+                {
+                    service.needs_new_start = true;
+                }
+                self.refresh_attributes(now, name);
                 self.follow_enabled(now, name, old, cause)
             }
         }
@@ -215,6 +221,7 @@ impl Manager {
             | Phase::Starting(_)
             | Phase::Running(_)
             | Phase::Backoff { .. }
+            | Phase::Leased { .. }
             | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => self.begin_restart(now, &name, cause.clone()),

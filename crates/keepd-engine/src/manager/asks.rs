@@ -146,6 +146,7 @@ impl Manager {
             | Phase::Starting(_)
             | Phase::Ending(_)
             | Phase::Stuck(_)
+            | Phase::Leased { .. }
             | Phase::Backoff { .. } => true,
         };
         let is_meant = |service: &Service| {
@@ -185,7 +186,9 @@ impl Manager {
         service.want = Want::Up;
         service.want_cause = cause.clone();
         match service.phase {
-            Phase::Resting(Rest::Done | Rest::Failed) | Phase::Backoff { .. } => {
+            Phase::Resting(Rest::Done | Rest::Failed)
+            | Phase::Backoff { .. }
+            | Phase::Leased { until: Some(_), .. } => {
                 service.forget_ends();
                 self.transition(now, name, Phase::Resting(Rest::Stopped), cause.clone());
             }
@@ -196,6 +199,7 @@ impl Manager {
             | Phase::Starting(_)
             | Phase::Running(_)
             | Phase::Gathered
+            | Phase::Leased { until: None, .. }
             | Phase::Ending(_)
             | Phase::Stuck(_) => self.touch(name),
         }
@@ -268,6 +272,7 @@ impl Manager {
                     | Phase::Waiting
                     | Phase::Preparing { .. }
                     | Phase::Backoff { .. }
+                    | Phase::Leased { .. }
                     | Phase::Gathered
                     | Phase::Ending(_)
                     | Phase::Stuck(_),

@@ -87,6 +87,12 @@ pub enum Cause {
     },
     /// Its restart policy starts it again.
     RestartPolicy,
+    /// keepd's proxy was lost before its program began: it is started again.
+    Cancelled,
+    /// keepd's proxy was lost, and its successor cannot say whether it runs.
+    Unsure,
+    /// keepd's proxy starts nothing; why.
+    SafeMode(String),
     /// Something is left of it long after KILL.
     NotEmpty,
     /// Everything is being stopped.
@@ -123,12 +129,17 @@ impl Cause {
             Self::Limit { .. } => Reason::Limit,
             Self::Ended { exit: Exit::Code(_), .. } => Reason::Exit,
             Self::Ended { exit: Exit::Signal { .. }, .. } => Reason::Signal,
-            Self::Ended { exit: Exit::Unknown, .. } | Self::Foreign => Reason::Unknown,
+            Self::Ended { exit: Exit::Unknown, .. } | Self::Foreign | Self::Unsure => {
+                Reason::Unknown
+            }
             Self::CannotExecute(_) => Reason::ExecError,
             Self::ReadyTimeout { .. } => Reason::ReadyTimeout,
-            Self::BecameReady | Self::StayedUp | Self::Executed | Self::RestartPolicy => {
-                Reason::Config
-            }
+            Self::BecameReady
+            | Self::StayedUp
+            | Self::Executed
+            | Self::RestartPolicy
+            | Self::Cancelled => Reason::Config,
+            Self::SafeMode(_) => Reason::Limit,
             Self::NotEmpty => Reason::Signal,
             Self::Shutdown(_) => Reason::Shutdown,
         }

@@ -400,6 +400,7 @@ impl Manager {
             | Phase::Ending(_)
             | Phase::Stuck(_)
             | Phase::Gathered
+            | Phase::Leased { .. }
             | Phase::Backoff { .. } => true,
         };
         !begun && service.want == Want::Up && self.restart_is_open(name, id)

@@ -64,6 +64,11 @@ pub fn cause_clause(cause: &Cause) -> String {
             format!("it was not ready within {}: {missing}", seconds(*after))
         }
         Cause::RestartPolicy => "its restart policy starts it again".to_owned(),
+        Cause::Cancelled => "keepd was replaced before its program began".to_owned(),
+        Cause::Unsure => {
+            "keepd was replaced, and it cannot be said whether it still runs".to_owned()
+        }
+        Cause::SafeMode(why) => format!("keepd starts nothing: {why}"),
         Cause::NotEmpty => "something of it is left long after KILL".to_owned(),
         Cause::Shutdown(cause) => match cause {
             ShutdownCause::Operator(change) => {
@@ -188,6 +193,7 @@ impl Manager {
                 .unmet(service)
                 .filter_map(|unmet| match unmet {
                     Unmet::Edge(on, _) | Unmet::Order(on) => self.services.get(&on),
+                    Unmet::SafeMode(_) => None,
                 })
                 .map(Box::as_ref)
                 .collect();
@@ -203,7 +209,7 @@ impl Manager {
     fn headline(&self, now: Instant, service: &Service) -> String {
         let name = service.name();
         match &service.phase {
-            Phase::Backoff { until } => {
+            Phase::Backoff { until } | Phase::Leased { until: Some(until), .. } => {
                 let delay = seconds(until.saturating_since(service.since));
                 let next = seconds(until.saturating_since(now));
                 let nth = ordinal(service.restarts);
@@ -223,6 +229,7 @@ impl Manager {
             | Phase::Preparing { .. }
             | Phase::Commanded { .. }
             | Phase::Gathered
+            | Phase::Leased { until: None, .. }
             | Phase::Ending(_)
             | Phase::Stuck(_) => format!("{name} is {}", service.state()),
         }
@@ -251,7 +258,7 @@ impl Manager {
             (Want::Up, Phase::Resting(Rest::Failed | Rest::Done)) => {
                 format!("it stays so: its restart policy is \"{policy}\" ({place})")
             }
-            (Want::Up, Phase::Backoff { .. }) => {
+            (Want::Up, Phase::Backoff { .. } | Phase::Leased { .. }) => {
                 format!("it is started again by the restart policy \"{policy}\" ({place})")
             }
             (Want::Up | Want::Down(_), _) => format!("it is wanted {wanted}, because {clause}"),

@@ -7,6 +7,7 @@
 use keepd_model::{ServiceName, State};
 
 use super::Manager;
+use super::cause::Cause;
 use super::explain;
 use super::interface::Awaited;
 use super::service::{Phase, Rest, Service, Want};
@@ -46,6 +47,7 @@ impl Manager {
             | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_)
+            | Phase::Leased { .. }
             | Phase::Backoff { .. } => None,
         }
     }
@@ -69,15 +71,19 @@ impl Manager {
     fn without_hope(&self, service: &Service) -> bool {
         match &service.phase {
             Phase::Resting(Rest::Failed) | Phase::Stuck(_) => true,
-            Phase::Backoff { .. } => service.end_count > 1,
+            Phase::Backoff { .. } | Phase::Leased { until: Some(_), .. } => service.end_count > 1,
             Phase::Resting(Rest::Stopped) => service.want != Want::Up,
-            Phase::Waiting => self.missing_without_hope(service).is_some(),
+            Phase::Waiting => {
+                matches!(service.cause, Cause::SafeMode(_))
+                    || self.missing_without_hope(service).is_some()
+            }
             Phase::Resting(Rest::Done)
             | Phase::Preparing { .. }
             | Phase::Commanded { .. }
             | Phase::Starting(_)
             | Phase::Running(_)
             | Phase::Gathered
+            | Phase::Leased { until: None, .. }
             | Phase::Ending(_) => false,
         }
     }
@@ -94,12 +100,18 @@ impl Manager {
 
     fn hopeless_because(&self, service: &Service, depth: usize) -> String {
         match &service.phase {
-            Phase::Resting(Rest::Failed) | Phase::Backoff { .. } => {
+            Phase::Resting(Rest::Failed)
+            | Phase::Backoff { .. }
+            | Phase::Leased { until: Some(_), .. } => explain::cause_clause(&service.cause),
+            Phase::Stuck(_) if service.cause == Cause::Unsure => {
                 explain::cause_clause(&service.cause)
             }
             Phase::Stuck(_) => "something of it is left long after KILL".to_owned(),
             Phase::Waiting => match self.missing_without_hope(service) {
                 Some(other) => self.waits_in_vain(service, other, depth),
+                None if matches!(service.cause, Cause::SafeMode(_)) => {
+                    explain::cause_clause(&service.cause)
+                }
                 None => "it waits".to_owned(),
             },
             Phase::Resting(Rest::Stopped | Rest::Done)
@@ -108,6 +120,7 @@ impl Manager {
             | Phase::Starting(_)
             | Phase::Running(_)
             | Phase::Gathered
+            | Phase::Leased { until: None, .. }
             | Phase::Ending(_) => format!("it is {}", service.state()),
         }
     }

@@ -44,7 +44,11 @@ impl Manager {
 fn undecided(service: &Service) -> bool {
     match (&service.phase, service.want) {
         (
-            Phase::Waiting | Phase::Preparing { .. } | Phase::Gathered | Phase::Backoff { .. },
+            Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Gathered
+            | Phase::Leased { .. }
+            | Phase::Backoff { .. },
             Want::Down(_),
         ) => true,
         (Phase::Resting(Rest::Stopped), Want::Up) => true,
@@ -62,6 +66,7 @@ fn undecided(service: &Service) -> bool {
             | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_)
+            | Phase::Leased { .. }
             | Phase::Backoff { .. },
             Want::Up | Want::Down(_),
         ) => false,

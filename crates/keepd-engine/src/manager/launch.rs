@@ -89,7 +89,8 @@ impl Manager {
     /// on may have gone meanwhile.
     fn start_prepared(&mut self, now: Instant, name: &ServiceName, launch: Launch) {
         let unmet = self.services.get(name).and_then(|service| {
-            let looks = service.cause != Cause::RestartPolicy || service.reacts();
+            let is_again = matches!(service.cause, Cause::RestartPolicy | Cause::Cancelled);
+            let looks = !is_again || service.reacts() || self.abilities.safe_mode.is_some();
             if looks { self.first_unmet(service) } else { None }
         });
         match unmet {
@@ -138,12 +139,18 @@ impl Manager {
         if !(known.tags.is_none() && tags.is_empty()) && known.note_tags(&tags) {
             commands.push(Command::ServiceTags { name: name.clone(), tags });
         }
+        let is_changed = !commands.is_empty();
         for command in commands {
             self.send_for(command, Sent::Run);
         }
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
+        if is_changed {
+            service.leasing.forget();
+        }
+        service.needs_new_start = false;
+        let launched = service.launched;
         let expected = service.generation;
         let generation = expected.next();
         service.generation = generation;
@@ -162,7 +169,7 @@ impl Manager {
         self.write_record(name);
         let start =
             Command::ServiceStart { name: name.clone(), expected: Some(expected), at: None };
-        self.send_for(start, Sent::Run);
+        self.send_for(start, Sent::Start { name: name.clone(), generation, launched });
     }
 
     /// Replaces attributes by those that were seen last, if they are the same: one folder and one
@@ -176,17 +183,26 @@ impl Manager {
     }
 
     /// Sends attributes that take effect at once, if the proxy holds others.
-    pub(super) fn refresh_attributes(&mut self, name: &ServiceName) {
+    pub(super) fn refresh_attributes(&mut self, now: Instant, name: &ServiceName) {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
+        let (phase, cause) = (service.phase.clone(), service.cause.clone());
         let Some(held) = &mut service.known.attributes else {
             return;
         };
         let attributes = Arc::new(with_stop(Attributes::clone(held), &service.spec));
         if *held != attributes {
             *held = Arc::clone(&attributes);
-            self.send_for(Command::ServiceSet { name: name.clone(), attributes }, Sent::Run);
+            // Other attributes end the lease, and a start that it made pending.
+            if let Phase::Leased { until: Some(until), .. } = phase {
+                self.transition(now, name, Phase::Backoff { until }, cause);
+            }
+            let command = Command::ServiceSet { name: name.clone(), attributes };
+            let id = self.send_for(command, Sent::Unlease { name: name.clone() });
+            if let Some(service) = self.services.get_mut(name) {
+                service.leasing.end_by(id);
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use keepd_model::backoff::Backoff;
 use keepd_model::protocol::{RunEnd, RunReport, RunState};
 use keepd_model::{
     Errno, Exit, Instant, Kind, Reason, RestartLimit, ServiceName, ShutdownOn, SpawnFailure,
@@ -11,8 +10,23 @@ use keepd_model::{
 
 use super::cause::{Cause, ShutdownCause};
 use super::interface::{LastEnd, PrepareFailure};
-use super::service::{EndWhy, Phase, Rest, Want};
+use super::service::{EndWhy, Ending, Phase, Rest, Want};
 use super::{Manager, explain};
+
+/// What is said of an end: why, and how, unless it never was a program.
+pub(super) struct Noted {
+    pub(super) cause: Cause,
+    exit: Option<Exit>,
+}
+
+/// Who makes the start that follows an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StartedBy {
+    /// We command it.
+    Manager,
+    /// The proxy makes it by its lease.
+    Proxy,
+}
 
 impl Manager {
     /// A step in the life of a run, reported by the proxy.
@@ -24,7 +38,13 @@ impl Manager {
         if report.generation < service.generation {
             return; // News of an older run: what it could say was said.
         }
-        service.generation = report.generation;
+        if report.generation > service.generation && !self.follow_lease(now, report) {
+            self.on_unexpected_run(report);
+            return;
+        }
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
         match report.state {
             RunState::Forked => {
                 if let Phase::Commanded { pid, .. } = &mut service.phase {
@@ -43,10 +63,28 @@ impl Manager {
                     self.transition(now, name, Phase::Stuck(ending), Cause::NotEmpty);
                 }
             }
+            // Its lease was taken back, and perhaps after it was used: the dump says so, and has
+            // the end.
+            RunState::Down if service.leasing.is_being_taken_back() => self.begin_dump(),
+            // The start that its lease had made pending was taken back, and not by us.
+            RunState::Down if matches!(service.phase, Phase::Leased { .. }) => self.begin_dump(),
             RunState::Down => self.on_down(now, name, report),
-            // Only keepd's own processes are started by the proxy itself.
-            RunState::Pending => {}
+            RunState::Pending => self.on_start_due(now, name, report.at),
         }
+    }
+
+    /// News of a generation that nobody commanded, and that follows from no lease.
+    fn on_unexpected_run(&mut self, report: &RunReport) {
+        let Some(service) = self.services.get_mut(&report.name) else {
+            return;
+        };
+        if !service.has_process() && report.state == RunState::Down {
+            // Somebody else started it, and it is over: nothing follows.
+            service.generation = report.generation;
+            return;
+        }
+        // Take it as it is; and an end before it may not have been heard.
+        self.begin_dump();
     }
 
     fn on_up(&mut self, now: Instant, report: &RunReport) {
@@ -54,9 +92,23 @@ impl Manager {
             return;
         };
         let Some(pid) = report.pid else { return };
-        if let Phase::Commanded { questions, .. } = &service.phase {
-            let questions = questions.clone();
-            self.begin_starting(now, &report.name, report.generation, pid, report.at, questions);
+        match &service.phase {
+            Phase::Commanded { questions, .. } => {
+                let (questions, name) = (questions.clone(), &report.name);
+                self.begin_starting(now, name, report.generation, pid, report.at, questions);
+            }
+            // It is known again what became of it.
+            Phase::Stuck(Ending { pid: None, .. }) => self.begin_dump(),
+            Phase::Resting(_)
+            | Phase::Waiting
+            | Phase::Preparing { .. }
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Gathered
+            | Phase::Ending(_)
+            | Phase::Stuck(_)
+            | Phase::Backoff { .. }
+            | Phase::Leased { .. } => {}
         }
     }
 
@@ -85,11 +137,70 @@ impl Manager {
         let Some(ending) = ending else {
             return;
         };
-        let cause = end_cause(report, ending.started, service.known.program.as_deref());
+        let Noted { cause, exit } = self.note_end(name, report, &ending);
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let (want, timeout) = (service.want, service.spec.ready.timeout);
+        let was_ready = ending.ready.is_some();
+        match ending.why {
+            EndWhy::Unwanted | EndWhy::Restart | EndWhy::Dependency => {
+                self.come_to_rest(now, name, Rest::Stopped, None);
+            }
+            // Whoever does not want it is not asked what its policy is.
+            EndWhy::ByItself | EndWhy::ReadyTimeout { .. } if matches!(want, Want::Down(_)) => {
+                self.come_to_rest(now, name, Rest::Stopped, None);
+            }
+            EndWhy::ByItself | EndWhy::ReadyTimeout { .. }
+                if report.ended == Some(RunEnd::Cancelled) =>
+            {
+                // A lease answers it, too, and nothing of it is spent.
+                match self.is_covered(name) {
+                    true => self.leave_to_proxy(now, name, None, cause),
+                    false => self.start_again(now, name, cause),
+                }
+            }
+            EndWhy::ByItself => {
+                let by = match self.is_covered(name) {
+                    true => StartedBy::Proxy,
+                    false => StartedBy::Manager,
+                };
+                self.apply_policy(now, name, exit, was_ready, cause, by);
+                self.restart_what_rests(now, name);
+            }
+            EndWhy::ReadyTimeout { missing } => {
+                let after = timeout.unwrap_or_default();
+                let cause = Cause::ReadyTimeout { after, missing };
+                // An end that we forced is no success, whatever its status; and it ended the lease.
+                self.apply_policy(now, name, None, was_ready, cause, StartedBy::Manager);
+            }
+        }
+    }
+
+    /// Reports whether the proxy starts a service again that ended by itself.
+    fn is_covered(&self, name: &ServiceName) -> bool {
+        self.abilities.safe_mode.is_none()
+            && self.services.get(name).is_some_and(|service| service.leasing.covers_end())
+    }
+
+    /// Remembers the end of a run, and whether the count of ends begins anew with it.
+    pub(super) fn note_end(
+        &mut self,
+        name: &ServiceName,
+        report: &RunReport,
+        ending: &Ending,
+    ) -> Noted {
+        let runs_max = self.plan.manager.history_max;
+        let service = self.services.get_mut(name);
+        let program = service.as_ref().and_then(|service| service.known.program.as_deref());
+        let cause = end_cause(report, ending.started, program);
         let exit = match report.ended {
             Some(RunEnd::Exit(exit)) => Some(exit),
             Some(RunEnd::Failed(_) | RunEnd::Cancelled) => None,
             None => Some(Exit::Unknown),
+        };
+        let Some(service) = self.services.get_mut(name) else {
+            return Noted { cause, exit };
         };
         // It may be long ago, if nobody looked meanwhile.
         let ended = report.at;
@@ -107,38 +218,17 @@ impl Manager {
             exit,
             reason,
             ran: ending.started.map_or(Duration::ZERO, |started| ended.saturating_since(started)),
-            failure: service.remark(ended, &ending, exit, &cause),
+            failure: service.remark(ended, ending, exit, &cause),
         };
         let ready_after = service.ready_after;
-        service.remember_run(end, ready_after, self.plan.manager.history_max);
+        service.remember_run(end, ready_after, runs_max);
         service.status_text = None;
         // Not until now: nobody may have looked for long, and that is no time of being ready.
         let is_reset = |ready| ended.saturating_since(ready) >= service.spec.backoff.reset;
         if ending.ready.is_some_and(is_reset) {
             service.forget_ends();
         }
-        let was_ready = ending.ready.is_some();
-        match ending.why {
-            EndWhy::Unwanted | EndWhy::Restart | EndWhy::Dependency => {
-                self.come_to_rest(now, name, Rest::Stopped, None);
-            }
-            // Whoever does not want it is not asked what its policy is.
-            EndWhy::ByItself | EndWhy::ReadyTimeout { .. }
-                if matches!(service.want, Want::Down(_)) =>
-            {
-                self.come_to_rest(now, name, Rest::Stopped, None);
-            }
-            EndWhy::ByItself => {
-                self.apply_policy(now, name, exit, was_ready, cause);
-                self.restart_what_rests(now, name);
-            }
-            EndWhy::ReadyTimeout { missing } => {
-                let after = service.spec.ready.timeout.unwrap_or_default();
-                let cause = Cause::ReadyTimeout { after, missing };
-                // An end that we forced is no success, whatever its status.
-                self.apply_policy(now, name, None, was_ready, cause);
-            }
-        }
+        Noted { cause, exit }
     }
 
     /// It could not even be tried: counts as an end of a run that never was ready.
@@ -161,7 +251,7 @@ impl Manager {
             };
             service.remember_run(end, None, self.plan.manager.history_max);
         }
-        self.apply_policy(now, name, None, false, cause);
+        self.apply_policy(now, name, None, false, cause, StartedBy::Manager);
     }
 
     /// What the restart policy makes of an end that nobody asked for. `exit` is `None` for ends
@@ -173,8 +263,8 @@ impl Manager {
         exit: Option<Exit>,
         was_ready: bool,
         cause: Cause,
+        by: StartedBy,
     ) {
-        let random = self.random();
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
@@ -185,25 +275,39 @@ impl Manager {
             self.come_to_rest(now, name, rest, Some(cause));
             return;
         }
-        if !service.take_restart(now) {
+        let is_leased = by == StartedBy::Proxy;
+        // What the proxy does counts, whatever we think of it.
+        if !is_leased && !service.may_restart(now) {
             let RestartLimit { count, window } = service.spec.restart_limit;
             let cause = Cause::Limit { count, window };
             self.come_to_rest(now, name, Rest::Failed, Some(cause));
             return;
         }
-        service.end_count = Backoff::count_end(service.end_count, was_ready);
-        service.restarts += 1;
-        let delay = service.spec.backoff.delay_with_jitter(service.end_count, random);
-        let until = now.saturating_add(delay);
-        if delay.is_zero() {
-            self.start_by_policy(now, name);
-        } else {
-            self.transition(now, name, Phase::Backoff { until }, cause);
+        service.count_restart(now, was_ready);
+        if is_leased {
+            service.leasing.spend(service.generation);
+        }
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let delay = self.delay(service, service.end_count);
+        let until = (!delay.is_zero()).then(|| now.saturating_add(delay));
+        match (by, until) {
+            (StartedBy::Proxy, until) => self.leave_to_proxy(now, name, until, cause),
+            (StartedBy::Manager, None) => self.start_by_policy(now, name),
+            (StartedBy::Manager, Some(until)) => {
+                self.transition(now, name, Phase::Backoff { until }, cause);
+            }
         }
     }
 
     /// An automatic restart. It does not look at dependencies again, unless one of them reacts.
     pub(super) fn start_by_policy(&mut self, now: Instant, name: &ServiceName) {
+        self.start_again(now, name, Cause::RestartPolicy);
+    }
+
+    /// Starts a service again that had what it needs.
+    fn start_again(&mut self, now: Instant, name: &ServiceName, cause: Cause) {
         let Some(service) = self.services.get(name) else {
             return;
         };
@@ -213,10 +317,11 @@ impl Manager {
             self.transition(now, name, Phase::Resting(Rest::Stopped), cause);
             return;
         }
-        let unmet = if service.reacts() { self.first_unmet(service) } else { None };
+        let looks = service.reacts() || self.abilities.safe_mode.is_some();
+        let unmet = if looks { self.first_unmet(service) } else { None };
         match unmet {
             Some(unmet) => self.wait_for(now, name, unmet),
-            None => self.prepare_start(now, name, Cause::RestartPolicy),
+            None => self.prepare_start(now, name, cause),
         }
     }
 
@@ -249,9 +354,8 @@ fn end_cause(report: &RunReport, started: Option<Instant>, program: Option<&[u8]
             errno: Some(failure.errno),
             text: describe_failure(failure, program),
         }),
-        Some(RunEnd::Cancelled) | None => {
-            Cause::Ended { generation, pid, exit: Exit::Unknown, ran }
-        }
+        Some(RunEnd::Cancelled) => Cause::Cancelled,
+        None => Cause::Ended { generation, pid, exit: Exit::Unknown, ran },
     }
 }
 

@@ -48,6 +48,7 @@ mod hope;
 mod interface;
 mod invariants;
 mod launch;
+mod lease;
 mod life;
 mod order;
 mod readiness;
@@ -60,6 +61,7 @@ mod shutdown;
 mod status;
 mod sync;
 mod tell;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -70,7 +72,7 @@ use keepd_model::{ChangeId, Generation, Instant, Plan, ServiceName};
 
 use self::changes::Changes;
 use self::order::Order;
-use self::service::{PastStep, Phase, Service};
+use self::service::{Manner, PastStep, Phase, Service};
 use self::shutdown::Shutdown;
 use self::sync::Link;
 
@@ -95,12 +97,13 @@ const MANAGER_NAME: &str = "keepd.manager";
 #[derive(Debug)]
 pub struct Manager {
     settings: Settings,
-    random: u64,
     plan: Plan,
     booted: bool,
     /// A dump was adopted before: what comes after that is news to us, and nobody else's work.
     has_adopted: bool,
     link: Link,
+    /// What the proxy of this connection can do.
+    abilities: Abilities,
     /// Boxed: half of the room in a map's nodes is empty.
     services: BTreeMap<ServiceName, Box<Service>>,
     /// Who depends on whom, and who comes after whom: derived from the plan.
@@ -118,6 +121,17 @@ pub struct Manager {
     outputs: VecDeque<Output>,
     ticket_next: u64,
     request_next: u64,
+}
+
+/// What a proxy can do beyond the version, as its answer to `proto` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Abilities {
+    /// It takes leases.
+    leases: bool,
+    /// It keeps ends until they are acknowledged.
+    acknowledgements: bool,
+    /// It starts nothing; why.
+    safe_mode: Option<String>,
 }
 
 /// What a preparation is for.
@@ -154,6 +168,13 @@ enum Sent {
     Told { name: ServiceName, change: ChangeId },
     /// A command that moves a run: a refusal means that the proxy knows something we do not.
     Run,
+    /// The same, for a start: refused, the generation is not the one that was meant, and runs what
+    /// was launched before.
+    Start { name: ServiceName, generation: Generation, launched: Option<u64> },
+    /// The same, for a stop and for what changes a definition: it ends the lease, too.
+    Unlease { name: ServiceName },
+    /// A lease was given or taken back.
+    Lease { name: ServiceName },
 }
 
 impl Sent {
@@ -161,7 +182,12 @@ impl Sent {
     fn waiting_goal(&self) -> Option<(ServiceName, ChangeId)> {
         match self {
             Self::Told { name, change } => Some((name.clone(), *change)),
-            Self::Dump | Self::Probe { .. } | Self::Run => None,
+            Self::Dump
+            | Self::Probe { .. }
+            | Self::Run
+            | Self::Start { .. }
+            | Self::Unlease { .. }
+            | Self::Lease { .. } => None,
         }
     }
 }
@@ -169,14 +195,13 @@ impl Sent {
 impl Manager {
     /// Returns a machine that knows nothing yet: it needs a plan and a connection, in any order.
     pub fn new(settings: Settings) -> Self {
-        let random = settings.seed;
         Self {
             settings,
-            random,
             plan: Plan::default(),
             booted: false,
             has_adopted: false,
             link: Link::Lost,
+            abilities: Abilities::default(),
             services: BTreeMap::new(),
             order: Order::default(),
             queue: BTreeSet::new(),
@@ -219,7 +244,8 @@ impl Manager {
             return;
         }
         while let Some((at, name)) = self.timers.first().cloned() {
-            if at > now {
+            // Who asks for a dump decides nothing until it has come.
+            if at > now || !self.is_synchronised() {
                 break;
             }
             self.timers.pop_first();
@@ -263,6 +289,8 @@ impl Manager {
             end = self.advance_shutdown(now);
             self.settle_goals(now);
             self.write_records();
+            self.acknowledge_ends();
+            self.renew_leases(now);
             self.write_changes();
         }
         self.touched.clear();
@@ -280,6 +308,8 @@ impl Manager {
         };
         let from = service.state();
         let started = service.started();
+        let takes_over = matches!(service.phase, Phase::Leased { .. })
+            && !matches!(phase, Phase::Leased { .. } | Phase::Commanded { .. });
         service.phase = phase;
         service.cause = cause.clone();
         let to = service.state();
@@ -287,7 +317,7 @@ impl Manager {
             service.since = now;
             service.remember(PastStep { at: now, state: to, cause: cause.clone() });
             let next_start = match service.phase {
-                Phase::Backoff { until } => Some(until),
+                Phase::Backoff { until } | Phase::Leased { until: Some(until), .. } => Some(until),
                 _ => None,
             };
             let ran = started.or(service.started()).map(|started| now.saturating_since(started));
@@ -295,6 +325,10 @@ impl Manager {
             let name = name.clone();
             let what = Happening::State { name, from, to, cause, generation, pid, ran, next_start };
             self.announce(now, what);
+        }
+        if takes_over {
+            // The start of the proxy is taken back before another one is made.
+            self.send_stop(name, Manner::Polite);
         }
         self.advance_reloads(now, name);
         self.touch(name);
@@ -336,10 +370,11 @@ impl Manager {
     }
 
     /// Sends a command and remembers what its answer is for.
-    fn send_for(&mut self, command: Command, sent: Sent) {
+    fn send_for(&mut self, command: Command, sent: Sent) -> RequestId {
         let id = self.request_id();
         self.requests.insert(id, sent);
         self.outputs.push_back(Output::Command { id, command });
+        id
     }
 
     fn request_id(&mut self) -> RequestId {
@@ -352,17 +387,6 @@ impl Manager {
         let ticket = Ticket(self.ticket_next);
         self.tickets.insert(ticket, purpose);
         ticket
-    }
-
-    /// Returns a number that is uniform in 0.0 to 1.0 (SplitMix64).
-    fn random(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        // 53 bits fill the mantissa exactly.
-        (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     fn manager_name() -> ServiceName {

@@ -29,6 +29,8 @@ pub(super) enum Unmet {
     Edge(ServiceName, Until),
     /// It comes after this one, which is on its way.
     Order(ServiceName),
+    /// The proxy starts nothing; why.
+    SafeMode(String),
 }
 
 impl Order {
@@ -192,7 +194,8 @@ impl Manager {
         let order = earlier.filter(move |other| {
             is_to_come && self.services.get(*other).is_some_and(|other| is_on_its_way(other))
         });
-        edges.chain(order.cloned().map(Unmet::Order))
+        let safe = self.abilities.safe_mode.clone().filter(|_| !service.is_group());
+        safe.into_iter().map(Unmet::SafeMode).chain(edges).chain(order.cloned().map(Unmet::Order))
     }
 
     /// Reports whether nobody that is also going down still needs it. Who is killed does not wait.
@@ -238,12 +241,14 @@ fn is_on_its_way(service: &Service) -> bool {
         | Phase::Waiting
         | Phase::Preparing { .. }
         | Phase::Commanded { .. }
+        | Phase::Leased { until: None, .. }
         | Phase::Starting(_) => true,
         Phase::Resting(Rest::Done | Rest::Failed)
         | Phase::Running(_)
         | Phase::Gathered
         | Phase::Ending(_)
         | Phase::Stuck(_)
+        | Phase::Leased { until: Some(_), .. }
         | Phase::Backoff { .. } => false,
     };
     begun && service.want == Want::Up && !service.removed && !service.is_hopeless

@@ -175,13 +175,15 @@ impl Manager {
             Phase::Commanded { deadline: Some(deadline), .. } if *deadline <= now => {
                 self.on_not_executed(now, name);
             }
+            Phase::Leased { overdue, .. } if *overdue <= now => self.ask_after_lease(now, name),
+            Phase::Running(_) => self.forget_old_ends(now, name),
             // The timer belonged to a phase that is over.
             Phase::Backoff { .. }
+            | Phase::Leased { .. }
             | Phase::Resting(_)
             | Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Commanded { .. }
-            | Phase::Running(_)
             | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => {}

@@ -61,6 +61,8 @@ pub(super) struct Record {
     pub(super) needs: Vec<ServiceName>,
     /// What of it, with a reaction, held since the start.
     pub(super) held: Vec<ServiceName>,
+    /// Changed keys take effect at its next start by the manager.
+    pub(super) needs_new_start: bool,
     /// Why the present or last run was started; unknown in notes of earlier versions.
     pub(super) start_cause: Option<Cause>,
 }
@@ -84,12 +86,35 @@ pub(super) enum RecordedPhase {
     Backoff(Instant),
 }
 
+impl RecordedPhase {
+    /// Reports whether it is one of a run, whose end was not counted.
+    pub(super) fn is_of_run(&self) -> bool {
+        match self {
+            Self::Started | Self::Ready(_) | Self::Ending(..) => true,
+            Self::Resting(_) | Self::Begun | Self::Gathered | Self::Backoff(_) => false,
+        }
+    }
+
+    /// Returns why a run in this phase is on its way down, and since when it was ready.
+    pub(super) fn as_ending(&self) -> (EndWhy, Option<Instant>) {
+        match self {
+            Self::Ending(why, ready) => (why.clone(), *ready),
+            Self::Ready(ready) => (EndWhy::ByItself, Some(*ready)),
+            Self::Started | Self::Begun | Self::Gathered | Self::Resting(_) | Self::Backoff(_) => {
+                (EndWhy::ByItself, None)
+            }
+        }
+    }
+}
+
 impl Record {
     pub(super) fn of(service: &Service) -> Self {
         let phase = match &service.phase {
             Phase::Resting(rest) => RecordedPhase::Resting(*rest),
             // A restart by policy does not look at dependencies, nor does a successor.
-            Phase::Preparing { .. } if service.cause == Cause::RestartPolicy => {
+            Phase::Preparing { .. }
+                if matches!(service.cause, Cause::RestartPolicy | Cause::Cancelled) =>
+            {
                 RecordedPhase::Backoff(service.since)
             }
             Phase::Waiting | Phase::Preparing { .. } => RecordedPhase::Begun,
@@ -100,6 +125,8 @@ impl Record {
                 RecordedPhase::Ending(ending.why.clone(), ending.ready)
             }
             Phase::Backoff { until } => RecordedPhase::Backoff(*until),
+            // Should the proxy not do it, the successor does.
+            Phase::Leased { until, .. } => RecordedPhase::Backoff(until.unwrap_or(service.since)),
         };
         Self {
             want: service.want,
@@ -119,7 +146,16 @@ impl Record {
             enabled: Some(service.spec.enabled),
             needs: service.spec.depends_on.keys().cloned().collect(),
             held: service.held.iter().cloned().collect(),
+            needs_new_start: service.needs_new_start,
             start_cause: Some(service.start_cause.clone()),
+        }
+    }
+
+    /// Returns the last generation whose end was counted.
+    pub(super) fn counted(&self) -> Generation {
+        match self.phase.is_of_run() {
+            true => Generation::new(self.generation.get().saturating_sub(1)),
+            false => self.generation,
         }
     }
 
@@ -207,6 +243,9 @@ impl Record {
         if let Some(enabled) = self.enabled {
             fields.put_number("enabled", u64::from(enabled));
         }
+        if self.needs_new_start {
+            fields.put_number("new_start", 1);
+        }
         put_names(&mut fields, "needs", &self.needs);
         put_names(&mut fields, "held", &self.held);
         if !self.restart_times.is_empty() {
@@ -276,6 +315,7 @@ impl Record {
                 .collect(),
             needs: names(&fields, "needs"),
             held: names(&fields, "held"),
+            needs_new_start: fields.number("new_start") == Some(1),
             start_cause: get_cause(&fields, "start_cause"),
         })
     }

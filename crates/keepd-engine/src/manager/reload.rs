@@ -227,6 +227,7 @@ impl Manager {
             | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_)
+            | Phase::Leased { .. }
             | Phase::Backoff { .. } => None,
         };
         for (change, missed) in service.reloads.take_settled(now, running) {

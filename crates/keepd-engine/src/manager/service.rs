@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keepd_model::backoff::Backoff;
 use keepd_model::protocol::{Attributes, Environment, LogTarget};
 use keepd_model::{
     Errno, Exit, Generation, Instant, KillMode, Kind, OnStop, Pid, RestartPolicy, ServiceName,
@@ -16,6 +17,7 @@ use super::cause::Cause;
 use super::explain::{cause_clause, seconds};
 use super::history::History;
 use super::interface::{LastEnd, PastRun, Question, Said, Ticket};
+use super::lease::Leasing;
 use super::reload::Reloads;
 
 /// How many steps of a service's past are kept for `why`.
@@ -70,6 +72,13 @@ pub(super) enum Phase {
     Stuck(Ending),
     /// It ended; the next start has a time.
     Backoff { until: Instant },
+    /// It ended, and the proxy starts it again by its lease.
+    Leased {
+        /// When; `None`: at once.
+        until: Option<Instant>,
+        /// If nothing is heard by then, the proxy is asked what became of it.
+        overdue: Instant,
+    },
 }
 
 impl Phase {
@@ -85,6 +94,7 @@ impl Phase {
             | Self::Waiting
             | Self::Preparing { .. }
             | Self::Backoff { .. }
+            | Self::Leased { .. }
             | Self::Gathered
             | Self::Ending(_)
             | Self::Stuck(_) => return None,
@@ -308,7 +318,7 @@ impl Definition {
 pub(super) struct Digest(NonZeroU64);
 
 impl Digest {
-    fn of(value: &(impl Hash + ?Sized)) -> Self {
+    pub(super) fn of(value: &(impl Hash + ?Sized)) -> Self {
         let mut hasher = Fnv::default();
         value.hash(&mut hasher);
         Self(NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MAX))
@@ -375,7 +385,13 @@ pub(super) struct Service {
     pub(super) launched: Option<u64>,
     /// Fingerprint of a specification that somebody chose not to restart for.
     pub(super) kept: Option<u64>,
+    /// Changed keys take effect at its next start by the manager, which has to come before another
+    /// by lease.
+    pub(super) needs_new_start: bool,
     pub(super) known: Definition,
+    pub(super) leasing: Leasing,
+    /// The proxy was told that the ends up to this generation are known.
+    pub(super) acknowledged: Generation,
     pub(super) past: VecDeque<PastStep>,
     /// The timer that is set for it, so that it can be unset.
     pub(super) timer: Option<Instant>,
@@ -409,7 +425,10 @@ impl Service {
             output_blocked: None,
             launched: None,
             kept: None,
+            needs_new_start: false,
             known: Definition::default(),
+            leasing: Leasing::default(),
+            acknowledged: Generation::NONE,
             past: VecDeque::new(),
             timer: None,
         }
@@ -433,13 +452,14 @@ impl Service {
             Phase::Resting(Rest::Done) => State::Done,
             Phase::Resting(Rest::Failed) => State::Failed,
             Phase::Waiting => State::Waiting,
-            Phase::Preparing { .. } | Phase::Commanded { .. } | Phase::Starting(_) => {
-                State::Starting
-            }
+            Phase::Preparing { .. }
+            | Phase::Commanded { .. }
+            | Phase::Starting(_)
+            | Phase::Leased { until: None, .. } => State::Starting,
             Phase::Running(_) | Phase::Gathered => State::Ready,
             Phase::Ending(_) => State::Stopping,
             Phase::Stuck(_) => State::Stuck,
-            Phase::Backoff { .. } => State::Backoff,
+            Phase::Backoff { .. } | Phase::Leased { until: Some(_), .. } => State::Backoff,
         }
     }
 
@@ -450,6 +470,7 @@ impl Service {
             | Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Gathered
+            | Phase::Leased { .. }
             | Phase::Backoff { .. } => false,
             Phase::Commanded { .. }
             | Phase::Starting(_)
@@ -465,6 +486,7 @@ impl Service {
             | Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Gathered
+            | Phase::Leased { .. }
             | Phase::Backoff { .. } => None,
             Phase::Commanded { pid, .. } => *pid,
             Phase::Starting(starting) => Some(starting.pid),
@@ -479,6 +501,7 @@ impl Service {
             | Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Backoff { .. }
+            | Phase::Leased { .. }
             | Phase::Gathered
             | Phase::Commanded { .. } => None,
             Phase::Starting(starting) => Some(starting.started),
@@ -521,10 +544,14 @@ impl Service {
             Phase::Backoff { until } => Some(*until),
             Phase::Commanded { deadline, .. } => *deadline,
             Phase::Starting(starting) => starting.readiness.next_time(),
+            Phase::Leased { overdue, .. } => Some(*overdue),
+            // From then on its next end is a first one, which its lease has to say.
+            Phase::Running(running) => self
+                .has_ended_lately()
+                .then(|| running.ready.saturating_add(self.spec.backoff.reset)),
             Phase::Resting(_)
             | Phase::Waiting
             | Phase::Preparing { .. }
-            | Phase::Running(_)
             | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_) => None,
@@ -548,21 +575,40 @@ impl Service {
         self.restart_times.clear();
     }
 
-    /// Notes an automatic restart; reports whether it is allowed.
-    pub(super) fn take_restart(&mut self, now: Instant) -> bool {
+    /// Reports whether one more automatic restart is allowed.
+    pub(super) fn may_restart(&self, now: Instant) -> bool {
         let limit = self.spec.restart_limit;
-        if limit.count == 0 {
-            self.restart_times.clear();
-            return true;
-        }
-        while self.restart_times.front().is_some_and(|at| !limit.is_recent(now, *at)) {
-            self.restart_times.pop_front();
-        }
-        let allowed = self.restart_times.len() < limit.count as usize;
-        if allowed {
+        limit.count == 0 || self.recent_restarts(now) < limit.count as usize
+    }
+
+    /// Returns how many automatic restarts are within the window of `restart_limit`.
+    pub(super) fn recent_restarts(&self, now: Instant) -> usize {
+        let limit = self.spec.restart_limit;
+        self.restart_times.iter().filter(|at| limit.is_recent(now, **at)).count()
+    }
+
+    /// Notes an end that is followed by an automatic restart.
+    pub(super) fn count_restart(&mut self, now: Instant, was_ready: bool) {
+        let limit = self.spec.restart_limit;
+        self.restart_times.retain(|at| limit.count > 0 && limit.is_recent(now, *at));
+        if limit.count > 0 {
             self.restart_times.push_back(now);
         }
-        allowed
+        self.end_count = Backoff::count_end(self.end_count, was_ready);
+        self.restarts += 1;
+    }
+
+    /// Reports whether an end still counts for what follows the next one.
+    fn has_ended_lately(&self) -> bool {
+        self.end_count > 0 || !self.restart_times.is_empty()
+    }
+
+    /// Returns the last generation whose end was counted.
+    pub(super) fn counted(&self) -> Generation {
+        match self.has_process() {
+            true => Generation::new(self.generation.get().saturating_sub(1)),
+            false => self.generation,
+        }
     }
 
     /// Reports whether an edge of it reacts when the other service leaves its state. Such a service

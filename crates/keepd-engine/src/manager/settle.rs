@@ -113,10 +113,16 @@ impl Manager {
             }
             // It was a group until its table changed.
             (Phase::Gathered, Want::Up | Want::Down(_))
-            | (Phase::Waiting | Phase::Preparing { .. } | Phase::Backoff { .. }, Want::Down(_)) => {
-                Decision::Rest
+            | (
+                Phase::Waiting
+                | Phase::Preparing { .. }
+                | Phase::Backoff { .. }
+                | Phase::Leased { .. },
+                Want::Down(_),
+            ) => Decision::Rest,
+            (Phase::Preparing { .. } | Phase::Backoff { .. } | Phase::Leased { .. }, Want::Up) => {
+                Decision::Nothing
             }
-            (Phase::Preparing { .. } | Phase::Backoff { .. }, Want::Up) => Decision::Nothing,
             (
                 Phase::Commanded { .. } | Phase::Starting(_) | Phase::Running(_),
                 Want::Down(manner),
@@ -204,6 +210,7 @@ impl Manager {
         let cause = match unmet {
             Unmet::Edge(on, until) => Cause::Dependency { on, until },
             Unmet::Order(on) => Cause::Order { on },
+            Unmet::SafeMode(why) => Cause::SafeMode(why),
         };
         let Some(service) = self.services.get(name) else {
             return;
@@ -243,7 +250,7 @@ impl Manager {
         }
     }
 
-    fn send_stop(&mut self, name: &ServiceName, manner: Manner) {
+    pub(super) fn send_stop(&mut self, name: &ServiceName, manner: Manner) {
         let Some(service) = self.services.get(name) else {
             return;
         };
@@ -252,7 +259,11 @@ impl Manager {
             Manner::Kill => Some((Signal::KILL, Duration::ZERO)),
         };
         let expected = service.generation;
-        self.send_for(Command::ServiceStop { name: name.clone(), expected, other }, Sent::Run);
+        let command = Command::ServiceStop { name: name.clone(), expected, other };
+        let id = self.send_for(command, Sent::Unlease { name: name.clone() });
+        if let Some(service) = self.services.get_mut(name) {
+            service.leasing.end_by(id);
+        }
     }
 
     /// Ends a run so that it is started again; without a run it is simply started.
@@ -273,6 +284,7 @@ impl Manager {
             }
             Phase::Resting(_)
             | Phase::Backoff { .. }
+            | Phase::Leased { .. }
             | Phase::Waiting
             | Phase::Gathered
             | Phase::Preparing { .. } => {
@@ -311,6 +323,8 @@ impl Manager {
         if let Some(service) = self.services.get_mut(name) {
             service.known = super::service::Definition::default();
             service.generation = keepd_model::Generation::NONE;
+            service.acknowledged = keepd_model::Generation::NONE;
+            service.leasing.forget();
             self.touched.insert(name.clone());
         }
     }

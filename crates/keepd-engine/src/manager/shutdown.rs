@@ -227,6 +227,7 @@ impl Manager {
                     | Phase::Ending(_)
                     | Phase::Stuck(_)
                     | Phase::Gathered
+                    | Phase::Leased { .. }
                     | Phase::Backoff { .. },
                     _,
                 ) => return false,
@@ -252,6 +253,7 @@ impl Manager {
                             | Phase::Gathered
                             | Phase::Ending(_)
                             | Phase::Stuck(_)
+                            | Phase::Leased { .. }
                             | Phase::Backoff { .. } => false,
                         }
                 })

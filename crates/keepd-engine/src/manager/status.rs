@@ -13,6 +13,11 @@ impl Manager {
         self.services.values().map(|service| self.status_of(service)).collect()
     }
 
+    /// Returns why the proxy starts nothing, if that is so.
+    pub fn safe_mode(&self) -> Option<&str> {
+        self.abilities.safe_mode.as_deref()
+    }
+
     /// Returns one service.
     pub fn status(&self, name: &ServiceName) -> Option<ServiceStatus> {
         self.services.get(name).map(|service| self.status_of(service))
@@ -36,7 +41,7 @@ impl Manager {
             restart_times: service.restart_times.iter().copied().collect(),
             hopeless: self.hopeless(service),
             next_start: match service.phase {
-                Phase::Backoff { until } => Some(until),
+                Phase::Backoff { until } | Phase::Leased { until: Some(until), .. } => Some(until),
                 _ => None,
             },
             last_end: service.last_end.as_deref().cloned(),
@@ -54,6 +59,7 @@ impl Manager {
         };
         match unmet {
             Unmet::Edge(on, until) => format!("{on} to be {until}{}", state(on)),
+            Unmet::SafeMode(why) => format!("keepd to start anything again: {why}"),
             Unmet::Order(on) => format!("{on}, which starts before it{}", state(on)),
         }
     }
@@ -72,6 +78,7 @@ impl Manager {
             | Phase::Gathered
             | Phase::Ending(_)
             | Phase::Stuck(_)
+            | Phase::Leased { .. }
             | Phase::Backoff { .. } => Vec::new(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keepd_model::protocol::{
-    Command, Event, Message, Reply, RequestId, RunReport, RunState, VERSION,
+    Command, Event, Lease, Message, Reply, RequestId, RunReport, RunState, VERSION,
 };
 use keepd_model::{
     ChangeId, CommandLine, Edge, Exit, Generation, Instant, Plan, ServiceName, ServiceSpec, Until,
@@ -12,12 +12,20 @@ use keepd_model::{
 
 use super::cause::Cause;
 use super::interface::{Happening, Output, Said};
+use super::lease::Leasing;
 use super::record::{self, RECORD_KEY, Record, RecordedPhase, SHUTDOWN_KEY};
 use super::reload::Heard;
 use super::service::{
     Definition, EndWhy, Ending, Manner, Phase, Rest, Running, Service, Want, fingerprint,
 };
-use super::{MANAGER_NAME, Manager, Sent};
+use super::unseen::{Recorded, SeenEnd};
+use super::{Abilities, MANAGER_NAME, Manager, Sent};
+
+/// The word with which a proxy says that it starts nothing; why stands behind a `=`.
+const SAFE_FEATURE: &str = "safe";
+
+/// Why it does, where nothing stands there.
+const SAFE_REASON: &str = "keepd's proxy ended too often in a short time";
 
 /// How far the conversation with the proxy is.
 #[derive(Debug)]
@@ -58,6 +66,10 @@ pub(super) struct Seen {
     definition: Definition,
     notes: BTreeMap<String, Vec<u8>>,
     run: Option<RunReport>,
+    /// Ends of generations, as far as nobody acknowledged them.
+    ends: BTreeMap<Generation, SeenEnd>,
+    /// What is left of its lease.
+    lease: Option<Lease>,
     invocation: Option<u128>,
     /// The generations from which READY=1, and the line feed on `ready.fd`, were kept.
     notified: Generation,
@@ -108,7 +120,8 @@ impl Manager {
 
     pub(super) fn on_message(&mut self, now: Instant, message: Message) {
         match message {
-            Message::ProtoAccepted { .. } => {
+            Message::ProtoAccepted { features, .. } => {
+                self.abilities = Abilities::of(&features);
                 if let Link::Greeting = self.link {
                     self.send(Command::WatchLogs { on: true });
                     self.begin_dump();
@@ -172,7 +185,11 @@ impl Manager {
         match event {
             Event::Run(report) => {
                 let name = report.name.clone();
-                seen.entry(name).or_default().run = Some(report);
+                seen.entry(name).or_default().note_run(report);
+            }
+            Event::Lease(name, _, lease) => seen.entry(name).or_default().lease = Some(lease),
+            Event::Ended { name, generation, at, end } => {
+                seen.entry(name).or_default().ends.insert(generation, SeenEnd { at, end });
             }
             Event::Invocation { name, id, .. } => {
                 seen.entry(name).or_default().invocation = Some(id);
@@ -213,8 +230,6 @@ impl Manager {
             Event::Notify { .. }
             | Event::Output { .. }
             | Event::OutputBlocked { .. }
-            | Event::Lease(..)
-            | Event::Ended { .. }
             | Event::Fds(..)
             | Event::Handle(_)
             | Event::HandleDeleted(_)
@@ -254,12 +269,25 @@ impl Manager {
         match (sent, reply) {
             (Sent::Dump, Reply::Ok | Reply::Exec { .. }) => {}
             (Sent::Dump, Reply::Fail(_)) => self.begin_dump(),
-            (Sent::Run, Reply::Ok | Reply::Exec { .. }) => {}
-            (Sent::Run, Reply::Fail(_)) => {
-                // The proxy's state is not what we believed: look again, then go on.
-                if let Link::Live = self.link {
-                    self.begin_dump();
+            (Sent::Run | Sent::Start { .. }, Reply::Ok | Reply::Exec { .. }) => {}
+            (Sent::Run, Reply::Fail(_)) => self.look_again(),
+            (Sent::Start { name, generation, launched }, Reply::Fail(_)) => {
+                if let Some(service) = self.services.get_mut(&name)
+                    && service.generation == generation
+                {
+                    service.launched = launched;
                 }
+                self.look_again();
+            }
+            (Sent::Unlease { name }, reply) => {
+                let accepted = is_accepted(&reply);
+                self.on_lease_answered(id, &name, accepted);
+                if !accepted {
+                    self.look_again();
+                }
+            }
+            (Sent::Lease { name }, reply) => {
+                self.on_lease_answered(id, &name, is_accepted(&reply));
             }
             (Sent::Probe { name, generation, index }, reply) => {
                 let outcome = match reply {
@@ -284,6 +312,13 @@ impl Manager {
                 };
                 self.settle_goal(now, &name, change, Some(&missed));
             }
+        }
+    }
+
+    /// The proxy's state is not what we believed: asks for it, then goes on.
+    fn look_again(&mut self) {
+        if let Link::Live = self.link {
+            self.begin_dump();
         }
     }
 
@@ -366,7 +401,7 @@ impl Manager {
         if run.as_ref().is_some_and(|run| run.pid.is_some() && run.state != RunState::Down) {
             service.status_text = seen.status.or(service.status_text.take());
         }
-        let generation = run.as_ref().map_or(Generation::NONE, |run| run.generation);
+        let generation = generation_of(run.as_ref());
         match &record {
             Some(record) => {
                 restore(&mut service, record);
@@ -381,6 +416,11 @@ impl Manager {
         service.spec = spec;
         service.removed = membership == Membership::Removed;
         service.generation = generation;
+        // Whoever is told of ends says that they are known, be it a second time.
+        service.acknowledged = match (&record, seen.ends.is_empty()) {
+            (Some(record), true) => record.counted().min(generation),
+            (Some(_) | None, _) => Generation::NONE,
+        };
         self.services.insert(name.clone(), service);
         // What the proxy does not have has no process.
         let run = run.unwrap_or_else(|| RunReport {
@@ -393,7 +433,25 @@ impl Manager {
             started: None,
             ended_at: None,
         });
-        let is_running = self.adopt_run(now, &name, &run, record.as_ref());
+        let recorded = self.catch_up(now, &name, &run, &seen.ends, record.as_ref());
+        if let Some(service) = self.services.get_mut(&name) {
+            let counted = match run.state {
+                RunState::Down => run.generation,
+                // Its lease was spent on the end before.
+                RunState::Pending if run.ended.is_some() => run.generation,
+                RunState::Pending
+                | RunState::Forked
+                | RunState::Up
+                | RunState::Stopping
+                | RunState::Emptying
+                | RunState::Stuck => Generation::new(run.generation.get().saturating_sub(1)),
+            };
+            service.leasing = Leasing::seen(run.generation, counted, seen.lease.as_ref());
+        }
+        let is_pending = run.state == RunState::Pending
+            && run.ended.is_some()
+            && self.adopt_pending(now, &name, &run, &seen.ends, recorded.as_ref());
+        let is_running = !is_pending && self.adopt_run(now, &name, &run, recorded.as_ref());
         self.advance_reloads(now, &name);
         is_running
     }
@@ -404,12 +462,11 @@ impl Manager {
         now: Instant,
         name: &ServiceName,
         run: &RunReport,
-        record: Option<&Record>,
+        recorded: Option<&Recorded>,
     ) -> bool {
         let Some(service) = self.services.get_mut(name) else {
             return false;
         };
-        let recorded = record.filter(|record| record.generation == run.generation);
         if recorded.is_none() && matches!(run.state, RunState::Forked | RunState::Up) {
             service.cause = Cause::Foreign;
         }
@@ -425,7 +482,7 @@ impl Manager {
             }
             RunState::Up => {
                 let Some(pid) = run.pid else { return false };
-                let ready = match recorded.map(|record| &record.phase) {
+                let ready = match recorded.map(|recorded| &recorded.phase) {
                     Some(RecordedPhase::Ready(ready)) => Some(*ready),
                     _ => None,
                 };
@@ -439,7 +496,7 @@ impl Manager {
                 true
             }
             RunState::Stopping | RunState::Emptying | RunState::Stuck => {
-                let (why, ready) = match recorded.map(|record| &record.phase) {
+                let (why, ready) = match recorded.map(|recorded| &recorded.phase) {
                     Some(RecordedPhase::Ending(why, ready)) => (why.clone(), *ready),
                     Some(RecordedPhase::Ready(ready)) => (EndWhy::ByItself, Some(*ready)),
                     _ if service.want != Want::Up => (EndWhy::Unwanted, None),
@@ -448,11 +505,14 @@ impl Manager {
                 let ending = Ending {
                     generation: run.generation,
                     pid: run.pid,
-                    started: recorded.and_then(Record::started),
+                    started: recorded.and_then(|recorded| recorded.started),
                     ready,
                     why,
                     pressed: Some(Manner::Polite),
                 };
+                if run.state == RunState::Stuck && run.pid.is_none() && run.ended.is_none() {
+                    service.cause = Cause::Unsure;
+                }
                 service.phase = match run.state {
                     RunState::Stuck => Phase::Stuck(ending),
                     _ => Phase::Ending(ending),
@@ -471,39 +531,26 @@ impl Manager {
         now: Instant,
         name: &ServiceName,
         run: &RunReport,
-        recorded: Option<&Record>,
+        recorded: Option<&Recorded>,
     ) {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        match recorded.map(|record| &record.phase) {
-            Some(RecordedPhase::Resting(rest)) => service.phase = Phase::Resting(*rest),
-            Some(RecordedPhase::Gathered) => service.phase = Phase::Gathered,
-            Some(RecordedPhase::Backoff(until)) => {
-                service.phase = Phase::Backoff { until: *until };
-            }
-            // Never started, or on its way to a start that was not commanded: settle begins again.
-            Some(RecordedPhase::Begun) | None => service.phase = Phase::Resting(Rest::Stopped),
-            // It ended while nobody looked: the end is in the report.
-            Some(phase @ (RecordedPhase::Started | RecordedPhase::Ready(_)))
-            | Some(phase @ RecordedPhase::Ending(..)) => {
-                let (why, ready) = match phase {
-                    RecordedPhase::Ending(why, ready) => (why.clone(), *ready),
-                    RecordedPhase::Ready(ready) => (EndWhy::ByItself, Some(*ready)),
-                    RecordedPhase::Started
-                    | RecordedPhase::Begun
-                    | RecordedPhase::Gathered
-                    | RecordedPhase::Resting(_)
-                    | RecordedPhase::Backoff(_) => (EndWhy::ByItself, None),
-                };
-                service.phase = Phase::Ending(Ending {
-                    generation: run.generation,
-                    pid: run.pid,
-                    started: recorded.and_then(Record::started),
-                    ready,
-                    why,
-                    pressed: Some(Manner::Polite),
-                });
+        let Some(recorded) = recorded else {
+            // Never started: settle begins.
+            service.phase = Phase::Resting(Rest::Stopped);
+            return;
+        };
+        match &recorded.phase {
+            RecordedPhase::Resting(rest) => service.phase = Phase::Resting(*rest),
+            RecordedPhase::Gathered => service.phase = Phase::Gathered,
+            RecordedPhase::Backoff(until) => service.phase = Phase::Backoff { until: *until },
+            // On its way to a start that was not commanded: settle begins again.
+            RecordedPhase::Begun => service.phase = Phase::Resting(Rest::Stopped),
+            // It ended while nobody looked: the end is in the report. No lease has answered it.
+            RecordedPhase::Started | RecordedPhase::Ready(_) | RecordedPhase::Ending(..) => {
+                service.leasing.forget();
+                service.begin_unseen_ending(recorded, run.pid);
                 self.on_down(now, name, run);
             }
         }
@@ -538,6 +585,43 @@ impl Manager {
     }
 }
 
+impl Abilities {
+    /// Reads the words of the answer to `proto`.
+    fn of(features: &[String]) -> Self {
+        let has = |word: &str| features.iter().any(|feature| feature == word);
+        let safe = features.iter().find_map(|feature| match feature.split_once('=') {
+            Some((SAFE_FEATURE, why)) => Some(why.to_owned()),
+            Some(_) => None,
+            None => (feature == SAFE_FEATURE).then(|| SAFE_REASON.to_owned()),
+        });
+        Self { leases: has("lease"), acknowledgements: has("ack"), safe_mode: safe }
+    }
+}
+
+impl Seen {
+    /// Notes a report of its run. One after another in the same dump is news: what ended meanwhile
+    /// was told once, and may have used up some of its lease.
+    fn note_run(&mut self, report: RunReport) {
+        if let (RunState::Down, Some(end)) = (report.state, report.ended) {
+            self.ends.insert(report.generation, SeenEnd { at: Some(report.at), end });
+        }
+        if self.run.replace(report).is_some() {
+            self.lease = None;
+        }
+    }
+}
+
+fn generation_of(run: Option<&RunReport>) -> Generation {
+    run.map_or(Generation::NONE, |run| run.generation)
+}
+
+fn is_accepted(reply: &Reply) -> bool {
+    match reply {
+        Reply::Ok | Reply::Exec { .. } => true,
+        Reply::Fail(_) => false,
+    }
+}
+
 fn restore(service: &mut Service, record: &Record) {
     service.want = record.want;
     service.want_cause = record.want_cause.clone();
@@ -554,6 +638,7 @@ fn restore(service: &mut Service, record: &Record) {
     service.last_end = record.last_end.clone().map(Box::new);
     service.launched = record.launched;
     service.kept = record.kept;
+    service.needs_new_start = record.needs_new_start;
 }
 
 /// A predecessor was lost between accepting a plan and following its `enabled`; an operator's word

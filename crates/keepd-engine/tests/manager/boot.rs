@@ -118,7 +118,7 @@ fn a_failed_oneshot_keeps_its_dependents_waiting() {
 #[test]
 fn a_start_sends_what_the_proxy_does_not_hold_yet() {
     // (behaviour 6.7)
-    let mut world = World::boot(plan([daemon("web")]));
+    let mut world = World::boot_without_leases(plan([daemon("web")]));
     let expected = ["args web", "set web", "env web", "log web", "start web"];
     assert_eq!(world.sent(), expected);
     world.exits("web", Exit::Code(1));

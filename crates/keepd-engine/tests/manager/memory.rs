@@ -71,7 +71,7 @@ fn the_last_ends_are_remembered_with_why_each_run_was_started() {
     // (behaviour 8.9)
     let mut plan = plan([daemon("web")]);
     plan.manager.history_max = 3;
-    let mut world = World::boot(plan);
+    let mut world = World::boot_without_leases(plan);
     crash(&mut world);
     world.restart(&["web"]);
     let told = |world: &World| -> Vec<String> {

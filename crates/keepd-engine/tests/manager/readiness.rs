@@ -119,7 +119,7 @@ fn ready_may_be_heard_before_the_program_is_known_to_run() {
     // (behaviour 7.6): another child that is forked meanwhile may delay the report of `up`.
     let mut web = daemon("web");
     web.ready.notify = true;
-    let mut world = World::boot(plan([web]));
+    let mut world = World::boot_without_leases(plan([web]));
     world.slow.insert(name("web"));
     world.exits("web", Exit::Code(1));
     world.advance(ms(500));

@@ -143,7 +143,7 @@ fn counts_of_ends_survive() {
 #[test]
 fn the_time_until_a_takeover_is_no_time_of_being_ready() {
     // (behaviour 11.4, 8.5): it was ready for a second, and nobody looked for an hour.
-    let mut world = World::boot(plan([daemon("web")]));
+    let mut world = World::boot_without_leases(plan([daemon("web")]));
     for _ in 0..3 {
         world.exits("web", Exit::Code(1));
         world.advance(secs(5));
@@ -161,7 +161,7 @@ fn the_time_until_a_takeover_is_no_time_of_being_ready() {
 #[test]
 fn a_run_that_was_ready_for_long_enough_resets_the_count_unseen() {
     // (behaviour 11.4, 8.5)
-    let mut world = World::boot(plan([daemon("web")]));
+    let mut world = World::boot_without_leases(plan([daemon("web")]));
     for _ in 0..3 {
         world.exits("web", Exit::Code(1));
         world.advance(secs(5));

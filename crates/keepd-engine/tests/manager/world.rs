@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepd_engine::manager::{
-    Announcement, Ask, AskId, Change, Happening, Input, Launch, Manager, Output, PrepareFailure,
-    Question, Refusal, Said, ServiceStatus, Settings, Ticket, Who,
+    Announcement, Ask, AskId, Input, Launch, Manager, Output, PrepareFailure, Question, Refusal,
+    Said, Settings, Ticket, Who,
 };
 use keepd_model::protocol::{
     Attributes, Command, Environment, Event, Fail, FailKind, LogTarget, Message, NOTE_BYTES_MAX,
@@ -18,8 +18,11 @@ use keepd_model::protocol::{
 };
 use keepd_model::{
     ChangeId, CommandLine, Edge, Errno, Exit, Generation, Instant, Kind, Pid, Plan, Probe, Reload,
-    ServiceName, ServiceSpec, Signal, SpawnStep, State, TcpProbe, Template, Until,
+    ServiceName, ServiceSpec, Signal, SpawnStep, TcpProbe, Template, Until,
 };
+
+mod lease;
+mod look;
 
 /// More outputs than this for one turn of a test mean that the machine does not come to rest.
 const OUTPUTS_MAX: usize = 10_000;
@@ -97,6 +100,7 @@ pub(crate) struct Held {
     ended: Option<RunEnd>,
     notified: bool,
     said: Vec<Said>,
+    kept: lease::Kept,
 }
 
 impl Held {
@@ -115,6 +119,7 @@ impl Held {
             ended: None,
             notified: false,
             said: Vec::new(),
+            kept: lease::Kept::default(),
         }
     }
 
@@ -151,6 +156,12 @@ pub(crate) struct World {
     pub(crate) announced: Vec<Announcement>,
     /// Every command about services, in short words, since the last look.
     pub(crate) commands: Vec<String>,
+    /// Every lease and every acknowledgement, in short words, since the last look.
+    pub(crate) leases: Vec<String>,
+    /// Leases are refused.
+    pub(crate) refuses_leases: bool,
+    /// What the proxy says that it can.
+    pub(crate) features: Vec<String>,
     pub(crate) probes: Vec<OpenProbe>,
     pub(crate) finished: Option<u8>,
     /// Services whose start cannot be prepared.
@@ -186,6 +197,9 @@ impl World {
             answers: BTreeMap::new(),
             announced: Vec::new(),
             commands: Vec::new(),
+            leases: Vec::new(),
+            refuses_leases: false,
+            features: vec!["ack".to_owned(), "lease".to_owned()],
             probes: Vec::new(),
             finished: None,
             unpreparable: BTreeSet::new(),
@@ -215,6 +229,7 @@ impl World {
         self.inbox.clear();
         self.probes.clear();
         self.commands.clear();
+        self.leases.clear();
         self.announced.clear();
     }
 
@@ -252,6 +267,7 @@ impl World {
 
     fn drive(&mut self) {
         let mut outputs = 0;
+        self.start_what_is_due();
         while let Some(input) = self.inbox.pop_front() {
             self.manager.handle_input(self.now, input);
             self.manager.check_invariants().unwrap();
@@ -266,8 +282,12 @@ impl World {
     /// Lets time pass, and everything that is due meanwhile happen in order.
     pub(crate) fn advance(&mut self, duration: Duration) {
         let end = self.now.saturating_add(duration);
-        while let Some(due) = self.manager.poll_timeout().filter(|due| *due <= end) {
+        while let Some(due) = self.next_due().filter(|due| *due <= end) {
             self.now = self.now.max(due);
+            if self.start_what_is_due() {
+                self.drive();
+                continue;
+            }
             self.manager.handle_timeout(self.now);
             self.manager.check_invariants().unwrap();
             let next = self.manager.poll_timeout();
@@ -354,8 +374,9 @@ impl World {
         if let Some(words) = short(&command) {
             self.commands.push(words);
         }
+        self.leases.extend(lease::short(&command));
         if let Command::Proto { version } = command {
-            let features = Vec::new();
+            let features = self.features.clone();
             self.hear(Message::ProtoAccepted { version, features });
             return;
         }
@@ -378,7 +399,7 @@ impl World {
     /// Refuses as the proxy does (behaviour 1.5, 1.6, 2.6, 3.1, 3.21).
     fn accepts(&self, command: &Command) -> Result<(), FailKind> {
         let held = |name| self.held.get(name).ok_or(FailKind::NoSuchService);
-        let is_there = |held: &Held| held.state != RunState::Down;
+        let is_there = |held: &Held| held.state != RunState::Down && !held.is_pending();
         match command {
             Command::ServiceStart { name, expected, at: _ } => {
                 let held = held(name)?;
@@ -392,9 +413,13 @@ impl World {
                     return Err(FailKind::NoArguments);
                 }
             }
+            Command::ServiceLease { .. } if self.refuses_leases => return Err(FailKind::Limit),
+            Command::ServiceLease { name, expected, .. } if *expected != held(name)?.generation => {
+                return Err(FailKind::Stale);
+            }
             Command::ServiceStop { name, expected, .. } => {
                 let held = held(name)?;
-                if !is_there(held) {
+                if !is_there(held) && !held.is_pending() {
                     return Err(FailKind::NotRunning);
                 }
                 if *expected != held.generation {
@@ -433,6 +458,7 @@ impl World {
     }
 
     fn run_accepted(&mut self, command: Command) {
+        self.end_lease_by(&command);
         match command {
             Command::StateDump => self.dump(),
             Command::ServiceArgs { name, arguments } => self.held(name).arguments = arguments,
@@ -448,14 +474,14 @@ impl World {
             }
             Command::ServiceStart { name, .. } => {
                 let held = self.held(name.clone());
-                held.generation = held.generation.next();
-                held.state = RunState::Pending;
-                (held.pid, held.ended, held.notified) = (None, None, false);
-                held.said.clear();
-                if !self.slow.contains(&name) {
-                    self.execute(&name);
-                }
+                held.acknowledge(held.generation);
+                self.begin_generation(&name);
             }
+            Command::ServiceStop { name, .. } if self.held(name.clone()).is_pending() => {
+                self.cancel_pending(&name);
+            }
+            Command::ServiceLease { name, lease, .. } => self.grant(&name, lease),
+            Command::ServiceAck { name, generation } => self.held(name).acknowledge(generation),
             Command::ServiceStop { name, other, .. } => {
                 let polite = other.is_none_or(|(signal, _)| signal != Signal::KILL);
                 let signal = match polite {
@@ -491,6 +517,7 @@ impl World {
             for (key, value) in &held.notes {
                 lines.push(event(Event::Note(name.clone(), key.clone(), value.clone())));
             }
+            lines.extend(held.lines(name).into_iter().map(event));
             lines.push(Input::Message(held.report(name)));
             if held.notified {
                 let said = Said { ready: true, ..Said::default() };
@@ -528,7 +555,7 @@ impl World {
         let held = self.held.get_mut(name).expect("the service is held");
         held.ended = Some(RunEnd::Exit(exit));
         self.report(name, RunState::Emptying);
-        self.report(name, RunState::Down);
+        self.come_down(name);
     }
 
     // What a test makes happen.
@@ -546,7 +573,7 @@ impl World {
             step: SpawnStep::Exec,
             errno: Errno::ENOENT,
         }));
-        self.report(&name(service), RunState::Down);
+        self.come_down(&name(service));
         self.drive();
     }
 
@@ -566,7 +593,7 @@ impl World {
 
     /// Nothing of the group is left.
     pub(crate) fn empties(&mut self, service: &str) {
-        self.report(&name(service), RunState::Down);
+        self.come_down(&name(service));
         self.drive();
     }
 
@@ -694,73 +721,6 @@ impl World {
 
     pub(crate) fn apply(&mut self, plan: Plan, restart: bool) -> ChangeId {
         self.ask(Ask::Apply { plan, restart })
-    }
-
-    // What a test looks at.
-
-    pub(crate) fn status(&self, service: &str) -> ServiceStatus {
-        self.manager.status(&name(service)).unwrap()
-    }
-
-    pub(crate) fn state(&self, service: &str) -> State {
-        self.status(service).state
-    }
-
-    pub(crate) fn generation(&self, service: &str) -> u64 {
-        self.status(service).generation.get()
-    }
-
-    pub(crate) fn change(&self, id: ChangeId) -> &Change {
-        self.manager.change(id).unwrap()
-    }
-
-    /// Returns `NAME reached`, `NAME missed: WHY` or `NAME open` for each goal, `+` before those
-    /// along.
-    pub(crate) fn goals(&self, id: ChangeId) -> Vec<String> {
-        let goals = self.change(id).goals.iter();
-        goals
-            .map(|goal| {
-                let along = if goal.along { "+" } else { "" };
-                let name = &goal.name;
-                match &goal.outcome {
-                    None => format!("{along}{name} open"),
-                    Some(keepd_engine::manager::Outcome::Reached(_)) => {
-                        format!("{along}{name} reached")
-                    }
-                    Some(keepd_engine::manager::Outcome::Missed(why)) => {
-                        format!("{along}{name} missed: {why}")
-                    }
-                }
-            })
-            .collect()
-    }
-
-    /// Returns the states that were announced, `NAME STATE`, and forgets them.
-    pub(crate) fn steps(&mut self) -> Vec<String> {
-        let step = |announcement: Announcement| match announcement.what {
-            Happening::State { name, to, .. } => Some(format!("{name} {to}")),
-            Happening::ChangeOpened(_)
-            | Happening::ChangeClosed(_)
-            | Happening::OutputBlocked { .. }
-            | Happening::Synchronised { .. }
-            | Happening::ShutdownBegun(_) => None,
-        };
-        std::mem::take(&mut self.announced).into_iter().filter_map(step).collect()
-    }
-
-    /// Returns the commands about runs and definitions that were sent, and forgets them.
-    pub(crate) fn sent(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.commands)
-    }
-
-    /// Returns the explanation, indented by depth.
-    pub(crate) fn why(&self, service: &str) -> Vec<String> {
-        let lines = self.manager.why(self.now, &name(service)).unwrap();
-        let indented = lines.iter().map(|line| {
-            let indent = "  ".repeat(line.depth);
-            format!("{indent}{}", line.text)
-        });
-        indented.collect()
     }
 }
 

@@ -18,6 +18,12 @@ pub(super) fn put_cause(fields: &mut Fields, key: &str, cause: &Cause) {
         Cause::Gathered => "gathered",
         Cause::Executed => "executed",
         Cause::RestartPolicy => "restart-policy",
+        Cause::Cancelled => "cancelled",
+        Cause::Unsure => "unsure",
+        Cause::SafeMode(why) => {
+            fields.put(&sub("text"), why);
+            "safe-mode"
+        }
         Cause::NotEmpty => "not-empty",
         Cause::Foreign => "foreign",
         Cause::Operator { verb, change } => {
@@ -106,6 +112,9 @@ pub(super) fn get_cause(fields: &Fields, key: &str) -> Option<Cause> {
         "restart-policy" => Cause::RestartPolicy,
         "not-empty" => Cause::NotEmpty,
         "foreign" => Cause::Foreign,
+        "cancelled" => Cause::Cancelled,
+        "unsure" => Cause::Unsure,
+        "safe-mode" => Cause::SafeMode(text("text")?.to_owned()),
         "operator" => Cause::Operator {
             verb: Verb::ALL.into_iter().find(|verb| Some(verb.word()) == text("verb"))?,
             change: ChangeId(number("change")?),

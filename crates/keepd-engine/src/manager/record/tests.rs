@@ -44,6 +44,9 @@ fn causes() -> Vec<Cause> {
         Cause::Shutdown(ShutdownCause::Service(on)),
         Cause::Shutdown(ShutdownCause::Operator(ChangeId(4))),
         Cause::Foreign,
+        Cause::Cancelled,
+        Cause::Unsure,
+        Cause::SafeMode("it died five times".into()),
     ]
 }
 
@@ -96,6 +99,7 @@ fn records_round_trip_with_every_cause_and_phase() {
             enabled: Some(index % 2 == 0),
             needs: some_names(index % 3),
             held: some_names(index % 2),
+            needs_new_start: index % 2 == 1,
             start_cause: (index % 2 == 1).then_some(cause),
         };
         assert_eq!(Record::decode(&record.encode()), Some(record));
