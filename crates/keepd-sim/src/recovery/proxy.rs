@@ -404,6 +404,10 @@ impl ProxyShell {
             if let Some(output) = self.machine.poll_output() {
                 self.carry_out(output)?;
             } else if let Some((owner, outcome)) = self.spawned.pop_front() {
+                // Init may have let somebody go whose pid this one got: that is told first.
+                if self.foreign.values().any(|foreign| Ok(foreign.pid) == outcome) {
+                    self.look_at_foreign()?;
+                }
                 self.tell(Input::Spawned { owner, outcome });
             } else {
                 return Ok(());
