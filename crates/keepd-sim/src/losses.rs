@@ -4,10 +4,71 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use keepd_sim::recovery::{
-    Breach, Depth, Kill, Loss, Outcome, Pace, Role, Telling, crash_points, play, story_names,
+    Breach, Depth, Kill, Loss, Outcome, Pace, Role, Tale, Telling, crash_points, play, story_names,
+    walk, walk_of,
 };
 
-/// What was asked for.
+/// Things that are asked for in a walk unless told otherwise.
+const ACTS_DEFAULT: u32 = 60;
+
+/// What was asked for with `--walks`.
+#[derive(Debug)]
+pub(crate) struct Walks {
+    seed: Option<u64>,
+    seeds: u64,
+    first: u64,
+    acts: u32,
+    goes_on: bool,
+}
+
+/// Reads the words after `--walks`.
+pub(crate) fn parse_walks(words: &[String]) -> Result<Walks, String> {
+    let mut walks =
+        Walks { seed: None, seeds: 1_000, first: 1, acts: ACTS_DEFAULT, goes_on: false };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if word == "--all" {
+            walks.goes_on = true;
+            continue;
+        }
+        let number = words.next().and_then(|text| text.parse::<u64>().ok());
+        let number = number.ok_or_else(|| format!("\"{word}\" needs a number"))?;
+        match word.as_str() {
+            "--seed" => walks.seed = Some(number),
+            "--seeds" => walks.seeds = number,
+            "--first" => walks.first = number,
+            "--acts" => {
+                walks.acts = u32::try_from(number).map_err(|_| "too many acts".to_owned())?;
+            }
+            _ => return Err(format!("unknown option \"{word}\"")),
+        }
+    }
+    Ok(walks)
+}
+
+/// Plays random stories with random losses.
+pub(crate) fn run_walks(walks: &Walks) -> ExitCode {
+    if let Some(seed) = walks.seed {
+        return say(play(&walk_of(seed, walks.acts, None), Telling::All));
+    }
+    let begun = Instant::now();
+    let (mut total, mut breaches) = (Outcome::default(), 0);
+    for seed in walks.first..walks.first.saturating_add(walks.seeds) {
+        match walk(seed, walks.acts, None) {
+            Ok(outcome) => total.add(&outcome),
+            Err(breach) => {
+                breaches += 1;
+                tell(&breach, walks.goes_on);
+                if !walks.goes_on {
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+    }
+    sum_up(walks.seeds, "walks", &total, begun, breaches)
+}
+
+/// What was asked for with `--crash-points`.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     story: Option<usize>,
@@ -89,7 +150,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
                 tell(&breach, options.goes_on);
                 options.goes_on
             };
-            match crash_points(story, pace, depth, &mut hear) {
+            match crash_points(story, pace, None, depth, &mut hear) {
                 Ok((more, outcome)) => {
                     runs += more;
                     total.add(&outcome);
@@ -104,13 +165,17 @@ pub(crate) fn run(options: &Options) -> ExitCode {
             }
         }
     }
+    sum_up(runs, "runs", &total, begun, breaches)
+}
+
+fn sum_up(count: u64, what: &str, total: &Outcome, begun: Instant, breaches: u64) -> ExitCode {
     let seconds = begun.elapsed().as_secs_f64().max(0.001);
     let Outcome { effects, kills, double_faults, ends, unknowns } = total;
-    println!("{runs} runs, {kills} kills, {double_faults} double faults, {effects} effects");
+    println!("{count} {what}, {kills} kills, {double_faults} double faults, {effects} effects");
     println!("{ends} ends told, {unknowns} of them unknown");
-    println!("{:.0} effects a second, {seconds:.1} s", effects as f64 / seconds);
+    println!("{:.0} effects a second, {seconds:.1} s", *effects as f64 / seconds);
     if breaches > 0 {
-        println!("{breaches} runs broke an invariant");
+        println!("{breaches} {what} broke an invariant");
         return ExitCode::FAILURE;
     }
     println!("every invariant held");
@@ -119,14 +184,21 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 /// Says what broke, in one line or with a trace.
 fn tell(breach: &Breach, is_short: bool) {
-    let Loss { story, pace, kills, .. } = &breach.loss;
+    let Loss { tale, pace, kills, .. } = &breach.loss;
     if is_short {
         let broken = &breach.broken;
         print!("{}: {} ", broken.number, broken.sentence);
     } else if let Err(told) = play(&breach.loss, Telling::Last) {
         println!("{told}");
     }
-    print!("replay: cargo xtask sim --crash-points --story {story} --pace {}", pace_name(*pace));
+    match tale {
+        Tale::Story(story) => print!("replay: cargo xtask sim --crash-points --story {story}"),
+        Tale::Walk { seed, acts } => {
+            println!("replay: cargo xtask sim --walks --seed {seed} --acts {acts}");
+            return;
+        }
+    }
+    print!(" --pace {}", pace_name(*pace));
     for kill in kills {
         print!(" --kill {}@{}", role_name(kill.whom), kill.at);
     }
@@ -135,12 +207,16 @@ fn tell(breach: &Breach, is_short: bool) {
 
 fn play_one(options: &Options) -> ExitCode {
     let loss = Loss {
-        story: options.story.unwrap_or(0),
+        tale: Tale::Story(options.story.unwrap_or(0)),
         pace: options.pace.unwrap_or(Pace::Lazy),
         kills: options.kills.clone(),
         sabotage: None,
     };
-    match play(&loss, Telling::All) {
+    say(play(&loss, Telling::All))
+}
+
+fn say(played: Result<Outcome, Breach>) -> ExitCode {
+    match played {
         Ok(outcome) => {
             println!("{} effects, every invariant held", outcome.effects);
             ExitCode::SUCCESS

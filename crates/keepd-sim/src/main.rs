@@ -13,6 +13,7 @@ use keepd_sim::{ACTIONS_DEFAULT, Faults};
 const USAGE: &str = "usage: keepd-sim [--seed N | --seeds N [--first N] [--all]] [--steps N]
        keepd-sim --crash-points [--quick] [--all] [--story N] [--pace lazy|eager|slow]
                  [--kill warden|proxy|manager@N]... [--tell]
+       keepd-sim --walks [--seeds N] [--first N] [--acts N] [--all] [--seed N]
 
 Plays keepd in a simulated world and checks its invariants after every event.
 
@@ -29,6 +30,13 @@ With --crash-points, SIGKILL before every effect of every story, and before ever
   --pace P    only so slow children
   --kill R@N  only this: play it and print its trace
   --tell      play the story without a loss and print its trace
+
+With --walks, random stories, and SIGKILL to warden, proxy and manager at random:
+
+  --seeds N   play so many (1000)
+  --first N   begin with this seed (1)
+  --acts N    things that are asked for in each (60)
+  --seed N    play one and print its trace
 ";
 
 /// What was asked for.
@@ -49,6 +57,9 @@ fn main() -> ExitCode {
     let played = match arguments.split_first() {
         Some((word, rest)) if word == "--crash-points" => {
             losses::parse(rest).map(|options| losses::run(&options))
+        }
+        Some((word, rest)) if word == "--walks" => {
+            losses::parse_walks(rest).map(|walks| losses::run_walks(&walks))
         }
         Some(_) | None => parse(&arguments).map(|options| play(&options)),
     };

@@ -77,11 +77,16 @@ impl Proxy {
         }
     }
 
-    /// The last end is known to whoever decides: only a trigger starts the service.
+    /// The last end is known to whoever decides: only what starts by itself is started. That is a
+    /// service with triggers or `respawn`, whose start may have been lost after it was written down.
     fn adopt_known(&mut self, now: Instant, name: &ServiceName) {
         self.transition(name, Run::Down { since: now, ended: None });
-        let is_wanted = self.services.get(name).is_some_and(|service| service.wanted == Wanted::Up);
-        if is_wanted && self.may_start() && self.is_service_triggered(name) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let is_wanted = service.wanted == Wanted::Up;
+        let is_respawned = !service.attributes.respawn.is_empty();
+        if is_wanted && self.may_start() && (is_respawned || self.is_service_triggered(name)) {
             self.schedule(now, name, now, Cause::Itself);
         }
     }

@@ -309,6 +309,16 @@ fn a_trigger_whose_start_was_lost_starts_the_service() {
 }
 
 #[test]
+fn a_respawned_service_whose_start_was_lost_starts_again() {
+    let respawn = vec![ms(0), ms(50)];
+    let kept = || web(Attributes { respawn: respawn.clone(), ..alone() });
+    let mut driver = after(kept());
+    assert_eq!(driver.adopt("web", 0, AdoptedRun::Known).last().unwrap(), "spawn web.1");
+    let mut driver = after(kept().into_iter().chain([stop("web", 1)]));
+    assert_eq!(driver.adopt("web", 1, AdoptedRun::Known), [] as [&str; 0], "it was stopped");
+}
+
+#[test]
 fn a_generation_that_was_written_down_and_never_begun_is_given_again() {
     let mut driver = after(web(alone()));
     driver.adopt("web", 0, AdoptedRun::Known);

@@ -1,5 +1,7 @@
 //! What a new proxy does with what its predecessor left: the journal, then the words.
 
+use std::collections::BTreeSet;
+
 use keepd_engine::proxy::{AdoptedRun, EndedRun, Fact, Input};
 use keepd_model::protocol::{Message, Request, RunEnd};
 use keepd_model::{Exit, Generation, Pid, ServiceName};
@@ -47,9 +49,16 @@ impl ProxyShell {
     pub(super) fn resume(&mut self) -> Result<(), Stopped> {
         self.replay()?;
         self.release_left_overs()?;
-        let services: Vec<ServiceName> = self.slots.keys().cloned().collect();
-        for name in services {
-            self.adopt(&name)?;
+        let services: BTreeSet<ServiceName> =
+            self.machine.services().map(|service| service.name.clone()).collect();
+        for name in &services {
+            self.adopt(name)?;
+        }
+        // It was deleted, and its slot was not given back.
+        let left: Vec<ServiceName> =
+            self.slots.keys().filter(|name| !services.contains(*name)).cloned().collect();
+        for name in left {
+            self.forget(&name)?;
         }
         Ok(())
     }
@@ -116,7 +125,9 @@ impl ProxyShell {
 
     /// Goes from the word of a service to what the machine is told.
     fn adopt(&mut self, name: &ServiceName) -> Result<(), Stopped> {
-        let number = self.slots[name];
+        let Some(number) = self.slots.get(name).copied() else {
+            return self.tell_adopted(name, Generation::NONE, None, Vec::new());
+        };
         // The journal came first: the slot may not have been claimed.
         let claimed = Slot::new(&self.actor, number).claim(name.as_str());
         self.actor.goes_on()?;
@@ -145,6 +156,7 @@ impl ProxyShell {
             }
             match decision {
                 Decision::Nothing | Decision::MayStart(_) => break None,
+                Decision::Cancel(_) if self.is(Sabotage::LeavesIntents) => break None,
                 Decision::Cancel(_) => _ = slot.cancel(),
                 Decision::Record(generation, exit) => {
                     if let Ok(State::Run(_, pid)) = word.map(|word| word.state()) {
@@ -167,15 +179,7 @@ impl ProxyShell {
             let foreign = Foreign { name: name.clone(), generation, pid };
             self.foreign.insert(process, foreign);
         }
-        self.tell_adopted(name, running.map(|(_, generation, pid)| (generation, pid)))
-    }
-
-    fn tell_adopted(
-        &mut self,
-        name: &ServiceName,
-        running: Option<(Generation, Pid)>,
-    ) -> Result<(), Stopped> {
-        let slot = Slot::new(&self.actor, self.slots[name]);
+        let slot = Slot::new(&self.actor, number);
         let word = slot.word();
         let (waiting, damaged) = slot.waiting();
         self.actor.goes_on()?;
@@ -183,22 +187,29 @@ impl ProxyShell {
             return self.actor.breach("R10", format!("{name}: {damaged:?}"));
         }
         let last = word.map_or(Generation::NONE, |word| word.generation());
-        if last == Generation::NONE {
-            return Ok(());
-        }
+        self.tell_adopted(name, last, running.map(|(_, _, pid)| pid), waiting)
+    }
+
+    fn tell_adopted(
+        &mut self,
+        name: &ServiceName,
+        generation: Generation,
+        running: Option<Pid>,
+        waiting: Vec<Waiting>,
+    ) -> Result<(), Stopped> {
         let mut ends: Vec<EndedRun> = waiting.iter().map(ended).collect();
         if self.is(Sabotage::ForgetsEnds) {
             ends.clear();
         }
-        let is_last = |end: &EndedRun| end.generation == last;
+        let is_last = |end: &EndedRun| end.generation == generation;
         let run = match running {
-            Some((_, pid)) => {
+            Some(pid) => {
                 let started = self.actor.kernel().now;
                 AdoptedRun::Running { pid, started, leaf: true }
             }
             None => match ends.iter().copied().find(is_last) {
                 Some(ended) => {
-                    let leaf = !self.actor.kernel().group(name, last).is_empty();
+                    let leaf = !self.actor.kernel().group(name, generation).is_empty();
                     AdoptedRun::Ended { ended, leaf }
                 }
                 None => AdoptedRun::Known,
@@ -206,7 +217,7 @@ impl ProxyShell {
         };
         ends.retain(|end| !is_last(end));
         let name = name.clone();
-        self.tell(Input::Adopted { name, generation: last, run, unacknowledged: ends });
+        self.tell(Input::Adopted { name, generation, run, unacknowledged: ends });
         self.drain()
     }
 
@@ -238,6 +249,9 @@ impl ProxyShell {
     /// A pidfd is held by the warden, too: init may take the process away at any time.
     fn hold(&mut self, process: Serial, pid: Pid) -> Result<(), Stopped> {
         let label = Label::Pidfd(pid, process);
+        if self.is(Sabotage::PassesNoPidfds) {
+            return Ok(());
+        }
         if self.estate.values().any(|other| *other == label) {
             return Ok(());
         }

@@ -98,25 +98,7 @@ impl Kernel {
             let sentence = format!("{name} {generation} runs, and its word is {word:?}");
             self.judge.breach("R2", sentence);
         }
-        let others = self.processes.iter().filter(|(other, process)| {
-            let is_same = process.child.as_ref().is_some_and(|other| {
-                other.name == *name && other.step == ChildStep::Executed
-            });
-            **other != serial && process.life == Life::Alive && is_same
-        });
-        if let Some((other, _)) = others.into_iter().next() {
-            let sentence = format!("{name} {generation} is {serial}, and {other} lives");
-            self.judge.breach("R1", sentence);
-        }
-        let left = self.processes.iter().find(|(_, process)| {
-            let group = process.group.as_ref().filter(|group| group.0 == *name);
-            process.life == Life::Alive && group.is_some_and(|group| group.1 != generation)
-        });
-        if let Some((other, process)) = left {
-            let group = process.group.as_ref().map(|group| group.1);
-            let sentence = format!("{name} {generation} runs, and {other} of {group:?} lives");
-            self.judge.breach("R12", sentence);
-        }
+        self.check_instances(serial, child);
         self.judge.on_execute(name, generation);
         self.report(child, None);
         if name.is_internal() {
@@ -133,6 +115,31 @@ impl Kernel {
         }
         if child.lines_left > 0 {
             self.after(Duration::from_millis(1), Due::Writes(serial));
+        }
+    }
+
+    /// R1 and R12: nobody of an earlier generation lives.
+    fn check_instances(&mut self, serial: Serial, child: &Child) {
+        let (name, generation) = (&child.name, child.generation);
+        let is_other = |process: &Process| {
+            let other = process.child.as_ref().filter(|other| other.name == *name);
+            other.is_some_and(|other| other.step == ChildStep::Executed)
+        };
+        let mut others = self.alive().filter(|(other, process)| *other != serial && is_other(process));
+        if let Some((other, _)) = others.next() {
+            drop(others);
+            let sentence = format!("{name} {generation} is {serial}, and {other} lives");
+            return self.judge.breach("R1", sentence);
+        }
+        drop(others);
+        let is_left = |process: &Process| {
+            let group = process.group.as_ref().filter(|group| group.0 == *name);
+            group.is_some_and(|group| group.1 != generation)
+        };
+        let left = self.alive().find(|(_, process)| is_left(process)).map(|(left, _)| left);
+        if let Some(left) = left {
+            let sentence = format!("{name} {generation} runs, and {left} of another one lives");
+            self.judge.breach("R12", sentence);
         }
     }
 

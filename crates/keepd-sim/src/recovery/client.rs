@@ -52,7 +52,7 @@ enum Ask {
     Define(ServiceName, u64),
     Note(ServiceName, Vec<u8>),
     Lease(ServiceName),
-    Start(ServiceName),
+    Start,
     Stop(ServiceName, Generation),
     Acknowledge(ServiceName, Generation),
     Delete(ServiceName),
@@ -84,8 +84,24 @@ impl Client {
         }
     }
 
-    pub(crate) fn goal(&mut self, name: &ServiceName) -> &mut Goal {
-        self.goals.entry(name.clone()).or_default()
+    /// Somebody wants something else. Of a service that is being deleted nobody wants anything.
+    pub(crate) fn change(&mut self, name: &ServiceName, change: impl FnOnce(&mut Goal)) {
+        let goal = self.goal(name);
+        if !goal.is_deleted {
+            change(goal);
+        }
+    }
+
+    fn goal(&mut self, name: &ServiceName) -> &mut Goal {
+        let new = || Goal { version: 1, ..Goal::default() };
+        self.goals.entry(name.clone()).or_insert_with(new)
+    }
+
+    /// A service is gone; one of its name that is made later is another one.
+    fn forget(&mut self, name: &ServiceName) {
+        self.goals.remove(name);
+        self.views.remove(name);
+        self.kernel.borrow_mut().judge.on_deleted(name);
     }
 
     /// Reads, and asks for what is missing. Reports whether there was anything to do.
@@ -294,8 +310,11 @@ impl Client {
             return;
         }
         match ask {
-            Ask::Dump | Ask::Start(_) => {}
-            Ask::Define(name, version) => self.goal(&name).known_version = version,
+            Ask::Dump | Ask::Start => {}
+            Ask::Define(name, version) => {
+                self.view(&name).version = version;
+                self.goal(&name).known_version = version;
+            }
             Ask::Note(name, note) => self.goal(&name).known_note = note,
             Ask::Lease(name) => self.goal(&name).lease = None,
             Ask::Stop(name, generation) => {
@@ -306,7 +325,7 @@ impl Client {
                 goal.acknowledged = generation;
                 goal.acknowledge = goal.acknowledge.filter(|last| *last > generation);
             }
-            Ask::Delete(name) => _ = self.goals.remove(&name),
+            Ask::Delete(name) => self.forget(&name),
         }
     }
 
@@ -320,14 +339,14 @@ impl Client {
         let view = self.views.get(name).cloned();
         let Some((command, ask)) = next_ask(name, &goal, view.as_ref()) else {
             if goal.is_deleted && view.is_none() {
-                self.goals.remove(name);
+                self.forget(name);
             }
             return false;
         };
         match &ask {
             Ask::Define(_, version) => self.goal(name).sent_version = *version,
             Ask::Note(_, note) => self.goal(name).sent_note.clone_from(note),
-            Ask::Start(_) => self.kernel.borrow_mut().judge.on_start_asked(name),
+            Ask::Start => self.kernel.borrow_mut().judge.on_start_asked(name),
             Ask::Dump | Ask::Lease(_) | Ask::Stop(..) | Ask::Acknowledge(..) | Ask::Delete(_) => {}
         }
         let id = self.send(command, ask);
@@ -373,9 +392,9 @@ fn next_ask(name: &ServiceName, goal: &Goal, view: Option<&View>) -> Option<(Com
         let command = Command::ServiceAck { name: name.clone(), generation: last };
         return Some((command, Ask::Acknowledge(name, last)));
     }
-    if goal.is_deleted {
-        return (view.is_some() && state == RunState::Down)
-            .then(|| (Command::ServiceDelete { name: name.clone() }, Ask::Delete(name)));
+    if goal.is_deleted && state == RunState::Down {
+        let delete = (Command::ServiceDelete { name: name.clone() }, Ask::Delete(name));
+        return view.map(|_| delete);
     }
     if goal.known_version != goal.version {
         let version = goal.version;
@@ -390,7 +409,7 @@ fn next_ask(name: &ServiceName, goal: &Goal, view: Option<&View>) -> Option<(Com
     }
     match (goal.wanted, state) {
         (Some(true), RunState::Down) => {
-            let ask = Ask::Start(name.clone());
+            let ask = Ask::Start;
             Some((Command::ServiceStart { name, expected: Some(generation), at: None }, ask))
         }
         (Some(true), RunState::Up) => goal.lease.clone().map(|lease| {

@@ -104,7 +104,8 @@ impl Judge {
 
     pub(crate) fn on_execute(&mut self, name: &ServiceName, generation: Generation) {
         self.run(name, generation).was_executed = true;
-        if let Some(stopped) = self.stopped.get(name) {
+        // Of the same generation it may be the answer to a stop of a child before its program.
+        if let Some(stopped) = self.stopped.get(name).filter(|stopped| **stopped < generation) {
             let sentence =
                 format!("{name}: generation {generation} runs, and the stop of {stopped} held");
             self.breach("R7", sentence);
@@ -130,6 +131,12 @@ impl Judge {
     }
 
     pub(crate) fn on_start_asked(&mut self, name: &ServiceName) {
+        self.stopped.remove(name);
+    }
+
+    /// A service is forgotten, with all its generations.
+    pub(crate) fn on_deleted(&mut self, name: &ServiceName) {
+        self.runs.retain(|(other, _), _| other != name);
         self.stopped.remove(name);
     }
 

@@ -12,7 +12,8 @@ use keepd_model::{
     Errno, Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure, SpawnStep,
 };
 use keepd_wire::ledger::keeper::Intended;
-use keepd_wire::ledger::layout::{SlotNumber, file_bytes};
+use keepd_wire::ledger::layout::{ANSWERED_OFFSET, CHUNKS_OFFSET, SlotNumber, file_bytes};
+use keepd_wire::ledger::seal_cell;
 
 use super::judge::Judge;
 use super::pace::Pace;
@@ -176,6 +177,7 @@ pub(crate) struct Kernel {
     pub(crate) judge: Judge,
     trace: Trace,
     pub(crate) processes: BTreeMap<Serial, Process>,
+    /// Who has a pid: those that were not consumed.
     holders: BTreeMap<Pid, Serial>,
     next_pid: u32,
     agenda: BTreeMap<(Instant, u64), Due>,
@@ -203,6 +205,10 @@ impl Kernel {
         sabotage: Option<Sabotage>,
         trace: Trace,
     ) -> Self {
+        let mut cells = vec![0; (file_bytes(CHUNKS) / 8) as usize];
+        // As a new file has them.
+        cells[(CHUNKS_OFFSET / 8) as usize] = seal_cell(u64::from(CHUNKS));
+        cells[(ANSWERED_OFFSET / 8) as usize] = seal_cell(0);
         Self {
             now: Instant::ZERO.saturating_add(Duration::from_secs(1)),
             random: Random::new(seed),
@@ -218,7 +224,7 @@ impl Kernel {
             next_pid: 0,
             agenda: BTreeMap::new(),
             entries: 0,
-            cells: vec![0; (file_bytes(CHUNKS) / 8) as usize],
+            cells,
             ghosts: BTreeMap::new(),
             journal: None,
             pipes: Vec::new(),
@@ -377,12 +383,21 @@ impl Kernel {
 
     /// waitid(2) with WNOWAIT.
     pub(crate) fn zombie_of(&self, parent: Serial) -> Option<(Serial, Pid, Exit)> {
-        self.processes.iter().find_map(|(serial, process)| match process.life {
+        self.present().find_map(|(serial, process)| match process.life {
             Life::Zombie(exit) if process.parent == Some(parent) => {
-                Some((*serial, process.pid, exit))
+                Some((serial, process.pid, exit))
             }
             Life::Zombie(_) | Life::Alive | Life::Consumed(_) => None,
         })
+    }
+
+    /// Those that have a pid, in its order.
+    pub(crate) fn present(&self) -> impl Iterator<Item = (Serial, &Process)> {
+        self.holders.values().map(|serial| (*serial, &self.processes[serial]))
+    }
+
+    pub(super) fn alive(&self) -> impl Iterator<Item = (Serial, &Process)> {
+        self.present().filter(|(_, process)| process.life == Life::Alive)
     }
 
     /// waitid(2).
@@ -416,15 +431,14 @@ impl Kernel {
             let group = process.group.as_ref();
             group.is_some_and(|group| group.0 == *name && group.1 == generation)
         };
-        let living = self.processes.iter().filter(|(_, process)| process.life == Life::Alive);
-        living.filter(|(_, process)| is_in(process)).map(|(serial, _)| *serial).collect()
+        self.alive().filter(|(_, process)| is_in(process)).map(|(serial, _)| serial).collect()
     }
 
     /// Reports whether a service has a process that is no zombie.
     pub(crate) fn live_run(&self, name: &ServiceName) -> Option<(Generation, Serial)> {
-        self.processes.iter().find_map(|(serial, process)| {
+        self.alive().find_map(|(serial, process)| {
             let child = process.child.as_ref().filter(|child| child.name == *name)?;
-            (process.life == Life::Alive).then_some((child.generation, *serial))
+            Some((child.generation, serial))
         })
     }
 
@@ -475,10 +489,9 @@ impl Kernel {
             heir = self.processes.get(&above).and_then(|process| process.parent);
         }
         let orphans: Vec<Serial> = self
-            .processes
-            .iter()
+            .present()
             .filter(|(_, process)| process.parent == Some(serial))
-            .map(|(orphan, _)| *orphan)
+            .map(|(orphan, _)| orphan)
             .collect();
         for orphan in orphans {
             if let Some(process) = self.processes.get_mut(&orphan) {

@@ -17,10 +17,13 @@ mod proxy;
 mod sabotage;
 mod search;
 mod story;
+mod walk;
 mod warden;
 mod world;
 
 pub use kernel::{Kill, Role};
 pub use pace::Pace;
-pub use sabotage::Sabotage;
-pub use search::{Breach, Depth, Loss, Outcome, Telling, crash_points, play, story_names};
+pub use sabotage::Sabotage as LossSabotage;
+pub use search::{
+    Breach, Depth, Loss, Outcome, Tale, Telling, crash_points, play, story_names, walk, walk_of,
+};

@@ -404,6 +404,10 @@ impl ProxyShell {
             if let Some(output) = self.machine.poll_output() {
                 self.carry_out(output)?;
             } else if let Some((owner, outcome)) = self.spawned.pop_front() {
+                // Init may have let somebody go whose pid this one got: that is told first.
+                if self.foreign.values().any(|foreign| Ok(foreign.pid) == outcome) {
+                    self.look_at_foreign()?;
+                }
                 self.tell(Input::Spawned { owner, outcome });
             } else {
                 return Ok(());
@@ -489,7 +493,7 @@ impl ProxyShell {
     }
 
     /// A service is forgotten: its slot is nobody's, and its pipe is let go.
-    fn forget(&mut self, name: &ServiceName) -> Result<(), Stopped> {
+    pub(super) fn forget(&mut self, name: &ServiceName) -> Result<(), Stopped> {
         if let Some(number) = self.slots.remove(name) {
             self.records.push(Recorded::Freed(number));
             self.write_journal()?;
@@ -681,9 +685,7 @@ impl ProxyShell {
     }
 
     pub(super) fn say_answered(&mut self) -> Result<(), Stopped> {
-        if let Some(writer) = &self.writer
-            && !self.is(Sabotage::ForgetsAnswered)
-        {
+        if let Some(writer) = &self.writer {
             keeper::set_answered(&self.actor, writer.next() - 1);
         }
         self.actor.goes_on()

@@ -7,14 +7,29 @@ use super::kernel::{Kernel, Kill, Role};
 use super::pace::Pace;
 use super::sabotage::Sabotage;
 use super::story::stories;
+use super::walk as random_story;
 use super::world::World;
 use crate::report::{Broken, Trace};
+
+/// What happens apart from losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tale {
+    /// The story of this number, from 0.
+    Story(usize),
+    /// A random one.
+    Walk {
+        /// What it follows from.
+        seed: u64,
+        /// How many things are asked for.
+        acts: u32,
+    },
+}
 
 /// One run: a story, how fast others are, and who is killed when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// The number of the story, from 0.
-    pub story: usize,
+    /// What happens otherwise.
+    pub tale: Tale,
     /// How fast others are.
     pub pace: Pace,
     /// Who is killed when, in order.
@@ -65,10 +80,9 @@ impl fmt::Display for Breach {
         for line in &self.trace {
             writeln!(formatter, "{line}")?;
         }
-        let Loss { story, pace, kills, sabotage } = &self.loss;
+        let Loss { tale, pace, kills, sabotage } = &self.loss;
         let Broken { number, sentence } = &self.broken;
-        let name = story_names().get(*story).copied().unwrap_or("?");
-        writeln!(formatter, "story {story} ({name}), {pace:?}, {kills:?}, {sabotage:?}")?;
+        writeln!(formatter, "{tale:?}, {pace:?}, {kills:?}, {sabotage:?}")?;
         write!(formatter, "{number}: {sentence}")
     }
 }
@@ -109,9 +123,13 @@ impl Telling {
 ///
 /// There is no story of this number.
 pub fn play(loss: &Loss, telling: Telling) -> Result<Outcome, Breach> {
-    let Loss { story, pace, kills, sabotage } = loss.clone();
-    let kernel = Kernel::new(7, pace, kills, sabotage, telling.trace());
-    let story = stories().into_iter().nth(story).expect("the caller names a story");
+    let Loss { tale, pace, kills, sabotage } = loss.clone();
+    let (seed, story) = match tale {
+        Tale::Story(number) => (7, stories().into_iter().nth(number)),
+        Tale::Walk { seed, acts } => (seed, Some(random_story::story(seed, acts))),
+    };
+    let story = story.expect("the caller names a story");
+    let kernel = Kernel::new(seed, pace, kills, sabotage, telling.trace());
     let mut world = World::new(kernel, story);
     let played = world.play();
     let mut kernel = world.kernel.borrow_mut();
@@ -125,6 +143,21 @@ pub fn play(loss: &Loss, telling: Telling) -> Result<Outcome, Breach> {
         }),
         Err(broken) => Err(Breach { loss: loss.clone(), broken, trace: kernel.take_trace() }),
     }
+}
+
+/// Plays the random story of a seed, with losses at random.
+///
+/// # Errors
+///
+/// Returns the first invariant that broke.
+pub fn walk(seed: u64, acts: u32, sabotage: Option<Sabotage>) -> Result<Outcome, Breach> {
+    play(&walk_of(seed, acts, sabotage), Telling::Silent)
+}
+
+/// Returns what [`walk`] plays.
+pub fn walk_of(seed: u64, acts: u32, sabotage: Option<Sabotage>) -> Loss {
+    let pace = Pace::Walk { effects_to_kill: random_story::effects_to_kill(seed) };
+    Loss { tale: Tale::Walk { seed, acts }, pace, kills: Vec::new(), sabotage }
 }
 
 /// How much of all crash points is tried.
@@ -156,10 +189,11 @@ impl Depth {
 pub fn crash_points(
     story: usize,
     pace: Pace,
+    sabotage: Option<Sabotage>,
     depth: Depth,
     hear: &mut dyn FnMut(Breach) -> bool,
 ) -> Result<(u64, Outcome), Breach> {
-    let mut loss = Loss { story, pace, kills: Vec::new(), sabotage: None };
+    let mut loss = Loss { tale: Tale::Story(story), pace, kills: Vec::new(), sabotage };
     let whole = play(&loss, Telling::Silent)?;
     let (mut runs, mut total) = (1, whole);
     let mut try_one = |kills: Vec<Kill>| {

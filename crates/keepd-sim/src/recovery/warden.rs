@@ -36,6 +36,8 @@ pub(crate) struct Warden {
     pub(crate) exit: Option<u8>,
     /// A new proxy has to be made a shell of.
     pub(crate) born: Option<Serial>,
+    /// Sabotage only: intents are still to be taken back.
+    cancels_late: bool,
 }
 
 /// Returns the lowest free number for a held descriptor.
@@ -67,12 +69,16 @@ impl Warden {
             deaths: 0,
             exit: None,
             born: None,
+            cancels_late: false,
         }
     }
 
     /// Does what there is to do. Reports whether there was anything.
     pub(crate) fn turn(&mut self) -> Result<bool, Stopped> {
         let mut did = self.read_channel()?;
+        if std::mem::take(&mut self.cancels_late) {
+            keeper::cancel_intents(&self.actor, self.slots());
+        }
         while let Some((zombie, pid, exit)) = self.zombie() {
             did = true;
             self.actor.effect("peek")?;
@@ -196,9 +202,7 @@ impl Warden {
         self.proxy = Some(proxy);
         self.started = self.actor.kernel().now;
         self.born = Some(proxy);
-        if starts_first {
-            keeper::cancel_intents(&self.actor, self.slots());
-        }
+        self.cancels_late = starts_first;
         Ok(())
     }
 

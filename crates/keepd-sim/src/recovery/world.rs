@@ -9,6 +9,7 @@ use keepd_model::{Exit, Instant, ServiceName, Signal};
 use super::cells::{Actor, Shared};
 use super::client::Client;
 use super::kernel::{Kernel, Stopped};
+use super::pace::Pace;
 use super::proxy::ProxyShell;
 use super::story::{Act, Story, service};
 use super::warden::{Estate, Warden, open_estate};
@@ -56,6 +57,10 @@ impl World {
             self.act(act);
             self.pass(Duration::from_millis(2));
         }
+        if matches!(self.kernel.borrow().pace, Pace::Walk { .. }) {
+            // It would never end.
+            self.kernel.borrow_mut().calm_down();
+        }
         self.pass(SETTLING);
         self.kernel.borrow_mut().calm_down();
         self.pass(SETTLING);
@@ -71,23 +76,26 @@ impl World {
         match act {
             Act::Define(names) => {
                 for name in *names {
-                    self.client.goal(&service(name)).version = 1;
+                    self.client.change(&service(name), |_| {});
                 }
             }
             Act::Lease(name, lease) => {
-                self.client.goal(&service(name)).lease = Some(lease.clone());
+                self.client.change(&service(name), |goal| goal.lease = Some(lease.clone()));
             }
-            Act::Up(name) => self.client.goal(&service(name)).wanted = Some(true),
-            Act::Down(name) => self.client.goal(&service(name)).wanted = Some(false),
-            Act::Change(name) => self.client.goal(&service(name)).version += 1,
+            Act::Up(name) => {
+                self.client.change(&service(name), |goal| goal.wanted = Some(true));
+            }
+            Act::Down(name) => {
+                self.client.change(&service(name), |goal| goal.wanted = Some(false));
+            }
+            Act::Change(name) => self.client.change(&service(name), |goal| goal.version += 1),
             Act::Note(name, text) => {
-                self.client.goal(&service(name)).note = text.as_bytes().to_vec();
+                self.client.change(&service(name), |goal| goal.note = text.as_bytes().to_vec());
             }
-            Act::Delete(name) => {
-                let goal = self.client.goal(&service(name));
+            Act::Delete(name) => self.client.change(&service(name), |goal| {
                 goal.wanted = Some(false);
                 goal.is_deleted = true;
-            }
+            }),
             Act::Stranger(millis) => {
                 self.kernel.borrow_mut().add_stranger(Duration::from_millis(*millis));
             }
