@@ -21,6 +21,8 @@ use crate::subject::{self, Mode, PATIENCE, Place, Project, Services, Subject, ki
 const KILLS: usize = 5;
 /// So many times the usual fleet.
 const LARGE: usize = 10;
+/// But never more than this: there are limits of processes and of memory.
+const SERVICES_MAX: usize = 20_000;
 /// Kills of each process of the large fleet.
 const LARGE_KILLS: usize = 5;
 /// From one kill to the next: longer than what a death sets in motion.
@@ -39,7 +41,7 @@ const STARTS: usize = 500;
 /// A project cannot be started, or control does not come back.
 pub fn measure(place: &mut Place, options: &Options) -> Result<Vec<Row>, BenchError> {
     let mut rows = starts(place, options)?;
-    let (count, large) = (options.services, options.services * LARGE);
+    let (count, large) = (options.services, (options.services * LARGE).min(SERVICES_MAX));
     rows.extend(fleet(place, count, options.rounds * KILLS)?);
     rows.extend(fleet(place, large, LARGE_KILLS.min(options.rounds))?);
     Ok(rows)

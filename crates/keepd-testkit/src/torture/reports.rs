@@ -83,9 +83,7 @@ fn ends(runs: &[Value]) -> Vec<(u64, Reported)> {
     let mut ends: Vec<(u64, Reported)> = Vec::new();
     // The newest comes first; the present one has no end.
     for run in runs.iter().rev() {
-        let (Some(generation), Some(reported)) =
-            (run["generation"].as_u64(), reported(&run["end"]))
-        else {
+        let (Some(generation), Some(reported)) = (run["generation"].as_u64(), reported(run)) else {
             continue;
         };
         let before = ends.last().map_or(0, |(generation, _)| *generation);
@@ -97,15 +95,16 @@ fn ends(runs: &[Value]) -> Vec<(u64, Reported)> {
 }
 
 /// Reads the end of a run; `None` if it has none.
-fn reported(end: &Value) -> Option<Reported> {
-    let end = end.as_object()?;
+fn reported(run: &Value) -> Option<Reported> {
+    let end = run["end"].as_object()?;
     let code = end["code"].as_u64().and_then(|code| u8::try_from(code).ok());
     let signal = end["signal"].as_str().and_then(|word| Signal::parse(word).ok());
     Some(match (code, signal) {
         (Some(code), _) => Reported::Ended(Exit::Code(code)),
         // Whether there was a core depends on limits, and nobody promised one.
         (None, Some(signal)) => Reported::Ended(Exit::Signal { signal, core: false }),
-        (None, None) if end["reason"] == "unknown" => Reported::Ended(Exit::Unknown),
+        // What began, must have ended somehow.
+        (None, None) if run["started"].is_string() => Reported::Ended(Exit::Unknown),
         (None, None) => Reported::NeverRan,
     })
 }
@@ -115,19 +114,25 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn end(code: Option<u8>, signal: Option<&str>, reason: &str) -> Value {
-        json!({ "code": code, "signal": signal, "reason": reason, "failure": null })
+    fn run(generation: u64, code: Option<u8>, signal: Option<&str>, began: bool) -> Value {
+        let started = began.then_some("2026-11-21T07:02:55Z");
+        let end = json!({ "code": code, "signal": signal, "reason": "operator" });
+        json!({ "generation": generation, "started": started, "end": end })
+    }
+
+    fn present(generation: u64) -> Value {
+        json!({ "generation": generation, "started": "2026-11-21T07:02:55Z", "end": null })
     }
 
     #[test]
     fn ends_are_read_as_they_are_told() {
         let killed = Exit::Signal { signal: Signal::KILL, core: false };
         let expected = [
-            (end(Some(3), None, "exit"), Some(Reported::Ended(Exit::Code(3)))),
-            (end(None, Some("KILL"), "signal"), Some(Reported::Ended(killed))),
-            (end(None, None, "unknown"), Some(Reported::Ended(Exit::Unknown))),
-            (end(None, None, "exec-error"), Some(Reported::NeverRan)),
-            (Value::Null, None),
+            (run(1, Some(3), None, true), Some(Reported::Ended(Exit::Code(3)))),
+            (run(1, None, Some("KILL"), true), Some(Reported::Ended(killed))),
+            (run(1, None, None, true), Some(Reported::Ended(Exit::Unknown))),
+            (run(1, None, None, false), Some(Reported::NeverRan)),
+            (present(1), None),
         ];
         for (value, reading) in expected {
             assert_eq!(reported(&value), reading, "{value}");
@@ -136,15 +141,13 @@ mod tests {
 
     #[test]
     fn an_attempt_without_a_generation_is_no_end() {
-        let run = |generation: u64, end: Value| json!({ "generation": generation, "end": end });
-        let failed = || end(None, None, "exec-error");
         let runs = [
-            run(4, Value::Null),
-            run(3, failed()),
-            run(2, failed()),
-            run(2, end(Some(1), None, "exit")),
-            run(1, end(Some(1), None, "exit")),
-            run(0, failed()),
+            present(4),
+            run(3, None, None, false),
+            run(2, None, None, false),
+            run(2, Some(1), None, true),
+            run(1, Some(1), None, true),
+            run(0, None, None, false),
         ];
         let exit = Reported::Ended(Exit::Code(1));
         assert_eq!(ends(&runs), [(1, exit), (2, exit), (3, Reported::NeverRan)]);
