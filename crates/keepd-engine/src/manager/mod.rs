@@ -308,7 +308,7 @@ impl Manager {
         };
         let from = service.state();
         let started = service.started();
-        let takes_over = matches!(service.phase, Phase::Leased { .. })
+        let takes_over = matches!(service.phase, Phase::Leased { cancelled: false, .. })
             && !matches!(phase, Phase::Leased { .. } | Phase::Commanded { .. });
         service.phase = phase;
         service.cause = cause.clone();
