@@ -516,14 +516,16 @@ impl World {
 
     /// S6: what the manager knows to have no process has none. Called when either side moved.
     pub(crate) fn check_emptiness(&self, name: &ServiceName) -> Step {
-        let Some(generation) = self.kernel.live_generations(name).next() else {
-            return Ok(());
-        };
         let machine = self.manager.as_ref().map(|shell| &shell.machine);
         let Some(status) = machine
             .filter(|machine| machine.is_synchronised())
             .and_then(|machine| machine.status(name))
         else {
+            return Ok(());
+        };
+        // A later one is a restart by lease, of which the manager has yet to hear.
+        let mut generations = self.kernel.live_generations(name);
+        let Some(generation) = generations.find(|living| *living <= status.generation) else {
             return Ok(());
         };
         match status.state {

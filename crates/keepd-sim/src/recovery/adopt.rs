@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keepd_engine::proxy::{AdoptedRun, EndedRun, Fact, Input};
-use keepd_model::protocol::{Message, Request, RunEnd};
+use keepd_model::protocol::{Command, Message, Request, RunEnd};
 use keepd_model::{Exit, Generation, Pid, ServiceName};
 use keepd_wire::ledger::journal::{self, Record};
 use keepd_wire::ledger::keeper::{self, Slot};
@@ -29,6 +29,16 @@ fn fact_of(record: &Record<'_>) -> Option<Fact> {
             Ok(_) | Err(_) => None,
         },
         Record::Slot(..) | Record::Freed(_) => None,
+    }
+}
+
+/// Reports whether a fact is the same whatever the last generation is.
+fn says_more_than_generations(fact: &Fact) -> bool {
+    match fact {
+        Fact::Event(_) => false,
+        Fact::Command(command) => {
+            !matches!(command, Command::ServiceStart { .. } | Command::ServiceStop { .. })
+        }
     }
 }
 
@@ -88,7 +98,29 @@ impl ProxyShell {
         for record in &replay.records {
             self.replay_one(record)?;
         }
+        self.check_snapshot(&bytes)?;
         self.drain()
+    }
+
+    /// R10: what was replayed is the machine that was lost, if that one had nothing else in mind.
+    fn check_snapshot(&self, journal: &[u8]) -> Result<(), Stopped> {
+        let known = self.actor.kernel().snapshot.clone();
+        let Some((_, mut facts)) = known.filter(|(bytes, _)| bytes == journal) else {
+            return Ok(());
+        };
+        let mut replayed: Vec<Fact> = self.machine.snapshot().collect();
+        // Of generations the ledger knows more: one may be written down that nobody began.
+        facts.retain(says_more_than_generations);
+        replayed.retain(says_more_than_generations);
+        let both = facts.iter().zip(&replayed);
+        match both.into_iter().find(|(one, other)| one != other) {
+            Some(pair) => self.actor.breach("R10", format!("replayed is another: {pair:?}")),
+            None if facts.len() != replayed.len() => {
+                let (lost, found) = (facts.len(), replayed.len());
+                self.actor.breach("R10", format!("{lost} facts are replayed as {found}"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn replay_one(&mut self, record: &Record<'_>) -> Result<(), Stopped> {

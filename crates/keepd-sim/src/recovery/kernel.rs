@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use keepd_engine::proxy::ConnectionId;
+use keepd_engine::proxy::{ConnectionId, Fact};
 use keepd_model::{
     Errno, Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure, SpawnStep,
 };
@@ -186,6 +186,8 @@ pub(crate) struct Kernel {
     /// Cells as a dead process would have left them.
     ghosts: BTreeMap<(Serial, u64), u64>,
     pub(crate) journal: Option<Vec<u8>>,
+    /// What the machine knew when the journal had these bytes and no others.
+    pub(crate) snapshot: Option<(Vec<u8>, Vec<Fact>)>,
     pub(crate) pipes: Vec<Pipe>,
     pub(crate) sockets: BTreeMap<ConnectionId, Socket>,
     pub(crate) channel: VecDeque<(Serial, ToWarden)>,
@@ -227,6 +229,7 @@ impl Kernel {
             cells,
             ghosts: BTreeMap::new(),
             journal: None,
+            snapshot: None,
             pipes: Vec::new(),
             sockets: BTreeMap::new(),
             channel: VecDeque::new(),

@@ -22,6 +22,8 @@ use super::warden::{Estate, free_number};
 
 /// More outputs than this for one input are a loop.
 const OUTPUTS_MAX: u32 = 10_000;
+/// A journal with more appends than this is replaced.
+const APPENDS_MAX: u32 = 6;
 /// Where the configuration comes from.
 const FILE: ConnectionId = ConnectionId(0);
 
@@ -59,6 +61,10 @@ pub(crate) struct ProxyShell {
     sends: Vec<(ConnectionId, Message)>,
     spawned: VecDeque<(Owner, Result<Pid, SpawnFailure>)>,
     watched: BTreeSet<Owner>,
+    /// Appends since the journal was begun.
+    appends: u32,
+    /// The journal has more than when the machine was asked last what it knows.
+    is_snapshot_old: bool,
     /// Failures that the error pipe told already.
     told_failures: BTreeSet<Pid>,
     is_terminated: bool,
@@ -122,6 +128,8 @@ impl ProxyShell {
             sends: Vec::new(),
             spawned: VecDeque::new(),
             watched: BTreeSet::new(),
+            appends: 0,
+            is_snapshot_old: true,
             told_failures: BTreeSet::new(),
             is_terminated: false,
             did: true,
@@ -188,6 +196,8 @@ impl ProxyShell {
         if let Err(sentence) = self.machine.check_invariants() {
             return self.actor.breach("R11", sentence);
         }
+        self.keep_snapshot();
+        self.compact()?;
         if self.is_terminated {
             self.actor.effect("exit")?;
             self.actor.kernel().exit(serial);
@@ -670,6 +680,8 @@ impl ProxyShell {
                 return self.actor.breach("R10", "a record is too long".to_owned());
             }
         }
+        self.appends += 1;
+        self.is_snapshot_old = true;
         // A SIGKILL in the middle of a write leaves any part of it.
         let cut = {
             let mut kernel = self.actor.kernel();
@@ -681,6 +693,39 @@ impl ProxyShell {
                 journal.extend_from_slice(piece);
             }
         }
+        self.say_answered()
+    }
+
+    /// Between two turns the journal and the machine say the same.
+    fn keep_snapshot(&mut self) {
+        if !std::mem::take(&mut self.is_snapshot_old) {
+            return;
+        }
+        let facts: Vec<Fact> = self.machine.snapshot().collect();
+        let mut kernel = self.actor.kernel();
+        kernel.snapshot = kernel.journal.clone().map(|journal| (journal, facts));
+    }
+
+    /// A journal that has become long is replaced by a snapshot.
+    fn compact(&mut self) -> Result<(), Stopped> {
+        let Some(writer) = self.writer.filter(|_| self.appends >= APPENDS_MAX) else {
+            return Ok(());
+        };
+        let slots = self.slots.iter().map(|(name, slot)| Recorded::Slot(*slot, name.clone()));
+        let facts = self.machine.snapshot().map(Recorded::Fact);
+        let records: Vec<Recorded> = slots.chain(facts).collect();
+        let lines: Vec<Vec<u8>> = records.iter().map(Recorded::line).collect();
+        let pairs = records.iter().zip(&lines);
+        let written: Vec<Record<'_>> = pairs.map(|(one, line)| one.record(line)).collect();
+        let begun = Writer::begin(&SCOPE, writer.next(), writer.next(), &written);
+        let Ok((bytes, writer)) = begun else {
+            return self.actor.breach("R10", "there is no snapshot".to_owned());
+        };
+        self.actor.effect("rename the snapshot")?;
+        self.actor.kernel().journal = Some(bytes);
+        self.writer = Some(writer);
+        self.appends = 0;
+        self.is_snapshot_old = true;
         self.say_answered()
     }
 
