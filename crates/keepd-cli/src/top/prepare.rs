@@ -101,12 +101,12 @@ impl Prepared {
 
     /// Locks an instance whose warden and proxy were lost. Fails if nothing of it can be taken
     /// over.
-    pub(crate) fn resume(options: Options) -> Result<Self, CliError> {
-        let lock = lock(&options.instance)?;
-        if let Some(options) = take_over(&options.instance)? {
+    pub(crate) fn resume(instance: &Instance) -> Result<Self, CliError> {
+        let lock = lock(instance)?;
+        if let Some(options) = take_over(instance)? {
             return Ok(Self::of_parts(options, lock.into(), true));
         }
-        let message = format!("cannot take over {}: nothing of it runs", options.instance.shown());
+        let message = format!("cannot take over {}: nothing of it runs", instance.shown());
         Err(system(message))
     }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use keepd_manager::Options;
 use keepd_manager::instance::write_atomically;
-use keepd_model::{Errno, ExitCode, Pid, Signal};
+use keepd_model::{Errno, ExitCode, Signal};
 use keepd_os::spawn::Session;
 use keepd_os::{exec, process, signals, terminal};
-use keepd_proxy::warden::{self, Ending, Keys, Origin, Setup};
+use keepd_proxy::warden::{self, Ending, Keys, News, Origin, Setup};
 
 use super::leftovers::{Adoption, end_leftovers, wait_for_manager};
 use super::{Prepared, system};
@@ -101,8 +101,12 @@ impl Stack<'_> {
         let setup = self.setup()?;
         let instance = &self.options.instance;
         // The file is for people and scripts; nothing of keepd's own depends on it.
-        let mut note_pid = |pid: Pid| {
-            let _ = write_atomically(&instance.proxy_pid_file(), format!("{pid}\n").as_bytes());
+        let mut note_pid = |news| match news {
+            News::Started(pid) => {
+                let text = format!("{pid}\n");
+                let _ = write_atomically(&instance.proxy_pid_file(), text.as_bytes());
+            }
+            News::Ready => {}
         };
         let ended = warden::run(&setup, origin, &mut note_pid);
         if self.lends_terminal {

@@ -1,5 +1,6 @@
 //! The warden.
 
+mod alone;
 mod fault;
 mod holdings;
 mod ledger;
@@ -10,7 +11,8 @@ mod setup;
 mod start;
 mod survivors;
 
+pub(crate) use alone::{Alone, Words};
 pub use machine::Ending;
-pub use run::{Ended, run};
+pub use run::{Ended, News, run};
 pub use setup::{Keys, Origin, Setup, WardenError};
 pub use survivors::{Survivors, forget, survivors};

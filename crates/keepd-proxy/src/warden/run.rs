@@ -41,7 +41,7 @@ const FATAL: u64 = 1;
 const REPORT: u64 = 2;
 const CHANNEL: u64 = 3;
 
-/// Keeps a proxy alive until it ends in order, or nothing can be known any more; `started` is told
+/// Keeps a proxy alive until it ends in order, or nothing can be known any more; `tell` hears
 /// of every proxy.
 ///
 /// Returns how the process is to end. Nothing that is held is closed before that.
@@ -52,11 +52,20 @@ const CHANNEL: u64 = 3;
 pub fn run(
     setup: &Setup,
     origin: Origin,
-    started: &mut dyn FnMut(Pid),
+    tell: &mut dyn FnMut(News),
 ) -> Result<Ended, WardenError> {
     let mut warden = Warden::new(setup, origin)?;
-    let ending = warden.follow(started)?;
+    let ending = warden.follow(tell)?;
     Ok(Ended { ending, holdings: warden.holdings, descriptor_limit: warden.descriptor_limit })
+}
+
+/// What whoever made the warden may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// There is another proxy.
+    Started(Pid),
+    /// It has reached its loop.
+    Ready,
 }
 
 /// How it ended, and what is still held.
@@ -111,6 +120,8 @@ struct Proxy {
     is_connected: bool,
     /// As long as its program may not run.
     spawned: Option<Spawned>,
+    /// It has said that it is ready, and nobody was told.
+    is_news: bool,
 }
 
 impl<'a> Warden<'a> {
@@ -197,7 +208,7 @@ impl<'a> Warden<'a> {
             let added = self.epoll.add(spawned, REPORT, Interest::READ);
             added.map_err(failed("wait for the proxy"))?;
         }
-        self.proxy = Some(Proxy { pid, channel, is_connected: true, spawned });
+        self.proxy = Some(Proxy { pid, channel, is_connected: true, spawned, is_news: false });
         Ok(())
     }
 
@@ -214,12 +225,12 @@ impl<'a> Warden<'a> {
     }
 
     /// Goes on until the end.
-    fn follow(&mut self, started: &mut dyn FnMut(Pid)) -> Result<Ending, WardenError> {
+    fn follow(&mut self, tell: &mut dyn FnMut(News)) -> Result<Ending, WardenError> {
         let mut ready = Vec::new();
         // What ended before there was a reader of signals is not told any more.
         self.reap()?;
         loop {
-            self.work(started)?;
+            self.work(tell)?;
             if let Some(ending) = self.ending.take() {
                 return Ok(ending);
             }
@@ -309,7 +320,12 @@ impl<'a> Warden<'a> {
                 None => say(format_args!("warning: cannot hold {label:?}: it did not arrive")),
             },
             ToWarden::Drop(number) => self.holdings.release(number),
-            ToWarden::Ready => self.tell(Input::Ready),
+            ToWarden::Ready => {
+                if let Some(proxy) = &mut self.proxy {
+                    proxy.is_news = true;
+                }
+                self.tell(Input::Ready);
+            }
             ToWarden::Exit(code) => self.tell(Input::Leaving(Ending::Exit(code))),
             ToWarden::Exec { code, arguments } => {
                 self.tell(Input::Leaving(Ending::Become { code, arguments }));
@@ -370,10 +386,13 @@ impl<'a> Warden<'a> {
     }
 
     /// Does what the machine asks for.
-    fn work(&mut self, started: &mut dyn FnMut(Pid)) -> Result<(), WardenError> {
+    fn work(&mut self, tell: &mut dyn FnMut(News)) -> Result<(), WardenError> {
+        if self.proxy.as_mut().is_some_and(|proxy| std::mem::take(&mut proxy.is_news)) {
+            tell(News::Ready);
+        }
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Start { safe } => self.start(safe.as_deref(), started)?,
+                Output::Start { safe } => self.start(safe.as_deref(), tell)?,
                 Output::Remember(at) => self.holdings.note(Entry::Death(at)),
                 Output::Recover => {
                     let recovery = self.recover();
@@ -388,11 +407,7 @@ impl<'a> Warden<'a> {
         Ok(())
     }
 
-    fn start(
-        &mut self,
-        safe: Option<&str>,
-        started: &mut dyn FnMut(Pid),
-    ) -> Result<(), WardenError> {
+    fn start(&mut self, safe: Option<&str>, tell: &mut dyn FnMut(News)) -> Result<(), WardenError> {
         self.prepare_rescue(None);
         match start_proxy(self.setup, &mut self.holdings, safe, self.descriptor_limit) {
             Ok((spawned, channel)) => {
@@ -400,7 +415,7 @@ impl<'a> Warden<'a> {
                 self.holdings.note(Entry::Proxy(pid));
                 self.connect(pid, channel, Some(spawned))?;
                 self.tell(Input::Started);
-                started(pid);
+                tell(News::Started(pid));
             }
             Err(failure) => self.tell(Input::NotStarted(failure)),
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use keepd_model::{Pid, Signal};
 use keepd_os::spawn::Session;
 use keepd_os::{handle, pidfd, signals};
-use keepd_proxy::warden::{self, Ending, Keys, Origin, Setup};
+use keepd_proxy::warden::{self, Ending, Keys, News, Origin, Setup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long anything may take.
@@ -143,7 +143,7 @@ impl Proxy {
 }
 
 /// This process as the warden.
-pub(crate) fn warden(arguments: Vec<OsString>) -> ExitCode {
+pub(crate) fn warden(arguments: &[OsString]) -> ExitCode {
     let folder = PathBuf::from(&arguments[0]);
     let estate = arguments.iter().position(|word| word == "--estate");
     let estate = estate.map(|at| arguments[at + 1].to_str().unwrap().parse().unwrap());
@@ -169,9 +169,12 @@ pub(crate) fn warden(arguments: Vec<OsString>) -> ExitCode {
     let panic_at: Option<u32> = std::env::var(PANIC_AT).ok().and_then(|text| text.parse().ok());
     let panic_at = panic_at.filter(|_| estate.is_none());
     let mut count = 0;
-    let ended = warden::run(&setup, origin, &mut |_| {
-        count += 1;
-        assert!(Some(count) != panic_at, "as it was asked to");
+    let ended = warden::run(&setup, origin, &mut |news| match news {
+        News::Started(_) => {
+            count += 1;
+            assert!(Some(count) != panic_at, "as it was asked to");
+        }
+        News::Ready => {}
     });
     let ended = ended.unwrap_or_else(|error| panic!("{error}"));
     match &ended.ending {

@@ -14,8 +14,8 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let role = arguments.nth(1);
     match role.as_ref().and_then(|role| role.to_str()) {
-        Some("warden") => fixture::warden(arguments.collect()),
-        Some("proxy") => script::proxy(arguments.collect()),
+        Some("warden") => fixture::warden(&arguments.collect::<Vec<_>>()),
+        Some("proxy") => script::proxy(&arguments.collect::<Vec<_>>()),
         // An argument of the test runner, or none.
         Some(_) | None => {
             for (name, case) in cases::ALL {

@@ -38,7 +38,7 @@ struct Script {
 }
 
 /// This process as the proxy.
-pub(crate) fn proxy(arguments: Vec<OsString>) -> ExitCode {
+pub(crate) fn proxy(arguments: &[OsString]) -> ExitCode {
     let folder = PathBuf::from(&arguments[0]);
     let watched = [Signal::TERM, Signal::HUP, Signal::INT];
     let signals = SignalReader::new(&watched).unwrap();
@@ -183,14 +183,17 @@ impl Script {
         self.mapping = Some(Mapping::create(&path, &first, file_bytes(1)).unwrap());
     }
 
-    /// Starts a process that records itself in this slot as a service's child does.
-    fn start_service(&mut self, slot: u32) -> Pid {
-        let intent = self.intend_in(slot);
+    fn sleep() -> Pid {
         let null = Stdio::null;
         let mut sleep = Command::new("sleep");
         let sleep = sleep.arg("1000").stdin(null()).stdout(null()).stderr(null());
-        let child = sleep.spawn().unwrap();
-        let pid = Pid::new(child.id()).unwrap();
+        Pid::new(sleep.spawn().unwrap().id()).unwrap()
+    }
+
+    /// Starts a process that records itself in this slot as a service's child does.
+    fn start_service(&mut self, slot: u32) -> Pid {
+        let intent = self.intend_in(slot);
+        let pid = Self::sleep();
         let mapping = self.mapping.as_ref().unwrap();
         let cell = |which| mapping.cell(SlotNumber(slot).offset(which)).unwrap();
         let inode = pidfd::open(pid).ok().and_then(keepd_os::ledger::inode);
