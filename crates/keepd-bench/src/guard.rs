@@ -111,6 +111,7 @@ fn start_worker(arguments: &[String], id: &str) -> Result<Pid, BenchError> {
     let (out, err) = (std::io::stdout(), std::io::stderr());
     let descriptors = [null.as_fd(), out.as_fd(), err.as_fd()].map(Descriptor::Open);
     let request = SpawnRequest {
+        file: None,
         arguments: &arguments,
         environment: &environment,
         directory: None,
@@ -120,11 +121,13 @@ fn start_worker(arguments: &[String], id: &str) -> Result<Pid, BenchError> {
         groups: None,
         descriptors: &descriptors,
         extra: &[],
+        keep_from: None,
         cgroup: None,
         // A process group of its own: Ctrl-C comes to us alone, and we end the rest in order.
         session: Session::ProcessGroup,
         ignored: &[],
         descriptor_limit: None,
+        record: None,
         failure_status: FAILURE_STATUS,
     };
     // Whether it was executed is in its exit status, too.

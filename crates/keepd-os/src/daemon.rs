@@ -56,11 +56,11 @@ pub fn lock_memory() -> Result<(), Errno> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standard {
     /// 0.
-    Input,
+    Input = 0,
     /// 1.
-    Output,
+    Output = 1,
     /// 2.
-    Error,
+    Error = 2,
 }
 
 /// `dup2(open("/dev/null", O_RDWR), n)`: lets go of what a standard descriptor refers to, and keeps

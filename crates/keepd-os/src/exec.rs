@@ -5,21 +5,28 @@
 )]
 
 use std::borrow::Cow;
+use std::ffi::c_char;
 use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use keepd_model::Errno;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::fatal;
-use crate::image::{Image, execute_first};
+use crate::image::{Image, execute_file, execute_first};
 use crate::process::DescriptorLimit;
 use crate::signals::{self, AllBlocked, KERNEL_SIGNALS_MAX, KernelAction};
+use crate::{errno, fatal};
 
 /// What to become.
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {
+    /// The file that is executed, whatever the first of `arguments` says ([`own_program`]); `None`:
+    /// the one that that names.
+    pub file: Option<BorrowedFd<'static>>,
     /// Program and arguments; not empty. A program without a slash is looked for in the `PATH` of
     /// `environment`.
     pub arguments: &'a [Vec<u8>],
@@ -28,6 +35,24 @@ pub struct Program<'a> {
     /// Limit of descriptors that the program gets back, if the caller raised its own; `None`: the
     /// caller's.
     pub descriptor_limit: Option<DescriptorLimit>,
+}
+
+/// The file of this process; never closed.
+static OWN_PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+
+/// `open("/proc/self/exe", O_PATH | O_CLOEXEC)`: returns the file that this process was started
+/// from, which is the same after another file was put in its place.
+///
+/// It is opened at the first call, best at the start, and stays open. Fails with ENOENT without
+/// /proc. See proc_pid_exe(5).
+pub fn own_program() -> Result<BorrowedFd<'static>, Errno> {
+    if let Some(file) = OWN_PROGRAM.get() {
+        return Ok(file.as_fd());
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened = rustix::fs::open("/proc/self/exe", flags, Mode::empty());
+    let opened = opened.map_err(errno::from_rustix)?;
+    Ok(OWN_PROGRAM.get_or_init(|| opened).as_fd())
 }
 
 /// Signals that came while nobody but [`note`] was there for them, bit 0 for signal 1.
@@ -50,10 +75,8 @@ pub fn exec(program: &Program<'_>) -> Errno {
     let limit = getrlimit(Resource::Nofile);
     give_back(program.descriptor_limit);
     signals::set_mask(0);
-    // SAFETY: the image holds C strings and null-terminated arrays of pointers to them.
-    let errno = unsafe {
-        execute_first(&image.candidates, image.arguments.as_ptr(), image.environment.as_ptr())
-    };
+    // SAFETY: the environment is one of the image's.
+    let errno = unsafe { become_image(&image, program.file, image.environment.as_ptr()) };
     signals::set_mask(u64::MAX);
     // What could be set before can be set again, unless the hard limit was lowered.
     let _ = setrlimit(Resource::Nofile, limit);
@@ -64,6 +87,29 @@ pub fn exec(program: &Program<'_>) -> Errno {
     raise_noted();
     drop(blocked);
     Errno(errno)
+}
+
+/// Becomes the program of an image; returns the error number. Raw calls only.
+///
+/// # Safety
+///
+/// `environment` is a null-terminated array of C strings.
+pub(crate) unsafe fn become_image(
+    image: &Image,
+    file: Option<BorrowedFd<'static>>,
+    environment: *const *const c_char,
+) -> i32 {
+    // SAFETY: the image holds C strings and null-terminated arrays of pointers to them; the rest is
+    // the caller's promise.
+    unsafe {
+        if let Some(file) = file {
+            let errno = execute_file(file.as_raw_fd(), image.arguments.as_ptr(), environment);
+            if errno != libc::ENOSYS {
+                return errno;
+            }
+        }
+        execute_first(&image.candidates, image.arguments.as_ptr(), environment)
+    }
 }
 
 /// Sets the limit of descriptors that the program is to have. Raw calls only.

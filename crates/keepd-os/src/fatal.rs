@@ -18,8 +18,8 @@ use keepd_model::{Errno, Signal};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::errno;
-use crate::exec::{Program, catch_all_for_ever, give_back};
-use crate::image::{Image, execute_first};
+use crate::exec::{Program, become_image, catch_all_for_ever, give_back};
+use crate::image::Image;
 use crate::process::DescriptorLimit;
 use crate::signals;
 
@@ -64,6 +64,7 @@ static LAST_WORDS: AtomicPtr<[Vec<u8>; 6]> = AtomicPtr::new(ptr::null_mut());
 /// A program that takes over after a fault or a panic, with everything that execve(2) needs.
 pub struct Rescue {
     image: Image,
+    file: Option<BorrowedFd<'static>>,
     /// For each of [`SIGNALS`] and, at last, for a panic null-terminated, with pointers into the
     /// image and to `panic_entry`.
     environments: [Vec<*const c_char>; 7],
@@ -105,8 +106,8 @@ impl Rescue {
             pointers.extend([own, ptr::null()]);
             pointers
         });
-        let descriptor_limit = program.descriptor_limit;
-        Ok(Self { image, environments, panic_entry, panic_key_bytes, descriptor_limit })
+        let Program { file, descriptor_limit, .. } = *program;
+        Ok(Self { image, file, environments, panic_entry, panic_key_bytes, descriptor_limit })
     }
 
     /// Takes down what is said of a panic.
@@ -331,7 +332,7 @@ fn become_rescue(index: usize, panic: &[u8]) -> ! {
         let environment = rescue.environments[index].as_ptr();
         // SAFETY: the image and the entry for a panic hold C strings, and the arrays are
         // null-terminated with pointers to them.
-        unsafe { execute_first(&image.candidates, image.arguments.as_ptr(), environment) };
+        unsafe { become_image(image, rescue.file, environment) };
     }
     exit()
 }

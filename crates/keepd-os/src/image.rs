@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::ffi::c_char;
+use std::os::fd::RawFd;
 use std::ptr;
 
 use keepd_model::Errno;
@@ -123,6 +124,26 @@ fn push_candidates(
             element => arena.push(&[element, b"/", program]),
         })
         .collect()
+}
+
+/// `execveat(file, "", arguments, environment, AT_EMPTY_PATH)`: becomes the program in this file;
+/// returns the error number. A raw call: nothing is allocated or locked.
+///
+/// # Safety
+///
+/// `arguments` and `environment` are null-terminated arrays of C strings.
+pub(crate) unsafe fn execute_file(
+    file: RawFd,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) -> i32 {
+    // SAFETY: by the caller's promise, two null-terminated arrays of C strings. The C library keeps
+    // errno in memory of this thread.
+    unsafe {
+        let (path, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
+        libc::syscall(libc::SYS_execveat, file, path, arguments, environment, flags);
+        *libc::__errno_location()
+    }
 }
 
 /// `execve(candidate, arguments, environment)` for each candidate: becomes the first one that can

@@ -10,6 +10,7 @@
 //! for one child alone, from [`vfork::start`] and [`sigwait::wait`].
 
 pub mod cgroup;
+pub mod channel;
 pub mod clock;
 pub mod code;
 pub mod daemon;
@@ -21,10 +22,12 @@ pub mod file;
 pub mod folder;
 pub mod handle;
 pub mod heap;
+pub mod held;
 mod image;
 pub mod ledger;
 pub mod listeners;
 pub mod mapped;
+pub mod memfd;
 pub mod notify;
 pub mod panic;
 pub mod pidfd;

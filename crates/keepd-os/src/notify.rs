@@ -23,9 +23,9 @@ const CONTROL_WORDS: usize = 32;
 
 /// A datagram socket with a path, owned by the user who may send to it.
 #[derive(Debug)]
-pub struct NotifySocket {
+pub struct NotifySocket<Descriptor = OwnedFd> {
     path: PathBuf,
-    descriptor: OwnedFd,
+    descriptor: Descriptor,
 }
 
 /// What came.
@@ -68,6 +68,18 @@ impl NotifySocket {
         Ok(socket)
     }
 
+    /// Lets the descriptor be kept by something else.
+    pub fn map<Other: AsFd>(self, change: impl FnOnce(OwnedFd) -> Other) -> NotifySocket<Other> {
+        NotifySocket { path: self.path, descriptor: change(self.descriptor) }
+    }
+}
+
+impl<Descriptor: AsFd> NotifySocket<Descriptor> {
+    /// Takes the socket that a predecessor bound to this path.
+    pub fn adopt(path: PathBuf, descriptor: Descriptor) -> Self {
+        Self { path, descriptor }
+    }
+
     /// `chown(path, uid, -1)`: lets this user send, and (but for root) nobody else. See chown(2).
     pub fn set_owner(&self, uid: u32) -> Result<(), Errno> {
         rustix::fs::chown(&self.path, Some(Uid::from_raw(uid)), None).map_err(errno::from_rustix)
@@ -94,7 +106,7 @@ impl NotifySocket {
         let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
         // SAFETY: the header describes one buffer and one control buffer, both valid for writing
         // their length.
-        let length = unsafe { libc::recvmsg(self.descriptor.as_raw_fd(), &raw mut header, flags) };
+        let length = unsafe { libc::recvmsg(self.as_fd().as_raw_fd(), &raw mut header, flags) };
         let Ok(length) = usize::try_from(length) else {
             return match errno::last() {
                 Errno::EAGAIN | Errno(libc::EINTR) => Ok(Received::Nothing),
@@ -118,7 +130,7 @@ impl NotifySocket {
     }
 }
 
-impl AsFd for NotifySocket {
+impl<Descriptor: AsFd> AsFd for NotifySocket<Descriptor> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }

@@ -153,6 +153,7 @@ fn rescue(script: &str) -> Rescue {
 fn rescue_by(arguments: &[&str]) -> Rescue {
     let arguments: Vec<_> = arguments.iter().map(|word| word.as_bytes().to_vec()).collect();
     let program = Program {
+        file: None,
         arguments: &arguments,
         environment: &environment(),
         descriptor_limit: Some(DescriptorLimit { soft: 17, hard: 1_000 }),
@@ -210,7 +211,7 @@ fn fatal_are_pending(found: &FatalSignals) {
 
 fn program<'a>(arguments: &'a [Vec<u8>], environment: &'a [Cow<'a, [u8]>]) -> Program<'a> {
     let descriptor_limit = Some(DescriptorLimit { soft: 17, hard: 1_000 });
-    Program { arguments, environment, descriptor_limit }
+    Program { file: None, arguments, environment, descriptor_limit }
 }
 
 fn become_another() {

@@ -253,6 +253,7 @@ impl Children {
         environment: &'a [Entry<'a>],
     ) -> SpawnRequest<'a> {
         SpawnRequest {
+            file: None,
             arguments: &[],
             environment,
             directory: attributes.directory.as_deref(),
@@ -262,6 +263,7 @@ impl Children {
             groups: attributes.groups.as_deref(),
             descriptors: &[],
             extra: &[],
+            keep_from: None,
             cgroup: None,
             session: Session::New,
             ignored: match attributes.place {
@@ -269,6 +271,7 @@ impl Children {
                 Place::Service | Place::Own => &[],
             },
             descriptor_limit: self.descriptor_limit,
+            record: None,
             failure_status: match attributes.place {
                 Place::None => PLAIN_FAILURE_STATUS,
                 Place::Service | Place::Own => FAILURE_STATUS,

@@ -93,6 +93,7 @@ impl Exit {
         let environment: Vec<Cow<'_, [u8]>> =
             environment.iter().map(|entry| Cow::Borrowed(entry.as_slice())).collect();
         let error = exec::exec(&Program {
+            file: None,
             arguments: &self.arguments,
             environment: &environment,
             descriptor_limit: self.descriptor_limit,
@@ -113,6 +114,7 @@ impl Exit {
             .map(|entry| Cow::Borrowed(entry.as_slice()))
             .collect();
         let program = Program {
+            file: None,
             arguments: &self.arguments,
             environment: &environment,
             descriptor_limit: self.descriptor_limit,

@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use keepd_engine::proxy::Owner;
-use keepd_model::{Errno, Instant, Pid, ServiceName, Signal, SpawnFailure, SpawnStep, protocol};
+use keepd_engine::proxy::{JobId, Owner};
+use keepd_model::{
+    Errno, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure, SpawnStep, protocol,
+};
 use keepd_os::cgroup::{Group, read_populated};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::sweep::{self, Leader, Mark};
@@ -173,15 +175,66 @@ impl Groups {
                 let failure = |errno| SpawnFailure { step: SpawnStep::Cgroup, errno };
                 Kind::Leaf(made.map_err(failure)?)
             }
-            None => Kind::Marked {
-                entry: format!("INVOCATION_ID={invocation:032x}").into_bytes(),
-                leader: None,
-                kill: Kill::No,
-            },
+            None => marked(invocation, None),
         };
+        self.insert(owner, kind);
+        Ok(())
+    }
+
+    fn insert(&mut self, owner: &Owner, kind: Kind) {
         let entry = Entry { kind, events: None, watch: Watch::No };
         self.entries.insert(owner.clone(), entry);
-        Ok(())
+    }
+
+    /// Goes on with the group of a run that a predecessor started. `leader`: its main process, if
+    /// that is still there. Returns whether the group is a leaf that is there.
+    ///
+    /// Without a leaf its processes are found in the weaker way, as long as the main process tells
+    /// its session.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
+    pub(crate) fn adopt(&mut self, owner: &Owner, leader: Option<Pid>, invocation: u128) -> bool {
+        let leaf = self.root.as_ref().and_then(|(root, _)| root.child(&leaf_name(owner)).ok());
+        let is_leaf = leaf.is_some();
+        let kind = match leaf {
+            Some(leaf) => Kind::Leaf(leaf),
+            None => marked(invocation, leader.and_then(Leader::of_child)),
+        };
+        self.insert(owner, kind);
+        is_leaf
+    }
+
+    /// Takes over every other leaf that a predecessor left, after the last [`Groups::adopt`]: jobs
+    /// are ended, because nobody is there whom their answer could be told; what runs that are over
+    /// left behind is left alone. Returns how many jobs there were.
+    ///
+    /// Jobs without a leaf are not found, and go on.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
+    pub(crate) fn take_over_rest(&mut self, epoll: &Epoll) -> Result<usize, Errno> {
+        let Some((root, _)) = &self.root else {
+            return Ok(0);
+        };
+        let mut found = Vec::new();
+        for name in root.children()? {
+            let Some((owner, number)) = owner_of(&name) else {
+                continue;
+            };
+            // A later one that is put aside must not get the name of this one.
+            self.token_next = self.token_next.max(number.unwrap_or(0));
+            if number.is_none() && self.entries.contains_key(&owner) {
+                continue;
+            }
+            found.push((owner, root.child(&name)?));
+        }
+        let mut jobs = 0;
+        for (owner, group) in found {
+            if let Owner::Job(_) = owner {
+                jobs += 1;
+                group.kill()?;
+            }
+            // What cannot be watched is tried to be removed from time to time.
+            let _ = self.watch_left(epoll, owner, group);
+        }
+        Ok(jobs)
     }
 
     /// Says which process was started. Where there is no cgroup, its session is a mark of the
@@ -469,11 +522,13 @@ impl Groups {
     /// and made again, and counts its generations from 1 again. What was left moves to a leaf with
     /// a number behind its name.
     fn make_beside_left(&mut self, epoll: &Epoll, owner: &Owner) -> Result<Group, Errno> {
-        let found = self.left.iter().find(|(_, left)| left.owner == *owner);
+        let name = leaf_name(owner);
+        // Others of the same owner may have been put aside before.
+        let is_in_the_way = |left: &Left| left.group.path().ends_with(&name);
+        let found = self.left.iter().find(|(_, left)| is_in_the_way(left));
         let (Some(token), Some((root, _))) = (found.map(|(token, _)| *token), &self.root) else {
             return Err(EBUSY);
         };
-        let name = leaf_name(owner);
         let aside = Group::create(root, &format!("{name}+{token}"))?;
         let Some(Left { group, events, .. }) = self.left.remove(&token) else {
             return Err(EBUSY);
@@ -503,6 +558,30 @@ impl Groups {
         let is_in = |left: &Left| left.group.pids().is_ok_and(|pids| pids.contains(&pid));
         self.left.values().filter(of_service).any(is_in)
     }
+}
+
+fn marked(invocation: u128, leader: Option<Leader>) -> Kind {
+    let entry = format!("INVOCATION_ID={invocation:032x}").into_bytes();
+    Kind::Marked { entry, leader, kill: Kill::No }
+}
+
+/// Returns whose leaf has this name, and the number behind it if it was put aside.
+fn owner_of(leaf: &str) -> Option<(Owner, Option<u64>)> {
+    let (leaf, number) = match leaf.rsplit_once('+') {
+        Some((leaf, number)) => (leaf, Some(number.parse().ok()?)),
+        None => (leaf, None),
+    };
+    let owner = match leaf.split_once('.')? {
+        ("j", job) => Owner::Job(JobId(job.parse().ok()?)),
+        ("s", rest) => {
+            let (name, generation) = rest.rsplit_once('.')?;
+            let name = ServiceName::new_internal(name).ok()?;
+            Owner::Service(name, Generation::new(generation.parse().ok()?))
+        }
+        (_, _) => return None,
+    };
+    // Not `s.web.01`: that is nobody's.
+    (leaf_name(&owner) == leaf).then_some((owner, number))
 }
 
 fn leaf_name(owner: &Owner) -> String {
@@ -535,3 +614,6 @@ fn make_leaf(root: &Group, name: &str) -> Result<Group, Errno> {
         result => result,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,17 @@
 //! Start from [`run()`]; [`init`] is the other half of `keepd-init`, a loop of its own for one
 //! command.
 
+pub mod channel;
 mod children;
 mod connections;
 mod controllers;
 mod descriptors;
 mod entry;
 mod environment;
+pub mod estate;
 mod exit;
 mod groups;
+pub mod holder;
 pub mod init;
 mod listener;
 mod log;

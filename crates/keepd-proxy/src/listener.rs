@@ -2,6 +2,7 @@
 //! answered.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,9 @@ use std::time::Duration;
 use keepd_model::{Errno, Instant};
 use keepd_os::{process, socket};
 use rustix::io::fcntl_dupfd_cloexec;
+
+use crate::estate::Label;
+use crate::holder::{Held, Holder};
 
 /// Only the own user and root may connect, until somebody changes the mode of the file: what
 /// daemonproxy's umask leaves.
@@ -23,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A listening socket.
 pub(crate) struct Listener {
-    socket: OwnedFd,
+    socket: Held,
     /// The file, wherever the proxy goes meanwhile.
     path: PathBuf,
     /// The device and inode of the file: another one of that name is not ours.
@@ -58,7 +62,7 @@ impl Listener {
     /// Listens at a path; a socket file that nobody serves any more is replaced.
     pub(crate) fn new(path: &Path, admission: Admission) -> Result<Self, Errno> {
         let mut listener = Self {
-            socket: socket::listen_unix(path, SOCKET_MODE)?,
+            socket: Held::alone(socket::listen_unix(path, SOCKET_MODE)?),
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             file: file_at(path),
             admission,
@@ -68,6 +72,33 @@ impl Listener {
         };
         listener.refill();
         Ok(listener)
+    }
+
+    /// Goes on with the socket that a predecessor listened on, at the path that its label says.
+    /// Whoever connected meanwhile waits in it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
+    pub(crate) fn adopt(path: &Path, socket: Held, admission: Admission) -> Self {
+        let mut listener = Self {
+            socket,
+            path: path.to_owned(),
+            // The file may be another's by now; then it is not removed at the end.
+            file: file_at(path),
+            admission,
+            reserve: Vec::new(),
+            resume_at: None,
+            is_full: false,
+        };
+        listener.refill();
+        listener
+    }
+
+    /// Lets the warden have the socket. For before it is in an epoll set, because its number
+    /// changes.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the shell calls it before it listens"))]
+    pub(crate) fn hold(mut self, holder: &Holder) -> Self {
+        let label = Label::Listener { path: self.path.as_os_str().as_bytes().to_vec() };
+        self.socket = self.socket.held_by(holder, label);
+        self
     }
 
     /// Accepts one connection.
@@ -152,5 +183,38 @@ fn file_at(path: &Path) -> Option<(u64, u64)> {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use keepd_os::channel::Channel;
+    use keepd_os::clock;
+    use keepd_testkit::Scratch;
+
+    use super::*;
+    use crate::estate::Estate;
+
+    #[test]
+    fn who_connected_while_nobody_was_there_is_let_in_by_the_successor() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("socket");
+        let (ours, _theirs) = Channel::pair().unwrap();
+        let holder = Holder::new(ours, Estate::default());
+        let first = Listener::new(&path, Admission::ByUser).unwrap().hold(&holder);
+        let labels = holder.with_estate(|estate| estate.held.values().cloned().collect::<Vec<_>>());
+        let expected = Label::Listener { path: path.as_os_str().as_bytes().to_vec() };
+        assert_eq!(labels, Some(vec![expected]));
+        let copy = first.as_fd().try_clone_to_owned().unwrap();
+        drop(first);
+        let _connection = UnixStream::connect(&path).unwrap();
+        let mut second = Listener::adopt(&path, Held::alone(copy), Admission::ByUser);
+        let now = clock::monotonic_now();
+        assert!(matches!(second.accept(now), Accepted::Connection(_)));
+        assert!(matches!(second.accept(now), Accepted::Nobody));
+        second.unlink();
+        assert!(!path.exists());
     }
 }

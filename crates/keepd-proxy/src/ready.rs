@@ -12,6 +12,8 @@ use keepd_os::epoll::{Epoll, Interest};
 use rustix::fs::Uid;
 
 use crate::children::reading_pipe;
+use crate::estate::Label;
+use crate::holder::{Held, Holder};
 use crate::token::Token;
 
 /// Read at once. What comes before the line feed is thrown away, so more would not help anybody.
@@ -25,15 +27,21 @@ pub(crate) struct ReadyPipes {
     pipes: HashMap<u64, Pipe>,
     tokens: HashMap<ServiceName, u64>,
     token_last: u64,
+    holder: Holder,
 }
 
 struct Pipe {
     name: ServiceName,
     generation: Generation,
-    reader: OwnedFd,
+    reader: Held,
 }
 
 impl ReadyPipes {
+    /// Makes an empty table, whose pipes are held.
+    pub(crate) fn new(holder: Holder) -> Self {
+        Self { holder, ..Self::default() }
+    }
+
     /// Makes the pipe of a generation that is about to start as this user; returns the side of the
     /// service. A pipe of an earlier generation is closed.
     pub(crate) fn prepare(
@@ -48,12 +56,27 @@ impl ReadyPipes {
         let (reader, writer) = reading_pipe()?;
         // Otherwise a service with another user could not open `/dev/fd/N`.
         rustix::fs::fchown(&writer, Some(Uid::from_raw(uid)), None).map_err(errno)?;
+        let label = Label::Ready { service: name.clone(), generation };
+        let reader = self.holder.hold(label, reader);
+        self.adopt(epoll, name, generation, reader)?;
+        Ok(writer)
+    }
+
+    /// Goes on with our side of a pipe that a predecessor made. What was said meanwhile waits in
+    /// it.
+    pub(crate) fn adopt(
+        &mut self,
+        epoll: &Epoll,
+        name: &ServiceName,
+        generation: Generation,
+        reader: Held,
+    ) -> Result<(), Errno> {
         self.token_last += 1;
         epoll.add(&reader, Token::Ready(self.token_last).into(), Interest::READ)?;
         self.tokens.insert(name.clone(), self.token_last);
         let pipe = Pipe { name: name.clone(), generation, reader };
         self.pipes.insert(self.token_last, pipe);
-        Ok(writer)
+        Ok(())
     }
 
     /// Reads the pipe with this number; returns the news if the line feed is there.
@@ -99,7 +122,7 @@ enum Heard {
     Nothing,
 }
 
-fn read_to_line_feed(reader: &OwnedFd) -> Heard {
+fn read_to_line_feed(reader: &Held) -> Heard {
     for _ in 0..TURN_READS_MAX {
         let mut buffer = [0; READ_BYTES];
         match rustix::io::read(reader, &mut buffer) {
@@ -111,4 +134,32 @@ fn read_to_line_feed(reader: &OwnedFd) -> Heard {
         }
     }
     Heard::Nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use keepd_os::process;
+
+    use super::*;
+
+    #[test]
+    fn a_line_feed_that_nobody_read_is_read_by_the_successor() {
+        let name = ServiceName::new("web").unwrap();
+        let generation = Generation::new(3);
+        let epoll = Epoll::new().unwrap();
+        let mut first = ReadyPipes::new(Holder::none());
+        let uid = process::effective_uid();
+        let writer = first.prepare(&epoll, &name, generation, uid).unwrap();
+        let copy = first.pipes[&1].reader.as_fd().try_clone_to_owned().unwrap();
+        drop(first);
+        rustix::io::write(&writer, b"ready\n").unwrap();
+        let mut second = ReadyPipes::new(Holder::none());
+        let epoll = Epoll::new().unwrap();
+        second.adopt(&epoll, &name, generation, Held::alone(copy)).unwrap();
+        let news = second.receive(&epoll, 1);
+        assert_eq!(news, Some(Input::ReadyFd { name, generation }));
+        assert!(second.pipes.is_empty() && second.tokens.is_empty());
+    }
 }

@@ -27,6 +27,7 @@ use crate::descriptors::Initial;
 use crate::environment::Base;
 use crate::exit::{self, Ended, Exit};
 use crate::groups::Groups;
+use crate::holder::Holder;
 use crate::listener::{Admission, Listener};
 use crate::log::{Destination, Log};
 use crate::memory::{self, Memory};
@@ -388,6 +389,7 @@ impl Starting<'_> {
         let base = Base::of_this_process(self.options.instance.clone());
         let memory = self.take_memory(opened.limits)?;
         let Self { options, log, exit, guard, ignored, .. } = self;
+        let holder = Holder::none();
         let settings = Settings {
             seed,
             features: FEATURES.map(str::to_owned).to_vec(),
@@ -406,17 +408,17 @@ impl Starting<'_> {
             fatal,
             machine: Proxy::new(settings),
             front: Front::new(opened.limits),
-            descriptors: opened.initial.into_descriptors(),
+            descriptors: opened.initial.into_descriptors(&holder),
             now: Moment::now(),
             log,
             memory,
             connections: Connections::new(memory::connections_max(opened.limits)),
             listener: None,
             admission,
-            pump: Pump::new(),
+            pump: Pump::new(holder.clone()),
             groups,
-            notify: NotifySockets::new(options.run_dir.clone()),
-            ready: ReadyPipes::default(),
+            notify: NotifySockets::new(options.run_dir.clone(), holder.clone()),
+            ready: ReadyPipes::new(holder),
             children: Children::new(
                 base,
                 inheritance,

@@ -101,6 +101,28 @@ impl<'line> Fields<'line> {
     }
 }
 
+/// Splits a line of the extended language, without its line feed, at its tabs, and resolves the
+/// escapes. The first field is its name.
+///
+/// # Errors
+///
+/// Says which escape there is not, and refuses more than [`FIELDS_MAX`] fields.
+pub fn split(line: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Problem> {
+    Ok(Fields::split(line)?.fields.collect())
+}
+
+/// Appends a line of the extended language: fields of any bytes with their escapes, tabs between
+/// them, and the line feed.
+pub fn join<Field: AsRef<[u8]>>(fields: impl IntoIterator<Item = Field>, out: &mut Vec<u8>) {
+    for (index, field) in fields.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'\t');
+        }
+        escape(field.as_ref(), out);
+    }
+    out.push(b'\n');
+}
+
 /// Returns the problem of a field that is not there; `what` names it without an article.
 pub fn missing(what: &str) -> Problem {
     Problem::new(format!("the {what} is missing"))

@@ -10,7 +10,9 @@ mod descriptor;
 use keepd_model::LogLevel;
 use keepd_model::protocol::{FilterChange, SignalNumber, Triggers};
 
-pub use crate::field::{Problem, decimal, missing, quoted, signal, superfluous, without_zero};
+pub use crate::field::{
+    Problem, decimal, join, missing, quoted, signal, split, superfluous, without_zero,
+};
 pub use descriptor::{
     different_ends, fd_slot, fd_slot_word, handle_flags, handle_kind, handle_name, handle_type,
     open_flags, pipe_spec, socket_spec,

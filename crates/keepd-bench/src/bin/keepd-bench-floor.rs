@@ -82,6 +82,7 @@ fn start_many(program: &OsString, rest: &[OsString], count: usize) -> io::Result
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     let descriptors = [input.as_fd(), output.as_fd(), error.as_fd()].map(Descriptor::Open);
     let request = SpawnRequest {
+        file: None,
         arguments: &arguments,
         environment: &environment,
         directory: None,
@@ -91,10 +92,12 @@ fn start_many(program: &OsString, rest: &[OsString], count: usize) -> io::Result
         groups: None,
         descriptors: &descriptors,
         extra: &[],
+        keep_from: None,
         cgroup: None,
         session: Session::Inherit,
         ignored: &[],
         descriptor_limit: None,
+        record: None,
         failure_status: FAILURE_STATUS,
     };
     for _ in 0..count {

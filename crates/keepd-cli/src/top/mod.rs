@@ -50,6 +50,7 @@ fn spawn_self(
         .collect();
     let descriptors = standard.map(Descriptor::Open);
     let request = SpawnRequest {
+        file: None,
         arguments: &arguments,
         environment: &environment,
         directory: None,
@@ -59,10 +60,12 @@ fn spawn_self(
         groups: None,
         descriptors: &descriptors,
         extra,
+        keep_from: None,
         cgroup: None,
         session,
         ignored: &[],
         descriptor_limit: None,
+        record: None,
         failure_status: FAILURE_STATUS,
     };
     let name = arguments.get(1).map_or_else(Default::default, |word| String::from_utf8_lossy(word));

@@ -6,9 +6,9 @@ use std::ops::Bound::{Excluded, Unbounded};
 use keepd_model::protocol::RunReport;
 use keepd_model::{HandleName, HandleReport, Instant, ServiceName, Signal};
 
-use super::Proxy;
 use super::packed::Slots;
 use super::service::Service;
+use super::{DescriptorId, Proxy};
 
 /// A service, looked at.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,13 @@ impl Proxy {
     pub fn handle(&self, name: &str) -> Option<HandleReport> {
         let (name, handle) = self.handles.get_key_value(name)?;
         Some(self.handle_report(name, handle))
+    }
+
+    /// Returns the handle that stands for a descriptor, if one does.
+    pub fn handle_of(&self, descriptor: DescriptorId) -> Option<HandleReport> {
+        let mut all = self.handles.iter();
+        let found = all.find(|(_, handle)| handle.descriptor == Some(descriptor));
+        found.map(|(name, handle)| self.handle_report(name, handle))
     }
 
     /// Returns the first handle behind a name, or the first of all.

@@ -30,9 +30,7 @@ pub fn take_inherited() -> Vec<OwnedFd> {
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Vec::new();
     }
-    let mut numbers = listed().unwrap_or_else(tried);
-    numbers.sort_unstable();
-    let owned = numbers.into_iter().filter_map(|number| {
+    let owned = open_numbers().into_iter().filter_map(|number| {
         // SAFETY: the borrow ends with this call, and a number that is not open gives EBADF.
         let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
         fcntl_setfd(descriptor, FdFlags::CLOEXEC).ok()?;
@@ -68,6 +66,13 @@ pub fn adopt(number: RawFd) -> Result<OwnedFd, CallError> {
     // SAFETY: it is open, and by the condition above it was left to this process under this number,
     // so nothing of ours owns it; the set makes this the only owner.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Returns the open numbers from [`FIRST`] on, in ascending order.
+pub(crate) fn open_numbers() -> Vec<RawFd> {
+    let mut numbers = listed().unwrap_or_else(tried);
+    numbers.sort_unstable();
+    numbers
 }
 
 /// Returns the open numbers, without that of the folder which lists them.

@@ -14,6 +14,7 @@ use std::fmt;
 
 use keepd_model::Errno;
 
+pub(crate) use inherited::open_numbers;
 pub use inherited::{adopt, standard, take_inherited, was_closed};
 pub use inspect::{Access, Inspection, Kind, inspect};
 pub use open::{open, pipe};

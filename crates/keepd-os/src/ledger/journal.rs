@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use keepd_model::Errno;
+use rustix::fs::FallocateFlags;
 use rustix::io::{pwritev, retry_on_intr};
 
 use super::private::{self, Place};
@@ -12,6 +13,9 @@ use crate::{errno, file};
 
 /// The longest file that is read.
 pub const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+
+/// What is reserved beyond what was asked for.
+const AHEAD_BYTES: u64 = 64 * 1024;
 
 /// What one call of writev(2) takes at most (UIO_MAXIOV).
 const PIECES_MAX: usize = 1024;
@@ -21,6 +25,8 @@ const PIECES_MAX: usize = 1024;
 pub struct JournalFile {
     file: OwnedFd,
     length_bytes: u64,
+    /// Up to here there is space for it.
+    reserved_bytes: u64,
     /// Something that was not accepted is behind the end, and could not be cut off.
     is_torn: bool,
 }
@@ -30,7 +36,8 @@ impl JournalFile {
     /// one. After an error that one is still there, whole. See rename(2).
     pub fn replace(path: &Path, bytes: &[u8]) -> Result<Self, Errno> {
         let file = private::create(path, Place::Any, |file| private::write_all(file, bytes, 0))?;
-        Ok(Self { file, length_bytes: bytes.len() as u64, is_torn: false })
+        let length_bytes = bytes.len() as u64;
+        Ok(Self { file, length_bytes, reserved_bytes: length_bytes, is_torn: false })
     }
 
     /// Opens a file and returns it with everything in it.
@@ -57,7 +64,7 @@ impl JournalFile {
     /// Goes on after so many bytes of an opened file, and cuts off the rest.
     pub fn resume(file: OwnedFd, length_bytes: u64) -> Result<Self, Errno> {
         file::truncate(&file, length_bytes)?;
-        Ok(Self { file, length_bytes, is_torn: false })
+        Ok(Self { file, length_bytes, reserved_bytes: length_bytes, is_torn: false })
     }
 
     /// `pwritev(fd, pieces, end)`: appends with one call.
@@ -88,6 +95,32 @@ impl JournalFile {
         }
     }
 
+    /// `fallocate(fd, FALLOC_FL_KEEP_SIZE, end, bytes)`: makes sure that appends of up to so many
+    /// bytes find the space that they need, also on tmpfs.
+    ///
+    /// ENOSPC: there is none, and everything is as it was. Where the file system has no such call,
+    /// nothing can be promised, and nothing is: an append may fail, and says so. See fallocate(2).
+    pub fn reserve(&mut self, bytes: u64) -> Result<(), Errno> {
+        self.cut_off_torn()?;
+        let needed = self.length_bytes.checked_add(bytes).ok_or(Errno(libc::EFBIG))?;
+        if needed <= self.reserved_bytes {
+            return Ok(());
+        }
+        // More than is needed, so that not every record asks the kernel; but not if it is too much.
+        self.allocate(bytes.saturating_add(AHEAD_BYTES)).or_else(|_| self.allocate(bytes))
+    }
+
+    fn allocate(&mut self, bytes: u64) -> Result<(), Errno> {
+        let (flags, end) = (FallocateFlags::KEEP_SIZE, self.length_bytes);
+        match retry_on_intr(|| rustix::fs::fallocate(&self.file, flags, end, bytes)) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                self.reserved_bytes = end.saturating_add(bytes);
+                Ok(())
+            }
+            Err(error) => Err(errno::from_rustix(error)),
+        }
+    }
+
     /// Returns the length in bytes.
     pub fn length_bytes(&self) -> u64 {
         self.length_bytes
@@ -96,6 +129,8 @@ impl JournalFile {
     fn cut_off_torn(&mut self) -> Result<(), Errno> {
         if self.is_torn {
             file::truncate(&self.file, self.length_bytes)?;
+            // What was reserved behind it is gone with it.
+            self.reserved_bytes = self.length_bytes;
             self.is_torn = false;
         }
         Ok(())

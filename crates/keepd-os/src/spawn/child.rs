@@ -13,7 +13,8 @@ use keepd_model::SpawnStep;
 
 use super::Session;
 use super::report::{FAILURE_BYTES, OWN_DESCRIPTORS};
-use crate::image::execute_first;
+use crate::image::{execute_file, execute_first};
+use crate::ledger::ChildRecord;
 use crate::process::DescriptorLimit;
 use crate::signals::{KERNEL_SIGNALS_MAX, KernelAction};
 
@@ -41,6 +42,12 @@ pub(super) struct Plan<'a> {
     pub(super) kept: &'a mut [RawFd],
     /// Which source gets which number.
     pub(super) placements: &'a [(usize, RawFd)],
+    /// Which source is executed; `None`: the first candidate that can be.
+    pub(super) file: Option<usize>,
+    /// Descriptors from this number on stay as they are.
+    pub(super) keep_from: Option<RawFd>,
+    /// What is written down before the program.
+    pub(super) record: Option<ChildRecord<'a>>,
     /// One that was asked for does not exist.
     pub(super) is_one_missing: bool,
     pub(super) session: Session,
@@ -72,6 +79,10 @@ struct Stop(SpawnStep, i32);
 pub(super) unsafe fn run(plan: &mut Plan<'_>) -> ! {
     // SAFETY: the caller's promise is passed on.
     let Stop(step, errno) = unsafe { steps(plan) };
+    // Before anybody is told: whoever reads the report may look there.
+    if let Some(record) = &plan.record {
+        record.record_failure(step as u8, errno);
+    }
     let mut message = [0; FAILURE_BYTES];
     message[0] = step as u8;
     message[1..].copy_from_slice(&errno.to_ne_bytes());
@@ -111,6 +122,8 @@ unsafe fn prepare(plan: &mut Plan<'_>) -> Result<(), Stop> {
     // SAFETY: as for `run`, for each of them.
     unsafe {
         own_descriptors(plan)?;
+        // Only now: it opens a descriptor, which in a shared table would be the parent's.
+        record(plan.record.as_ref())?;
         session(plan)?;
         limits(plan.descriptor_limit)?;
         identity(plan)?;
@@ -129,6 +142,13 @@ fn dispose(signals: u64, action: KernelAction) -> Result<(), Stop> {
         }
     }
     Ok(())
+}
+
+/// Writes down who runs now. After a refusal there may be another process of the service already,
+/// so nothing but the end is left for this one.
+fn record(record: Option<&ChildRecord<'_>>) -> Result<(), Stop> {
+    let result = record.map_or(Ok(()), ChildRecord::record);
+    result.map_err(|_| Stop(SpawnStep::Prepare, libc::ECANCELED))
 }
 
 /// Leaves the parent's table, enters the cgroup, and makes sure that nothing unasked for survives
@@ -198,8 +218,9 @@ unsafe fn close_others(plan: &mut Plan<'_>) -> Result<(), Stop> {
     }
     // Neither allocates nor panics.
     plan.kept.sort_unstable();
+    let last = plan.keep_from.map_or(RawFd::MAX, |number| number - 1);
     let mut first = 0;
-    for kept in plan.kept.iter() {
+    for kept in plan.kept.iter().filter(|kept| **kept <= last) {
         if first < *kept {
             // SAFETY: nothing in the range is used from here on.
             unsafe { close_range(first, kept - 1, 0)? };
@@ -209,8 +230,10 @@ unsafe fn close_others(plan: &mut Plan<'_>) -> Result<(), Stop> {
     // SAFETY: nothing in the first range is used from here on, and for the second only a flag of
     // descriptors is changed.
     unsafe {
-        close_range(first, RawFd::MAX, 0)?;
-        close_range(0, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        if first <= last {
+            close_range(first, last, 0)?;
+        }
+        close_range(0, last, libc::CLOSE_RANGE_CLOEXEC)
     }
 }
 
@@ -382,6 +405,13 @@ unsafe fn execute(plan: &Plan<'_>) -> Stop {
     };
     if let Err(stop) = check(SpawnStep::Signals, result) {
         return stop;
+    }
+    if let Some(file) = plan.file.and_then(|source| plan.sources.get(source)) {
+        // SAFETY: as below.
+        let errno = unsafe { execute_file(*file, plan.arguments, plan.environment) };
+        if errno != libc::ENOSYS {
+            return Stop(SpawnStep::Exec, errno);
+        }
     }
     // SAFETY: by the promise to `run`, C strings and two null-terminated arrays of C strings.
     let errno = unsafe { execute_first(plan.candidates, plan.arguments, plan.environment) };

@@ -27,5 +27,6 @@ mod start;
 
 pub use report::{Report, Spawned};
 pub use request::{Descriptor, FAILURE_STATUS, Session, SpawnRequest};
+pub(crate) use slots::SLOTS_MAX;
 pub use slots::reserve_slots;
 pub use start::spawn;

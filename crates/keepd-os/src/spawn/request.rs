@@ -5,12 +5,16 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use keepd_model::Signal;
 
+use crate::ledger::ChildRecord;
 use crate::process::DescriptorLimit;
 
 /// Everything that [`spawn`](super::spawn) needs. The child has exactly these descriptors and these
 /// variables, and an empty signal mask.
 #[derive(Clone, Copy, Debug)]
 pub struct SpawnRequest<'a> {
+    /// The file that is executed, whatever the first of `arguments` says; `None`: the one that that
+    /// names. Not a script.
+    pub file: Option<BorrowedFd<'a>>,
     /// Program and arguments; not empty. A program without a slash is looked for in the `PATH` of
     /// `environment`; a relative one with a slash starts at `directory`.
     pub arguments: &'a [Vec<u8>],
@@ -33,6 +37,10 @@ pub struct SpawnRequest<'a> {
     /// Further descriptors and the numbers they have in the child, from the end of `descriptors`
     /// on.
     pub extra: &'a [(BorrowedFd<'a>, RawFd)],
+    /// The child leaves the caller's descriptors from this number on alone: those without
+    /// close-on-exec are open in its program, under their numbers. `extra` ends before it. `None`:
+    /// it has no others than those given here. Makes the spawn slower by a copy of the table.
+    pub keep_from: Option<RawFd>,
     /// Directory of the cgroup that the child is born into; `None`: the caller's.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Session and process group.
@@ -42,6 +50,9 @@ pub struct SpawnRequest<'a> {
     /// Limit of descriptors that the child gets back, if the caller raised its own; `None`: the
     /// caller's.
     pub descriptor_limit: Option<DescriptorLimit>,
+    /// What the child writes down before its program; a refusal ends it, as a failed step
+    /// [`Prepare`](keepd_model::SpawnStep::Prepare) with ECANCELED.
+    pub record: Option<ChildRecord<'a>>,
     /// Exit status of a child whose step failed; mostly [`FAILURE_STATUS`].
     pub failure_status: u8,
 }

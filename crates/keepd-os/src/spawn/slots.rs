@@ -14,7 +14,7 @@ use crate::{errno, reap};
 
 /// A spawn takes one for its error pipe, up to three for the standard descriptors, and a few more.
 /// The child copies and closes all of them, so more would make each spawn slower.
-const SLOTS_MAX: usize = 192;
+pub(crate) const SLOTS_MAX: usize = 192;
 /// The most that one spawn may take.
 const SLOTS_PER_SPAWN: usize = 8;
 /// At most this part of the descriptor limit is spent on slots.

@@ -52,12 +52,16 @@ fn prepare(request: &SpawnRequest<'_>) -> Result<Image, SpawnFailure> {
         .map_err(|error| failure(SpawnStep::Prepare, error))
 }
 
-/// Further numbers lie above the list and are wanted once each.
+/// Further numbers lie above the list and below what is kept, and are wanted once each.
 fn check_targets(request: &SpawnRequest<'_>) -> Result<(), Errno> {
     let first = RawFd::try_from(request.descriptors.len()).map_err(|_| Errno::EINVAL)?;
+    let end = request.keep_from.unwrap_or(RawFd::MAX);
+    if first > end {
+        return Err(Errno::EINVAL);
+    }
     for (index, (_, target)) in request.extra.iter().enumerate() {
         let twice = request.extra[..index].iter().any(|(_, other)| other == target);
-        if *target < first || *target == RawFd::MAX || twice {
+        if *target < first || *target >= end || twice {
             return Err(Errno::EINVAL);
         }
     }
@@ -92,10 +96,11 @@ fn attempt(
         (Method::Clone, Some(directory)) => Some(open_procs(directory)?),
         (Method::Clone3 | Method::Clone, _) => None,
     };
-    let Layout { sources, placements, is_one_missing } = layout(request, &write);
-    let leased = match method {
-        Method::Clone3 => slots::lease(&sources, &pipe),
-        Method::Clone => None,
+    let Layout { sources, placements, file, is_one_missing } = layout(request, &write);
+    let leased = match (method, request.keep_from) {
+        (Method::Clone3, None) => slots::lease(&sources, &pipe),
+        // The copy of the lowest part of the table would lack what is to be kept.
+        (Method::Clone3, Some(_)) | (Method::Clone, _) => None,
     };
     let mut numbers: Vec<RawFd> = match &leased {
         Some(leased) => leased.numbers.clone(),
@@ -112,6 +117,9 @@ fn attempt(
         sources: &mut numbers[1..],
         kept: &mut kept,
         placements: &placements,
+        file,
+        keep_from: request.keep_from,
+        record: request.record,
         is_one_missing,
         unshare_below: leased.as_ref().map(|leased| leased.below),
         enter_cgroup: procs.as_ref().map(AsRawFd::as_raw_fd),
@@ -151,6 +159,8 @@ struct Layout<'a> {
     sources: Vec<BorrowedFd<'a>>,
     /// Which of the others gets which number.
     placements: Vec<(usize, RawFd)>,
+    /// Which of them is executed.
+    file: Option<usize>,
     is_one_missing: bool,
 }
 
@@ -158,22 +168,25 @@ struct Layout<'a> {
 fn layout<'a>(request: &SpawnRequest<'a>, write: &'a OwnedFd) -> Layout<'a> {
     let mut known = BTreeMap::new();
     let mut sources = vec![write.as_fd()];
+    let mut source_of = |descriptor: BorrowedFd<'a>| {
+        *known.entry(descriptor.as_raw_fd()).or_insert_with(|| {
+            sources.push(descriptor);
+            sources.len() - 2
+        })
+    };
     let dense =
         (0..).zip(request.descriptors).filter_map(|(target, descriptor)| match descriptor {
             Descriptor::Open(descriptor) => Some((*descriptor, target)),
             Descriptor::Closed | Descriptor::Missing => None,
         });
-    let placements = dense.chain(request.extra.iter().copied()).map(|(descriptor, target)| {
-        let source = *known.entry(descriptor.as_raw_fd()).or_insert_with(|| {
-            sources.push(descriptor);
-            sources.len() - 2
-        });
-        (source, target)
-    });
-    let placements = placements.collect();
+    let placements = dense
+        .chain(request.extra.iter().copied())
+        .map(|(descriptor, target)| (source_of(descriptor), target))
+        .collect();
+    let file = request.file.map(source_of);
     let is_one_missing =
         request.descriptors.iter().any(|descriptor| matches!(descriptor, Descriptor::Missing));
-    Layout { sources, placements, is_one_missing }
+    Layout { sources, placements, file, is_one_missing }
 }
 
 fn open_procs(directory: BorrowedFd<'_>) -> Result<OwnedFd, SpawnFailure> {
@@ -258,6 +271,7 @@ fn failure(step: SpawnStep, errno: Errno) -> SpawnFailure {
 mod tests {
     use super::*;
     use crate::cgroup::Group;
+    use crate::ledger::{ChildRecord, Mapping, has_inodes};
     use crate::spawn::{FAILURE_STATUS, Report, Session};
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::process::{WaitOptions, waitpid};
@@ -274,7 +288,22 @@ mod tests {
         let descriptors = [Descriptor::Open(null.as_fd()); 3];
         let script = "grep -q '^0::.*/keepd-test' /proc/self/cgroup";
         let arguments = [b"/bin/sh".to_vec(), b"-c".to_vec(), script.into()];
+        let path = std::env::temp_dir().join(format!("keepd-fallback-{}", std::process::id()));
+        let cells = Mapping::create(&path, b"", 4096).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (word, identity) = (cells.cell(0).unwrap(), cells.cell(8).unwrap());
+        let record = ChildRecord {
+            word,
+            identity,
+            intent: 0,
+            awaited: 0,
+            has_inodes: has_inodes(),
+            run_word: |_, pid| u64::from(pid),
+            failed_word: |_, _, _| u64::MAX,
+            inode_cell: |inode| inode,
+        };
         let request = SpawnRequest {
+            file: None,
             arguments: &arguments,
             environment: &[],
             directory: None,
@@ -284,10 +313,12 @@ mod tests {
             groups: None,
             descriptors: &descriptors,
             extra: &[],
+            keep_from: None,
             cgroup: Some(leaf.directory()),
             session: Session::New,
             ignored: &[],
             descriptor_limit: None,
+            record: Some(record),
             failure_status: FAILURE_STATUS,
         };
         let image = prepare(&request).unwrap();
@@ -299,6 +330,8 @@ mod tests {
         let pid = rustix::process::Pid::from_raw(spawned.pid().get() as i32);
         let (_, status) = waitpid(pid, WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(0));
+        assert_eq!(word.load(), u64::from(spawned.pid().get()));
+        assert_eq!(identity.load() != 0, has_inodes());
         leaf.remove().unwrap();
 
         // The group is gone: the way through the child says so too.

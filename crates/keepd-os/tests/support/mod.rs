@@ -67,6 +67,7 @@ impl Start {
             reserve_slots().unwrap();
         }
         SpawnRequest {
+            file: None,
             arguments: &self.arguments,
             environment: &self.environment,
             directory: self.directory.as_deref(),
@@ -76,10 +77,12 @@ impl Start {
             groups: self.groups.as_deref(),
             descriptors,
             extra,
+            keep_from: None,
             cgroup: cgroup.map(Group::directory),
             session: self.session,
             ignored: &self.ignored,
             descriptor_limit: self.descriptor_limit,
+            record: None,
             failure_status: self.failure_status,
         }
     }
@@ -269,5 +272,34 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A tmpfs of 1 MiB.
+pub(crate) struct SmallFileSystem(Folder);
+
+impl SmallFileSystem {
+    /// `None`, said loudly, where no file system can be mounted.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        let folder = Folder::new(test);
+        let options = c"size=1m";
+        let flags = rustix::mount::MountFlags::empty();
+        match rustix::mount::mount("tmpfs", folder.path(), "tmpfs", flags, options) {
+            Ok(()) => Some(Self(folder)),
+            Err(error) => {
+                eprintln!("SKIPPED: {test}: no file system can be mounted here: {error}");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for SmallFileSystem {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
     }
 }

@@ -1,12 +1,13 @@
 //! Files that output goes into: written at an explicit offset, or appended to.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use keepd_model::Errno;
 use keepd_os::file;
+use keepd_os::pipe::LogPipe;
 use rustix::fs::{Mode, OFlags, fchmod, fstat, mkdir, open};
 
 /// Folders are for everybody to look into; what is in the files is for owner and group.
@@ -101,6 +102,31 @@ impl LogFile {
             Placement::Append => {}
         }
         Ok(())
+    }
+
+    /// Moves bytes from a pipe to the end of the file; returns how many. If we are killed
+    /// meanwhile, each of them is in one of the two.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN: the pipe is empty. EINVAL: this file is written by [`LogFile::write`] only.
+    pub(super) fn splice<Descriptor: AsFd>(
+        &mut self,
+        pipe: &LogPipe<Descriptor>,
+        bytes_max: usize,
+    ) -> Result<usize, Errno> {
+        match self.placement {
+            Placement::Offset => {}
+            Placement::Append => return Err(Errno::EINVAL),
+        }
+        let count = pipe.splice_to(&self.file, self.length, bytes_max)?;
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    /// Reads from a place of the file; 0 at its end.
+    pub(super) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        file::read_at(&self.file, bytes, offset)
     }
 
     /// Writes everything, or as much as goes before an error; what was written is taken off

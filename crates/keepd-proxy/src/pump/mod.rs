@@ -6,8 +6,14 @@
 //! it is, in the pipe, and stops only who writes into it.
 
 mod file;
+mod found;
 mod index;
 mod stream;
 mod table;
 
 pub(crate) use table::{Moment, News, Pump, Start, Writers};
+#[cfg_attr(not(test), expect(unused_imports, reason = "the start after a loss uses them"))]
+pub(crate) use {found::find_again, table::Left};
+
+#[cfg(test)]
+mod tests;

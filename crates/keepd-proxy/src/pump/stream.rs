@@ -1,19 +1,21 @@
 //! One pipe and the file that it goes into.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use keepd_model::protocol::Stream as Which;
 use keepd_model::{Errno, Instant};
 use keepd_os::pipe::LogPipe;
-use keepd_os::process;
 
-use super::file::{LogFile, Placement};
+use super::file::LogFile;
+use crate::holder::Held;
 
 /// The first and the longest pause after a write that failed.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// What is moved at once: a full pipe.
+const SPLICED_BYTES: usize = 64 * 1024;
 
 /// A pipe, a file, and what is on its way between them.
 pub(super) struct Stream {
@@ -21,10 +23,12 @@ pub(super) struct Stream {
     pub(super) which: Which,
     /// Its number in the epoll set.
     pub(super) token: u64,
-    pipe: LogPipe,
+    pipe: LogPipe<Held>,
     /// Whose the pipe is.
     owner: u32,
     file: LogFile,
+    /// The file takes bytes as they come out of the pipe.
+    is_spliced: bool,
     /// Read and not written, because a write failed. Nothing is read while there is any.
     remainder: Vec<u8>,
     /// Why nothing is written for now.
@@ -50,19 +54,20 @@ pub(super) struct Written {
 }
 
 impl Stream {
-    /// Makes the pipe and opens the file.
-    pub(super) fn open(
+    /// Joins a pipe and the file for what comes out of it.
+    pub(super) fn new(
         which: Which,
         token: u64,
-        path: &Path,
-        placement: Placement,
+        file: LogFile,
+        pipe: LogPipe<Held>,
     ) -> Result<Self, Errno> {
         Ok(Self {
             which,
             token,
-            file: LogFile::open(path, placement)?,
-            pipe: LogPipe::new()?,
-            owner: process::effective_uid(),
+            file,
+            is_spliced: true,
+            owner: pipe.owner()?,
+            pipe,
             remainder: Vec::new(),
             blocked: None,
         })
@@ -129,10 +134,31 @@ impl Stream {
         }
     }
 
+    /// As [`Stream::move_bytes`], in a way that a SIGKILL cannot tear: what is read and not written
+    /// would be lost with us.
+    fn splice(&mut self, offset: u64, bytes_max: u64) -> Result<(), Errno> {
+        while self.file.length().saturating_sub(offset) < bytes_max {
+            match self.file.splice(&self.pipe, SPLICED_BYTES) {
+                Ok(SPLICED_BYTES) => {}
+                // Less has emptied the pipe, or was all that could be written.
+                Ok(_) | Err(Errno::EAGAIN) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn move_bytes(&mut self, offset: u64, bytes_max: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         self.file.write_all(&mut self.remainder)?;
         // A remainder is rare; its memory is not kept for the next one.
         self.remainder = Vec::new();
+        if self.is_spliced {
+            match self.splice(offset, bytes_max) {
+                // Said before anything was moved, and so for each attempt.
+                Err(Errno::EINVAL) => self.is_spliced = false,
+                result => return result,
+            }
+        }
         while self.file.length().saturating_sub(offset) < bytes_max {
             let count = match rustix::io::read(&self.pipe, &mut *buffer) {
                 Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),

@@ -1,5 +1,7 @@
 //! Every service with output to keep: its streams, its index, and when to look at them again.
 
+mod adopt;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,12 +13,18 @@ use keepd_model::protocol::{LogTarget, Stream as Which};
 use keepd_model::{Errno, Generation, Instant, ServiceName};
 use keepd_os::clock;
 use keepd_os::epoll::{Epoll, Interest};
+use keepd_os::pipe::LogPipe;
 use keepd_wire::index::{IndexKind, IndexRecord};
 
-use super::file::{Placement, make_folder, path};
+use super::file::{LogFile, Placement, make_folder, path};
 use super::index::Index;
 use super::stream::Stream;
+use crate::estate::Label;
+use crate::holder::{Held, Holder};
 use crate::token::Token;
+
+pub(crate) use adopt::Left;
+use adopt::PutOff;
 
 /// What is read at once: a full pipe.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -80,6 +88,7 @@ pub(crate) struct Pump {
     /// each would make each start slow.
     folders: HashMap<u64, u32>,
     token_next: u64,
+    holder: Holder,
     buffer: Vec<u8>,
     /// Streams that grew since the last [`Pump::take_news`].
     grown: BTreeSet<(ServiceName, Which)>,
@@ -87,6 +96,15 @@ pub(crate) struct Pump {
     doubtful: BTreeSet<ServiceName>,
     /// Services with a stream that waits for a retry.
     waiting: BTreeSet<ServiceName>,
+    /// What a predecessor left and cannot be gone on with for now.
+    put_off: BTreeMap<ServiceName, PutOff>,
+}
+
+/// What output goes into.
+struct Files {
+    logs: Vec<(Which, LogFile)>,
+    index: Option<Index>,
+    folder_hash: Option<u64>,
 }
 
 /// One service.
@@ -102,17 +120,19 @@ struct Logged {
 }
 
 impl Pump {
-    /// Makes a pump without services.
-    pub(crate) fn new() -> Self {
+    /// Makes a pump without services, whose pipes are held.
+    pub(crate) fn new(holder: Holder) -> Self {
         Self {
             services: BTreeMap::new(),
             owners: HashMap::new(),
             folders: HashMap::new(),
             token_next: 0,
+            holder,
             buffer: vec![0; BUFFER_BYTES],
             grown: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            put_off: BTreeMap::new(),
         }
     }
 
@@ -136,9 +156,12 @@ impl Pump {
         if let Some(logged) = self.services.get_mut(name) {
             logged.refresh()?;
         } else {
-            let Some(logged) = self.open(start.target)? else {
+            let Some(files) = self.open(start.target)? else {
                 return Ok(None);
             };
+            let (pipes, told) = self.take_put_off(name, start.target);
+            let mut logged = self.join(name, start.target, files, pipes)?;
+            logged.told = told;
             self.add(epoll, name, logged)?;
         }
         let logged = self.services.get_mut(name).expect("the service was just added");
@@ -164,13 +187,10 @@ impl Pump {
         Ok(())
     }
 
-    /// Makes pipes and opens files.
-    fn open(&mut self, target: &LogTarget) -> Result<Option<Box<Logged>>, Errno> {
-        let mut stream = |which, file: &Path, placement| {
-            self.token_next += 1;
-            Stream::open(which, self.token_next, file, placement)
-        };
-        let (streams, index, folder_hash) = match target {
+    /// Opens what output of this target goes into; `None` where nothing is kept.
+    fn open(&self, target: &LogTarget) -> Result<Option<Files>, Errno> {
+        let mut files = Files { logs: Vec::new(), index: None, folder_hash: None };
+        match target {
             LogTarget::Null | LogTarget::Inherit => return Ok(None),
             LogTarget::File { dir, merge } => {
                 let dir = path(dir);
@@ -182,29 +202,57 @@ impl Pump {
                     return Err(EBUSY);
                 }
                 make_folder(dir)?;
-                // With exactly this room, because there are as many of these as services.
-                let mut streams = Vec::with_capacity(if *merge { 1 } else { 2 });
-                streams.push(stream(Which::Out, &dir.join("out.log"), Placement::Offset)?);
+                let mut add = |which, name| {
+                    let log = LogFile::open(&dir.join(name), Placement::Offset)?;
+                    files.logs.push((which, log));
+                    Ok(())
+                };
+                add(Which::Out, "out.log")?;
                 if !merge {
-                    let file = dir.join("err.log");
-                    streams.push(stream(Which::Err, &file, Placement::Offset)?);
+                    add(Which::Err, "err.log")?;
                 }
-                (streams, Some(Index::open(&dir.join("index"))?), Some(hash))
+                files.index = Some(Index::open(&dir.join("index"))?);
+                files.folder_hash = Some(hash);
             }
             LogTarget::Append { file } => {
                 let file = path(file);
                 make_folder(file.parent().unwrap_or(file))?;
-                (vec![stream(Which::Out, file, Placement::Append)?], None, None)
+                files.logs.push((Which::Out, LogFile::open(file, Placement::Append)?));
             }
-        };
-        Ok(Some(Box::new(Logged {
+        }
+        Ok(Some(files))
+    }
+
+    /// Joins files and pipes, and makes the pipes that are not there.
+    fn join(
+        &mut self,
+        name: &ServiceName,
+        target: &LogTarget,
+        files: Files,
+        mut pipes: Vec<(Which, LogPipe<Held>)>,
+    ) -> Result<Box<Logged>, Errno> {
+        // With exactly this room, because there are as many of these as services.
+        let mut streams = Vec::with_capacity(files.logs.len());
+        for (which, file) in files.logs {
+            let found = pipes.iter().position(|(other, _)| *other == which);
+            let pipe = match found.map(|position| pipes.swap_remove(position)) {
+                Some((_, pipe)) => pipe,
+                None => {
+                    let label = Label::Log { service: name.clone(), stream: which };
+                    LogPipe::new()?.map(|descriptor| self.holder.hold(label, descriptor))
+                }
+            };
+            self.token_next += 1;
+            streams.push(Stream::new(which, self.token_next, file, pipe)?);
+        }
+        Ok(Box::new(Logged {
             target: target.clone(),
-            folder_hash,
+            folder_hash: files.folder_hash,
             generation: Generation::NONE,
             streams,
-            index,
+            index: files.index,
             told: None,
-        })))
+        }))
     }
 
     /// A pipe can be read.
@@ -242,11 +290,13 @@ impl Pump {
     /// Returns when [`Pump::retry`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().filter_map(|name| self.services.get(name));
-        waiting.flat_map(|logged| &logged.streams).filter_map(Stream::retry_at).min()
+        let retries = waiting.flat_map(|logged| &logged.streams).filter_map(Stream::retry_at);
+        retries.chain(self.put_off.values().map(PutOff::retry_at)).min()
     }
 
     /// Tries again where a write failed and the pause is over.
     pub(crate) fn retry(&mut self, epoll: &Epoll, now: Moment) {
+        self.retry_put_off(epoll, now);
         let names: Vec<ServiceName> = self.waiting.iter().cloned().collect();
         for name in names {
             let count = self.services.get(&name).map_or(0, |logged| logged.streams.len());
@@ -304,7 +354,10 @@ impl Pump {
             }
         }
         for name in std::mem::take(&mut self.doubtful) {
-            if let Some(logged) = self.services.get_mut(&name) {
+            let put_off = self.put_off.get(&name).map(PutOff::errno);
+            if put_off.is_some() {
+                news.push(News::Blocked(name, put_off));
+            } else if let Some(logged) = self.services.get_mut(&name) {
                 let blocked = logged.blocked();
                 if logged.told != blocked {
                     logged.told = blocked;
@@ -317,6 +370,7 @@ impl Pump {
 
     /// Closes pipes and files of a service. What cannot be written by then is lost.
     pub(crate) fn forget(&mut self, epoll: &Epoll, name: &ServiceName) {
+        self.put_off.remove(name);
         let Some(logged) = self.services.remove(name) else {
             return;
         };

@@ -10,13 +10,14 @@
 //! | 4 | length of the text |
 //! | 4 | CRC-32C of the salt and of everything here but itself |
 //! | 8 | number: one more than that of the record before |
-//! | 1 | kind: 1 command, 2 slot, 3 freed, 4 held, 5 dropped |
+//! | 1 | kind: 1 command, 2 slot, 3 freed, 4 event |
 //! | 3 | zero |
 //! | … | text |
 //!
-//! A command is a line of the extended protocol without its line feed, so whatever reads a
-//! connection reads the journal. Only commands that define something are recorded (services,
-//! attributes, handles, notes); what a start or a stop did stands in the words.
+//! A command or an event is a line of the extended protocol without its line feed, so whatever
+//! reads a connection reads the journal. Only commands that define something are recorded
+//! (services, attributes, notes); what a start or a stop did stands in the words. Of events it is
+//! those that nobody can observe again: which invocation a generation is.
 //!
 //! The proxy appends before it answers, and then writes the number of the record into the mapped
 //! part ("answered"). So at the end of a file two things can be told apart: what was torn by a
@@ -48,10 +49,6 @@ pub const TEXT_BYTES_MAX: usize = keepd_model::protocol::EXTENDED_LINE_BYTES_MAX
 /// A journal is compacted when it is this much longer than twice its snapshot.
 const COMPACTION_SLACK_BYTES: u64 = 64 * 1024;
 
-/// The number of a descriptor that the warden holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HeldNumber(pub u32);
-
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Record<'a> {
@@ -61,17 +58,14 @@ pub enum Record<'a> {
     Slot(SlotNumber, &'a str),
     /// The slot is nobody's from here on.
     Freed(SlotNumber),
-    /// The warden holds a descriptor; the words say which, in the language of the proxy.
-    Held(HeldNumber, &'a [u8]),
-    /// The warden holds it no more.
-    Dropped(HeldNumber),
+    /// This line is to be told to a successor.
+    Event(&'a [u8]),
 }
 
 const COMMAND: u8 = 1;
 const SLOT: u8 = 2;
 const FREED: u8 = 3;
-const HELD: u8 = 4;
-const DROPPED: u8 = 5;
+const EVENT: u8 = 4;
 
 /// The text of a record is longer than [`TEXT_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,14 +134,7 @@ impl Writer {
                 number = slot.0.to_le_bytes();
                 (FREED, &number, &[])
             }
-            Record::Held(held, what) => {
-                number = held.0.to_le_bytes();
-                (HELD, &number, what)
-            }
-            Record::Dropped(held) => {
-                number = held.0.to_le_bytes();
-                (DROPPED, &number, &[])
-            }
+            Record::Event(line) => (EVENT, line, &[]),
         };
         let length = first.len() + second.len();
         let length = u32::try_from(length).ok().filter(|_| length <= TEXT_BYTES_MAX);
@@ -393,16 +380,16 @@ fn has_later_record(bytes: &[u8], salt: u64, next: u64) -> bool {
 
 /// Returns what a record says.
 fn meaning<'a>(raw: &Raw<'a>) -> Option<Record<'a>> {
-    if raw.kind == COMMAND {
-        return Some(Record::Command(raw.text));
+    match raw.kind {
+        COMMAND => return Some(Record::Command(raw.text)),
+        EVENT => return Some(Record::Event(raw.text)),
+        _ => {}
     }
     let (number, rest) = raw.text.split_first_chunk::<4>()?;
     let number = u32::from_le_bytes(*number);
     match raw.kind {
         SLOT => Some(Record::Slot(SlotNumber(number), std::str::from_utf8(rest).ok()?)),
         FREED if rest.is_empty() => Some(Record::Freed(SlotNumber(number))),
-        HELD => Some(Record::Held(HeldNumber(number), rest)),
-        DROPPED if rest.is_empty() => Some(Record::Dropped(HeldNumber(number))),
         _ => None,
     }
 }
@@ -417,8 +404,8 @@ mod tests {
         Record::Slot(SlotNumber(0), "web"),
         Record::Command(b"service.args\tweb\t/bin/webd\t--port\t80"),
         Record::Command(b""),
-        Record::Held(HeldNumber(3), b"out web"),
-        Record::Dropped(HeldNumber(3)),
+        Record::Event(b"service.invocation\tweb\t1\tabc"),
+        Record::Event(b""),
         Record::Freed(SlotNumber(0)),
         Record::Command(b"service.note\tweb\trecord\t\xFF\x00"),
     ];
@@ -538,7 +525,7 @@ mod tests {
     #[test]
     fn foreign_records_are_refused() {
         let (bytes, _) = journal();
-        for (kind, text) in [(6, &b""[..]), (0, b""), (SLOT, b"abc"), (FREED, b"abcde")] {
+        for (kind, text) in [(5, &b"abcd"[..]), (0, b""), (SLOT, b"abc"), (FREED, b"abcde")] {
             let mut file = bytes.clone();
             let length = (text.len() as u32).to_le_bytes();
             let rest = [&12_u64.to_le_bytes()[..], &[kind, 0, 0, 0], text].concat();
@@ -571,10 +558,7 @@ mod tests {
         let before = bytes.len();
         let long = vec![b'x'; TEXT_BYTES_MAX + 1];
         assert_eq!(writer.encode(&Record::Command(&long), &mut bytes), Err(TooLong));
-        assert_eq!(
-            writer.encode(&Record::Held(HeldNumber(0), &long[4..]), &mut bytes),
-            Err(TooLong)
-        );
+        assert_eq!(writer.encode(&Record::Event(&long), &mut bytes), Err(TooLong));
         assert_eq!((bytes.len(), writer.next()), (before, 1));
         assert_eq!(writer.encode(&Record::Command(&long[1..]), &mut bytes), Ok(1));
         assert_eq!(read(&bytes, &SCOPE, 1).unwrap().records, [Record::Command(&long[1..])]);

@@ -17,7 +17,8 @@
 //! | 8 | [`Word`](super::Word) |
 //! | 8 | [`Identity`](super::Identity) |
 //! | 8 | cell: owner, from the name of the service ([`owner_cell`]) |
-//! | 8 | cell: outcomes that were overwritten before anybody acknowledged them |
+//! | 8 | cell: outcomes that were overwritten before anybody acknowledged them; bit 57 of the |
+//! |   | number: a generation was cancelled |
 //!
 //! A ring is 16 entries of 16 bytes: word, cell with the monotonic time in ns.
 

@@ -33,9 +33,15 @@
 //! | ring | room → outcome of g | a keeper | the word holds that outcome |
 //! | word | ended, failed, cancelled(g) → down(g) | a keeper | the outcome is in the ring |
 //! | ring | outcome of g → down(g) | proxy | it was acknowledged |
+//! | all but owner | → zeros | proxy | the word is down, the journal says that the slot is free |
+//! | owner | of a service → of nobody, or retired | proxy | the slot is zeros otherwise |
 //!
 //! Every change expects the very value that it replaces. Who loses such a race looks again, and
-//! never writes over what is there.
+//! never writes over what is there. [`keeper`] is this table, but for what the child does
+//! (`keepd_os::ledger::ChildRecord`).
+//!
+//! A slot in which a generation was cancelled is *retired* instead of given to another service: the
+//! cancelled child may be stopped for any time, and then find an intent that looks like its own.
 //!
 //! # History
 //!
@@ -50,6 +56,7 @@ mod checksum;
 mod decide;
 mod identity;
 pub mod journal;
+pub mod keeper;
 pub mod layout;
 pub mod ring;
 mod word;

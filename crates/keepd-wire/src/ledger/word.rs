@@ -85,6 +85,28 @@ pub enum State {
     Over(Generation, Outcome),
 }
 
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unused => write!(formatter, "never used"),
+            Self::Down(generation) => write!(formatter, "down after generation {generation}"),
+            Self::Intent(generation) => write!(formatter, "about to start generation {generation}"),
+            Self::Run(generation, pid) => {
+                write!(formatter, "generation {generation} as process {pid}")
+            }
+            Self::Over(generation, Outcome::Ended(_)) => {
+                write!(formatter, "generation {generation}, ended")
+            }
+            Self::Over(generation, Outcome::Failed(_)) => {
+                write!(formatter, "generation {generation}, failed")
+            }
+            Self::Over(generation, Outcome::Cancelled) => {
+                write!(formatter, "generation {generation}, cancelled")
+            }
+        }
+    }
+}
+
 /// A word that is whole: made by [`Word::UNUSED`], a transition, or [`Word::from_raw`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Word(u64);
