@@ -98,6 +98,9 @@ impl Words {
             }
             self.log.flush(None, clock::monotonic_now());
         }
+        if self.options.has_half_a_warden() {
+            self.mistake(&UsageError::HalfAWarden)?;
+        }
         if self.options.has_nothing_to_do() {
             self.mistake(&UsageError::NothingToDo)?;
         }
