@@ -86,24 +86,33 @@ impl Legacy {
             listener: None,
             handles: Vec::new(),
         };
-        // Without a ledger, whoever held it came not so far that anybody knows of it: it is closed,
-        // and made anew.
-        let held = inheritance.held.into_values().filter(|_| legacy.resumed.is_some());
-        for (label, held) in held.collect::<Vec<_>>() {
+        for (label, held) in inheritance.held.into_values() {
             legacy.keep(label, held);
+        }
+        if legacy.resumed.is_none() {
+            // A predecessor, if there was one, came not so far that anybody knows of it: what it
+            // had is made anew.
+            legacy.left = Left::default();
+            legacy.listener = None;
         }
         Ok((inheritance.rest, legacy))
     }
 
     /// Returns the handles of a predecessor, whatever we were started with; the null device first.
     pub(crate) fn take_handles(&mut self) -> Initial {
-        let mut handles = std::mem::take(&mut self.handles);
-        handles.sort_by_key(|(report, ..)| report.name.as_str() != NULL);
         let mut initial = Initial::none();
-        for (report, standard, descriptor) in handles {
-            initial.adopt(report, standard, descriptor);
-        }
+        self.handles.sort_by_key(|(report, ..)| report.name.as_str() != NULL);
+        self.add_handles(&mut initial);
         initial
+    }
+
+    /// Adds what the warden itself was started with to the handles of a first start.
+    pub(crate) fn add_handles(&mut self, initial: &mut Initial) {
+        for (report, standard, descriptor) in self.handles.drain(..) {
+            if !initial.reports.iter().any(|known| known.name == report.name) {
+                initial.adopt(report, standard, descriptor);
+            }
+        }
     }
 
     fn keep(&mut self, label: Label, held: Held) {

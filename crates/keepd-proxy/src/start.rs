@@ -223,9 +223,10 @@ impl Starting<'_> {
         limits: Limits,
         legacy: Option<&mut Legacy>,
     ) -> Result<Initial, Ended> {
-        if let Some(legacy) = legacy.filter(|legacy| legacy.resumed.is_some()) {
-            return Ok(legacy.take_handles());
-        }
+        let legacy = match legacy {
+            Some(legacy) if legacy.resumed.is_some() => return Ok(legacy.take_handles()),
+            legacy => legacy,
+        };
         let copy_of_null = copy(null);
         let mut initial = Initial::new(self.require_handle("copy \"/dev/null\"", copy_of_null)?);
         let standard = handle::standard().map_err(|error| error.errno);
@@ -254,6 +255,9 @@ impl Starting<'_> {
                 LogLevel::Warning,
                 format_args!("the handle pool is full: {closed} inherited descriptors are closed"),
             );
+        }
+        if let Some(legacy) = legacy {
+            legacy.add_handles(&mut initial);
         }
         Ok(initial)
     }
@@ -426,6 +430,17 @@ impl Starting<'_> {
         Ok(Memory::new())
     }
 
+    /// Opens the cgroup, or does without.
+    fn groups(&mut self) -> Groups {
+        Groups::new(self.options.group.as_deref()).unwrap_or_else(|error| {
+            self.log.say(
+                LogLevel::Warning,
+                format_args!("cannot use the cgroup: {error}; processes are found by a weaker way"),
+            );
+            Groups::without_cgroup()
+        })
+    }
+
     /// Puts everything together. The epoll set is made last: what it hears belongs to the process
     /// that made it.
     fn assemble(
@@ -436,19 +451,13 @@ impl Starting<'_> {
         self.take_place();
         let epoll = Epoll::new();
         let epoll = self.require("make an epoll set", epoll)?;
-        let added = epoll.add(&signals, Token::Signals.into(), Interest::READ);
-        self.require("wait for signals", added)?;
-        let added = epoll.add(&fatal, Token::Fatal.into(), Interest::READ);
+        let added = epoll
+            .add(&signals, Token::Signals.into(), Interest::READ)
+            .and_then(|()| epoll.add(&fatal, Token::Fatal.into(), Interest::READ));
         self.require("wait for signals", added)?;
         let inheritance = inherit(&opened.null, self.reads_commands_from_input(), self.options);
         let inheritance = self.require("keep the standard descriptors", inheritance)?;
-        let groups = Groups::new(self.options.group.as_deref()).unwrap_or_else(|error| {
-            self.log.say(
-                LogLevel::Warning,
-                format_args!("cannot use the cgroup: {error}; processes are found by a weaker way"),
-            );
-            Groups::without_cgroup()
-        });
+        let groups = self.groups();
         let seed = random::seed();
         let seed = self.require("read random bytes", seed)?;
         let mut legacy = opened.legacy;

@@ -376,3 +376,6 @@ fn refusal(errno: Errno, why: impl std::fmt::Display) -> Refusal {
     let failure = SpawnFailure { step: SpawnStep::Prepare, errno };
     Refusal { failure, why: why.to_string() }
 }
+
+#[cfg(test)]
+mod tests;
