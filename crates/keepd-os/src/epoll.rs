@@ -1,4 +1,4 @@
-//! Waiting for descriptors, level-triggered.
+//! Waiting for descriptors, level-triggered but for pidfds.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,6 +84,15 @@ impl Epoll {
     pub fn add(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> Result<(), Errno> {
         let data = EventData::new_u64(token);
         epoll::add(&self.descriptor, descriptor, data, interest.flags()).map_err(errno::from_rustix)
+    }
+
+    /// `epoll_ctl(EPOLL_CTL_ADD, EPOLLIN | EPOLLET)`: adds a descriptor that is reported once for
+    /// each change, also if nobody does anything about it: a pidfd is readable from the end of its
+    /// process on, and hung up once that was consumed. See epoll(7), pidfd_open(2).
+    pub fn add_edge(&self, descriptor: impl AsFd, token: u64) -> Result<(), Errno> {
+        let data = EventData::new_u64(token);
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&self.descriptor, descriptor, data, flags).map_err(errno::from_rustix)
     }
 
     /// `epoll_ctl(EPOLL_CTL_MOD)`: changes number and interest. See epoll_ctl(2).

@@ -9,7 +9,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use keepd_model::{Errno, Pid, Signal};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use crate::errno;
+use crate::ledger::is_consumed;
+use crate::{errno, signals};
+
+/// PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9.
+const TO_GROUP: libc::c_uint = 1 << 2;
 
 /// `pidfd_open(pid, 0)`: returns a descriptor (close-on-exec) that names this very process.
 ///
@@ -40,4 +44,33 @@ pub fn send(pidfd: impl AsFd, signal: Signal) -> Result<(), Errno> {
         )
     };
     if result == 0 { Ok(()) } else { Err(errno::last()) }
+}
+
+/// `pidfd_send_signal(pidfd, number, NULL, group ? PIDFD_SIGNAL_PROCESS_GROUP : 0)`: signals the
+/// process behind the descriptor, or the process group that it leads; 0 only asks whether it is
+/// there. `pid` is its number.
+///
+/// Before Linux 6.9 groups are signalled by number, after a look at the descriptor. Fails with
+/// ESRCH if the process has ended and was reaped. See pidfd_send_signal(2), killpg(3).
+pub fn send_number(pidfd: impl AsFd, pid: Pid, number: u16, to_group: bool) -> Result<(), Errno> {
+    let flags = if to_group { TO_GROUP } else { 0 };
+    // SAFETY: as above.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            i32::from(number),
+            std::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    match (result, errno::last()) {
+        (0, _) => Ok(()),
+        // What is no signal has the same error as what is no flag.
+        (_, Errno(libc::EINVAL)) if to_group => match is_consumed(&pidfd)? {
+            true => Err(Errno(libc::ESRCH)),
+            false => signals::send_number(pid, number, true),
+        },
+        (_, error) => Err(error),
+    }
 }

@@ -10,6 +10,7 @@ use keepd_model::protocol::{Attributes, LogTarget, Place, SessionPlace};
 use keepd_model::{Domain, Errno, Pid, Signal, SocketType, SpawnFailure, SpawnStep};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::handle;
+use keepd_os::ledger::ChildRecord;
 use keepd_os::process::{self, DescriptorLimit};
 use keepd_os::random;
 use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Report, Session, SpawnRequest, Spawned, spawn};
@@ -41,6 +42,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) notify: &'a mut NotifySockets,
     pub(crate) ready: &'a mut ReadyPipes,
     pub(crate) descriptors: &'a Descriptors,
+    /// What the child of a service writes down, where there is a ledger.
+    pub(crate) record: Option<ChildRecord<'a>>,
 }
 
 /// A process that was cloned.
@@ -204,6 +207,7 @@ impl Children {
             extra: extra.as_slice(),
             cgroup,
             session: self.session(service),
+            record: around.record,
             ..self.request(attributes, &environment)
         };
         let result = spawn(&request);

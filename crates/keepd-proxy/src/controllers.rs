@@ -216,6 +216,7 @@ impl Shell {
 
     fn run_line(&mut self, id: ConnectionId, language: Language, line: &Line) {
         self.look_at_memory();
+        self.look_at_journal(line);
         match language {
             Language::Plain => {
                 self.front.handle_line(self.now.monotonic, &self.machine, id, line);
@@ -257,6 +258,7 @@ impl Shell {
         match language {
             Language::Plain => {
                 self.look_at_memory();
+                self.make_room_in_journal(rest.len());
                 self.front.handle_end(self.now.monotonic, &self.machine, id, &rest);
                 self.perform_all();
             }
@@ -333,7 +335,8 @@ impl Shell {
     pub(crate) fn perform_effect(&mut self, ticket: Ticket, effect: &Effect) {
         let outcome = match effect {
             Effect::Signal { pid, group, signal } => {
-                call("kill", signals::send_number(*pid, signal.0, *group))
+                let sent = self.foreign.signal_number(*pid, signal.0, *group);
+                call("kill", sent.unwrap_or_else(|| signals::send_number(*pid, signal.0, *group)))
             }
             Effect::Take { descriptor, connection } => {
                 let connection = match *connection {
@@ -357,6 +360,27 @@ impl Shell {
         // The answer belongs before everything else that the machine hears.
         let answer = Input::Performed { ticket, outcome };
         self.machine.handle_input(self.now.monotonic, answer);
+        self.hold_handles(effect);
+    }
+
+    /// Lets the warden have the descriptors of handles that were made.
+    fn hold_handles(&mut self, effect: &Effect) {
+        if self.link.is_none() {
+            return;
+        }
+        let made = match effect {
+            Effect::Open { descriptor, .. }
+            | Effect::Socket { descriptor, .. }
+            | Effect::Take { descriptor, .. } => [Some(*descriptor), None],
+            Effect::Pipe { read, write, .. } => [Some(*read), Some(*write)],
+            Effect::Signal { .. } | Effect::Chdir { .. } | Effect::Listen { .. } => [None, None],
+        };
+        let holder = self.holder();
+        for descriptor in made.into_iter().flatten() {
+            if let Some(report) = self.machine.handle_of(descriptor) {
+                self.descriptors.hold(&holder, descriptor, report);
+            }
+        }
     }
 
     /// Replaces the control socket; the old one goes first, as it may have the same path.
@@ -364,6 +388,7 @@ impl Shell {
         self.stop_listening();
         let failed = |errno| CallFailure { call: "listen", errno: Some(errno) };
         let listener = Listener::new(path, self.admission).map_err(failed)?;
+        let listener = listener.hold(&self.holder());
         self.epoll.add(&listener, Token::Listener.into(), Interest::READ).map_err(failed)?;
         self.listener = Some(listener);
         Ok(Performed::Done)
@@ -417,6 +442,7 @@ impl Shell {
 
     fn settle(&mut self, id: ConnectionId) {
         for _ in 0..DRAINS_PER_TURN {
+            self.flush_journal();
             let Some(connection) = self.connections.get_mut(id) else {
                 return;
             };
@@ -442,6 +468,7 @@ impl Shell {
 
     /// Writes what waits for a plain connection, as far as it goes.
     pub(crate) fn write_plain(&mut self, id: ConnectionId) {
+        self.flush_journal();
         loop {
             let output = self.front.output(id);
             let Some(connection) = self.connections.get_mut(id) else {
@@ -486,6 +513,11 @@ impl Shell {
             }
         }
         let language = connection.language();
+        if connection.is_configuration()
+            && let Some(ledger) = &mut self.ledger
+        {
+            ledger.note_configured();
+        }
         drop(connection);
         self.rest_due = Some(self.now.monotonic.saturating_add(QUIET));
         self.end_wait();
@@ -513,6 +545,7 @@ impl Shell {
     /// original; for extended ones until a deadline at most.
     pub(crate) fn flush_connections(&mut self) {
         let deadline = clock::monotonic_now().saturating_add(FLUSH_TIME_MAX);
+        self.flush_journal();
         let mut last = None;
         while let Some(id) = self.connections.after(last) {
             last = Some(id);

@@ -56,7 +56,6 @@ impl Initial {
     }
 
     /// Goes on with a handle of a predecessor, as its label says.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
     pub(crate) fn adopt(&mut self, report: HandleReport, standard: Option<u8>, descriptor: Held) {
         self.reports.push(report);
         self.descriptors.push((descriptor, standard.and_then(standard_of)));
@@ -106,7 +105,6 @@ impl Descriptors {
 
     /// Lets the warden have a descriptor that was made or taken, now that the machine has given it
     /// a name.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the shell calls it for each new handle"))]
     pub(crate) fn hold(&mut self, holder: &Holder, id: DescriptorId, report: HandleReport) {
         if let Some(descriptor) = self.held.remove(&id) {
             let label = Label::Handle { report: Box::new(report), standard: None };

@@ -113,6 +113,9 @@ impl Words {
         if self.options.warden && self.options.run_dir.is_none() {
             self.mistake(&UsageError::WardenWithoutRunDir)?;
         }
+        if self.options.has_half_a_warden() {
+            self.mistake(&UsageError::HalfAWarden)?;
+        }
         if self.options.has_nothing_to_do() {
             self.mistake(&UsageError::NothingToDo)?;
         }

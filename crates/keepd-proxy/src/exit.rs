@@ -23,6 +23,8 @@ pub(crate) const HANDLES: u8 = 4;
 pub(crate) const FATAL_SIGNAL: u8 = 4;
 /// Signals cannot be set up.
 pub(crate) const SIGNALS: u8 = 5;
+/// The ledger, or what the warden gave, cannot be used: nothing was touched.
+pub(crate) const LEDGER: u8 = 6;
 
 /// What the end of this process depends on.
 #[derive(Default)]
@@ -31,6 +33,8 @@ pub(crate) struct Exit {
     pub(crate) is_guarded: bool,
     /// What it becomes; empty: it just ends.
     pub(crate) arguments: Vec<Vec<u8>>,
+    /// A warden starts another one in its place, and becomes what it would become.
+    pub(crate) has_warden: bool,
     /// What it has raised and gives back to what it becomes.
     pub(crate) descriptor_limit: Option<DescriptorLimit>,
 }
@@ -53,7 +57,9 @@ impl Exit {
         machine: Option<&Proxy>,
     ) -> Result<(), Ended> {
         self.become_other(log, code, message, machine);
-        if self.is_guarded {
+        // Once it runs, a successor is better than whatever is left of this one.
+        let is_replaced = self.has_warden && machine.is_some();
+        if self.is_guarded && !is_replaced {
             let text = format!("{message} (guarded: attempting to continue)");
             say_now(log, LogLevel::Fatal, text.trim_start());
             return Ok(());
@@ -61,7 +67,9 @@ impl Exit {
         if !message.is_empty() {
             say_now(log, LogLevel::Fatal, message);
         }
-        warn_of(log, machine);
+        if !is_replaced {
+            warn_of(log, machine);
+        }
         Err(Ended(code))
     }
 
@@ -82,7 +90,7 @@ impl Exit {
     /// Becomes the other program: the same process id, so running services are its children.
     /// Returns only if there is none, or it cannot be executed.
     fn become_other(&self, log: &mut Log, code: u8, message: &str, machine: Option<&Proxy>) {
-        let Some(program) = self.arguments.first() else {
+        let Some(program) = self.arguments.first().filter(|_| !self.has_warden) else {
             return;
         };
         let program = String::from_utf8_lossy(program).into_owned();
@@ -103,7 +111,7 @@ impl Exit {
 
     /// Prepares what a real fault or a panic becomes, when nothing can be prepared any more.
     pub(crate) fn prepare_rescue(&self, log: &mut Log) {
-        if self.arguments.is_empty() {
+        if self.arguments.is_empty() || self.has_warden {
             fatal::set_rescue(None);
             return;
         }

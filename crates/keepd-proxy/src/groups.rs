@@ -191,7 +191,6 @@ impl Groups {
     ///
     /// Without a leaf its processes are found in the weaker way, as long as the main process tells
     /// its session.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
     pub(crate) fn adopt(&mut self, owner: &Owner, leader: Option<Pid>, invocation: u128) -> bool {
         let leaf = self.root.as_ref().and_then(|(root, _)| root.child(&leaf_name(owner)).ok());
         let is_leaf = leaf.is_some();
@@ -208,7 +207,6 @@ impl Groups {
     /// left behind is left alone. Returns how many jobs there were.
     ///
     /// Jobs without a leaf are not found, and go on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
     pub(crate) fn take_over_rest(&mut self, epoll: &Epoll) -> Result<usize, Errno> {
         let Some((root, _)) = &self.root else {
             return Ok(0);

@@ -7,6 +7,7 @@
 //! Start from [`run()`]; [`init`] is the other half of `keepd-init`, a loop of its own for one
 //! command.
 
+mod adopt;
 pub mod channel;
 mod children;
 mod connections;
@@ -16,9 +17,13 @@ mod entry;
 mod environment;
 pub mod estate;
 mod exit;
+mod foreign;
 mod groups;
 pub mod holder;
 pub mod init;
+mod ledger;
+mod legacy;
+mod link;
 mod listener;
 mod log;
 mod memory;
@@ -27,6 +32,7 @@ mod options;
 mod pool;
 mod pump;
 mod ready;
+mod record;
 mod run;
 mod start;
 mod token;

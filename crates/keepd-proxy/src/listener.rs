@@ -76,7 +76,6 @@ impl Listener {
 
     /// Goes on with the socket that a predecessor listened on, at the path that its label says.
     /// Whoever connected meanwhile waits in it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
     pub(crate) fn adopt(path: &Path, socket: Held, admission: Admission) -> Self {
         let mut listener = Self {
             socket,
@@ -94,7 +93,6 @@ impl Listener {
 
     /// Lets the warden have the socket. For before it is in an epoll set, because its number
     /// changes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the shell calls it before it listens"))]
     pub(crate) fn hold(mut self, holder: &Holder) -> Self {
         let label = Label::Listener { path: self.path.as_os_str().as_bytes().to_vec() };
         self.socket = self.socket.held_by(holder, label);

@@ -72,7 +72,6 @@ impl NotifySockets {
     }
 
     /// Goes on with the socket that a predecessor made. What was sent meanwhile waits in it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
     pub(crate) fn adopt(
         &mut self,
         epoll: &Epoll,

@@ -15,6 +15,8 @@ use crate::pool::{self, PoolError, PoolText};
 
 /// The longest argument of `--exit-exec`, in bytes.
 pub(crate) const EXIT_EXEC_BYTES_MAX: usize = 255;
+/// The first descriptor that is none of the standard ones.
+const FIRST_DESCRIPTOR: u32 = 3;
 
 /// What the proxy is started with, but for what its exit is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +48,12 @@ pub(crate) struct Options {
     pub terminal: bool,
     /// Keep a proxy alive instead of being one.
     pub warden: bool,
+    /// The number of the descriptor with everything that the warden holds: there is one above us.
+    pub estate: Option<u32>,
+    /// The number of the connection to the warden.
+    pub channel: Option<u32>,
+    /// Nothing is started; why.
+    pub safe: Option<String>,
 }
 
 /// One thing that the command line says.
@@ -98,6 +106,12 @@ pub enum Setting {
     Terminal,
     /// `--warden`.
     Warden,
+    /// `--estate`.
+    Estate(u32),
+    /// `--channel`.
+    Channel(u32),
+    /// `--safe`.
+    Safe(String),
 }
 
 /// What is wrong with the command line.
@@ -113,6 +127,10 @@ pub enum UsageError {
     NotText(&'static str),
     /// The guard code is no integer of 64 bits.
     Guard(String),
+    /// The argument of this option is no number of a descriptor.
+    NotADescriptor(&'static str, String),
+    /// One of `--estate` and `--channel` without the other, or without `--run-dir`.
+    HalfAWarden,
     /// `--exit-exec` has more than 255 bytes.
     ExitExecTooLong,
     /// A pool that cannot be read.
@@ -143,6 +161,14 @@ impl fmt::Display for UsageError {
             Self::Guard(text) => {
                 write!(formatter, "option \"--exit-guard\" needs an integer, not \"{text}\"")
             }
+            Self::NotADescriptor(option, text) => {
+                write!(
+                    formatter,
+                    "option \"{option}\" needs the number of a descriptor, not \"{text}\""
+                )
+            }
+            Self::HalfAWarden => formatter
+                .write_str("options \"--estate\", \"--channel\" and \"--run-dir\" belong together"),
             Self::ExitExecTooLong => write!(
                 formatter,
                 "the argument of option \"--exit-exec\" has more than {EXIT_EXEC_BYTES_MAX} bytes"
@@ -234,6 +260,9 @@ enum With {
     RunDir,
     Instance,
     Group,
+    Estate,
+    Channel,
+    Safe,
 }
 
 /// Every option: short letter, long name.
@@ -259,6 +288,19 @@ const KNOWN: [(Option<u8>, &str, Known); 19] = [
     (None, "--warden", Known::Alone(Alone::Warden)),
 ];
 
+/// What only a warden gives to the proxy that it starts: not for people, and not in the help.
+const OF_THE_WARDEN: [(&str, Known); 3] = [
+    ("--estate", Known::With(With::Estate)),
+    ("--channel", Known::With(With::Channel)),
+    ("--safe", Known::With(With::Safe)),
+];
+
+/// Returns the option with this long name.
+fn known(long: &[u8]) -> Option<(&'static str, Known)> {
+    let of_people = KNOWN.iter().map(|(_, name, known)| (*name, *known));
+    of_people.chain(OF_THE_WARDEN).find(|(name, _)| name.as_bytes() == long)
+}
+
 /// Reads the words after `keepd proxy`.
 ///
 /// Short options cluster, and an option with an argument takes the next word (`-cS FILE PATH`).
@@ -270,9 +312,8 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Vec<Step> {
     while let Some(word) = words.next() {
         let bytes = word.as_bytes();
         if bytes.starts_with(b"--") {
-            let known = KNOWN.iter().find(|(_, long, _)| long.as_bytes() == bytes);
-            steps.push(match known {
-                Some((_, name, known)) => step(*known, name, &mut words),
+            steps.push(match known(bytes) {
+                Some((name, known)) => step(known, name, &mut words),
                 None => Step::Mistake(UsageError::Unknown(word.to_string_lossy().into_owned())),
             });
         } else if let Some(cluster) = bytes.strip_prefix(b"-") {
@@ -327,7 +368,20 @@ fn step_with(with: With, name: &'static str, argument: OsString) -> Result<Step,
         With::Instance => Step::Set(Setting::Instance(
             argument.into_string().map_err(|_| UsageError::NotText(name))?,
         )),
+        With::Estate => Step::Set(Setting::Estate(descriptor(name, &argument)?)),
+        With::Channel => Step::Set(Setting::Channel(descriptor(name, &argument)?)),
+        With::Safe => {
+            Step::Set(Setting::Safe(argument.into_string().map_err(|_| UsageError::NotText(name))?))
+        }
     })
+}
+
+/// Reads the number of a descriptor that is none of the standard ones.
+fn descriptor(name: &'static str, argument: &OsStr) -> Result<u32, UsageError> {
+    let number = argument.to_str().and_then(|text| text.parse().ok());
+    number
+        .filter(|number| (FIRST_DESCRIPTOR..=i32::MAX.cast_unsigned()).contains(number))
+        .ok_or_else(|| UsageError::NotADescriptor(name, argument.to_string_lossy().into_owned()))
 }
 
 /// Reads a guard code: 0, or nothing at all, switches the guard off.
@@ -371,12 +425,21 @@ impl Options {
             Setting::OwnSession => self.own_session = true,
             Setting::Terminal => self.terminal = true,
             Setting::Warden => self.warden = true,
+            Setting::Estate(number) => self.estate = Some(number),
+            Setting::Channel(number) => self.channel = Some(number),
+            Setting::Safe(why) => self.safe = Some(why),
         }
     }
 
     /// Reports whether nobody could ever command this proxy.
     pub(crate) fn has_nothing_to_do(&self) -> bool {
         self.socket.is_none() && self.config.is_none() && !self.interactive
+    }
+
+    /// Reports whether only some of what a warden gives is there.
+    pub(crate) fn has_half_a_warden(&self) -> bool {
+        let given = [self.estate.is_some(), self.channel.is_some()];
+        given.contains(&true) && (given.contains(&false) || self.run_dir.is_none())
     }
 }
 
@@ -441,6 +504,26 @@ mod tests {
         assert_eq!(program(&"x".repeat(255)), words(&[&"x".repeat(255)]));
         let refused = Step::Mistake(UsageError::ExitExecTooLong);
         assert_eq!(program(&"x".repeat(256)), refused);
+    }
+
+    #[test]
+    fn what_a_warden_gives_is_read_and_not_shown() {
+        let given = steps(&["--estate", "3", "--channel", "4", "--safe", "it died"]);
+        let expected =
+            [Setting::Estate(3), Setting::Channel(4), Setting::Safe("it died".to_owned())];
+        assert_eq!(given, expected.map(Step::Set));
+        for bad in ["2", "-1", "x", "", "2147483648"] {
+            let mistake = UsageError::NotADescriptor("--estate", bad.to_owned());
+            assert_eq!(steps(&["--estate", bad]), [Step::Mistake(mistake)]);
+        }
+        for (name, _) in OF_THE_WARDEN {
+            assert!(!HELP.contains(name), "{name}");
+        }
+        let run_dir = Some(PathBuf::from("/run/x"));
+        let whole = Options { estate: Some(3), channel: Some(4), run_dir, ..Options::default() };
+        assert!(!whole.has_half_a_warden() && !Options::default().has_half_a_warden());
+        assert!(Options { channel: None, ..whole.clone() }.has_half_a_warden());
+        assert!(Options { run_dir: None, ..whole }.has_half_a_warden());
     }
 
     #[test]

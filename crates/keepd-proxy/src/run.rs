@@ -8,18 +8,25 @@
 use std::time::Duration;
 
 use keepd_compat::{FRONT, Front};
-use keepd_engine::proxy::{ConnectionId, Input, JobId, Output, Owner, Proxy};
-use keepd_model::{Errno, Instant, LogLevel, Pid, ServiceName, Signal, SpawnFailure, SpawnStep};
+use keepd_engine::proxy::{ConnectionId, Input, JobId, Output, Owner, Proxy, ServiceSpawn};
+use keepd_model::{
+    Errno, Exit as ProcessExit, Instant, LogLevel, Pid, ServiceName, Signal, SpawnFailure,
+    SpawnStep,
+};
 use keepd_os::epoll::{Epoll, Ready};
 use keepd_os::fatal::FatalSignals;
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::{clock, code, heap, reap};
 
+use crate::adopt::Adoption;
 use crate::children::{Children, Started, Surroundings};
 use crate::connections::Connections;
 use crate::descriptors::Descriptors;
 use crate::exit::{self, Ended, Exit};
+use crate::foreign::Foreign;
 use crate::groups::Groups;
+use crate::ledger::{Intent, Ledger, Refusal};
+use crate::link::Link;
 use crate::listener::{Admission, Listener};
 use crate::log::Log;
 use crate::memory::Memory;
@@ -63,6 +70,18 @@ pub(crate) struct Shell {
     pub(crate) notify: NotifySockets,
     pub(crate) ready: ReadyPipes,
     pub(crate) children: Children,
+    /// What a successor has to know; `None`: there will be none.
+    pub(crate) ledger: Option<Ledger>,
+    /// The warden, if there is one.
+    pub(crate) link: Option<Link>,
+    /// What a predecessor started and still runs.
+    pub(crate) foreign: Foreign,
+    /// What a predecessor left and is looked at again.
+    pub(crate) adoption: Adoption,
+    /// The machine was told that the journal has no room.
+    pub(crate) is_journal_full: bool,
+    /// Why the journal could not be written last, until it can be.
+    pub(crate) journal_error: Option<Errno>,
     /// A storm of deaths goes on in the next turn.
     pub(crate) has_ended_children: bool,
     /// Somebody wants to hear of output.
@@ -94,6 +113,8 @@ pub(crate) struct Heard {
     has_signals: bool,
     has_fatal_signals: bool,
     takes_log: bool,
+    foreign: Vec<Pid>,
+    has_lost_warden: bool,
     pub(crate) has_connections: bool,
     pub(crate) inputs: Vec<(ConnectionId, Ready)>,
     pub(crate) outputs: Vec<(ConnectionId, Ready)>,
@@ -118,6 +139,11 @@ impl Heard {
                 Some(Token::JobOutput(job)) => heard.jobs.push(JobId(job)),
                 Some(Token::Log) => heard.takes_log = true,
                 Some(Token::Fatal) => heard.has_fatal_signals = true,
+                Some(Token::Foreign(pid)) => {
+                    heard.foreign.extend(u32::try_from(pid).ok().and_then(Pid::new));
+                }
+                // It never says anything.
+                Some(Token::Warden) => heard.has_lost_warden |= one.hangup || one.error,
                 None => {}
             }
         }
@@ -130,6 +156,7 @@ impl Shell {
     /// again.
     pub(crate) fn run(mut self) -> u8 {
         let mut ready = Vec::new();
+        self.greet_warden();
         loop {
             self.turn(&ready);
             if let Some(ending) = self.ending {
@@ -160,6 +187,8 @@ impl Shell {
         }
         let signals = self.take_signals(heard.has_signals);
         self.reap();
+        self.hear_foreign(&heard.foreign);
+        self.look_at_unsure();
         for token in &heard.groups {
             self.groups.on_ready(&self.epoll, *token);
         }
@@ -178,7 +207,10 @@ impl Shell {
         self.hear_connections(&heard);
         self.groups.remove_unremoved();
         self.settle_connections();
+        self.compact_journal();
         self.log.flush(Some(&self.epoll), self.now.monotonic);
+        // Last, because after a lost warden nothing comes behind it.
+        self.hear_warden(heard.has_lost_warden);
     }
 
     /// Gives back what was needed on the way here, once it is quiet for a moment: what a start and
@@ -210,6 +242,8 @@ impl Shell {
             self.pump.poll_timeout(),
             self.listener.as_ref().and_then(Listener::paused_until),
             self.log.poll_timeout(),
+            self.foreign.poll_timeout(),
+            self.adoption.poll_timeout(),
             self.rest_due,
         ];
         let due = due.into_iter().flatten().min()?;
@@ -227,7 +261,7 @@ impl Shell {
         loop {
             if let Some(output) = self.machine.poll_output() {
                 self.perform(output);
-            } else if let Some(output) = self.front.poll_output() {
+            } else if let Some(output) = self.front_output() {
                 self.perform_for_front(output);
             } else {
                 return;
@@ -236,6 +270,14 @@ impl Shell {
                 self.write_plain(id);
             }
         }
+    }
+
+    /// Returns what the front end asks for, once it is connected to the machine.
+    fn front_output(&mut self) -> Option<keepd_compat::Output> {
+        if self.adoption.is_under_way {
+            return None;
+        }
+        self.front.poll_output()
     }
 
     /// Says something in the proxy's own log.
@@ -254,22 +296,16 @@ impl Shell {
                     connection.close();
                 }
             }
-            Output::Spawn(spawn) => {
-                let owner = Owner::Service(spawn.name.clone(), spawn.generation);
-                let controls =
-                    spawn.descriptors.as_ref().is_some_and(|list| list.control.is_some());
-                let has_place = !controls || self.connections.has_place();
-                self.spawn(owner, |children, around| match has_place {
-                    true => children.spawn_service(around, &spawn),
-                    false => Err(SpawnFailure { step: SpawnStep::Prepare, errno: NO_PLACE }),
-                });
-            }
+            Output::Spawn(spawn) => self.spawn_service(&spawn),
             Output::SpawnJob(spawn) => {
                 let owner = Owner::Job(spawn.job);
-                self.spawn(owner, |children, around| children.spawn_job(around, &spawn));
+                let outcome =
+                    self.spawn(None, |children, around| children.spawn_job(around, &spawn));
+                self.tell_spawned(owner, outcome);
             }
             Output::SignalMain { owner: _, pid, signal } => {
-                self.check_signal(signal, signals::send(pid, signal));
+                let sent = self.foreign.signal(pid, signal);
+                self.check_signal(signal, sent.unwrap_or_else(|| signals::send(pid, signal)));
             }
             Output::Perform { ticket, effect } => self.perform_effect(ticket, &effect),
             Output::CloseDescriptor { descriptor } => {
@@ -302,6 +338,9 @@ impl Shell {
                 self.pump.forget(&self.epoll, &name);
                 self.notify.forget(&self.epoll, &name);
                 self.ready.close(&self.epoll, &name);
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.forget(&name);
+                }
             }
             Output::WatchOutput { on } => self.watches_output = on,
             Output::Terminate { code } => self.ending = Some(Ending::Asked(code)),
@@ -310,17 +349,44 @@ impl Shell {
                 self.exit.prepare_rescue(&mut self.log);
             }
             Output::Guarded { on } => self.exit.is_guarded = on,
-            // Nothing is recorded without a ledger.
-            Output::Record { .. } | Output::Acknowledge { .. } => {}
+            Output::Record { fact } => self.record(&fact),
+            Output::Acknowledge { name, generation } => {
+                if let Some(ledger) = &self.ledger {
+                    ledger.acknowledge(&name, generation);
+                }
+            }
         }
+    }
+
+    /// Starts a generation: it is written down first, so that a successor knows of it whatever
+    /// becomes of us.
+    fn spawn_service(&mut self, spawn: &ServiceSpawn) {
+        let owner = Owner::Service(spawn.name.clone(), spawn.generation);
+        let intent = match self.intend(&spawn.name, spawn.generation) {
+            Ok(intent) => intent,
+            Err(Refusal { failure, why }) => {
+                self.say(LogLevel::Error, why);
+                self.tell_spawned(owner, Err(failure));
+                return;
+            }
+        };
+        let controls = spawn.descriptors.as_ref().is_some_and(|list| list.control.is_some());
+        let has_place = !controls || self.connections.has_place();
+        let outcome = self.spawn(intent.as_ref(), |children, around| match has_place {
+            true => children.spawn_service(around, spawn),
+            false => Err(SpawnFailure { step: SpawnStep::Prepare, errno: NO_PLACE }),
+        });
+        self.note_spawned(intent.as_ref(), outcome.as_ref());
+        self.tell_spawned(owner, outcome);
     }
 
     fn spawn(
         &mut self,
-        owner: Owner,
+        intent: Option<&Intent>,
         how: impl FnOnce(&mut Children, &mut Surroundings<'_>) -> Result<Started, SpawnFailure>,
-    ) {
-        let outcome = how(
+    ) -> Result<Started, SpawnFailure> {
+        let record = intent.zip(self.ledger.as_ref());
+        how(
             &mut self.children,
             &mut Surroundings {
                 epoll: &self.epoll,
@@ -330,8 +396,12 @@ impl Shell {
                 notify: &mut self.notify,
                 ready: &mut self.ready,
                 descriptors: &self.descriptors,
+                record: record.map(|(intent, ledger)| ledger.child_record(intent)),
             },
-        );
+        )
+    }
+
+    fn tell_spawned(&mut self, owner: Owner, outcome: Result<Started, SpawnFailure>) {
         let outcome = outcome.map(|Started { pid, control }| {
             // Only services have a control connection.
             if let (Some((socket, direction)), Owner::Service(name, _)) = (control, &owner) {
@@ -391,16 +461,35 @@ impl Shell {
                 self.tell(news);
             }
             self.children.forget(&self.epoll, pid);
-            if let Some(name) = self.machine.run_ends_with(pid).cloned() {
-                self.tell_last_words(&name);
-            }
-            self.tell(Input::Reaped { pid, exit });
-            if let Err(error) = reap::consume(pid) {
-                self.say(LogLevel::Error, format_args!("cannot reap process {pid}: {error}"));
+            let is_consumed = match self.record_end(pid, exit) {
+                Some(is_consumed) => is_consumed,
+                None => {
+                    self.tell_end(pid, exit);
+                    self.consume(pid)
+                }
+            };
+            if !is_consumed {
                 return;
             }
         }
         self.has_ended_children = true;
+    }
+
+    /// Tells the end of a process, and before it what its service has written and said.
+    pub(crate) fn tell_end(&mut self, pid: Pid, exit: ProcessExit) {
+        if let Some(name) = self.machine.run_ends_with(pid).cloned() {
+            self.tell_last_words(&name);
+        }
+        self.tell(Input::Reaped { pid, exit });
+    }
+
+    /// Lets a zombie go. Returns whether it is gone.
+    pub(crate) fn consume(&mut self, pid: Pid) -> bool {
+        let consumed = reap::consume(pid);
+        if let Err(error) = consumed {
+            self.say(LogLevel::Error, format_args!("cannot reap process {pid}: {error}"));
+        }
+        consumed.is_ok()
     }
 
     /// Everything that a group has written and said is told before its end.
@@ -415,7 +504,7 @@ impl Shell {
     }
 
     /// Tells what a service has written and said before the end of its run.
-    fn tell_last_words(&mut self, name: &ServiceName) {
+    pub(crate) fn tell_last_words(&mut self, name: &ServiceName) {
         self.pump.drain(&self.epoll, self.now, name);
         self.tell_written();
         self.tell_notifications(name);
@@ -476,9 +565,10 @@ impl Shell {
 
     /// Writes what can be written in bounded time, and leaves. Services go on.
     fn end(mut self, ending: Ending) -> u8 {
+        let is_for_good = self.take_leave(ending);
         self.pump.drain_all(&self.epoll, Moment::now());
         self.flush_connections();
-        if let Some(listener) = &self.listener {
+        if let Some(listener) = self.listener.as_ref().filter(|_| is_for_good) {
             listener.unlink();
         }
         self.memory.tell_usage(&mut self.log);

@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use keepd_compat::{Client, FRONT, Front, Limits};
-use keepd_engine::proxy::{Input, Proxy, Settings};
+use keepd_engine::proxy::{Fact, Input, Proxy, Settings};
 use keepd_model::{Errno, LogLevel, Signal};
 use keepd_os::daemon::{self, Fork, Standard};
 use keepd_os::epoll::{Epoll, Interest};
+use keepd_os::exec;
 use keepd_os::fatal::{self, FatalSignals};
 use keepd_os::handle;
 use keepd_os::signals::{self, SignalReader};
@@ -21,13 +22,17 @@ use keepd_wire::FEATURES;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 
+use crate::adopt::Adoption;
 use crate::children::{Children, Inheritance};
 use crate::connections::{Connections, Ends};
 use crate::descriptors::Initial;
 use crate::environment::Base;
 use crate::exit::{self, Ended, Exit};
+use crate::foreign::Foreign;
 use crate::groups::Groups;
 use crate::holder::Holder;
+use crate::ledger::{self, Ledger};
+use crate::legacy::Legacy;
 use crate::listener::{Admission, Listener};
 use crate::log::{Destination, Log};
 use crate::memory::{self, Memory};
@@ -80,6 +85,8 @@ struct Opened {
     /// Connections of the command line.
     first: Vec<(Ends, Client)>,
     limits: Limits,
+    /// What the warden gave, if there is one.
+    legacy: Option<Legacy>,
 }
 
 impl Starting<'_> {
@@ -88,11 +95,12 @@ impl Starting<'_> {
         rustix::process::umask(Mode::from_raw_mode(UMASK));
         let null = self.null()?;
         let limits = self.limits();
-        let initial = self.handles(&null, inherited, limits)?;
+        let (inherited, mut legacy) = self.legacy(inherited)?;
+        let initial = self.handles(&null, inherited, limits, legacy.as_mut())?;
         let signals = self.signals()?;
-        let listener = self.listen()?;
-        let first = self.connections_of_the_command_line()?;
-        let mut opened = Opened { null, initial, listener, first, limits };
+        let listener = self.listen(legacy.as_mut())?;
+        let first = self.connections_of_the_command_line(legacy.as_ref())?;
+        let mut opened = Opened { null, initial, listener, first, limits, legacy };
         self.daemonize(&mut opened)?;
         if self.options.lock_memory
             && let Err(error) = daemon::lock_memory()
@@ -171,6 +179,37 @@ impl Starting<'_> {
         }
     }
 
+    /// Takes what a warden gave, and what a predecessor left; returns what is left of the inherited
+    /// descriptors. Nothing can be gone without.
+    fn legacy(&mut self, inherited: Vec<OwnedFd>) -> Result<(Vec<OwnedFd>, Option<Legacy>), Ended> {
+        self.exit.has_warden = self.options.estate.is_some();
+        if !self.exit.has_warden {
+            return Ok((inherited, None));
+        }
+        // Held descriptors have high numbers.
+        self.raise_descriptor_limit();
+        // Before the file is replaced by another version.
+        let own_program = exec::own_program();
+        self.require_or(exit::LEDGER, "open the program of this process", own_program)?;
+        match Legacy::take(self.options, inherited) {
+            Ok((inherited, legacy)) => {
+                let repairs = legacy.resumed.iter().flat_map(|resumed| &resumed.repairs);
+                for sentence in repairs {
+                    self.log.say(LogLevel::Warning, sentence);
+                }
+                Ok((inherited, Some(legacy)))
+            }
+            Err(why) => Err(self.refuse(&why)),
+        }
+    }
+
+    /// Ends because of the ledger, also under a guard: whatever went on would not know what runs.
+    fn refuse(&mut self, why: &str) -> Ended {
+        self.log.say(LogLevel::Fatal, why);
+        self.log.flush(None, clock::monotonic_now());
+        Ended(exit::LEDGER)
+    }
+
     fn reads_commands_from_input(&self) -> bool {
         self.options.interactive || self.options.config.as_deref() == Some(Path::new("-"))
     }
@@ -182,7 +221,12 @@ impl Starting<'_> {
         null: &OwnedFd,
         inherited: Vec<OwnedFd>,
         limits: Limits,
+        legacy: Option<&mut Legacy>,
     ) -> Result<Initial, Ended> {
+        let legacy = match legacy {
+            Some(legacy) if legacy.resumed.is_some() => return Ok(legacy.take_handles()),
+            legacy => legacy,
+        };
         let copy_of_null = copy(null);
         let mut initial = Initial::new(self.require_handle("copy \"/dev/null\"", copy_of_null)?);
         let standard = handle::standard().map_err(|error| error.errno);
@@ -211,6 +255,9 @@ impl Starting<'_> {
                 LogLevel::Warning,
                 format_args!("the handle pool is full: {closed} inherited descriptors are closed"),
             );
+        }
+        if let Some(legacy) = legacy {
+            legacy.add_handles(&mut initial);
         }
         Ok(initial)
     }
@@ -247,22 +294,38 @@ impl Starting<'_> {
         if self.options.instance.is_some() { Admission::ByUser } else { Admission::ByFile }
     }
 
-    fn listen(&mut self) -> Result<Option<Listener>, Ended> {
+    /// Listens where the command line says so, or where a predecessor did at last.
+    fn listen(&mut self, legacy: Option<&mut Legacy>) -> Result<Option<Listener>, Ended> {
+        let admission = self.admission();
+        let mut legacy = legacy;
+        if let Some(legacy) = legacy.as_deref_mut()
+            && legacy.resumed.is_some()
+        {
+            let left = legacy.listener.take();
+            return Ok(left.map(|(path, socket)| Listener::adopt(&path, socket, admission)));
+        }
         let Some(path) = &self.options.socket else {
             return Ok(None);
         };
-        let listener = Listener::new(path, self.admission());
+        let holder = legacy.map_or_else(Holder::none, |legacy| legacy.link.holder.clone());
+        let listener = Listener::new(path, admission).map(|listener| listener.hold(&holder));
         self.want(&format!("listen at \"{}\"", path.display()), listener)
     }
 
-    fn connections_of_the_command_line(&mut self) -> Result<Vec<(Ends, Client)>, Ended> {
+    fn connections_of_the_command_line(
+        &mut self,
+        legacy: Option<&Legacy>,
+    ) -> Result<Vec<(Ends, Client)>, Ended> {
+        let is_configured = legacy
+            .and_then(|legacy| legacy.resumed.as_ref())
+            .is_some_and(|resumed| resumed.is_configured);
         let mut first = Vec::new();
         if self.options.interactive {
             let ends = standard_ends();
             let ends = self.want("use standard input and output", ends)?;
             first.extend(ends.map(|ends| (ends, Client::Interactive)));
         }
-        if let Some(path) = &self.options.config {
+        if let Some(path) = self.options.config.as_ref().filter(|_| !is_configured) {
             let input = match path.to_str() {
                 Some("-") if self.options.interactive => Err(Errno::EBUSY),
                 Some("-") => copy_non_blocking(rustix::stdio::stdin()),
@@ -338,13 +401,21 @@ impl Starting<'_> {
                 }
             }
         }
-        match process::raise_descriptor_limit() {
-            Ok(limit) => self.exit.descriptor_limit = Some(limit),
-            Err(error) => self.warn("raise the limit of descriptors", error),
-        }
+        self.raise_descriptor_limit();
         self.exit.prepare_rescue(&mut self.log);
         if let Err(error) = reserve_slots() {
             self.warn("reserve descriptors for spawning", error);
+        }
+    }
+
+    /// Raises the limit of descriptors, once: what it was is given back to children.
+    fn raise_descriptor_limit(&mut self) {
+        if self.exit.descriptor_limit.is_some() {
+            return;
+        }
+        match process::raise_descriptor_limit() {
+            Ok(limit) => self.exit.descriptor_limit = Some(limit),
+            Err(error) => self.warn("raise the limit of descriptors", error),
         }
     }
 
@@ -359,6 +430,17 @@ impl Starting<'_> {
         Ok(Memory::new())
     }
 
+    /// Opens the cgroup, or does without.
+    fn groups(&mut self) -> Groups {
+        Groups::new(self.options.group.as_deref()).unwrap_or_else(|error| {
+            self.log.say(
+                LogLevel::Warning,
+                format_args!("cannot use the cgroup: {error}; processes are found by a weaker way"),
+            );
+            Groups::without_cgroup()
+        })
+    }
+
     /// Puts everything together. The epoll set is made last: what it hears belongs to the process
     /// that made it.
     fn assemble(
@@ -369,38 +451,36 @@ impl Starting<'_> {
         self.take_place();
         let epoll = Epoll::new();
         let epoll = self.require("make an epoll set", epoll)?;
-        let added = epoll.add(&signals, Token::Signals.into(), Interest::READ);
-        self.require("wait for signals", added)?;
-        let added = epoll.add(&fatal, Token::Fatal.into(), Interest::READ);
+        let added = epoll
+            .add(&signals, Token::Signals.into(), Interest::READ)
+            .and_then(|()| epoll.add(&fatal, Token::Fatal.into(), Interest::READ));
         self.require("wait for signals", added)?;
         let inheritance = inherit(&opened.null, self.reads_commands_from_input(), self.options);
         let inheritance = self.require("keep the standard descriptors", inheritance)?;
-        let groups = Groups::new(self.options.group.as_deref()).unwrap_or_else(|error| {
-            self.log.say(
-                LogLevel::Warning,
-                format_args!("cannot use the cgroup: {error}; processes are found by a weaker way"),
-            );
-            Groups::without_cgroup()
-        });
+        let groups = self.groups();
         let seed = random::seed();
         let seed = self.require("read random bytes", seed)?;
+        let mut legacy = opened.legacy;
+        let holder = legacy.as_ref().map_or_else(Holder::none, |legacy| legacy.link.holder.clone());
+        let handles = opened.initial.reports.clone();
+        let descriptors = opened.initial.into_descriptors(&holder);
+        let (ledger, facts) = self.ledger(legacy.as_mut())?;
         let admission = self.admission();
         // It is as large as it happens to be, and stays as it is: not a matter of the region.
         let base = Base::of_this_process(self.options.instance.clone());
         let memory = self.take_memory(opened.limits)?;
         let Self { options, log, exit, guard, ignored, .. } = self;
-        let holder = Holder::none();
         let settings = Settings {
             seed,
             features: FEATURES.map(str::to_owned).to_vec(),
-            handles: opened.initial.reports.clone(),
+            handles,
             guard,
             exit_exec: exit.arguments.clone(),
             log_filter: log.filter(),
             is_log_closed: log.is_closed(),
             description_bytes_max: opened.limits.handles.map(|pool| pool.bytes + 1),
-            records: false,
-            safe_mode: None,
+            records: ledger.is_some(),
+            safe_mode: options.safe.clone(),
         };
         let mut shell = Shell {
             epoll,
@@ -408,7 +488,7 @@ impl Starting<'_> {
             fatal,
             machine: Proxy::new(settings),
             front: Front::new(opened.limits),
-            descriptors: opened.initial.into_descriptors(&holder),
+            descriptors,
             now: Moment::now(),
             log,
             memory,
@@ -426,18 +506,56 @@ impl Starting<'_> {
                 exit.descriptor_limit,
                 ignored,
             ),
+            ledger,
+            link: None,
+            foreign: Foreign::default(),
+            adoption: Adoption::default(),
+            is_journal_full: false,
+            journal_error: None,
             exit,
             has_ended_children: false,
             watches_output: false,
             rest_due: Some(clock::monotonic_now().saturating_add(QUIET)),
             ending: None,
         };
+        shell.inherit(legacy, facts);
         shell.tell(Input::Connected { connection: FRONT, output: true });
         shell.begin(opened.listener, opened.first)
+    }
+
+    /// Returns the ledger, where there is a warden: that of a predecessor with what it accepted, or
+    /// a new one. What is held was told to the warden before there is one.
+    fn ledger(
+        &mut self,
+        legacy: Option<&mut Legacy>,
+    ) -> Result<(Option<Ledger>, Option<Vec<Fact>>), Ended> {
+        let Some(legacy) = legacy else {
+            return Ok((None, None));
+        };
+        if let Some(resumed) = legacy.resumed.take() {
+            return Ok((Some(resumed.ledger), Some(resumed.facts)));
+        }
+        legacy.link.holder.flush();
+        match ledger::make(&legacy.run_dir, &legacy.instance) {
+            Ok(ledger) => Ok((Some(ledger), None)),
+            Err(error) => Err(self.refuse(&error.to_string())),
+        }
     }
 }
 
 impl Shell {
+    /// Takes over what a predecessor left, and the connection to the warden.
+    fn inherit(&mut self, legacy: Option<Legacy>, facts: Option<Vec<Fact>>) {
+        let Some(legacy) = legacy else {
+            return;
+        };
+        let Legacy { link, left, .. } = legacy;
+        self.link = Some(link);
+        if let Some(facts) = facts {
+            self.take_over(facts, left);
+        }
+    }
+
     /// Takes what was opened into the epoll set.
     fn begin(
         mut self,

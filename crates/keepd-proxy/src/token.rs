@@ -29,6 +29,10 @@ pub(crate) enum Token {
     Log,
     /// A signal that is a fatal condition was sent to the proxy.
     Fatal,
+    /// The pidfd of a process with this id that a predecessor started.
+    Foreign(u64),
+    /// The connection to the warden.
+    Warden,
 }
 
 /// The kind is in the highest byte.
@@ -50,6 +54,8 @@ impl From<Token> for u64 {
             Token::Ready(number) => (10, number),
             Token::Log => (11, 0),
             Token::Fatal => (12, 0),
+            Token::Foreign(number) => (13, number),
+            Token::Warden => (14, 0),
         };
         kind << KIND_SHIFT | (number & NUMBER_MASK)
     }
@@ -72,6 +78,8 @@ impl Token {
             10 => Self::Ready(number),
             11 => Self::Log,
             12 => Self::Fatal,
+            13 => Self::Foreign(number),
+            14 => Self::Warden,
             _ => return None,
         })
     }
@@ -97,6 +105,8 @@ mod tests {
             Token::Ready(number),
             Token::Log,
             Token::Fatal,
+            Token::Foreign(number),
+            Token::Warden,
         ] {
             assert_eq!(Token::from_bits(token.into()), Some(token));
         }

@@ -64,7 +64,10 @@ fn every_sabotage_is_noticed() {
     };
     for sabotage in LossSabotage::ALL {
         match noticed(sabotage) {
-            Some(breach) => eprintln!("{sabotage:?}: {} {} {:?}", breach.broken.number, breach.broken.sentence, breach.loss.tale),
+            Some(breach) => eprintln!(
+                "{sabotage:?}: {} {} {:?}",
+                breach.broken.number, breach.broken.sentence, breach.loss.tale
+            ),
             None => eprintln!("{sabotage:?} NOT NOTICED"),
         }
         let _ = expected;

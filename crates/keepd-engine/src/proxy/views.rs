@@ -3,7 +3,7 @@
 
 use std::ops::Bound::{Excluded, Unbounded};
 
-use keepd_model::protocol::RunReport;
+use keepd_model::protocol::{Attributes, LogTarget, RunReport};
 use keepd_model::{HandleName, HandleReport, Instant, ServiceName, Signal};
 
 use super::packed::Slots;
@@ -31,6 +31,16 @@ impl<'machine> ServiceDetails<'machine> {
     /// Returns what it is doing, as an event would tell it.
     pub fn report(&self) -> RunReport {
         self.service.report(self.name)
+    }
+
+    /// Returns its process attributes.
+    pub fn attributes(&self) -> &'machine Attributes {
+        &self.service.attributes
+    }
+
+    /// Returns where its output goes.
+    pub fn log(&self) -> &'machine LogTarget {
+        &self.service.log
     }
 
     /// Returns program and arguments.

@@ -15,7 +15,6 @@ use crate::holder::{Held, Holder};
 /// # Errors
 ///
 /// ESRCH: the process behind the pidfd has ended.
-#[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
 pub(crate) fn find_again(
     holder: &Holder,
     name: &ServiceName,

@@ -12,7 +12,6 @@ mod stream;
 mod table;
 
 pub(crate) use table::{Moment, News, Pump, Start, Writers};
-#[cfg_attr(not(test), expect(unused_imports, reason = "the start after a loss uses them"))]
 pub(crate) use {found::find_again, table::Left};
 
 #[cfg(test)]

@@ -255,6 +255,11 @@ impl Pump {
         }))
     }
 
+    /// Reports whether output of a service is kept.
+    pub(crate) fn has(&self, name: &ServiceName) -> bool {
+        self.services.contains_key(name) || self.put_off.contains_key(name)
+    }
+
     /// A pipe can be read.
     pub(crate) fn on_ready(&mut self, epoll: &Epoll, now: Moment, token: u64) {
         let Some(name) = self.owners.get(&token).cloned() else {

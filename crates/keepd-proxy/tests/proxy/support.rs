@@ -87,8 +87,7 @@ impl Proxy {
 
     /// Connects a plain controller.
     pub(crate) fn connect_plain(&self) -> Client {
-        let stream = UnixStream::connect(self.folder.join("proxy.sock")).unwrap();
-        Client { stream, received: Vec::new(), seen: Vec::new(), last_id: 0 }
+        Client::new(UnixStream::connect(self.folder.join("proxy.sock")).unwrap())
     }
 
     /// Connects an extended controller.
@@ -156,6 +155,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Controls a proxy by a connection that was made.
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self { stream, received: Vec::new(), seen: Vec::new(), last_id: 0 }
+    }
+
     /// Sends a line.
     pub(crate) fn send(&mut self, line: &str) {
         self.send_bytes(format!("{line}\n").as_bytes());

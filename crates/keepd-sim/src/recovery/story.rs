@@ -70,11 +70,7 @@ impl Story {
     }
 }
 
-fn story(
-    name: &'static str,
-    behaviours: &[(&str, &[Behaviour])],
-    acts: &[Act],
-) -> Story {
+fn story(name: &'static str, behaviours: &[(&str, &[Behaviour])], acts: &[Act]) -> Story {
     let behaviours = behaviours.iter().map(|(name, all)| (service(name), all.to_vec())).collect();
     Story { name, behaviours, acts: acts.to_vec() }
 }

@@ -50,7 +50,6 @@ impl Pump {
     ///
     /// Returns the streams whose pipes were lost: what the present process writes there is never
     /// read, and the next one gets a new pipe.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the start after a loss calls it"))]
     pub(crate) fn adopt(&mut self, epoll: &Epoll, now: Moment, left: Left) -> Vec<Which> {
         self.forget(epoll, &left.name);
         let found: Vec<Which> = left.pipes.iter().map(|(which, _)| *which).collect();

@@ -1,0 +1,361 @@
+//! What a proxy leaves, and what its successor finds: real proxies under a warden that kills them.
+//!
+//! The warden is this process, so there are no test threads: it is the parent of whatever a proxy
+//! leaves behind. Words on the command line choose cases.
+
+#[expect(dead_code, reason = "these cases need a part of what the others need")]
+#[path = "../proxy/support.rs"]
+mod support;
+mod warden;
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use keepd_model::{Exit, Generation, Pid, Signal};
+use keepd_os::{process, signals};
+use keepd_proxy::channel::ToWarden;
+use keepd_proxy::estate::{Entry, Label};
+use keepd_wire::ledger::State;
+use keepd_wire::ledger::keeper::Slot;
+use support::Client;
+use warden::Warden;
+
+/// A case and its name.
+type Case = (&'static str, fn(&mut Warden));
+
+const CASES: [Case; 11] = [
+    ("adopted", what_runs_is_adopted_with_everything_that_is_known_of_it),
+    ("gap", an_end_while_there_is_no_proxy_is_told_with_its_status),
+    ("later", the_end_of_what_was_adopted_is_told_and_a_trigger_starts_it_again),
+    ("signals", what_was_adopted_can_be_signalled_and_stopped),
+    ("torn", a_torn_end_of_the_journal_is_cut_off),
+    ("damaged", what_is_damaged_is_refused_and_not_touched),
+    ("cancelled", a_start_that_never_was_one_is_told_as_cancelled),
+    ("acknowledged", what_was_acknowledged_is_not_told_again),
+    ("compacted", a_long_journal_is_replaced_by_what_still_holds),
+    ("asked", who_was_asked_to_end_leaves_nothing),
+    ("lost", a_proxy_takes_the_place_of_a_lost_warden),
+];
+
+fn main() {
+    process::become_subreaper().unwrap();
+    let chosen: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let cases = CASES.into_iter().filter(|(name, _)| {
+        chosen.is_empty() || chosen.iter().any(|word| name.contains(word.as_str()))
+    });
+    for (name, case) in cases {
+        case(&mut Warden::new(name));
+        println!("{name}: ok");
+    }
+}
+
+/// Connects an extended controller.
+fn connect(warden: &Warden) -> Client {
+    let stream = UnixStream::connect(warden.folder().join("proxy.sock")).unwrap();
+    let mut client = Client::new(stream);
+    client.send("proto\tkeepd\t1");
+    client.expect("proto\tkeepd\t1");
+    client
+}
+
+/// Defines a service that runs a script, and starts it; returns its process.
+fn run_script(client: &mut Client, name: &str, script: &str) -> Pid {
+    client.accepted(&format!("service.args\t{name}\t/bin/sh\t-c\t{script}"));
+    client.accepted(&format!("service.start\t{name}"));
+    pid_of(&client.expect(&format!("service.run\t{name}\t1\tup\t")))
+}
+
+fn pid_of(line: &str) -> Pid {
+    Pid::new(line.split('\t').nth(5).unwrap().parse().unwrap()).unwrap()
+}
+
+/// A script that makes a file of this name when it is told to go on, and ends with this code.
+fn until_told(warden: &Warden, code: u8) -> String {
+    format!("read line < {} ; exit {code}", warden.path("gate"))
+}
+
+/// Makes the pipe on which scripts wait.
+fn make_gate(warden: &Warden) {
+    let path = warden.path("gate");
+    let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+/// Lets one script go on.
+fn open_gate(warden: &Warden) {
+    std::fs::write(warden.path("gate"), "\n").unwrap();
+}
+
+fn dump(client: &mut Client) -> Vec<String> {
+    client.send("statedump");
+    let until = std::time::Instant::now() + warden::DEADLINE;
+    let mut lines = Vec::new();
+    while lines.last().is_none_or(|line: &String| !line.starts_with("dump.end\t")) {
+        lines.push(client.next_line(until).expect("a dump has an end"));
+    }
+    lines
+}
+
+fn what_runs_is_adopted_with_everything_that_is_known_of_it(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    let folder = warden.path("logs");
+    client.accepted(&format!("service.log\tweb\tmode=file\tdir={folder}"));
+    client.accepted("service.env\tweb\t+COLOUR=blue");
+    client.accepted("service.note\tweb\treason\tbecause\\tit\\\\is so");
+    let script = "echo one; while read line; do echo \\\"$line\\\"; done < gate";
+    let script = script.replace("gate", &warden.path("gate")).replace("\\\"", "\"");
+    make_gate(warden);
+    let pid = run_script(&mut client, "web", &script);
+    let invocation = dump(&mut client);
+    let invocation = line_of(&invocation, "service.invocation\tweb\t1\t");
+    warden.wait_for("its pipes", |warden| warden.holds(|label| matches!(label, Label::Log { .. })));
+    let before = warden.proxy();
+    warden.kill_proxy();
+    warden.recover();
+
+    warden.start(&[]);
+    assert_ne!(warden.proxy(), before);
+    let mut client = connect(warden);
+    let lines = dump(&mut client);
+    for start in [
+        format!("service.args\tweb\t/bin/sh\t-c\t{script}"),
+        "service.env\tweb\t+COLOUR=blue".to_owned(),
+        format!("service.log\tweb\tmode=file\tdir={folder}"),
+        "service.note\tweb\treason\tbecause\\tit\\\\is so".to_owned(),
+        invocation,
+        "service.run\tweb\t1\tup\t".to_owned(),
+    ] {
+        line_of(&lines, &start);
+    }
+    assert_eq!(pid_of(&line_of(&lines, "service.run\tweb\t1\tup\t")), pid);
+    assert!(!warden.holds(|label| matches!(label, Label::Pidfd { .. })), "no longer needed");
+    // Nobody has noticed anything: its output goes on.
+    client.accepted("conn.log\ton");
+    open_gate(warden);
+    client.expect("service.output\tweb\tout\t5");
+    assert_eq!(std::fs::read_to_string(Path::new(&folder).join("out.log")).unwrap(), "one\n\n");
+}
+
+fn line_of(lines: &[String], start: &str) -> String {
+    let found = lines.iter().find(|line| line.starts_with(start));
+    found.unwrap_or_else(|| panic!("no {start:?} in {lines:#?}")).clone()
+}
+
+fn an_end_while_there_is_no_proxy_is_told_with_its_status(warden: &mut Warden) {
+    warden.start(&[]);
+    make_gate(warden);
+    let mut client = connect(warden);
+    let script = until_told(warden, 7);
+    let pid = run_script(&mut client, "web", &script);
+    warden.kill_proxy();
+    open_gate(warden);
+    assert_eq!(warden.wait_for_end(pid), Exit::Code(7));
+    warden.recover();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.send("statedump");
+    // Others of its group might be left, so it may be told first that these are waited for.
+    let (how, value) = client.expect_run("web", 1, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("exit", "7"));
+    client.accepted("service.start\tweb");
+    client.expect("service.run\tweb\t2\tup\t");
+}
+
+fn the_end_of_what_was_adopted_is_told_and_a_trigger_starts_it_again(warden: &mut Warden) {
+    warden.start(&[]);
+    make_gate(warden);
+    let mut client = connect(warden);
+    let script = until_told(warden, 3);
+    run_script(&mut client, "web", &script);
+    client.accepted("service.auto_up\tweb\t1\talways");
+    warden.kill_proxy();
+    warden.recover();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    line_of(&dump(&mut client), "service.run\tweb\t1\tup\t");
+    open_gate(warden);
+    // We are its parent now: the proxy hears of it when we have consumed it.
+    warden.wait_for("its end", |warden| {
+        let cells = warden.cells().unwrap();
+        let slot = Warden::slot_of(&cells, "web");
+        let word = Slot::new(&cells, slot).word().unwrap();
+        word.generation() == Generation::new(2) || matches!(word.state(), State::Down(_))
+    });
+    let (how, value) = client.expect_run("web", 1, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("exit", "3"));
+    client.expect("service.run\tweb\t2\tup\t");
+}
+
+fn what_was_adopted_can_be_signalled_and_stopped(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    let mark = warden.path("mark");
+    let script =
+        format!("trap 'echo got > {mark}; exit 0' USR1; while read x < {mark}.none; do :; done");
+    make_gate(warden);
+    std::fs::rename(warden.path("gate"), format!("{mark}.none")).unwrap();
+    let pid = run_script(&mut client, "web", &script);
+    let other = run_script(&mut client, "other", "sleep 1000");
+    warden.kill_proxy();
+    warden.recover();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.accepted("service.signal\tweb\t-\tSIGUSR1\tmain");
+    assert_eq!(warden.wait_for_end(pid), Exit::Code(0));
+    let (how, value) = client.expect_run("web", 1, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("exit", "0"));
+    assert_eq!(std::fs::read_to_string(mark).unwrap(), "got\n");
+    client.accepted("service.stop\tother\t1");
+    assert_eq!(warden.wait_for_end(other), Exit::Signal { signal: Signal::TERM, core: false });
+    let (how, value) = client.expect_run("other", 1, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("signal", "SIGTERM"));
+}
+
+fn a_torn_end_of_the_journal_is_cut_off(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.accepted("service.args\tweb\t/bin/true");
+    warden.kill_proxy();
+    warden.recover();
+    let path = warden.folder().join("journal");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&whole[..], b"torn"].concat()).unwrap();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    line_of(&dump(&mut client), "service.args\tweb\t/bin/true");
+    assert_eq!(std::fs::read(&path).unwrap()[..whole.len()], whole[..]);
+    let log = warden.log();
+    assert!(log.contains("(4 bytes) was torn before it was answered"), "{log}");
+}
+
+fn what_is_damaged_is_refused_and_not_touched(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.accepted("service.args\tweb\t/bin/sleep\t1000");
+    client.accepted("service.start\tweb");
+    let pid = pid_of(&client.expect("service.run\tweb\t1\tup\t"));
+    warden.kill_proxy();
+    warden.recover();
+    for name in ["journal", "ledger"] {
+        let path = warden.folder().join(name);
+        let whole = std::fs::read(&path).unwrap();
+        let mut damaged = whole.clone();
+        damaged[600 % whole.len()] ^= 1;
+        if name == "ledger" {
+            damaged[20] ^= 1;
+        }
+        std::fs::write(&path, &damaged).unwrap();
+        warden.launch(&[]);
+        let (exit, said) = warden.wait_for_proxy();
+        assert_eq!((exit, said), (Exit::Code(6), vec![]), "{name}: {}", warden.log());
+        assert_eq!(std::fs::read(&path).unwrap(), damaged, "{name}");
+        let log = warden.log();
+        let sentence = format!("fatal: cannot use the {name}: ");
+        assert!(log.contains(&sentence) && log.contains("; nothing was touched"), "{log}");
+        std::fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(signals::send_number(pid, 0, false), Ok(()), "it still runs");
+    warden.start(&[]);
+    let lines = dump(&mut connect(warden));
+    assert_eq!(pid_of(&line_of(&lines, "service.run\tweb\t1\tup\t")), pid);
+}
+
+fn a_start_that_never_was_one_is_told_as_cancelled(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.accepted("service.args\tweb\t/bin/sleep\t1000");
+    client.accepted("service.start\tweb");
+    client.expect("service.run\tweb\t1\tup\t");
+    client.accepted("service.stop\tweb\t1");
+    client.expect("service.run\tweb\t1\tdown\t");
+    client.accepted("service.ack\tweb\t1");
+    warden.kill_proxy();
+    // As if it had been lost a moment later, between the intent and the clone.
+    let cells = warden.cells().unwrap();
+    let slot = Slot::new(&cells, Warden::slot_of(&cells, "web"));
+    slot.intend(Generation::new(2)).unwrap();
+    warden.recover();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.send("statedump");
+    let (how, value) = client.expect_run("web", 2, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("cancelled", "-"));
+    client.accepted("service.start\tweb");
+    client.expect("service.run\tweb\t3\tup\t");
+}
+
+fn what_was_acknowledged_is_not_told_again(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.accepted("service.args\tweb\t/bin/sh\t-c\texit 4");
+    client.accepted("service.args\tother\t/bin/sh\t-c\texit 5");
+    for name in ["web", "other"] {
+        client.accepted(&format!("service.start\t{name}"));
+        client.expect(&format!("service.run\t{name}\t1\tdown\t"));
+    }
+    client.accepted("service.ack\tweb\t1");
+    warden.kill_proxy();
+    warden.recover();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    let known = line_of(&dump(&mut client), "service.run\tweb\t1\tdown\t");
+    assert!(known.ends_with("\t-\t-"), "{known}");
+    client.send("statedump");
+    let (how, value) = client.expect_run("other", 1, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("exit", "5"));
+}
+
+fn a_long_journal_is_replaced_by_what_still_holds(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.accepted("service.args\tweb\t/bin/sleep\t1000");
+    client.accepted("service.start\tweb");
+    let pid = pid_of(&client.expect("service.run\tweb\t1\tup\t"));
+    let value = "x".repeat(2000);
+    for number in 0..100 {
+        client.accepted(&format!("service.note\tweb\tlast\t{number}{value}"));
+    }
+    let length = std::fs::metadata(warden.folder().join("journal")).unwrap().len();
+    assert!(length < 150_000, "{length} bytes are left of 200,000");
+    warden.kill_proxy();
+    warden.recover();
+    warden.start(&[]);
+    let lines = dump(&mut connect(warden));
+    line_of(&lines, &format!("service.note\tweb\tlast\t99{value}"));
+    assert_eq!(pid_of(&line_of(&lines, "service.run\tweb\t1\tup\t")), pid);
+}
+
+fn who_was_asked_to_end_leaves_nothing(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.accepted("service.args\tweb\t/bin/true");
+    client.send("terminate\t9");
+    assert_eq!(warden.wait_for_proxy(), (Exit::Code(9), vec![ToWarden::Exit(9)]));
+    for name in ["ledger", "journal", "proxy.sock"] {
+        assert!(!warden.folder().join(name).exists(), "{name}");
+    }
+}
+
+fn a_proxy_takes_the_place_of_a_lost_warden(warden: &mut Warden) {
+    // What it becomes is another program of ours, which says what it was given.
+    let mark = warden.path("mark");
+    let script = format!("echo $PPID $@ > {mark}.new; cat <&3 >> {mark}.new; mv {mark}.new {mark}");
+    let words = ["--", "/bin/sh", "-c", &script, "sh"];
+    warden.write(&Entry::Warden(words.iter().map(|word| word.as_bytes().to_vec()).collect()));
+    warden.start(&[]);
+    let mut client = connect(warden);
+    let folder = warden.path("logs");
+    client.accepted(&format!("service.log\tweb\tmode=file\tdir={folder}"));
+    let pid = run_script(&mut client, "web", "sleep 1000");
+    let proxy = warden.proxy();
+    warden.vanish();
+    let (exit, _) = warden.wait_for_proxy();
+    assert_eq!(exit, Exit::Code(0), "{}", warden.log());
+    let said = std::fs::read_to_string(&mark).unwrap();
+    let (given, estate) = said.split_once('\n').unwrap();
+    assert_eq!(given, format!("{proxy} --estate 3"));
+    assert!(estate.contains("\tlistener\t") && estate.contains("\tlog\tweb\tout\n"), "{estate}");
+    assert_eq!(signals::send_number(pid, 0, false), Ok(()), "it still runs");
+}
