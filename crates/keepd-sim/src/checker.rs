@@ -30,6 +30,7 @@
 //! | S25 | Questions of the front end are answered at once; nobody waits for nothing. | `plain` |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use keepd_engine::manager::{Announcement, Cause, Happening, LastEnd, Output, Target, Verb};
 use keepd_engine::proxy::Owner;
@@ -42,6 +43,9 @@ use keepd_model::{
 
 use crate::kernel::Truth;
 use crate::world::{Step, World, broken};
+
+/// A lease knows milliseconds.
+const DELAY_SLACK: Duration = Duration::from_millis(1);
 
 /// What the last change that named a service asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub(crate) struct Track {
     ready: Option<(Generation, Instant)>,
     /// A start by policy comes no earlier.
     next_start: Option<Instant>,
+    /// The last generation whose end was counted.
+    counted: Option<Generation>,
     /// Automatic restarts since somebody asked for it; `None`: not known.
     restarts: Option<Vec<Instant>>,
     /// The limit that they were counted under.
@@ -146,6 +152,11 @@ impl World {
         let Some(shell) = &self.manager else {
             return Ok(());
         };
+        let truth = self.kernel.truths.get(&(name.clone(), expected));
+        if truth.is_some_and(|truth| truth.ended.is_some()) {
+            // It takes back a start by lease.
+            return Ok(());
+        }
         let Some(status) = shell.machine.status(name) else {
             return broken("S8", format!("{name} is stopped and unknown"));
         };
@@ -410,9 +421,23 @@ impl World {
     /// Counts one more end, as the documentation says.
     fn count_end(&mut self, at: Instant, name: &ServiceName, spec: &ServiceSpec) -> Option<u32> {
         let was_ready = self.end_run(at, name, &spec.backoff);
+        let generation = self.last_ended(name);
         let track = self.checker.tracks.entry(name.clone()).or_default();
+        if track.counted.is_some_and(|counted| counted.next() < generation) {
+            // Others ended behind the manager's back, restarted by lease.
+            track.count = None;
+            track.restarts = None;
+        }
+        track.counted = Some(generation);
         track.count = track.count.map(|count| Backoff::count_end(count, was_ready));
         track.count
+    }
+
+    /// Returns the last generation whose end the manager knows.
+    fn last_ended(&self, name: &ServiceName) -> Generation {
+        let status = self.manager.as_ref().and_then(|shell| shell.machine.status(name));
+        let end = status.as_ref().and_then(|status| status.last_end.as_ref().map(|end| end.generation));
+        end.or(status.map(|status| status.generation)).unwrap_or_default()
     }
 
     /// S18: no more automatic restarts than the limit allows.
@@ -448,23 +473,27 @@ impl World {
         };
         let count = self.count_end(at, name, spec);
         self.check_restart_limit(at, name, spec)?;
-        let delay = next_start.saturating_since(at);
+        // The manager may hear of it late; a lease answers the end itself.
+        let truth = self.kernel.truths.get(&(name.clone(), self.last_ended(name)));
+        let ended = truth.and_then(|truth| truth.ended_at).unwrap_or(at).min(at);
         let (low, high) = match count {
             Some(count) => (count, count),
             None => (2, u32::MAX),
         };
         let shortest = spec.backoff.delay_with_jitter(low, 1.0);
         let longest = spec.backoff.delay(high);
-        // A delay is a product of floating point numbers: one nanosecond more or less is none.
-        let slack = std::time::Duration::from_nanos(2);
-        if delay + slack < shortest || delay > longest + slack {
+        let (since_end, left) = (next_start.saturating_since(ended), next_start.saturating_since(at));
+        // A change that is not counted may have come while a lease of before was being used.
+        let is_long = count.is_some() && left > longest + DELAY_SLACK;
+        if since_end + DELAY_SLACK < shortest || is_long {
             let sentence = format!(
-                "{name} waits {delay:?} after end {count:?}, not {shortest:?} to {longest:?}"
+                "{name} waits {since_end:?} after end {count:?}, not {shortest:?} to {longest:?}"
             );
             return broken("S13", sentence);
         }
         let track = self.checker.tracks.entry(name.clone()).or_default();
-        track.next_start = Some(next_start);
+        // Which delay within the jitter it will be, who made the lease that is used has said.
+        track.next_start = Some(next_start.min(ended.saturating_add(shortest)));
         Ok(())
     }
 
@@ -481,7 +510,7 @@ impl World {
             let due = track.next_start.take();
             // The clock of the world, not that of the machine.
             return match due {
-                Some(due) if self.now < due => {
+                Some(due) if self.now.saturating_add(DELAY_SLACK) < due => {
                     broken("S13", format!("{name} is restarted before its backoff is over"))
                 }
                 Some(_) | None => Ok(()),

@@ -46,6 +46,7 @@ pub(crate) struct Truth {
     pub(crate) held: BTreeSet<usize>,
     pub(crate) said_ready: bool,
     pub(crate) ended: Option<RunEnd>,
+    pub(crate) ended_at: Option<Instant>,
     failure: Option<SpawnFailure>,
 }
 
@@ -171,6 +172,7 @@ impl World {
             held: BTreeSet::new(),
             said_ready: false,
             ended: None,
+            ended_at: None,
             failure: None,
         };
         let key = (name.clone(), *generation);
@@ -181,6 +183,7 @@ impl World {
             self.faults.count("clone fails");
             let failure = SpawnFailure { step: SpawnStep::Clone, errno: Errno::EAGAIN };
             truth.ended = Some(RunEnd::Failed(failure));
+            truth.ended_at = Some(self.now);
             return Ok(Err(failure));
         }
         let owner = Owner::Service(name.clone(), *generation);
@@ -414,6 +417,7 @@ impl World {
             && let Some(truth) = self.kernel.truths.get_mut(&(name.clone(), *generation))
         {
             truth.ended = Some(truth.failure.map_or(RunEnd::Exit(exit), RunEnd::Failed));
+            truth.ended_at = Some(self.now);
         }
         // Grandchildren are ours too: their parent is gone, and we are the subreaper.
         if !is_main {

@@ -42,8 +42,11 @@ impl History {
         }
     }
 
-    /// Takes over what a predecessor noted.
+    /// Takes over what a predecessor noted, and what we noted ourselves. What was on its way to a
+    /// proxy that was lost is written down again: nobody else has it.
     pub(super) fn restore(&mut self, notes: &BTreeMap<String, Vec<u8>>) {
+        let is_missing = |number: &&u64| !notes.contains_key(&format!("{RUN_KEY}{number}"));
+        self.unsaved.extend(self.runs.keys().filter(is_missing));
         for (key, value) in notes {
             if let Some(number) = key.strip_prefix(RUN_KEY).and_then(|word| word.parse().ok())
                 && let Some(run) = decode_past_run(value)
@@ -82,5 +85,41 @@ impl Manager {
             let key = format!("{RUN_KEY}{number}");
             self.send(Command::ServiceNote { name: name.clone(), key, value });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::Cause;
+    use crate::manager::interface::LastEnd;
+    use keepd_model::{Exit, Generation, Instant, Reason};
+    use std::time::Duration;
+
+    fn run(generation: u64) -> PastRun {
+        let end = LastEnd {
+            generation: Generation::new(generation),
+            pid: None,
+            at: Instant::ZERO,
+            exit: Some(Exit::Code(3)),
+            reason: Reason::Exit,
+            ran: Duration::ZERO,
+            failure: None,
+        };
+        PastRun { cause: Cause::Boot, ready_after: None, end }
+    }
+
+    #[test]
+    fn what_a_lost_proxy_did_not_note_is_written_again() {
+        let mut history = History::default();
+        for generation in 1..=3 {
+            history.add(run(generation), 10);
+        }
+        // All three were sent, and the proxy was lost after the first.
+        history.unsaved.clear();
+        let notes = BTreeMap::from([("run.1".to_owned(), encode_past_run(&run(1)))]);
+        history.restore(&notes);
+        assert_eq!(history.unsaved, BTreeSet::from([2, 3]));
+        assert_eq!(history.runs().count(), 3);
     }
 }
