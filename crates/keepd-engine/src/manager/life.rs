@@ -57,6 +57,7 @@ impl Manager {
         if let Phase::Commanded { questions, .. } = &service.phase {
             let questions = questions.clone();
             self.begin_starting(now, &report.name, report.generation, pid, report.at, questions);
+            self.on_room(now, &report.name);
         }
     }
 
@@ -90,6 +91,10 @@ impl Manager {
             Some(RunEnd::Exit(exit)) => Some(exit),
             Some(RunEnd::Failed(_) | RunEnd::Cancelled) => None,
             None => Some(Exit::Unknown),
+        };
+        let is_shortage = match report.ended {
+            Some(RunEnd::Failed(failure)) => failure.is_shortage(),
+            Some(RunEnd::Exit(_) | RunEnd::Cancelled) | None => false,
         };
         // It may be long ago, if nobody looked meanwhile.
         let ended = report.at;
@@ -128,6 +133,7 @@ impl Manager {
             {
                 self.come_to_rest(now, name, Rest::Stopped, None);
             }
+            EndWhy::ByItself if is_shortage => self.wait_for_room(now, name, cause),
             EndWhy::ByItself => {
                 self.apply_policy(now, name, exit, was_ready, cause);
                 self.restart_what_rests(now, name);
@@ -148,6 +154,9 @@ impl Manager {
         name: &ServiceName,
         failure: PrepareFailure,
     ) {
+        let is_shortage = failure
+            .errno
+            .is_some_and(|errno| SpawnFailure { step: failure.step, errno }.is_shortage());
         let cause = Cause::CannotExecute(failure);
         if let Some(service) = self.services.get_mut(name) {
             let end = LastEnd {
@@ -161,7 +170,11 @@ impl Manager {
             };
             service.remember_run(end, None, self.plan.manager.history_max);
         }
-        self.apply_policy(now, name, None, false, cause);
+        if is_shortage {
+            self.wait_for_room(now, name, cause);
+        } else {
+            self.apply_policy(now, name, None, false, cause);
+        }
     }
 
     /// What the restart policy makes of an end that nobody asked for. `exit` is `None` for ends
@@ -174,6 +187,7 @@ impl Manager {
         was_ready: bool,
         cause: Cause,
     ) {
+        self.shortage.forget(name);
         let random = self.random();
         let Some(service) = self.services.get_mut(name) else {
             return;
@@ -222,6 +236,7 @@ impl Manager {
 
     /// No process is left and nothing is due. Without a cause, it rests because it is not wanted.
     fn come_to_rest(&mut self, now: Instant, name: &ServiceName, rest: Rest, cause: Option<Cause>) {
+        self.shortage.forget(name);
         let Some(service) = self.services.get(name) else {
             return;
         };

@@ -162,6 +162,8 @@ pub(crate) struct World {
     open_preparations: Vec<(Ticket, Arc<ServiceSpec>)>,
     /// Services that do not reach their program by themselves.
     pub(crate) slow: BTreeSet<ServiceName>,
+    /// The system has room for so many more programs; `None`: for any number.
+    pub(crate) room: Option<usize>,
     /// Services that ignore the polite signal.
     pub(crate) stubborn: BTreeSet<ServiceName>,
     /// Services that survive KILL.
@@ -193,6 +195,7 @@ impl World {
             held_preparations: BTreeSet::new(),
             open_preparations: Vec::new(),
             slow: BTreeSet::new(),
+            room: None,
             stubborn: BTreeSet::new(),
             immortal: BTreeSet::new(),
         };
@@ -452,8 +455,14 @@ impl World {
                 held.state = RunState::Pending;
                 (held.pid, held.ended, held.notified) = (None, None, false);
                 held.said.clear();
-                if !self.slow.contains(&name) {
-                    self.execute(&name);
+                match &mut self.room {
+                    Some(0) => self.refuse(&name, SpawnStep::Clone, Errno::EAGAIN),
+                    _ if self.slow.contains(&name) => {}
+                    Some(room) => {
+                        *room -= 1;
+                        self.execute(&name);
+                    }
+                    None => self.execute(&name),
                 }
             }
             Command::ServiceStop { name, other, .. } => {
@@ -524,6 +533,12 @@ impl World {
         self.report(name, RunState::Up);
     }
 
+    fn refuse(&mut self, name: &ServiceName, step: SpawnStep, errno: Errno) {
+        let held = self.held.get_mut(name).expect("the service is held");
+        held.ended = Some(RunEnd::Failed(keepd_model::SpawnFailure { step, errno }));
+        self.report(name, RunState::Down);
+    }
+
     fn end(&mut self, name: &ServiceName, exit: Exit) {
         let held = self.held.get_mut(name).expect("the service is held");
         held.ended = Some(RunEnd::Exit(exit));
@@ -541,12 +556,7 @@ impl World {
 
     /// The start of a service in [`World::slow`] failed before its program.
     pub(crate) fn let_fail(&mut self, service: &str) {
-        let held = self.held.get_mut(&name(service)).unwrap();
-        held.ended = Some(RunEnd::Failed(keepd_model::SpawnFailure {
-            step: SpawnStep::Exec,
-            errno: Errno::ENOENT,
-        }));
-        self.report(&name(service), RunState::Down);
+        self.refuse(&name(service), SpawnStep::Exec, Errno::ENOENT);
         self.drive();
     }
 
