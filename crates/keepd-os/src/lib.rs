@@ -36,6 +36,7 @@ pub mod reap;
 pub mod signals;
 pub mod sigwait;
 pub mod socket;
+pub mod spare;
 pub mod spawn;
 pub mod sweep;
 pub mod terminal;
