@@ -18,6 +18,7 @@ mod errno;
 pub mod exec;
 pub mod fatal;
 pub mod file;
+pub mod file_system;
 pub mod folder;
 pub mod handle;
 pub mod heap;
