@@ -11,6 +11,7 @@ mod crowd;
 mod descriptors;
 mod disk;
 mod instance;
+mod lines;
 mod memory;
 mod processes;
 mod readers;
