@@ -279,14 +279,15 @@ impl Group {
 
     fn read(&self, name: &str) -> Result<Vec<u8>, Errno> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = spare::with_one(|| self.open_file(name, flags))?;
-        proc::read_to_end(&file)
+        spare::with_one(|| proc::read_to_end(&self.open_file(name, flags)?))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = spare::with_one(|| self.open_file(name, flags))?;
-        rustix::io::write(file, bytes).map(|_| ()).map_err(errno::from_rustix)
+        spare::with_one(|| {
+            let file = self.open_file(name, flags)?;
+            rustix::io::write(file, bytes).map(|_| ()).map_err(errno::from_rustix)
+        })
     }
 }
 

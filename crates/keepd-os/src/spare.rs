@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keepd_model::Errno;
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::errno;
 
@@ -20,10 +20,10 @@ struct Spares {
     count: usize,
 }
 
-/// `fcntl(standard error, F_DUPFD_CLOEXEC, 3)`, repeated: keeps so many descriptors back.
+/// `eventfd(0, EFD_CLOEXEC)`, repeated: keeps so many descriptors back.
 ///
 /// Call it once, before many descriptors are open. A process that never calls it has none, and what
-/// would use them fails with EMFILE like everything else. See fcntl(2).
+/// would use them fails with EMFILE like everything else. See eventfd(2).
 pub fn keep(count: usize) -> Result<(), Errno> {
     let mut spares = lock();
     spares.count = count;
@@ -46,17 +46,17 @@ impl Drop for Room {
     }
 }
 
-/// Makes a call; if it finds no free descriptor, again with one that was kept back. The caller
-/// closes what it opened soon.
+/// Makes a call that opens a descriptor and closes it; if it finds none that is free, again with one
+/// that was kept back.
 pub(crate) fn with_one<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     match call() {
         Err(Errno::EMFILE | Errno::ENFILE) => {
             let mut spares = lock();
-            // The one before may have been closed since, and was only lent.
-            let _ = spares.refill();
             spares.held.pop();
-            drop(spares);
-            call()
+            let result = call();
+            // What cannot be taken again now is taken by a later call.
+            let _ = spares.refill();
+            result
         }
         result => result,
     }
@@ -65,7 +65,8 @@ pub(crate) fn with_one<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<
 impl Spares {
     fn refill(&mut self) -> Result<(), Errno> {
         while self.held.len() < self.count {
-            let spare = fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3);
+            // Something that nobody else waits to see closed.
+            let spare = eventfd(0, EventfdFlags::CLOEXEC);
             self.held.push(spare.map_err(errno::from_rustix)?);
         }
         Ok(())
