@@ -46,8 +46,8 @@ impl Drop for Room {
     }
 }
 
-/// Makes a call that opens a descriptor and closes it; if it finds none that is free, again with one
-/// that was kept back.
+/// Makes a call that opens a descriptor and closes it; if it finds none that is free, again with
+/// one that was kept back.
 pub(crate) fn with_one<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     match call() {
         Err(Errno::EMFILE | Errno::ENFILE) => {

@@ -8,9 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use keepd_model::{Errno, Pid, Signal};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::proc::{self, Stat};
-use crate::{pidfd, process, spare};
+use crate::{errno, pidfd, process, spare};
 
 /// What the processes of one start have in common.
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +187,8 @@ fn hold(pid: Pid, before: &Stat, entry: Option<&[u8]>) -> Result<Option<Process>
         Err(error @ (Errno::EMFILE | Errno::ENFILE)) => return Err(error),
         Err(_) => return Ok(None),
     };
+    // To look at it again takes another descriptor, and a look that cannot be made says nothing.
+    drop(fcntl_dupfd_cloexec(&pidfd, 0).map_err(errno::from_rustix)?);
     let Some(now) = proc::stat(pid).filter(is_alive) else {
         return Ok(None);
     };

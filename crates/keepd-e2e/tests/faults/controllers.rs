@@ -1,5 +1,5 @@
 //! Controllers that read nothing: the proxy neither waits for them nor grows without bound, and an
-//! extended one that reads at last knows the latest. (behaviour 5)
+//! extended one that reads at last knows the latest.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
