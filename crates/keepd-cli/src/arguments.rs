@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use keepd_manager::console::{ColorChoice, ColorEnvironment};
 
 use crate::commands::{
-    apply, check, completions, demo, diff, down, events, history, is, logs, reference, reload,
-    restart, run, show, shutdown, signal, start, status, stop, up, wait, why,
+    apply, check, completions, demo, diff, doctor, down, events, history, is, logs, reference,
+    reload, restart, run, show, shutdown, signal, start, status, stop, up, wait, why,
 };
 
 /// The environment variable that names configuration files, separated by colons.
@@ -198,6 +198,7 @@ pub(crate) enum Verb {
     Apply(apply::ApplyOptions),
     Show(show::ShowOptions),
     Shutdown(shutdown::ShutdownOptions),
+    Doctor(doctor::DoctorOptions),
     Completions(completions::CompletionsOptions),
     #[command(subcommand)]
     Demo(demo::Demo),

@@ -9,7 +9,7 @@ use keepd_model::ExitCode;
 
 use crate::arguments::{CommandLine, Globals, Verb};
 use crate::commands::{
-    apply, check, completions, demo, diff, down, events, history, is, logs, manager, proxy,
+    apply, check, completions, demo, diff, doctor, down, events, history, is, logs, manager, proxy,
     reference, reload, restart, run as run_verb, show, shutdown, signal, start, status, stop, up,
     wait, warden, why,
 };
@@ -82,6 +82,7 @@ fn run_verb_of(globals: &Globals, verb: &Verb) -> Result<ExitCode, CliError> {
         Verb::Apply(options) => apply::run(globals, options),
         Verb::Show(options) => show::run(globals, options),
         Verb::Shutdown(options) => shutdown::run(globals, options),
+        Verb::Doctor(options) => doctor::run(globals, options),
         Verb::Completions(options) => completions::run(options),
         Verb::Demo(demo) => demo::run(demo),
         Verb::Proxy(_) => Err(CliError::new(

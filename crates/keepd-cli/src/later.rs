@@ -1,9 +1,9 @@
 //! What is documented but not built yet. It is refused by name, never ignored.
 
 /// Verbs of later versions.
-pub(crate) const VERBS: [&str; 15] = [
-    "analyze", "disable", "doctor", "enable", "exec", "export", "graph", "import", "jobs", "new",
-    "notify", "scale", "submit", "top", "upgrade",
+pub(crate) const VERBS: [&str; 14] = [
+    "analyze", "disable", "enable", "exec", "export", "graph", "import", "jobs", "new", "notify",
+    "scale", "submit", "top", "upgrade",
 ];
 
 /// Options of later versions, of whichever verb.

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use keepd_manager::accepted::{Accepted, AcceptedSource};
+use keepd_manager::accepted::{Accepted, AcceptedSource, SOURCE_BYTES_MAX};
 use keepd_manager::discovery::Root;
 use keepd_manager::instance::Surroundings;
 use keepd_manager::{Instance, Standing};
@@ -295,13 +295,14 @@ pub(crate) fn place_in(first: &Root) -> PathBuf {
 /// Returns what the files say about keepd itself. Most say nothing about folders, and then there is
 /// no need to read all of what they say about services.
 fn manager_spec(files: &[Root]) -> ManagerSpec {
+    // With ten thousand services, to understand the files takes longer than any answer.
+    if files.iter().all(|root| is_silent(Path::new(&root.path))) {
+        return ManagerSpec::default();
+    }
     let Ok(files) = configuration::read(files.to_vec()) else {
         return ManagerSpec::default();
     };
-    let speaks_of_folders = files.found.sources.iter().any(|source| {
-        ["run_dir", "state_dir", "log_dir"].iter().any(|key| source.text.contains(key))
-    });
-    if !speaks_of_folders {
+    if !files.found.sources.iter().any(|source| speaks_of_folders(&source.text)) {
         return ManagerSpec::default();
     }
     let sources = files.found.sources;
@@ -318,6 +319,19 @@ fn manager_spec(files: &[Root]) -> ManagerSpec {
         })
     };
     manager_of(&sources).or_else(alone).unwrap_or_default()
+}
+
+fn speaks_of_folders(text: &str) -> bool {
+    ["run_dir", "state_dir", "log_dir"].iter().any(|key| text.contains(key))
+}
+
+/// Reports whether a file says nothing about folders, and names no other file that could.
+fn is_silent(path: &Path) -> bool {
+    let is_short =
+        std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= SOURCE_BYTES_MAX);
+    is_short
+        && std::fs::read_to_string(path)
+            .is_ok_and(|text| !speaks_of_folders(&text) && !text.contains("include"))
 }
 
 /// Finds the instance of a socket, by what was accepted beside it.
@@ -363,6 +377,16 @@ mod tests {
         let folder = scratch.path().join("a/b/c");
         assert_eq!(nearest_file(&folder), Some("../../keepd.toml".into()));
         assert_eq!(nearest_file(file.parent().unwrap()), Some("keepd.toml".into()));
+    }
+
+    #[test]
+    fn a_file_is_silent_that_names_neither_folders_nor_files() {
+        let scratch = Scratch::new();
+        let file = |text: &str| scratch.write("keepd.toml", text);
+        assert!(is_silent(&file("[services.web]\ncommand = \"a\"\n")));
+        assert!(!is_silent(&file("[keepd]\nrun_dir = \"/x\"\n")));
+        assert!(!is_silent(&file("include = [\"b.toml\"]\n")));
+        assert!(!is_silent(scratch.path()) && !is_silent(Path::new("/missing")));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use keepd_model::{Plan, ServiceName};
+use keepd_model::{Errno, Plan, ServiceName};
 use keepd_plan::{Context, Diagnostic, Exceptions, Kept, Loaded, Source};
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +110,11 @@ impl std::error::Error for AcceptedError {
 impl AcceptedError {
     /// Returns the sentence with what the system said.
     pub fn chain(&self) -> String {
-        format!("{}: {}", self.text, self.source)
+        let known = self.source.raw_os_error().and_then(|number| Errno(number).text());
+        match known {
+            Some(why) => format!("{}: {why}", self.text),
+            None => format!("{}: {}", self.text, self.source),
+        }
     }
 
     pub(crate) fn new(verb: &str, path: &Path, source: io::Error) -> Self {

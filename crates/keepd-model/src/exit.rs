@@ -66,6 +66,14 @@ impl Errno {
     pub const ENOMEM: Self = Self(12);
     /// Permission denied.
     pub const EACCES: Self = Self(13);
+    /// Too many open files in the system.
+    pub const ENFILE: Self = Self(23);
+    /// Too many open files in this process.
+    pub const EMFILE: Self = Self(24);
+    /// No space left on device.
+    pub const ENOSPC: Self = Self(28);
+    /// The quota of a disk is used up.
+    pub const EDQUOT: Self = Self(122);
     /// Invalid argument.
     pub const EINVAL: Self = Self(22);
 
@@ -102,6 +110,7 @@ impl Errno {
             97 => "address family not supported",
             98 => "address already in use",
             99 => "address not available",
+            122 => "disk quota exceeded",
             _ => return None,
         })
     }
@@ -208,6 +217,31 @@ pub struct SpawnFailure {
     pub step: SpawnStep,
     /// What the kernel said.
     pub errno: Errno,
+}
+
+impl SpawnFailure {
+    /// Reports whether the system had no room for it: too few processes, descriptors, memory or
+    /// space, before the service itself could do anything right or wrong. It is worth the same try
+    /// again.
+    pub fn is_shortage(self) -> bool {
+        let is_room =
+            matches!(self.errno, Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE);
+        let is_space = matches!(self.errno, Errno::ENOSPC | Errno::EDQUOT);
+        match self.step {
+            SpawnStep::Prepare | SpawnStep::Cgroup | SpawnStep::Clone => is_room || is_space,
+            // The limit of processes of a user counts from the new user's first program on.
+            SpawnStep::Uid | SpawnStep::Exec => is_room,
+            SpawnStep::Signals
+            | SpawnStep::Descriptors
+            | SpawnStep::Session
+            | SpawnStep::Umask
+            | SpawnStep::Groups
+            | SpawnStep::Gid
+            | SpawnStep::Directory
+            | SpawnStep::Standard
+            | SpawnStep::Limits => false,
+        }
+    }
 }
 
 impl fmt::Display for SpawnFailure {

@@ -16,7 +16,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 
 pub use self::usage::Usage;
 
-use crate::{errno, pidfd, proc};
+use crate::{errno, pidfd, proc, spare};
 
 /// Processes held by descriptor at the same time while a group is signalled.
 const PIDFDS_AT_ONCE: usize = 128;
@@ -178,11 +178,28 @@ impl Group {
     /// whose pidfd still takes a signal, has been this one process all the time; a reused number is
     /// never hit.
     fn signal_each(&self, signal: Signal, mut on_signalled: impl FnMut(Pid)) -> Result<(), Errno> {
-        for chunk in self.pids()?.chunks(PIDFDS_AT_ONCE) {
-            let opened: Vec<_> = chunk
-                .iter()
-                .filter_map(|pid| pidfd::open(*pid).ok().map(|pidfd| (*pid, pidfd)))
-                .collect();
+        let pids = self.pids()?;
+        let mut rest = pids.as_slice();
+        while !rest.is_empty() {
+            let _room = spare::lend();
+            let mut opened = Vec::new();
+            let mut next = rest.len().min(PIDFDS_AT_ONCE);
+            for (position, pid) in rest.iter().enumerate().take(PIDFDS_AT_ONCE) {
+                match pidfd::open(*pid) {
+                    Ok(pidfd) => opened.push((*pid, pidfd)),
+                    // Those that are held go first. The last of them makes room for the second
+                    // reading, and is the first of the next ones.
+                    Err(error @ (Errno::EMFILE | Errno::ENFILE)) => {
+                        let last = opened.pop().filter(|_| !opened.is_empty()).ok_or(error)?;
+                        let was_last = |pid: &Pid| *pid == last.0;
+                        next = rest.iter().position(was_last).unwrap_or(position);
+                        break;
+                    }
+                    // It has ended.
+                    Err(_) => {}
+                }
+            }
+            rest = rest.get(next..).unwrap_or_default();
             let members: HashSet<Pid> = self.pids()?.into_iter().collect();
             for (pid, pidfd) in opened {
                 if members.contains(&pid) && pidfd::send(&pidfd, signal).is_ok() {
@@ -261,13 +278,16 @@ impl Group {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, Errno> {
-        let file = self.open_file(name, OFlags::RDONLY | OFlags::CLOEXEC)?;
-        proc::read_to_end(&file)
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        spare::with_one(|| proc::read_to_end(&self.open_file(name, flags)?))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Errno> {
-        let file = self.open_file(name, OFlags::WRONLY | OFlags::CLOEXEC)?;
-        rustix::io::write(file, bytes).map(|_| ()).map_err(errno::from_rustix)
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        spare::with_one(|| {
+            let file = self.open_file(name, flags)?;
+            rustix::io::write(file, bytes).map(|_| ()).map_err(errno::from_rustix)
+        })
     }
 }
 

@@ -76,6 +76,12 @@ pub fn raise_descriptor_limit() -> Result<DescriptorLimit, Errno> {
     })
 }
 
+/// `getrlimit(RLIMIT_NOFILE)`: returns the hard limit of descriptors; `None`: there is none. See
+/// getrlimit(2).
+pub fn descriptor_limit() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Nofile).maximum
+}
+
 /// `readlink("/proc/self/exe")`: returns the file this process was started from.
 ///
 /// Ends in ` (deleted)` after that file was replaced. See proc_pid_exe(5).

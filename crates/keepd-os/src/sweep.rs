@@ -8,9 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use keepd_model::{Errno, Pid, Signal};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::proc::{self, Stat};
-use crate::{pidfd, process};
+use crate::{errno, pidfd, process, spare};
 
 /// What the processes of one start have in common.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,10 @@ pub fn processes_marked(entry: &[u8]) -> Result<Vec<Process>, Errno> {
 /// [`processes_marked`] for many marks at once, for the costs of one; the answers are in the order
 /// of the marks. With a leader, it and the orphans of its session that came to us belong to them,
 /// too, whatever their environment says by now (many servers write their titles over it).
+///
+/// Fails if it finds some and can hold none of them.
 pub fn processes_marked_each(marks: &[Mark<'_>]) -> Result<Vec<Vec<Process>>, Errno> {
+    let _room = spare::lend();
     let mut table = HashMap::new();
     let mut start_ticks = HashMap::new();
     for pid in proc::all()? {
@@ -90,7 +94,8 @@ pub fn processes_marked_each(marks: &[Mark<'_>]) -> Result<Vec<Vec<Process>>, Er
         }
     }
     let us = process::id();
-    let found = marks.iter().zip(marked).map(|(mark, marked)| {
+    let mut found = Vec::with_capacity(marks.len());
+    for (mark, marked) in marks.iter().zip(marked) {
         let mut roots = marked.clone();
         // If the leader's number belongs to another process by now, so may the session's.
         let leader = mark.leader.filter(|leader| {
@@ -101,15 +106,22 @@ pub fn processes_marked_each(marks: &[Mark<'_>]) -> Result<Vec<Vec<Process>>, Er
             let of_session = table.iter().filter(|(pid, stat)| **pid == leader.pid || orphan(stat));
             roots.extend(of_session.map(|(pid, _)| *pid));
         }
-        if roots.is_empty() {
-            return Vec::new();
-        }
+        let mut held = Vec::new();
+        let mut refused = None;
         let family = table.iter().filter(|(pid, _)| descends(**pid, &table, &roots));
-        family
-            .filter_map(|(pid, stat)| hold(*pid, stat, marked.contains(pid).then_some(mark.entry)))
-            .collect()
-    });
-    Ok(found.collect())
+        for (pid, stat) in family.filter(|_| !roots.is_empty()) {
+            match hold(*pid, stat, marked.contains(pid).then_some(mark.entry)) {
+                Ok(process) => held.extend(process),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) if held.is_empty() => return Err(error),
+            // Those that are held can be signalled; the next look finds the others.
+            Some(_) | None => found.push(held),
+        }
+    }
+    Ok(found)
 }
 
 /// Reads `/proc`: returns every live child of this process but these, orphans that were reparented
@@ -119,7 +131,7 @@ pub fn children(except: &[Leader]) -> Result<Vec<Process>, Errno> {
     let child = |pid: Pid| {
         let stat = proc::stat(pid).filter(|stat| is_alive(stat) && stat.parent == Some(us))?;
         let known = Leader { pid, start_ticks: stat.start_ticks };
-        if except.contains(&known) { None } else { hold(pid, &stat, None) }
+        if except.contains(&known) { None } else { hold(pid, &stat, None).ok().flatten() }
     };
     Ok(proc::all()?.into_iter().filter_map(child).collect())
 }
@@ -156,7 +168,7 @@ pub fn signal_family(kin: Kin, signals: &[Signal], found: &mut Found) -> Result<
     family.sort_by_key(|(pid, stat)| (stat.start_ticks, **pid));
     for (pid, stat) in family {
         // One after the other: there may be more of them than we may have descriptors.
-        let Some(process) = hold(*pid, stat, None) else { continue };
+        let Ok(Some(process)) = hold(*pid, stat, None) else { continue };
         if found.0.insert((*pid, stat.start_ticks)) {
             for signal in signals {
                 // It may have ended by itself, or be another user's.
@@ -167,10 +179,19 @@ pub fn signal_family(kin: Kin, signals: &[Signal], found: &mut Found) -> Result<
     Ok(())
 }
 
-/// Takes hold of a process and makes sure that it still is the one that was looked at.
-fn hold(pid: Pid, before: &Stat, entry: Option<&[u8]>) -> Option<Process> {
-    let pidfd = pidfd::open(pid).ok()?;
-    let now = proc::stat(pid).filter(is_alive)?;
+/// Takes hold of a process and makes sure that it still is the one that was looked at. Fails if
+/// there is no descriptor to hold it by, which says nothing about the process.
+fn hold(pid: Pid, before: &Stat, entry: Option<&[u8]>) -> Result<Option<Process>, Errno> {
+    let pidfd = match pidfd::open(pid) {
+        Ok(pidfd) => pidfd,
+        Err(error @ (Errno::EMFILE | Errno::ENFILE)) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    // To look at it again takes another descriptor, and a look that cannot be made says nothing.
+    drop(fcntl_dupfd_cloexec(&pidfd, 0).map_err(errno::from_rustix)?);
+    let Some(now) = proc::stat(pid).filter(is_alive) else {
+        return Ok(None);
+    };
     let same = now.start_ticks == before.start_ticks
         && match entry {
             Some(entry) => proc::environment_has(pid, entry),
@@ -178,7 +199,7 @@ fn hold(pid: Pid, before: &Stat, entry: Option<&[u8]>) -> Option<Process> {
             // at least.
             None => now.parent == before.parent,
         };
-    same.then_some(Process { pid, pidfd })
+    Ok(same.then_some(Process { pid, pidfd }))
 }
 
 /// Reports whether the process or one of its ancestors is marked.

@@ -76,7 +76,7 @@ impl Shell {
         if !has_connections {
             return;
         }
-        if memory::is_low() {
+        if !memory::admits(self.connections.count()) {
             // They wait where they are.
             listener.pause(self.now.monotonic);
             let _ = self.epoll.modify(&*listener, Token::Listener.into(), Interest::default());

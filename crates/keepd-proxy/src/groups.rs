@@ -405,10 +405,14 @@ impl Groups {
                 ) => {}
             }
         }
-        // A look that failed has seen nothing, which is not the same as nobody.
         let mut found = sweep::processes_marked_each(&marks).map(Vec::into_iter);
-        for (owner, kill) in owners {
-            let processes = found.as_mut().ok().and_then(Iterator::next);
+        for ((owner, kill), mark) in owners.into_iter().zip(marks) {
+            // A look that failed has seen nothing, which is not the same as nobody. It may have
+            // found too many at once to hold them all.
+            let processes = match &mut found {
+                Ok(found) => found.next(),
+                Err(_) => sweep::processes_marked_each(&[mark]).ok().and_then(|mut one| one.pop()),
+            };
             let is_empty = processes.as_ref().is_some_and(Vec::is_empty);
             match kill {
                 Kill::No => {}

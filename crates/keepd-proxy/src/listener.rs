@@ -102,8 +102,10 @@ impl Listener {
     /// Accepts one connection.
     pub(crate) fn accept(&mut self, now: Instant) -> Accepted {
         let mut result = socket::accept(&self.socket);
-        if let Err(EMFILE | ENFILE) = result {
-            self.reserve.clear();
+        // One at a time: what is free is taken by whoever comes first, and starts come often.
+        if let Err(EMFILE | ENFILE) = result
+            && self.reserve.pop().is_some()
+        {
             result = socket::accept(&self.socket);
         }
         let connection = match result {

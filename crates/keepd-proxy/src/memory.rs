@@ -23,6 +23,8 @@ const ROOM_BYTES: usize = 128 * 1024;
 const CONNECTIONS_MAX: usize = 256;
 /// Connections at the same time, where each has its share of the region.
 const STATIC_CONNECTIONS_MAX: usize = 16;
+/// Connections at the same time, while there is no memory but the reserve.
+const LOW_CONNECTIONS_MAX: usize = 4;
 /// What the proxy takes before there is any service, and what is handed round in one turn.
 const BASE_BYTES: usize = 128 * 1024;
 /// What a connection takes: 9 KiB for lines that wait to be run, 16 KiB for those to be written.
@@ -106,6 +108,12 @@ pub(crate) fn connections_max(limits: Limits) -> usize {
 pub(crate) fn is_low() -> bool {
     // Asking the system for room would cost more than most commands.
     if heap::is_sealed() { !heap::has_room(ROOM_BYTES) } else { heap::is_low() }
+}
+
+/// Reports whether one more connection may be let in: while memory is low, a few have their share
+/// of the reserve, so that somebody can look and stop what takes all of it.
+pub(crate) fn admits(connections: usize) -> bool {
+    !is_low() || (!heap::is_sealed() && connections < LOW_CONNECTIONS_MAX)
 }
 
 /// Reports whether memory is to be spared: all of it was taken at the start, or none is left.

@@ -17,7 +17,7 @@ use keepd_os::fatal::{self, FatalSignals};
 use keepd_os::handle;
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::reserve_slots;
-use keepd_os::{clock, process, random};
+use keepd_os::{clock, process, random, spare};
 use keepd_wire::FEATURES;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -47,6 +47,9 @@ use crate::token::Token;
 /// The proxy makes files for itself only; services have a mask of their own, daemonproxy's this
 /// one.
 const UMASK: u32 = 0o077;
+/// Descriptors kept back for looking at groups and ending them: a folder, a file and a few
+/// processes.
+const SPARES: usize = 8;
 /// The handles that are always there, in the machine and here.
 const BUILT_IN_HANDLES: usize = 7;
 /// Signals that are counted and told, and CHLD.
@@ -403,6 +406,9 @@ impl Starting<'_> {
         }
         self.raise_descriptor_limit();
         self.exit.prepare_rescue(&mut self.log);
+        if let Err(error) = spare::keep(SPARES) {
+            self.warn("keep descriptors back", error);
+        }
         if let Err(error) = reserve_slots() {
             self.warn("reserve descriptors for spawning", error);
         }

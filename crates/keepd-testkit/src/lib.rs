@@ -11,8 +11,12 @@
 
 mod api;
 mod client;
+pub mod control;
 pub mod daemonproxy;
 mod event_log;
+pub mod figures;
+mod limits;
+mod mount;
 mod output;
 mod ports;
 mod processes;
@@ -28,6 +32,8 @@ mod waiting;
 pub use api::{Api, ApiError, EventStream, Response};
 pub use client::talk;
 pub use event_log::{Entry, EventLog};
+pub use limits::{OldGroup, ProcessLimit};
+pub use mount::Mount;
 pub use output::Output;
 pub use ports::free_port;
 pub use processes::{cpu_ticks, kill, marked, signal, wait_for_end, working_below};

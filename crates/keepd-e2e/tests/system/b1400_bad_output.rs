@@ -3,13 +3,13 @@
 //! (behaviour 16.1, 16.2, 16.3, 16.4, 16.10)
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use keepd_model::Signal;
 use keepd_testkit::test_service::pattern;
-use keepd_testkit::{LONG, Project, Running, skip, wait_until};
+use keepd_testkit::{LONG, Mount, Project, Running, wait_until};
 
 /// How much memory keepd's own processes may have used at most, in KiB: far less than what flows
 /// through them.
@@ -35,41 +35,6 @@ fn manager_pid(project: &Project) -> u32 {
 
 fn proxy_pid(project: &Project) -> u32 {
     fs::read_to_string(project.run_dir().join("proxy.pid")).unwrap().trim().parse().unwrap()
-}
-
-/// A mounted file system, until it is dropped.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// Calls mount(8) with these options; `None` where that is not permitted.
-    fn new(path: &Path, options: &[&str]) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
-        let found = Command::new("mount").args(options).arg(path).output().unwrap();
-        if !found.status.success() {
-            let why = String::from_utf8_lossy(&found.stderr).trim().to_owned();
-            skip(&format!("a mount is not permitted: {why}"));
-            return None;
-        }
-        Some(Self(path.to_owned()))
-    }
-
-    /// Returns a small file system of its own.
-    fn small(path: &Path) -> Option<Self> {
-        Self::new(path, &["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
-    }
-
-    fn remount(&self, options: &str) {
-        let options = format!("remount,{options}");
-        let status = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
-        assert!(status.unwrap().success());
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily, because a process of a failed test may still be in it.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

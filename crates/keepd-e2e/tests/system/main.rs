@@ -25,6 +25,7 @@ mod b1200_system_instance;
 mod b1210_more_files;
 mod b1300_asking_verbs;
 mod b1310_attach;
+mod b1320_doctor;
 mod b1400_bad_output;
 mod b1500_bad_days;
 mod b1600_init;

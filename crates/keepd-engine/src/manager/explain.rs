@@ -212,6 +212,11 @@ impl Manager {
             Phase::Backoff { until } | Phase::Leased { until: Some(until), .. } => {
                 let delay = seconds(until.saturating_since(service.since));
                 let next = seconds(until.saturating_since(now));
+                let tries = self.shortage.tries(service.name());
+                if tries > 0 {
+                    let nth = ordinal(u64::from(tries).saturating_add(1));
+                    return format!("{name} is in backoff, {nth} try in {next}");
+                }
                 let nth = ordinal(service.restarts);
                 format!("{name} is in backoff, next start in {next} (delay {delay}, {nth} restart)")
             }
@@ -257,6 +262,11 @@ impl Manager {
             }
             (Want::Up, Phase::Resting(Rest::Failed | Rest::Done)) => {
                 format!("it stays so: its restart policy is \"{policy}\" ({place})")
+            }
+            (Want::Up, Phase::Backoff { .. }) if self.shortage.tries(service.name()) > 0 => {
+                "it is tried again until the system has room for it; its restart policy is not \
+                 asked, and nothing is counted"
+                    .to_owned()
             }
             (Want::Up, Phase::Backoff { .. } | Phase::Leased { .. }) => {
                 format!("it is started again by the restart policy \"{policy}\" ({place})")

@@ -249,6 +249,11 @@ impl Manager {
     /// Chance is a function of the run and the number: whoever asks gets the same, the proxy's
     /// lease, this manager and the next one.
     pub(super) fn delay(&self, service: &Service, count: u32) -> Duration {
+        service.spec.backoff.delay_with_jitter(count, self.chance(service, count))
+    }
+
+    /// Returns a number from 0.0 to 1.0.
+    pub(super) fn chance(&self, service: &Service, count: u32) -> f64 {
         let run = service.invocation.unwrap_or_else(|| {
             u128::from(self.settings.seed) << 64 | u128::from(service.generation.get())
         });
@@ -256,8 +261,7 @@ impl Manager {
         let name = service.name().as_str().bytes().map(u64::from);
         let seed = words.into_iter().chain(name).fold(0, |hash, word| mix(hash ^ word));
         // 53 bits fill the mantissa exactly.
-        let chance = (seed >> 11) as f64 / (1_u64 << 53) as f64;
-        service.spec.backoff.delay_with_jitter(count, chance)
+        (seed >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// The proxy starts a service again, which ended: this delay after the end.

@@ -96,6 +96,7 @@ impl Manager {
             Phase::Commanded { questions, .. } => {
                 let (questions, name) = (questions.clone(), &report.name);
                 self.begin_starting(now, name, report.generation, pid, report.at, questions);
+                self.on_room(now, &report.name);
             }
             // It is known again what became of it.
             Phase::Stuck(Ending { pid: None, .. }) => self.begin_dump(),
@@ -159,6 +160,14 @@ impl Manager {
                     true => self.leave_to_proxy(now, name, None, cause),
                     false => self.start_again(now, name, cause),
                 }
+            }
+            EndWhy::ByItself if found_no_room(report) => {
+                // No lease answers that; but it is spent by every end.
+                let generation = report.generation;
+                if let Some(service) = self.services.get_mut(name) {
+                    service.leasing.spend(generation);
+                }
+                self.wait_for_room(now, name, cause);
             }
             EndWhy::ByItself => {
                 let by = match self.is_covered(name) {
@@ -238,6 +247,9 @@ impl Manager {
         name: &ServiceName,
         failure: PrepareFailure,
     ) {
+        let is_shortage = failure
+            .errno
+            .is_some_and(|errno| SpawnFailure { step: failure.step, errno }.is_shortage());
         let cause = Cause::CannotExecute(failure);
         if let Some(service) = self.services.get_mut(name) {
             let end = LastEnd {
@@ -251,7 +263,11 @@ impl Manager {
             };
             service.remember_run(end, None, self.plan.manager.history_max);
         }
-        self.apply_policy(now, name, None, false, cause, StartedBy::Manager);
+        if is_shortage {
+            self.wait_for_room(now, name, cause);
+        } else {
+            self.apply_policy(now, name, None, false, cause, StartedBy::Manager);
+        }
     }
 
     /// What the restart policy makes of an end that nobody asked for. `exit` is `None` for ends
@@ -265,6 +281,7 @@ impl Manager {
         cause: Cause,
         by: StartedBy,
     ) {
+        self.shortage.forget(name);
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
@@ -327,6 +344,7 @@ impl Manager {
 
     /// No process is left and nothing is due. Without a cause, it rests because it is not wanted.
     fn come_to_rest(&mut self, now: Instant, name: &ServiceName, rest: Rest, cause: Option<Cause>) {
+        self.shortage.forget(name);
         let Some(service) = self.services.get(name) else {
             return;
         };
@@ -340,6 +358,14 @@ impl Manager {
         if ends_all {
             self.begin_shutdown(now, ShutdownCause::Service(name.clone()), false);
         }
+    }
+}
+
+/// Reports whether the system had no room for the run.
+fn found_no_room(report: &RunReport) -> bool {
+    match report.ended {
+        Some(RunEnd::Failed(failure)) => failure.is_shortage(),
+        Some(RunEnd::Exit(_) | RunEnd::Cancelled) | None => false,
     }
 }
 

@@ -57,6 +57,7 @@ mod reload;
 mod select;
 mod service;
 mod settle;
+mod shortage;
 mod shutdown;
 mod status;
 mod sync;
@@ -73,6 +74,7 @@ use keepd_model::{ChangeId, Generation, Instant, Plan, ServiceName};
 use self::changes::Changes;
 use self::order::Order;
 use self::service::{Manner, PastStep, Phase, Service};
+use self::shortage::Shortage;
 use self::shutdown::Shutdown;
 use self::sync::Link;
 
@@ -115,6 +117,7 @@ pub struct Manager {
     requests: BTreeMap<RequestId, Sent>,
     changes: Changes,
     shutdown: Option<Shutdown>,
+    shortage: Shortage,
     /// See [`Manager::share`].
     attributes_seen: Arc<Attributes>,
     answers: Vec<(AskId, Result<ChangeId, Refusal>)>,
@@ -211,6 +214,7 @@ impl Manager {
             requests: BTreeMap::new(),
             changes: Changes::default(),
             shutdown: None,
+            shortage: Shortage::default(),
             attributes_seen: Arc::default(),
             answers: Vec::new(),
             outputs: VecDeque::new(),

@@ -74,6 +74,7 @@ impl Manager {
                     self.transition(now, &name, phase, Cause::Quarantined(why));
                 }
                 Decision::Rest => {
+                    self.shortage.forget(&name);
                     let cause = service.want_cause.clone();
                     self.transition(now, &name, Phase::Resting(Rest::Stopped), cause);
                 }
@@ -310,6 +311,7 @@ impl Manager {
     }
 
     fn forget(&mut self, name: &ServiceName) {
+        self.shortage.forget(name);
         if let Some(service) = self.services.remove(name)
             && let Some(timer) = service.timer
         {

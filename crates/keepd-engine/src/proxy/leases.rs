@@ -39,6 +39,8 @@ impl Granted {
     fn covers(&self, end: RunEnd) -> bool {
         let is_success = match end {
             RunEnd::Exit(exit) => self.lease.successes.iter().any(|one| one.matches(exit)),
+            // When there is room again is nothing that delays reckoned before can say.
+            RunEnd::Failed(failure) if failure.is_shortage() => return false,
             RunEnd::Failed(_) | RunEnd::Cancelled => false,
         };
         match self.lease.after {

@@ -11,6 +11,7 @@ mod memory;
 mod readiness;
 mod relations;
 mod restarts;
+mod shortage;
 mod shutdown;
 mod stops;
 mod takeover;

@@ -173,6 +173,8 @@ pub(crate) struct World {
     open_preparations: Vec<(Ticket, Arc<ServiceSpec>)>,
     /// Services that do not reach their program by themselves.
     pub(crate) slow: BTreeSet<ServiceName>,
+    /// The system has room for so many more programs; `None`: for any number.
+    pub(crate) room: Option<usize>,
     /// Services that ignore the polite signal.
     pub(crate) stubborn: BTreeSet<ServiceName>,
     /// Services that survive KILL.
@@ -207,6 +209,7 @@ impl World {
             held_preparations: BTreeSet::new(),
             open_preparations: Vec::new(),
             slow: BTreeSet::new(),
+            room: None,
             stubborn: BTreeSet::new(),
             immortal: BTreeSet::new(),
         };
@@ -551,6 +554,12 @@ impl World {
         self.report(name, RunState::Up);
     }
 
+    fn refuse(&mut self, name: &ServiceName, step: SpawnStep, errno: Errno) {
+        let held = self.held.get_mut(name).expect("the service is held");
+        held.ended = Some(RunEnd::Failed(keepd_model::SpawnFailure { step, errno }));
+        self.come_down(name);
+    }
+
     fn end(&mut self, name: &ServiceName, exit: Exit) {
         let held = self.held.get_mut(name).expect("the service is held");
         held.ended = Some(RunEnd::Exit(exit));
@@ -568,12 +577,7 @@ impl World {
 
     /// The start of a service in [`World::slow`] failed before its program.
     pub(crate) fn let_fail(&mut self, service: &str) {
-        let held = self.held.get_mut(&name(service)).unwrap();
-        held.ended = Some(RunEnd::Failed(keepd_model::SpawnFailure {
-            step: SpawnStep::Exec,
-            errno: Errno::ENOENT,
-        }));
-        self.come_down(&name(service));
+        self.refuse(&name(service), SpawnStep::Exec, Errno::ENOENT);
         self.drive();
     }
 

@@ -1,12 +1,12 @@
 //! Restarts that need no command, and ends that wait to be acknowledged.
 
-use keepd_engine::proxy::Settings;
+use keepd_engine::proxy::{Input, Settings};
 use keepd_model::protocol::{Attributes, Command, LeaseAfter, Place, RunState};
 use keepd_model::{Exit, Signal};
 
 use crate::driver::{
-    BOSS, Driver, OTHER, ack, arguments, auto_up, killed_by, lease, ms, name, service, set, start,
-    stop,
+    BOSS, Driver, NO_FILE, OTHER, ack, arguments, auto_up, killed_by, lease, ms, name, service,
+    set, start, stop,
 };
 
 /// A machine with a service that is up as generation 1, pid 100, and is its main process.
@@ -67,8 +67,21 @@ fn a_start_that_cannot_be_made_spends_a_delay_like_any_end() {
     let mut driver = up();
     driver.ask(lease("web", 1, LeaseAfter::Failure, &[0, 0]));
     driver.reaped(100, Exit::Code(3));
-    let lines = driver.not_spawned(service("web", 2));
+    let outcome = Err(NO_FILE);
+    let lines = driver.give(Input::Spawned { owner: service("web", 2), outcome });
     assert_eq!(lines.last().unwrap(), "spawn web.3");
+}
+
+/// Its giver tries again when there is room; and what is left of the lease is for later ends.
+#[test]
+fn a_start_that_finds_no_room_is_left_to_whoever_gave_the_lease() {
+    let mut driver = up();
+    driver.ask(lease("web", 1, LeaseAfter::Any, &[0, 0, 0]));
+    driver.reaped(100, Exit::Code(3));
+    assert_eq!(driver.not_spawned(service("web", 2)), ["1> web 2 down failed clone"]);
+    driver.ask(start("web", 2));
+    driver.spawned(service("web", 3), 101);
+    assert_eq!(driver.reaped(101, Exit::Code(3)).last().unwrap(), "spawn web.4");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Connections of clients: a bounded number, and who is at the other end of each.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use keepd_engine::manager::Who;
+use keepd_model::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
@@ -17,6 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How many clients are served at once; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
 
+/// Descriptors kept back for clients, for when everything else has used them up.
+const RESERVE: usize = 16;
+
 /// After a failed accept, which means that descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -24,11 +29,25 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Limited {
     listener: UnixListener,
     permits: Arc<Semaphore>,
+    /// Copies of the listener that nobody uses.
+    reserve: Vec<OwnedFd>,
 }
 
 impl Limited {
     pub(crate) fn new(listener: UnixListener) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut limited = Self { listener, permits, reserve: Vec::new() };
+        limited.refill();
+        limited
+    }
+
+    /// Fills the reserve up again, as far as there are descriptors.
+    fn refill(&mut self) {
+        while self.reserve.len() < RESERVE
+            && let Ok(copy) = self.listener.as_fd().try_clone_to_owned()
+        {
+            self.reserve.push(copy);
+        }
     }
 }
 
@@ -39,13 +58,19 @@ impl Listener for Limited {
     async fn accept(&mut self) -> (Client, SocketAddr) {
         let permit =
             Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        self.refill();
+        let mut is_said = false;
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     return (Client { stream, _permit: permit }, address);
                 }
+                Err(error) if is_shortage(&error) && self.reserve.pop().is_some() => {}
                 Err(error) => {
-                    tracing::error!("cannot accept a client: {error}");
+                    if !is_said {
+                        tracing::error!("cannot accept a client: {error}");
+                        is_said = true;
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -55,6 +80,12 @@ impl Listener for Limited {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
+}
+
+/// Reports whether there are too many open files, in this process or in the system.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// A connection that counts as long as it is open.

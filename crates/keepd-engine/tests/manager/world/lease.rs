@@ -2,7 +2,7 @@
 
 use keepd_engine::manager::{Input, Manager};
 use keepd_model::protocol::{Command, Event, Lease, LeaseAfter, RunEnd, RunState};
-use keepd_model::{Generation, Instant, ServiceName};
+use keepd_model::{Errno, Generation, Instant, ServiceName, SpawnStep};
 
 use super::{Held, World};
 
@@ -95,8 +95,14 @@ impl World {
         held.state = RunState::Pending;
         (held.pid, held.ended, held.notified) = (None, None, false);
         held.said.clear();
-        if !self.slow.contains(name) {
-            self.execute(name);
+        match &mut self.room {
+            Some(0) => self.refuse(name, SpawnStep::Clone, Errno::EAGAIN),
+            _ if self.slow.contains(name) => {}
+            Some(room) => {
+                *room -= 1;
+                self.execute(name);
+            }
+            None => self.execute(name),
         }
     }
 
@@ -113,7 +119,9 @@ impl World {
             RunEnd::Exit(exit) => lease.successes.iter().any(|one| one.matches(exit)),
             RunEnd::Failed(_) | RunEnd::Cancelled => false,
         };
-        let is_covered = !rests && (lease.after == LeaseAfter::Any || !is_success);
+        let found_no_room = matches!(end, RunEnd::Failed(failure) if failure.is_shortage());
+        let is_covered =
+            !rests && !found_no_room && (lease.after == LeaseAfter::Any || !is_success);
         let mut delays = lease.delays.into_iter();
         let delay = delays.next().filter(|_| is_covered && base == held.generation);
         let left: Vec<_> = delays.collect();
