@@ -6,11 +6,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::time::Duration;
 
 use keepd_manager::Options;
 use keepd_manager::instance::write_atomically;
 use keepd_model::{Errno, ExitCode, Signal};
+use keepd_os::cgroup::Group;
 use keepd_os::spawn::Session;
 use keepd_os::{exec, process, signals, terminal};
 use keepd_proxy::warden::{self, Ending, Keys, News, Origin, Setup};
@@ -80,6 +82,12 @@ pub(crate) fn succeed(
     estate: OwnedFd,
 ) -> Result<ExitCode, CliError> {
     let adoption = Adoption::of_successor();
+    // It was the proxy, in the group that is killed as a whole at the end.
+    if let Some(parent) = options.group.as_deref().and_then(Path::parent)
+        && let Err(errno) = Group::open(parent).and_then(|group| group.add_self())
+    {
+        eprintln!("keepd: warning: cannot leave the group of the instance: {errno}");
+    }
     // What we read is what the proxy was given.
     let stack = Stack { options, input: Input::Own, lends_terminal, adoption };
     stack.live(Origin::Successor { estate })
