@@ -76,7 +76,7 @@ fn role(pid: Pid, folder: &Path) -> Option<&'static str> {
         return None;
     }
     match words.split('\0').nth(1)? {
-        "__top" => Some("top"),
+        "__warden" => Some("top"),
         "proxy" => Some("proxy"),
         "__manager" => Some("manager"),
         _ => None,

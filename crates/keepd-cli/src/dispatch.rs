@@ -10,8 +10,8 @@ use keepd_model::ExitCode;
 use crate::arguments::{CommandLine, Globals, Verb};
 use crate::commands::{
     apply, check, completions, demo, diff, down, events, history, is, logs, manager, proxy,
-    reference, reload, restart, run as run_verb, show, shutdown, signal, start, status, stop, top,
-    up, wait, why,
+    reference, reload, restart, run as run_verb, show, shutdown, signal, start, status, stop, up,
+    wait, warden, why,
 };
 use crate::error::{CliError, ErrorKind};
 use crate::usage;
@@ -30,8 +30,8 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     if verb == Some(OsStr::new(manager::VERB)) {
         return manager::run(arguments.get(2..).unwrap_or_default());
     }
-    if verb == Some(OsStr::new(top::VERB)) {
-        return top::run(arguments.get(2..).unwrap_or_default());
+    if verb == Some(OsStr::new(warden::VERB)) {
+        return warden::run(arguments.get(2..).unwrap_or_default());
     }
     match CommandLine::try_parse_from(arguments) {
         Ok(line) => {

@@ -15,6 +15,10 @@ use crate::errno;
 
 /// Records read from a signalfd at once.
 const RECORDS_AT_ONCE: usize = 16;
+/// Where `ssi_code` is in a record, behind `ssi_signo` and `ssi_errno`.
+const CODE_OFFSET: usize = 8;
+/// The kernel sent it by itself: for a key, above all.
+const SI_KERNEL: i32 = 0x80;
 /// Bytes of a signal set in the kernel.
 pub(crate) const KERNEL_SET_BYTES: usize = 8;
 /// The highest number of a signal in the kernel.
@@ -52,6 +56,22 @@ impl SignalReader {
     /// The kernel keeps one record for each pending standard signal, so after CHLD any number of
     /// children may have ended. See signalfd(2).
     pub fn read(&self) -> Result<Vec<(Signal, u32)>, Errno> {
+        self.read_those(|_| true)
+    }
+
+    /// As [`SignalReader::read`], without those that the terminal sends because of a key: each
+    /// process of its foreground group has got its own.
+    ///
+    /// CHLD is returned whoever sent it. See SI_KERNEL in sigaction(2).
+    pub fn read_sent(&self) -> Result<Vec<(Signal, u32)>, Errno> {
+        self.read_those(|record| {
+            let field = |at: usize| record.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            let field = |at| field(at).map(i32::from_ne_bytes);
+            field(CODE_OFFSET) != Some(SI_KERNEL) || field(0) == Some(libc::SIGCHLD)
+        })
+    }
+
+    fn read_those(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<(Signal, u32)>, Errno> {
         let mut counts: Vec<(Signal, u32)> = Vec::new();
         loop {
             let mut bytes = [0; RECORDS_AT_ONCE * mem::size_of::<libc::signalfd_siginfo>()];
@@ -60,7 +80,8 @@ impl SignalReader {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(errno::from_rustix(error)),
                 Ok(count) => {
-                    for record in bytes[..count].chunks(mem::size_of::<libc::signalfd_siginfo>()) {
+                    let records = bytes[..count].chunks(mem::size_of::<libc::signalfd_siginfo>());
+                    for record in records.filter(|record| is_wanted(record)) {
                         note(&mut counts, record);
                     }
                     // With room left there was no more.

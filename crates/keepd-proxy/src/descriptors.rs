@@ -50,12 +50,9 @@ impl Initial {
     /// Adds a descriptor that somebody else made, by looking at it. `standard`: it is a copy of
     /// that one.
     pub(crate) fn inherit(&mut self, name: &str, descriptor: OwnedFd, standard: Option<Standard>) {
-        let kind = match handle::inspect(&descriptor) {
-            Ok(inspection) => kind_of(inspection),
-            // It was open a moment ago; nothing can be said of it.
-            Err(_) => HandleKind::File(OpenFlags::default()),
-        };
-        self.push(name, kind, UNKNOWN, (Held::alone(descriptor), standard));
+        let name = HandleName::new(name).expect("a name of our own is in the grammar");
+        self.reports.push(report_of(name, &descriptor));
+        self.descriptors.push((Held::alone(descriptor), standard));
     }
 
     /// Goes on with a handle of a predecessor, as its label says.
@@ -179,6 +176,16 @@ fn standard_of(number: u8) -> Option<Standard> {
 /// Names the call for the answer.
 pub(crate) fn failure(error: CallError) -> CallFailure {
     CallFailure { call: error.call, errno: Some(error.errno) }
+}
+
+/// Returns what is told of a descriptor that somebody else made, by looking at it.
+pub(crate) fn report_of(name: HandleName, descriptor: &OwnedFd) -> HandleReport {
+    let kind = match handle::inspect(descriptor) {
+        Ok(inspection) => kind_of(inspection),
+        // It was open a moment ago; nothing can be said of it.
+        Err(_) => HandleKind::File(OpenFlags::default()),
+    };
+    HandleReport { name, kind, description: UNKNOWN.to_vec() }
 }
 
 /// Returns what a descriptor is, by what the kernel says of it.

@@ -14,6 +14,7 @@ use crate::log::Log;
 use crate::options::{self, HELP, Options, Step, UsageError};
 use crate::run::Shell;
 use crate::start::{self, Starting};
+use crate::warden::{self, Alone};
 
 /// What process 1 reads where nothing else is said.
 const CONFIG_OF_PROCESS_1: &str = "/etc/daemonproxy.conf";
@@ -27,9 +28,11 @@ const GUARD_OF_PROCESS_1: i64 = 1;
 /// ps(1) shows, at most 15 bytes.
 pub fn run(name: &str, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     panic::end_at_panic("fatal: ", exit::FATAL_SIGNAL);
-    let inherited = handle::take_inherited();
+    let words = warden::Words::new(arguments.into_iter().collect());
+    // What a lost warden left is taken over by its label.
+    let inherited = if words.is_succession() { Vec::new() } else { handle::take_inherited() };
     let ignored = start::ignored_by_the_starter();
-    match start(name, arguments, inherited, ignored) {
+    match start(name, words, inherited, ignored) {
         Ok(shell) => shell.run(),
         Err(Ended(code)) => code,
     }
@@ -37,13 +40,22 @@ pub fn run(name: &str, arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn start(
     name: &str,
-    arguments: impl IntoIterator<Item = OsString>,
+    said: warden::Words,
     inherited: Vec<OwnedFd>,
     ignored: Vec<Signal>,
 ) -> Result<Shell, Ended> {
     let mut words = Words::new();
-    words.take_steps(options::read(arguments))?;
-    let Words { options, log, exit, guard } = words;
+    words.take_steps(options::read(said.rest.iter().cloned()))?;
+    let Words { mut options, log, exit, guard } = words;
+    if said.is_proxy {
+        // That is the warden's part.
+        options.daemonize = false;
+    } else if options.warden {
+        let rescue = exit.arguments;
+        let options = &options;
+        let alone = Alone { name, words: said, options, rescue, ignored, inherited };
+        return Err(Ended(alone.live()));
+    }
     Starting { name, options: &options, log, exit, guard, ignored }.start(inherited)
 }
 
@@ -100,6 +112,9 @@ impl Words {
         }
         if self.options.has_half_a_warden() {
             self.mistake(&UsageError::HalfAWarden)?;
+        }
+        if self.options.warden && self.options.run_dir.is_none() {
+            self.mistake(&UsageError::WardenWithoutRunDir)?;
         }
         if self.options.has_nothing_to_do() {
             self.mistake(&UsageError::NothingToDo)?;

@@ -115,19 +115,16 @@ impl Exit {
             fatal::set_rescue(None);
             return;
         }
-        let environment = environment(FATAL_SIGNAL, b"");
-        let environment: Vec<Cow<'_, [u8]>> = environment
-            .iter()
-            .filter(|entry| !entry.starts_with(b"DAEMONPROXY_ERROR="))
-            .map(|entry| Cow::Borrowed(entry.as_slice()))
-            .collect();
+        let environment = environment_of_rescue();
+        let environment: Vec<Cow<'_, [u8]>> =
+            environment.iter().map(|entry| Cow::Borrowed(entry.as_slice())).collect();
         let program = Program {
             file: None,
             arguments: &self.arguments,
             environment: &environment,
             descriptor_limit: self.descriptor_limit,
         };
-        match Rescue::new(&program, "DAEMONPROXY_ERROR", fatal_text) {
+        match Rescue::new(&program, REASON, fatal_text) {
             Ok(rescue) => fatal::set_rescue(Some(rescue)),
             Err(failed) => {
                 log.say(LogLevel::Error, format_args!("cannot prepare the rescue: {failed}"));
@@ -136,13 +133,23 @@ impl Exit {
     }
 }
 
+/// The variable in which a program is told why it was started.
+pub(crate) const REASON: &str = "DAEMONPROXY_ERROR";
+
+/// Returns the environment of what a fault starts, without the reason.
+pub(crate) fn environment_of_rescue() -> Vec<Vec<u8>> {
+    let mut environment = environment(FATAL_SIGNAL, b"");
+    environment.retain(|entry| !entry.starts_with(b"DAEMONPROXY_ERROR="));
+    environment
+}
+
 /// Returns what is said of a fatal signal.
 pub(crate) fn fatal_text(signal: Signal) -> String {
     format!("caught fatal signal {signal}")
 }
 
 /// Returns our environment with the two variables of exit-exec.
-fn environment(code: u8, message: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn environment(code: u8, message: &[u8]) -> Vec<Vec<u8>> {
     use std::os::unix::ffi::OsStringExt as _;
     const OWN: [&[u8]; 2] = [b"DAEMONPROXY_EXITCODE", b"DAEMONPROXY_ERROR"];
     let inherited = std::env::vars_os().filter_map(|(key, value)| {

@@ -36,6 +36,7 @@ mod record;
 mod run;
 mod start;
 mod token;
+pub mod warden;
 
 pub use entry::run;
 pub use options::{Setting, Step, UsageError, read as read_options};

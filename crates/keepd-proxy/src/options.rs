@@ -52,6 +52,8 @@ pub(crate) struct Options {
     pub channel: Option<u32>,
     /// Nothing is started; why.
     pub safe: Option<String>,
+    /// Keep a proxy alive instead of being one.
+    pub warden: bool,
 }
 
 /// One thing that the command line says.
@@ -108,6 +110,8 @@ pub enum Setting {
     Channel(u32),
     /// `--safe`.
     Safe(String),
+    /// `--warden`.
+    Warden,
 }
 
 /// What is wrong with the command line.
@@ -133,6 +137,8 @@ pub enum UsageError {
     Pool(&'static str, PoolError),
     /// None of `--interactive`, `--config` and `--socket`.
     NothingToDo,
+    /// A warden has no folder for the ledger.
+    WardenWithoutRunDir,
     /// The configuration file cannot be looked at.
     NoSuchConfig(PathBuf, Errno),
 }
@@ -170,6 +176,9 @@ impl fmt::Display for UsageError {
             Self::Pool(option, error) => write!(formatter, "option \"{option}\": {error}"),
             Self::NothingToDo => formatter
                 .write_str("nothing to do: give --interactive, --config or --socket (see --help)"),
+            Self::WardenWithoutRunDir => {
+                formatter.write_str("option \"--warden\" needs \"--run-dir\" (see --help)")
+            }
             Self::NoSuchConfig(path, why) => {
                 write!(formatter, "cannot find configuration \"{}\": {why}", path.display())
             }
@@ -210,6 +219,8 @@ Options of keepd:
       --group DIR           give each start a leaf of the cgroup at DIR
       --own-session         leave the caller's session
       --terminal            give the terminal at standard input to services that read it
+      --warden              outlive the loss of any one process of keepd: start the proxy again
+                            whenever it is lost, and adopt what runs (needs --run-dir)
 
 Exit codes: 0 end of an interactive session, 1 help and version, 2 command line,
 3 start-up, 4 fatal signal, 5 signal set-up, N after \"terminate N\".
@@ -235,6 +246,7 @@ enum Alone {
     Version,
     OwnSession,
     Terminal,
+    Warden,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +266,7 @@ enum With {
 }
 
 /// Every option: short letter, long name.
-const KNOWN: [(Option<u8>, &str, Known); 18] = [
+const KNOWN: [(Option<u8>, &str, Known); 19] = [
     (Some(b'i'), "--interactive", Known::Alone(Alone::Interactive)),
     (Some(b'c'), "--config", Known::With(With::Config)),
     (Some(b'S'), "--socket", Known::With(With::Socket)),
@@ -273,6 +285,7 @@ const KNOWN: [(Option<u8>, &str, Known); 18] = [
     (None, "--group", Known::With(With::Group)),
     (None, "--own-session", Known::Alone(Alone::OwnSession)),
     (None, "--terminal", Known::Alone(Alone::Terminal)),
+    (None, "--warden", Known::Alone(Alone::Warden)),
 ];
 
 /// What only a warden gives to the proxy that it starts: not for people, and not in the help.
@@ -333,6 +346,7 @@ fn step(known: Known, name: &'static str, words: &mut impl Iterator<Item = OsStr
         Known::Alone(Alone::LockMemory) => Step::Set(Setting::LockMemory),
         Known::Alone(Alone::OwnSession) => Step::Set(Setting::OwnSession),
         Known::Alone(Alone::Terminal) => Step::Set(Setting::Terminal),
+        Known::Alone(Alone::Warden) => Step::Set(Setting::Warden),
         Known::With(with) => match words.next() {
             Some(argument) => step_with(with, name, argument).unwrap_or_else(Step::Mistake),
             None => Step::Mistake(UsageError::ArgumentMissing(name)),
@@ -413,6 +427,7 @@ impl Options {
             Setting::Estate(number) => self.estate = Some(number),
             Setting::Channel(number) => self.channel = Some(number),
             Setting::Safe(why) => self.safe = Some(why),
+            Setting::Warden => self.warden = true,
         }
     }
 
@@ -514,7 +529,7 @@ mod tests {
     #[test]
     fn help_names_every_option_on_a_line_of_its_own() {
         for (short, name, _) in KNOWN {
-            let lines = HELP.lines().filter(|line| line.contains(name));
+            let lines = HELP.lines().filter(|line| line.contains(&format!("{name} ")));
             assert_eq!(lines.count(), 1, "{name}");
             if let Some(short) = short {
                 let both = format!("-{}, {name}", char::from(short));

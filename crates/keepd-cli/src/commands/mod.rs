@@ -22,7 +22,7 @@ pub(crate) mod signal;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
-pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod wait;
+pub(crate) mod warden;
 pub(crate) mod why;

@@ -84,7 +84,7 @@ fn run_standing(globals: &Globals, no_start: bool) -> Result<ExitCode, CliError>
         log_level: globals.verbose.then(|| "debug".to_owned()),
     };
     let prepared = Prepared::new(instance, &accepted, manager, &surroundings, wishes)?;
-    top::supervise(&prepared.options, Input::Null)
+    top::supervise(prepared, Input::Null)
 }
 
 /// Reads the files of a standing instance. What cannot be read is an error like others: there may
@@ -134,7 +134,7 @@ fn run_command(globals: &Globals, command: &[OsString]) -> Result<ExitCode, CliE
         log_level: Some(if globals.verbose { "debug" } else { "error" }.to_owned()),
     };
     let prepared = Prepared::new(instance, &accepted, &loaded.plan.manager, &surroundings, wishes)?;
-    top::supervise(&prepared.options, Input::Own)
+    top::supervise(prepared, Input::Own)
 }
 
 /// Writes what a person would write into keepd.toml for this command.

@@ -76,7 +76,7 @@ pub(crate) fn run(globals: &Globals, options: &UpOptions) -> Result<ExitCode, Cl
     if options.detach {
         top::detach(globals, &prepared)
     } else {
-        top::supervise(&prepared.options, Input::Null)
+        top::supervise(prepared, Input::Null)
     }
 }
 

@@ -17,11 +17,11 @@ use super::{Prepared, spawn_self, system};
 use crate::arguments::Globals;
 use crate::change;
 use crate::client::{Client, block_on};
-use crate::commands::top::VERB;
+use crate::commands::warden::{LOCK, SURVIVORS, VERB};
 use crate::error::{CliError, ErrorKind};
 use crate::place::Place;
 
-/// The number under which the top process finds the lock. It only has to stay open.
+/// The number under which the top process finds the lock.
 const LOCK_DESCRIPTOR: i32 = 3;
 /// The first change of an instance: the start of everything that is enabled.
 const BOOT_CHANGE: &str = "1";
@@ -57,6 +57,10 @@ pub(crate) fn detach(globals: &Globals, prepared: &Prepared) -> Result<ExitCode,
             }
             tokio::time::sleep(LOOK).await;
         }
+        if prepared.has_survivors() {
+            // Nothing was started, so there is nothing to wait for.
+            return Ok(ExitCode::Done);
+        }
         change::finish(&client, globals, BOOT_CHANGE, asked_at).await
     })
 }
@@ -64,7 +68,10 @@ pub(crate) fn detach(globals: &Globals, prepared: &Prepared) -> Result<ExitCode,
 fn start_top(prepared: &Prepared) -> Result<Pid, CliError> {
     let (null, log) = open_outputs(prepared)
         .map_err(|error| CliError::because(ErrorKind::System, "cannot open the log", error))?;
-    let arguments = [OsString::from(VERB)].into_iter().chain(prepared.options.to_arguments());
+    let survivors = prepared.has_survivors().then(|| OsString::from(SURVIVORS));
+    let number = OsString::from(LOCK_DESCRIPTOR.to_string());
+    let arguments = [OsString::from(VERB), OsString::from(LOCK), number].into_iter();
+    let arguments = arguments.chain(survivors).chain(prepared.options.to_arguments());
     let lock = [(prepared.lock(), LOCK_DESCRIPTOR)];
     let spawned =
         spawn_self(arguments, [null.as_fd(), log.as_fd(), log.as_fd()], &lock, Session::New)?;

@@ -53,6 +53,12 @@ impl Adoption {
         Self { before: before.iter().filter_map(|child| Leader::of_child(child.pid)).collect() }
     }
 
+    /// For a process that goes on where a lost one was: whatever children it has belong to the
+    /// instance.
+    pub(super) fn of_successor() -> Self {
+        Self { before: Vec::new() }
+    }
+
     /// Returns what lost its parent and came to us, reaping what has ended of it meanwhile.
     fn orphans(&self) -> Vec<sweep::Process> {
         while let Ok(Some((pid, _))) = reap::peek() {

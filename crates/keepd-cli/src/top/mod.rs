@@ -1,15 +1,17 @@
-//! The top process of an instance: it holds the lock, starts the proxy, passes signals down, takes
-//! its status, and sees to it that nothing is left behind. It decides nothing else; the warden will
-//! live here.
+//! The top process of an instance: the warden, with what an instance has around it. It holds the
+//! lock, keeps the proxy alive, passes signals down, takes the status, and sees to it that nothing
+//! is left behind.
 //!
 //! [`Prepared::new`] makes everything ready and refuses what must be refused while nothing runs
-//! yet; [`supervise()`] is the rest of the process's life; [`mod@leftovers`] finds what a lost
-//! keepd left behind.
+//! yet; [`supervise()`] is the rest of the process's life, and [`succeed()`] that of one which goes
+//! on for a lost one; [`mod@leftovers`] finds what a lost keepd left behind, and [`mod@survivors`]
+//! whether it can be taken over.
 
 mod detach;
 mod leftovers;
 mod prepare;
 mod supervise;
+mod survivors;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -22,7 +24,7 @@ use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Session, SpawnRequest, Spawned
 pub(crate) use detach::detach;
 pub(crate) use leftovers::{end_leftovers, find_leftovers};
 pub(crate) use prepare::{Prepared, Wishes, hold, is_locked};
-pub(crate) use supervise::{Input, supervise};
+pub(crate) use supervise::{Input, succeed, supervise};
 
 use crate::error::{CliError, ErrorKind};
 

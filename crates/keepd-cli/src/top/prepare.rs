@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -16,17 +16,16 @@ use keepd_model::protocol::{Attributes, Command, LogTarget, Place, Request, Requ
 use keepd_model::{Errno, Generation, ManagerSpec, ServiceName};
 use keepd_os::cgroup::Group;
 use keepd_os::{file, process};
+use keepd_proxy::warden::Origin;
 
-use super::leftovers::{find_leftovers, group_name};
+use super::leftovers::group_name;
+use super::survivors::take_over;
 use super::system;
 use crate::commands::manager;
 use crate::error::{CliError, ErrorKind};
 
 /// The delays after which the proxy starts a manager that ended again; the last one repeats.
 const MANAGER_RESPAWN_MS: [u64; 5] = [0, 10, 50, 200, 1_000];
-
-/// How many processes an error names.
-const NAMED_MAX: usize = 8;
 
 /// How often the lock of an instance is tried before somebody else has it.
 const LOCK_TRIES: u32 = 5;
@@ -49,11 +48,13 @@ pub(crate) struct Wishes {
     pub(crate) log_level: Option<String>,
 }
 
-/// An instance that is ours to start: nothing of it runs, and nobody else can start it.
+/// An instance that is ours to start: nobody else can, and nothing of it runs but what was taken
+/// over from a lost keepd.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) options: Options,
-    lock: File,
+    lock: OwnedFd,
+    has_survivors: bool,
 }
 
 impl Prepared {
@@ -76,7 +77,10 @@ impl Prepared {
         for warning in warnings {
             eprintln!("keepd: warning: {warning}");
         }
-        refuse_leftovers(&instance)?;
+        if let Some(options) = take_over(&instance)? {
+            // It goes on as it was started, with the configuration that is in force.
+            return Ok(Self::of_parts(options, lock.into(), true));
+        }
         let group = make_group(&instance);
         let Wishes { foreground, color, only, no_start, log_level } = wishes;
         let group = group.as_ref().map(|group| group.path().to_owned());
@@ -87,7 +91,38 @@ impl Prepared {
             CliError::because(ErrorKind::System, message, error)
         })?;
         write_boot_file(&options)?;
-        Ok(Self { options, lock })
+        Ok(Self::of_parts(options, lock.into(), false))
+    }
+
+    /// Puts together what another process has prepared and locked.
+    pub(crate) fn of_parts(options: Options, lock: OwnedFd, has_survivors: bool) -> Self {
+        Self { options, lock, has_survivors }
+    }
+
+    /// Locks an instance whose warden and proxy were lost. Fails if nothing of it can be taken
+    /// over.
+    pub(crate) fn resume(instance: &Instance) -> Result<Self, CliError> {
+        let lock = lock(instance)?;
+        if let Some(options) = take_over(instance)? {
+            return Ok(Self::of_parts(options, lock.into(), true));
+        }
+        let message = format!("cannot take over {}: nothing of it runs", instance.shown());
+        Err(system(message))
+    }
+
+    /// Reports whether something of a lost keepd runs, which is taken over.
+    pub(crate) fn has_survivors(&self) -> bool {
+        self.has_survivors
+    }
+
+    /// Returns what the warden begins with.
+    pub(super) fn into_origin(self) -> (Options, Origin) {
+        let Self { options, lock, has_survivors } = self;
+        let origin = match has_survivors {
+            true => Origin::Survivors { lock },
+            false => Origin::Fresh { lock, handles: Vec::new() },
+        };
+        (options, origin)
     }
 
     /// Returns the lock, for a process that takes over from here.
@@ -214,26 +249,6 @@ pub(crate) fn hold(instance: &Instance) -> Result<Option<File>, CliError> {
         true => lock(instance).map(Some),
         false => Ok(None),
     }
-}
-
-fn refuse_leftovers(instance: &Instance) -> Result<(), CliError> {
-    let left = find_leftovers(instance, None)?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    let mut named: Vec<String> = left
-        .iter()
-        .take(NAMED_MAX)
-        .map(|process| format!("{} ({})", process.pid, process.name))
-        .collect();
-    if left.len() > NAMED_MAX {
-        named.push(format!("and {} more", left.len() - NAMED_MAX));
-    }
-    let (shown, named) = (instance.shown(), named.join(", "));
-    let message = format!("cannot start {shown}: a lost keepd left processes behind: {named}");
-    let option = instance.standing().map(|standing| format!(" --{}", standing.word()));
-    let hint = format!("keepd down --leftovers{}", option.unwrap_or_default());
-    Err(system(message).with_hint(hint))
 }
 
 /// Makes the cgroup of the instance, where that is possible. Where it is not, the weaker way to

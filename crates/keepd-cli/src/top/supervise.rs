@@ -1,26 +1,26 @@
-//! The life of the top process: one child, the proxy.
+//! The life of the top process: it is the warden of one instance. What that is, and what it does
+//! about a lost proxy, is `keepd_proxy::warden`; this is what an instance has around it: its
+//! terminal, its files, and the end of everything.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use keepd_manager::Options;
 use keepd_manager::instance::write_atomically;
-use keepd_model::{Exit, ExitCode, Pid, Signal};
-use keepd_os::epoll::{Epoll, Interest};
-use keepd_os::signals::{self, SignalReader};
-use keepd_os::spawn::{Report, Session, Spawned};
-use keepd_os::{process, reap, terminal};
+use keepd_model::{Errno, ExitCode, Signal};
+use keepd_os::spawn::Session;
+use keepd_os::{exec, process, signals, terminal};
+use keepd_proxy::warden::{self, Ending, Keys, News, Origin, Setup};
 
 use super::leftovers::{Adoption, end_leftovers, wait_for_manager};
-use super::{spawn_self, system};
+use super::{Prepared, system};
+use crate::commands::warden::{TERMINAL, VERB};
 use crate::error::{CliError, ErrorKind};
 use crate::place;
 
-/// The signals that are passed down.
-const PASSED: [Signal; 6] =
-    [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::USR2];
 /// The power is failing. Only the first process of a machine is told.
 const PWR: u8 = 30;
 /// Stop from the keyboard: a stopped top process would leave the stack without its lid.
@@ -29,9 +29,6 @@ const TSTP: u8 = 20;
 const MANAGER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait for processes that were killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
-
-const SIGNALS: u64 = 0;
-const REPORT: u64 = 1;
 
 /// What services with `log.mode = "inherit"` read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,163 +47,189 @@ impl Input {
             Self::Own => terminal::is_foreground(std::io::stdin()),
         }
     }
-}
 
-/// Starts the proxy of a prepared instance and stays until it ends. Returns the status of the
-/// instance.
-pub(crate) fn supervise(options: &Options, input: Input) -> Result<ExitCode, CliError> {
-    // As PID 1 every signal of these is handled: the kernel gives it no default action.
-    let watched: Vec<Signal> =
-        PASSED.into_iter().chain([Signal::CHLD]).chain(Signal::new(PWR)).collect();
-    let reader = SignalReader::new(&watched).map_err(|errno| failed("read signals", errno))?;
-    if let Some(stop) = Signal::new(TSTP) {
-        signals::ignore(stop).map_err(|errno| failed("ignore signal TSTP", errno))?;
-    }
-    process::become_subreaper().map_err(|errno| failed("become a subreaper", errno))?;
-    let has_terminal = terminal::is_terminal(std::io::stdin());
-    let adoption = Adoption::begin();
-    let lends_terminal = input.is_terminal();
-    let mut proxy = start_proxy(options, input, lends_terminal)?;
-    // The file is for people and scripts; nothing of keepd's own depends on it.
-    let pid = format!("{}\n", proxy.pid());
-    let _ = write_atomically(&options.instance.proxy_pid_file(), pid.as_bytes());
-    let end = follow(&reader, &mut proxy, has_terminal);
-    if lends_terminal {
-        // It may be gone by now, and then nobody misses it.
-        let _ = terminal::take_foreground(std::io::stdin());
-    }
-    match end {
-        Ok(end) => finish(options, &adoption, end),
-        // Whatever it is that cannot be done any more: what was started must not be left alone.
-        Err(error) => {
-            let _ = finish(options, &adoption, Exit::Unknown);
-            Err(error)
+    /// Opens it for the proxy; `None`: what we would read.
+    fn open(self) -> Result<Option<OwnedFd>, CliError> {
+        match self {
+            Self::Own => Ok(None),
+            Self::Null => match File::open("/dev/null") {
+                Ok(null) => Ok(Some(null.into())),
+                Err(error) => {
+                    let message = "cannot open \"/dev/null\"";
+                    Err(CliError::because(ErrorKind::System, message, error))
+                }
+            },
         }
     }
 }
 
-fn failed(what: &str, errno: keepd_model::Errno) -> CliError {
+/// Starts the proxy of a prepared instance, or one for what a lost keepd left, and stays until the
+/// instance ends. Returns the status of the instance.
+pub(crate) fn supervise(prepared: Prepared, input: Input) -> Result<ExitCode, CliError> {
+    let lends_terminal = input.is_terminal();
+    let (options, origin) = prepared.into_origin();
+    let adoption = Adoption::begin();
+    Stack { options: &options, input, lends_terminal, adoption }.live(origin)
+}
+
+/// Goes on where a warden was lost: this process is the proxy that it had started, or that very
+/// warden after a fault.
+pub(crate) fn succeed(
+    options: &Options,
+    lends_terminal: bool,
+    estate: OwnedFd,
+) -> Result<ExitCode, CliError> {
+    let adoption = Adoption::of_successor();
+    // What we read is what the proxy was given.
+    let stack = Stack { options, input: Input::Own, lends_terminal, adoption };
+    stack.live(Origin::Successor { estate })
+}
+
+/// An instance, and what its top process has to give back at the end.
+struct Stack<'a> {
+    options: &'a Options,
+    input: Input,
+    lends_terminal: bool,
+    adoption: Adoption,
+}
+
+impl Stack<'_> {
+    fn live(self, origin: Origin) -> Result<ExitCode, CliError> {
+        if let Some(stop) = Signal::new(TSTP) {
+            signals::ignore(stop).map_err(|errno| failed("ignore signal TSTP", errno))?;
+        }
+        let setup = self.setup()?;
+        let instance = &self.options.instance;
+        // The file is for people and scripts; nothing of keepd's own depends on it.
+        let mut note_pid = |news| match news {
+            News::Started(pid) => {
+                let text = format!("{pid}\n");
+                let _ = write_atomically(&instance.proxy_pid_file(), text.as_bytes());
+            }
+            News::Ready => {}
+        };
+        let ended = warden::run(&setup, origin, &mut note_pid);
+        if self.lends_terminal {
+            // It may be gone by now, and then nobody misses it.
+            let _ = terminal::take_foreground(std::io::stdin());
+        }
+        // If there is a proxy, it goes on in our place.
+        let ended = ended.map_err(|error| system(error.to_string()))?;
+        match ended.ending.clone() {
+            Ending::Exit(code) => self.finish(code),
+            Ending::Become { code, arguments } => {
+                let (name, errno) = ended.become_other(code, &arguments);
+                eprintln!("keepd: cannot execute \"{name}\": {errno}");
+                self.finish(code)
+            }
+            Ending::NotStarted(failure) => {
+                self.clear()?;
+                Err(system(format!("cannot start the proxy: {failure}")))
+            }
+            Ending::Lost { why } => {
+                let shown = instance.shown();
+                let message = format!(
+                    "cannot go on with {shown}: its proxy was lost, and it is not known what \
+                     runs: {why}; every service is left as it is"
+                );
+                Err(system(message).with_hint("keepd down --leftovers"))
+            }
+        }
+    }
+
+    fn setup(&self) -> Result<Setup, CliError> {
+        let instance = &self.options.instance;
+        // Only this process stays in the terminal's foreground group: keys reach the stack through
+        // it. Who gets the terminal itself must be in its session, and so must the parent.
+        let session = if self.lends_terminal { Session::ProcessGroup } else { Session::New };
+        let has_terminal = terminal::is_terminal(std::io::stdin());
+        Ok(Setup {
+            file: Some(
+                exec::own_program().map_err(|errno| failed("find the keepd program", errno))?,
+            ),
+            proxy: self.proxy_arguments()?,
+            successor: self.successor_arguments(),
+            session,
+            input: self.input.open()?,
+            run_dir: instance.run_dir.clone(),
+            instance: instance.mark(),
+            more_signals: Signal::new(PWR).into_iter().collect(),
+            ignored: Vec::new(),
+            keys: Keys::Ours(if has_terminal { passed_on_by_terminal } else { passed_on }),
+            rescue: None,
+        })
+    }
+
+    fn proxy_arguments(&self) -> Result<Vec<Vec<u8>>, CliError> {
+        let instance = &self.options.instance;
+        let program =
+            process::own_executable().map_err(|errno| failed("find the keepd program", errno))?;
+        // What it says for information is for whoever runs it alone.
+        let mut arguments =
+            vec![program.into_os_string(), OsString::from("proxy"), OsString::from("--quiet")];
+        let mut add = |option: &str, value: &OsStr| {
+            arguments.push(OsString::from(option));
+            arguments.push(value.to_owned());
+        };
+        add("--socket", instance.proxy_socket().as_os_str());
+        add("--config", instance.boot_file().as_os_str());
+        add("--run-dir", instance.run_dir.as_os_str());
+        add("--instance", OsStr::new(&instance.mark()));
+        if let Some(group) = &self.options.group {
+            add("--group", group.as_os_str());
+        }
+        if self.lends_terminal {
+            arguments.push(OsString::from("--terminal"));
+        }
+        Ok(arguments.into_iter().map(OsStringExt::into_vec).collect())
+    }
+
+    fn successor_arguments(&self) -> Vec<Vec<u8>> {
+        let terminal = self.lends_terminal.then(|| OsString::from(TERMINAL));
+        let words = [OsString::from(VERB)].into_iter();
+        let words = words.chain(self.options.to_arguments()).chain(terminal);
+        words.map(OsStringExt::into_vec).collect()
+    }
+
+    /// After an end in order: leaves nothing behind, and returns the status.
+    fn finish(&self, code: u8) -> Result<ExitCode, CliError> {
+        wait_for_manager(&self.options.instance, &self.adoption, MANAGER_PATIENCE);
+        self.clear()?;
+        Ok(if code == 0 { ExitCode::Done } else { ExitCode::Service(code) })
+    }
+
+    /// Leaves nothing behind: no process, no group, no run folder.
+    fn clear(&self) -> Result<(), CliError> {
+        let instance = &self.options.instance;
+        // Also where it is empty: this removes the group.
+        let left = end_leftovers(instance, Some(&self.adoption), KILL_PATIENCE)?;
+        if !left.is_empty() {
+            let named: Vec<String> =
+                left.iter().map(|process| format!("{} ({})", process.pid, process.name)).collect();
+            let named = named.join(", ");
+            let message = format!("cannot end everything: still there after KILL: {named}");
+            return Err(system(message).with_hint("keepd down --leftovers"));
+        }
+        // What stays behind here is found and replaced by the next start.
+        let _ = fs::remove_dir_all(&instance.run_dir);
+        instance.remove_signpost(&place::surroundings());
+        Ok(())
+    }
+}
+
+fn failed(what: &str, errno: Errno) -> CliError {
     system(format!("cannot {what}: {errno}"))
 }
 
-fn start_proxy(options: &Options, input: Input, lends_terminal: bool) -> Result<Spawned, CliError> {
-    let instance = &options.instance;
-    // What it says for information is for whoever runs it alone.
-    let mut arguments = vec![OsString::from("proxy"), OsString::from("--quiet")];
-    let mut add = |option: &str, value: &OsStr| {
-        arguments.push(OsString::from(option));
-        arguments.push(value.to_owned());
-    };
-    add("--socket", instance.proxy_socket().as_os_str());
-    add("--config", instance.boot_file().as_os_str());
-    add("--run-dir", instance.run_dir.as_os_str());
-    add("--instance", OsStr::new(&instance.mark()));
-    if let Some(group) = &options.group {
-        add("--group", group.as_os_str());
-    }
-    // Only this process stays in the terminal's foreground group: keys reach the stack through it.
-    // Who gets the terminal itself must be in its session, and so must the parent.
-    let session = if lends_terminal {
-        arguments.push(OsString::from("--terminal"));
-        Session::ProcessGroup
-    } else {
-        Session::New
-    };
-    let null = File::open("/dev/null").map_err(|error| {
-        CliError::because(ErrorKind::System, "cannot open \"/dev/null\"", error)
-    })?;
-    let (own, out, err) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let input = match input {
-        Input::Null => null.as_fd(),
-        Input::Own => own.as_fd(),
-    };
-    spawn_self(arguments, [input, out.as_fd(), err.as_fd()], &[], session)
-}
-
-/// Passes signals down until the proxy ends; returns how it ended.
-fn follow(
-    reader: &SignalReader,
-    proxy: &mut Spawned,
-    has_terminal: bool,
-) -> Result<Exit, CliError> {
-    let wait_failed = |errno| failed("wait for the proxy", errno);
-    let epoll = Epoll::new().map_err(wait_failed)?;
-    epoll.add(reader, SIGNALS, Interest::READ).map_err(wait_failed)?;
-    epoll.add(&*proxy, REPORT, Interest::READ).map_err(wait_failed)?;
-    let mut ready = Vec::new();
-    loop {
-        epoll.wait(None, &mut ready).map_err(wait_failed)?;
-        if ready.iter().any(|ready| ready.token == REPORT) {
-            match proxy.report() {
-                Report::Pending => {}
-                // Its end is told by its exit status.
-                Report::Executed | Report::Ended => epoll.remove(&*proxy).map_err(wait_failed)?,
-                Report::Failed(failure) => {
-                    return Err(system(format!("cannot start the proxy: {failure}")));
-                }
-            }
-        }
-        for (signal, _) in reader.read().map_err(wait_failed)? {
-            if signal == Signal::CHLD {
-                if let Some(end) = reap_all(proxy.pid()).map_err(wait_failed)? {
-                    return Ok(end);
-                }
-            } else {
-                // The proxy is our child and not reaped: the number is its own.
-                let _ = signals::send(proxy.pid(), passed_on(signal, has_terminal));
-            }
-        }
-    }
-}
-
-/// A hang-up whose terminal is gone means the end, and so does a loss of power; otherwise a hang-up
-/// means "apply". Who was started without a terminal cannot lose it.
-fn passed_on(signal: Signal, has_terminal: bool) -> Signal {
+/// A hang-up means "apply", a loss of power the end. Who was started without a terminal cannot lose
+/// it.
+fn passed_on(signal: Signal) -> Signal {
     let power_fails = Signal::new(PWR) == Some(signal);
-    let hung_up =
-        signal == Signal::HUP && has_terminal && terminal::foreground_lost(std::io::stdin());
-    if power_fails || hung_up { Signal::TERM } else { signal }
+    if power_fails { Signal::TERM } else { signal }
 }
 
-/// Reaps everything that ended, orphans too; returns how the proxy ended, if it did.
-fn reap_all(proxy: Pid) -> Result<Option<Exit>, keepd_model::Errno> {
-    let mut end = None;
-    while let Some((pid, exit)) = reap::peek()? {
-        reap::consume(pid)?;
-        if pid == proxy {
-            end = Some(exit);
-        }
-    }
-    Ok(end)
-}
-
-/// Leaves nothing behind: no process, no group, no run folder.
-fn finish(options: &Options, adoption: &Adoption, end: Exit) -> Result<ExitCode, CliError> {
-    let instance = &options.instance;
-    if let Exit::Code(_) = end {
-        wait_for_manager(instance, adoption, MANAGER_PATIENCE);
-    }
-    // Also where it is empty: this removes the group.
-    let left = end_leftovers(instance, Some(adoption), KILL_PATIENCE)?;
-    if !left.is_empty() {
-        let named: Vec<String> =
-            left.iter().map(|process| format!("{} ({})", process.pid, process.name)).collect();
-        let named = named.join(", ");
-        let message = format!("cannot end everything: still there after KILL: {named}");
-        return Err(system(message).with_hint("keepd down --leftovers"));
-    }
-    // What stays behind here is found and replaced by the next start.
-    let _ = fs::remove_dir_all(&instance.run_dir);
-    instance.remove_signpost(&place::surroundings());
-    match end {
-        Exit::Code(0) => Ok(ExitCode::Done),
-        Exit::Code(code) => Ok(ExitCode::Service(code)),
-        Exit::Signal { .. } | Exit::Unknown => {
-            let message = format!(
-                "cannot go on with {}: its proxy was lost ({end}); every process of it was killed",
-                instance.shown()
-            );
-            Err(system(message))
-        }
-    }
+/// A hang-up whose terminal is gone means the end.
+fn passed_on_by_terminal(signal: Signal) -> Signal {
+    let is_lost = signal == Signal::HUP && terminal::foreground_lost(std::io::stdin());
+    if is_lost { Signal::TERM } else { passed_on(signal) }
 }

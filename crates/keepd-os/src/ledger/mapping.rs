@@ -90,6 +90,20 @@ impl Mapping {
         if found > length_bytes {
             file::truncate(&file, length_bytes)?;
         }
+        Self::map(file, length_bytes)
+    }
+
+    /// Maps so much of a file that another process may be adding to: as [`Mapping::of`], and the
+    /// rest stays.
+    pub fn beside(file: OwnedFd, length_bytes: u64) -> Result<Self, Errno> {
+        let found = file::length(&file)?;
+        if found < length_bytes || length_bytes == 0 || !length_bytes.is_multiple_of(CELL_BYTES) {
+            return Err(Errno::EINVAL);
+        }
+        Self::map(file, length_bytes)
+    }
+
+    fn map(file: OwnedFd, length_bytes: u64) -> Result<Self, Errno> {
         let piece = Piece::map(file.as_fd(), 0, length_bytes)?;
         Ok(Self { file, pieces: vec![piece], length_bytes })
     }
