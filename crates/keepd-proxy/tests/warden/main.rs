@@ -23,7 +23,7 @@ use warden::Warden;
 /// A case and its name.
 type Case = (&'static str, fn(&mut Warden));
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 16] = [
     ("adopted", what_runs_is_adopted_with_everything_that_is_known_of_it),
     ("gap", an_end_while_there_is_no_proxy_is_told_with_its_status),
     ("later", the_end_of_what_was_adopted_is_told_and_a_trigger_starts_it_again),
@@ -36,6 +36,7 @@ const CASES: [Case; 15] = [
     ("configured", a_configuration_is_read_once),
     ("handles", handles_and_what_is_said_outlive_their_proxy),
     ("again", a_successor_can_be_lost_as_well),
+    ("both", where_both_were_lost_the_ledger_is_enough),
     ("unanswered", nothing_is_told_before_it_is_written_down),
     ("asked", who_was_asked_to_end_leaves_nothing),
     ("lost", a_proxy_takes_the_place_of_a_lost_warden),
@@ -413,6 +414,33 @@ fn a_successor_can_be_lost_as_well(warden: &mut Warden) {
     open_gate(warden);
     let (how, value) = client.expect_run("web", 2, "down");
     assert_eq!((how.as_str(), value.as_str()), ("exit", "5"));
+}
+
+fn where_both_were_lost_the_ledger_is_enough(warden: &mut Warden) {
+    warden.start(&[]);
+    make_gate(warden);
+    let mut client = connect(warden);
+    let folder = warden.path("logs");
+    client.accepted(&format!("service.log\tweb\tmode=file\tdir={folder}"));
+    let script = format!("read line < {}; echo said", warden.path("gate"));
+    let pid = run_script(&mut client, "web", &script);
+    warden.kill_proxy();
+    // A warden that is started afterwards holds nothing.
+    warden.forget_all();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    let lines = dump(&mut client);
+    assert_eq!(pid_of(&line_of(&lines, "service.run\tweb\t1\tup\t")), pid);
+    line_of(&lines, "fd.state\tnull\t");
+    client.accepted("service.stop\tweb\t1");
+    warden.wait_for_end(pid);
+    let (how, value) = client.expect_run("web", 1, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("signal", "SIGTERM"));
+    client.accepted("service.start\tweb");
+    client.expect("service.run\tweb\t2\tup\t");
+    open_gate(warden);
+    client.expect_run("web", 2, "down");
+    assert_eq!(std::fs::read_to_string(Path::new(&folder).join("out.log")).unwrap(), "said\n");
 }
 
 fn nothing_is_told_before_it_is_written_down(warden: &mut Warden) {
