@@ -433,8 +433,8 @@ fn is_a_keeper(parent: Option<Pid>) -> bool {
     parent.is_some() && [Some(process::id()), process::parent_id()].contains(&parent)
 }
 
-/// Returns a copy that the warden need not hold: the end of the process is written down before it is
-/// consumed, so no status can be lost.
+/// Returns a copy that the warden need not hold: the end of the process is written down before it
+/// is consumed, so no status can be lost.
 fn own_copy(pidfd: Held) -> Held {
     match pidfd.as_fd().try_clone_to_owned() {
         Ok(copy) => Held::alone(copy),
