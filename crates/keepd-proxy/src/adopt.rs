@@ -191,6 +191,23 @@ impl Shell {
         }
     }
 
+    /// Makes the notify socket of a running service anew where nobody held it: the service has its
+    /// path.
+    fn find_notify_socket(&mut self, name: &ServiceName) {
+        let service = self.machine.service(name.as_str());
+        let Some(attributes) = service.map(|service| service.attributes()) else {
+            return;
+        };
+        if !attributes.notify || self.notify.has(name) {
+            return;
+        }
+        let uid = attributes.uid.unwrap_or_else(process::effective_uid);
+        if let Err(error) = self.notify.prepare(&self.epoll, name, uid) {
+            let text = format_args!("cannot make the notify socket of \"{name}\": {error}");
+            self.log.say(LogLevel::Error, text);
+        }
+    }
+
     /// Looks again at what could not be told apart.
     pub(crate) fn look_at_unsure(&mut self) {
         if self.adoption.look_at.is_none_or(|look_at| self.now.monotonic < look_at) {
@@ -237,6 +254,7 @@ impl Shell {
                 self.adoption.unsure.remove(name);
                 let leaf = self.adopt_group(name, run.generation, Some(pid));
                 self.find_pipes(name, pid);
+                self.find_notify_socket(name);
                 let run = AdoptedRun::Running { pid, started, leaf };
                 self.tell_adopted(name, generation.unwrap_or_default(), run, ended);
                 true
@@ -415,8 +433,8 @@ fn is_a_keeper(parent: Option<Pid>) -> bool {
     parent.is_some() && [Some(process::id()), process::parent_id()].contains(&parent)
 }
 
-/// Returns a copy that the warden need not hold: the end of the process is written down before it is
-/// consumed, so no status can be lost.
+/// Returns a copy that the warden need not hold: the end of the process is written down before it
+/// is consumed, so no status can be lost.
 fn own_copy(pidfd: Held) -> Held {
     match pidfd.as_fd().try_clone_to_owned() {
         Ok(copy) => Held::alone(copy),

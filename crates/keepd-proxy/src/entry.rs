@@ -110,11 +110,11 @@ impl Words {
             }
             self.log.flush(None, clock::monotonic_now());
         }
-        if self.options.warden && self.options.run_dir.is_none() {
-            self.mistake(&UsageError::WardenWithoutRunDir)?;
-        }
         if self.options.has_half_a_warden() {
             self.mistake(&UsageError::HalfAWarden)?;
+        }
+        if self.options.warden && self.options.run_dir.is_none() {
+            self.mistake(&UsageError::WardenWithoutRunDir)?;
         }
         if self.options.has_nothing_to_do() {
             self.mistake(&UsageError::NothingToDo)?;

@@ -34,6 +34,9 @@ pub(crate) struct Legacy {
     pub(crate) instance: String,
     /// The ledger of a predecessor, if there was one.
     pub(crate) resumed: Option<Box<Resumed>>,
+    /// A predecessor and what it had open are there. Where warden and proxy were lost together, the
+    /// ledger is all that is left.
+    pub(crate) goes_on: bool,
     pub(crate) left: Left,
     /// The control socket, and where its file is.
     pub(crate) listener: Option<(PathBuf, Held)>,
@@ -82,6 +85,7 @@ impl Legacy {
             run_dir,
             instance,
             resumed: resumed.map(Box::new),
+            goes_on: false,
             left: Left { lost_at, ..Left::default() },
             listener: None,
             handles: Vec::new(),
@@ -89,6 +93,8 @@ impl Legacy {
         for (label, held) in inheritance.held.into_values() {
             legacy.keep(label, held);
         }
+        // There is no proxy without handles.
+        legacy.goes_on = legacy.resumed.is_some() && !legacy.handles.is_empty();
         if legacy.resumed.is_none() {
             // A predecessor, if there was one, came not so far that anybody knows of it: what it
             // had is made anew.

@@ -81,6 +81,11 @@ impl NotifySockets {
         self.add(epoll, name, NotifySocket::adopt(self.path(name)?, socket))
     }
 
+    /// Reports whether a service has a socket.
+    pub(crate) fn has(&self, name: &ServiceName) -> bool {
+        self.sockets.contains_key(name)
+    }
+
     fn path(&self, name: &ServiceName) -> Result<PathBuf, Errno> {
         // A name that daemonproxy has and a folder cannot.
         if name.as_str().starts_with('.') {

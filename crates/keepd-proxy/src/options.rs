@@ -46,14 +46,14 @@ pub(crate) struct Options {
     /// Services that read the proxy's own input get the terminal there: their group is made the
     /// foreground group. The proxy is in the session of the terminal, in the background.
     pub terminal: bool,
-    /// Keep a proxy alive instead of being one.
-    pub warden: bool,
     /// The number of the descriptor with everything that the warden holds: there is one above us.
     pub estate: Option<u32>,
     /// The number of the connection to the warden.
     pub channel: Option<u32>,
     /// Nothing is started; why.
     pub safe: Option<String>,
+    /// Keep a proxy alive instead of being one.
+    pub warden: bool,
 }
 
 /// One thing that the command line says.
@@ -104,14 +104,14 @@ pub enum Setting {
     OwnSession,
     /// `--terminal`.
     Terminal,
-    /// `--warden`.
-    Warden,
     /// `--estate`.
     Estate(u32),
     /// `--channel`.
     Channel(u32),
     /// `--safe`.
     Safe(String),
+    /// `--warden`.
+    Warden,
 }
 
 /// What is wrong with the command line.
@@ -424,10 +424,10 @@ impl Options {
             Setting::Group(path) => self.group = Some(path),
             Setting::OwnSession => self.own_session = true,
             Setting::Terminal => self.terminal = true,
-            Setting::Warden => self.warden = true,
             Setting::Estate(number) => self.estate = Some(number),
             Setting::Channel(number) => self.channel = Some(number),
             Setting::Safe(why) => self.safe = Some(why),
+            Setting::Warden => self.warden = true,
         }
     }
 

@@ -227,7 +227,7 @@ impl Starting<'_> {
         legacy: Option<&mut Legacy>,
     ) -> Result<Initial, Ended> {
         let legacy = match legacy {
-            Some(legacy) if legacy.resumed.is_some() => return Ok(legacy.take_handles()),
+            Some(legacy) if legacy.goes_on => return Ok(legacy.take_handles()),
             legacy => legacy,
         };
         let copy_of_null = copy(null);
@@ -302,7 +302,7 @@ impl Starting<'_> {
         let admission = self.admission();
         let mut legacy = legacy;
         if let Some(legacy) = legacy.as_deref_mut()
-            && legacy.resumed.is_some()
+            && legacy.goes_on
         {
             let left = legacy.listener.take();
             return Ok(left.map(|(path, socket)| Listener::adopt(&path, socket, admission)));

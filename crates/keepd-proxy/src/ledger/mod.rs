@@ -242,8 +242,8 @@ impl Ledger {
         }
     }
 
-    /// Uses up generations that failed before they could be written down, because there was no slot:
-    /// everybody was told of them.
+    /// Uses up generations that failed before they could be written down, because there was no
+    /// slot: everybody was told of them.
     fn use_up(&mut self, slot: SlotNumber, until: Generation) {
         while let Ok(State::Down(before)) = self.slot(slot).word().map(|word| word.state()) {
             let missed = before.next();

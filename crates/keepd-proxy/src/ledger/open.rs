@@ -106,8 +106,8 @@ pub(crate) fn remove(folder: &Path) {
     }
 }
 
-/// Makes both files, in the place of what is no ledger of a predecessor. The ledger comes last: only
-/// with it there is one.
+/// Makes both files, in the place of what is no ledger of a predecessor. The ledger comes last:
+/// only with it there is one.
 ///
 /// # Errors
 ///

@@ -175,7 +175,8 @@ fn what_is_another_instances_or_cut_is_refused_with_a_sentence() {
     let why = |instance: &str| resume(scratch.path(), instance).err().unwrap().to_string();
     let path = scratch.path().join("ledger");
     let expected = format!(
-        "cannot use the ledger: it belongs to instance \"{INSTANCE}\" (\"{}\"); nothing was touched",
+        "cannot use the ledger: it belongs to instance \"{INSTANCE}\" (\"{}\"); nothing was \
+         touched",
         path.display()
     );
     assert_eq!(why("other"), expected);

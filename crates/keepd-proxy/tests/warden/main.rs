@@ -17,13 +17,13 @@ use keepd_proxy::channel::ToWarden;
 use keepd_proxy::estate::{Entry, Label};
 use keepd_wire::ledger::State;
 use keepd_wire::ledger::keeper::Slot;
-use support::Client;
+use support::{Client, Grouping};
 use warden::Warden;
 
 /// A case and its name.
 type Case = (&'static str, fn(&mut Warden));
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 16] = [
     ("adopted", what_runs_is_adopted_with_everything_that_is_known_of_it),
     ("gap", an_end_while_there_is_no_proxy_is_told_with_its_status),
     ("later", the_end_of_what_was_adopted_is_told_and_a_trigger_starts_it_again),
@@ -33,6 +33,11 @@ const CASES: [Case; 11] = [
     ("cancelled", a_start_that_never_was_one_is_told_as_cancelled),
     ("acknowledged", what_was_acknowledged_is_not_told_again),
     ("compacted", a_long_journal_is_replaced_by_what_still_holds),
+    ("configured", a_configuration_is_read_once),
+    ("handles", handles_and_what_is_said_outlive_their_proxy),
+    ("again", a_successor_can_be_lost_as_well),
+    ("both", where_both_were_lost_the_ledger_is_enough),
+    ("unanswered", nothing_is_told_before_it_is_written_down),
     ("asked", who_was_asked_to_end_leaves_nothing),
     ("lost", a_proxy_takes_the_place_of_a_lost_warden),
 ];
@@ -45,8 +50,17 @@ fn main() {
         chosen.is_empty() || chosen.iter().any(|word| name.contains(word.as_str()))
     });
     for (name, case) in cases {
-        case(&mut Warden::new(name));
-        println!("{name}: ok");
+        for grouping in [Grouping::Environment, Grouping::Cgroup] {
+            let group = match grouping {
+                Grouping::Environment => None,
+                Grouping::Cgroup => match support::Proxy::make_group() {
+                    Some(group) => Some(group),
+                    None => continue,
+                },
+            };
+            case(&mut Warden::new(name, group));
+            println!("{name}, {grouping:?}: ok");
+        }
     }
 }
 
@@ -325,6 +339,130 @@ fn a_long_journal_is_replaced_by_what_still_holds(warden: &mut Warden) {
     let lines = dump(&mut connect(warden));
     line_of(&lines, &format!("service.note\tweb\tlast\t99{value}"));
     assert_eq!(pid_of(&line_of(&lines, "service.run\tweb\t1\tup\t")), pid);
+}
+
+fn a_configuration_is_read_once(warden: &mut Warden) {
+    let path = warden.path("conf");
+    std::fs::write(&path, "service.args\tweb\t/bin/true\n").unwrap();
+    warden.start(&["--config", &path]);
+    let mut client = connect(warden);
+    line_of(&dump(&mut client), "service.args\tweb\t/bin/true");
+    client.accepted("service.delete\tweb");
+    warden.kill_proxy();
+    warden.recover();
+    warden.start(&["--config", &path]);
+    let lines = dump(&mut connect(warden));
+    assert!(!lines.iter().any(|line| line.starts_with("service.args")), "{lines:#?}");
+}
+
+fn handles_and_what_is_said_outlive_their_proxy(warden: &mut Warden) {
+    warden.start(&[]);
+    make_gate(warden);
+    let mut client = connect(warden);
+    let file = warden.path("file");
+    client.accepted(&format!("fd.open\tout\twrite,create\t{file}"));
+    client.accepted("fd.delete\tstdin");
+    let handles = |lines: Vec<String>| -> Vec<String> {
+        let is_state = |line: &String| line.starts_with("fd.state\t") && !line.ends_with("deleted");
+        lines.into_iter().filter(is_state).collect()
+    };
+    let before = handles(dump(&mut client));
+    client.accepted("service.set\tweb\tready_fd=3");
+    let script = format!("read line < {}; echo >&3; sleep 1000", warden.path("gate"));
+    run_script(&mut client, "web", &script);
+    warden.kill_proxy();
+    open_gate(warden);
+    warden.recover();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    assert_eq!(handles(dump(&mut client)), before);
+    client.accepted("service.fds\tlate\tnull\tout\tout");
+    client.accepted("service.args\tlate\t/bin/echo\tit works");
+    client.accepted("service.start\tlate");
+    client.expect_run("late", 1, "down");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "it works\n");
+    client.send("statedump");
+    client.expect("service.notify\tweb\t1\t");
+}
+
+fn a_successor_can_be_lost_as_well(warden: &mut Warden) {
+    warden.start(&[]);
+    make_gate(warden);
+    let mut client = connect(warden);
+    let script = until_told(warden, 5);
+    let pid = run_script(&mut client, "web", &script);
+    client.accepted("service.auto_up\tweb\t1\talways");
+    for round in 0..3 {
+        warden.kill_proxy();
+        warden.recover();
+        warden.start(&[]);
+        let mut client = connect(warden);
+        let lines = dump(&mut client);
+        assert_eq!(pid_of(&line_of(&lines, "service.run\tweb\t1\tup\t")), pid, "{round}");
+        client.accepted(&format!("service.note\tweb\tround\t{round}"));
+    }
+    warden.kill_proxy();
+    open_gate(warden);
+    assert_eq!(warden.wait_for_end(pid), Exit::Code(5));
+    warden.recover();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    client.send("statedump");
+    client.expect("service.note\tweb\tround\t2");
+    // Its trigger goes on, and the child of the successor is as good as that of the first.
+    client.expect("service.run\tweb\t2\tup\t");
+    open_gate(warden);
+    let (how, value) = client.expect_run("web", 2, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("exit", "5"));
+}
+
+fn where_both_were_lost_the_ledger_is_enough(warden: &mut Warden) {
+    warden.start(&[]);
+    make_gate(warden);
+    let mut client = connect(warden);
+    let folder = warden.path("logs");
+    client.accepted(&format!("service.log\tweb\tmode=file\tdir={folder}"));
+    let script = format!("read line < {}; echo said", warden.path("gate"));
+    let pid = run_script(&mut client, "web", &script);
+    warden.kill_proxy();
+    // A warden that is started afterwards holds nothing.
+    warden.forget_all();
+    warden.start(&[]);
+    let mut client = connect(warden);
+    let lines = dump(&mut client);
+    assert_eq!(pid_of(&line_of(&lines, "service.run\tweb\t1\tup\t")), pid);
+    line_of(&lines, "fd.state\tnull\t");
+    client.accepted("service.stop\tweb\t1");
+    warden.wait_for_end(pid);
+    let (how, value) = client.expect_run("web", 1, "down");
+    assert_eq!((how.as_str(), value.as_str()), ("signal", "SIGTERM"));
+    client.accepted("service.start\tweb");
+    client.expect("service.run\tweb\t2\tup\t");
+    open_gate(warden);
+    client.expect_run("web", 2, "down");
+    assert_eq!(std::fs::read_to_string(Path::new(&folder).join("out.log")).unwrap(), "said\n");
+}
+
+fn nothing_is_told_before_it_is_written_down(warden: &mut Warden) {
+    warden.start(&[]);
+    let mut client = connect(warden);
+    let mut accepted = 0;
+    for number in 0..50 {
+        client.accepted(&format!("service.note\tweb\tn{number}\tx"));
+        accepted += 1;
+    }
+    // More that nobody waits for.
+    for number in 50..100 {
+        client.command(&format!("service.note\tweb\tn{number}\tx"));
+    }
+    warden.kill_proxy();
+    warden.recover();
+    let told = client.rest().iter().filter(|line| line.starts_with("ok\t")).count();
+    accepted += told;
+    warden.start(&[]);
+    let lines = dump(&mut connect(warden));
+    let kept = lines.iter().filter(|line| line.starts_with("service.note\tweb\tn")).count();
+    assert!(kept >= accepted, "{accepted} were told, and {kept} are there");
 }
 
 fn who_was_asked_to_end_leaves_nothing(warden: &mut Warden) {

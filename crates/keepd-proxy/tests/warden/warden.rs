@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use keepd_model::{Exit, Pid, Signal};
+use keepd_os::cgroup::Group;
 use keepd_os::channel::{Channel, MESSAGE_BYTES_MAX, Received};
 use keepd_os::held::{HELD_BASE, place_at};
 use keepd_os::ledger::{Cell, Mapping};
@@ -53,6 +54,7 @@ pub(crate) struct Warden {
     file: OwnedFd,
     pub(crate) held: BTreeMap<RawFd, (Label, OwnedFd)>,
     signals: SignalReader,
+    group: Option<Group>,
     channel: Option<Channel>,
     proxy: Option<Pid>,
     /// Who was consumed, and how they had ended.
@@ -62,7 +64,7 @@ pub(crate) struct Warden {
 
 impl Warden {
     /// Makes a folder of its own, and the warden in this process.
-    pub(crate) fn new(case: &str) -> Self {
+    pub(crate) fn new(case: &str, group: Option<Group>) -> Self {
         let instance = format!("{case}-{}", std::process::id());
         let folder = std::env::temp_dir().join(format!("keepd-warden.{instance}"));
         std::fs::create_dir(&folder).unwrap();
@@ -72,6 +74,7 @@ impl Warden {
             file: memfd::create("estate").unwrap(),
             held: BTreeMap::new(),
             signals: SignalReader::new(&[Signal::CHLD]).unwrap(),
+            group,
             channel: None,
             proxy: None,
             ends: BTreeMap::new(),
@@ -112,11 +115,14 @@ impl Warden {
             .into_iter()
             .chain(["--run-dir".to_owned(), self.path("")])
             .chain(["--instance".to_owned(), self.instance.clone()]);
+        let group = self.group.as_ref().map(|group| group.path().display().to_string());
+        let group = group.into_iter().flat_map(|path| ["--group".to_owned(), path]);
         let words = words.iter().map(|word| (*word).to_owned());
         let arguments: Vec<Vec<u8>> = [program.to_owned()]
             .into_iter()
             .chain(own)
             .chain(places)
+            .chain(group)
             .chain(words)
             .map(String::into_bytes)
             .collect();
@@ -268,6 +274,13 @@ impl Warden {
         (exit, std::mem::take(&mut self.said))
     }
 
+    /// Begins anew, as a warden that is started when the last one is lost, too.
+    pub(crate) fn forget_all(&mut self) {
+        self.held.clear();
+        self.file = memfd::create("estate").unwrap();
+        self.write(&Entry::Warden(vec![b"--".to_vec(), b"/bin/true".to_vec()]));
+    }
+
     pub(crate) fn proxy(&self) -> Pid {
         self.proxy.unwrap()
     }
@@ -298,6 +311,14 @@ impl Drop for Warden {
         let mark = format!("KEEPD_PROJECT={}", self.instance);
         for process in sweep::processes_marked(mark.as_bytes()).unwrap_or_default() {
             let _ = process.signal(Signal::KILL);
+        }
+        if let Some(group) = self.group.take() {
+            let _ = group.kill();
+            let until = Instant::now() + DEADLINE;
+            while group.remove().is_err() && Instant::now() < until {
+                self.reap();
+                std::thread::yield_now();
+            }
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
