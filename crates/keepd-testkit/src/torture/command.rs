@@ -16,11 +16,11 @@ and judges by what the services wrote down themselves.
   --seed S           the seed of the first round; the next one has S + 1
   --only A,B         kill only these: warden, proxy, manager
   --pairs WORD       who is killed at once with another one: none, one (the
-                     manager with one of the others), any (one)
+                     manager with one of the others), any (any)
   --services N       services in each round (64)
   --every-call       instead of that: kill at every system call in turn, while
-                     services are started, reaped, stopped and adopted; with
-                     `--pairs any` also where warden and proxy are both lost
+                     services are started, reaped, stopped and adopted; not
+                     where warden and proxy are both lost with `--pairs one`
   --walk WORDS       only walks with these words in their name
 ";
 
@@ -46,7 +46,7 @@ impl Options {
             kills: 1_000,
             seed,
             victims: Victim::ALL.to_vec(),
-            pairs: Pairs::One,
+            pairs: Pairs::Any,
             services: 64,
             every_call: false,
             walk: String::new(),
@@ -194,10 +194,10 @@ mod tests {
     fn what_was_said_replaces_what_is_usual() {
         let usual = parse("").unwrap();
         assert_eq!((usual.kills, usual.seed, usual.services), (1_000, 5, 64));
-        let options = parse("--kills 7 --seed 9 --only proxy,manager --pairs any").unwrap();
+        let options = parse("--kills 7 --seed 9 --only proxy,manager --pairs none").unwrap();
         assert_eq!((options.kills, options.seed), (7, 9));
         assert_eq!(options.victims, [Victim::Proxy, Victim::Manager]);
-        assert_eq!(options.pairs, Pairs::Any);
+        assert_eq!(options.pairs, Pairs::None);
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub const LIFE: &str = "--torture";
 /// The first argument of what such a service leaves behind.
 pub const RELATIVE: &str = "--torture-relative";
 
+/// The code of a service whose output nobody can read: EX_IOERR of sysexits.h(3head).
+const UNREAD: u8 = 74;
+
 /// What kind of life a service leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -143,7 +146,10 @@ pub fn live(arguments: &[String]) -> ExitCode {
     for burst in 1..=plan.bursts.max(1) {
         for line in 1..=plan.lines {
             let is_open = plan.is_open && burst == plan.bursts && line == plan.lines;
-            writer.write(is_open);
+            if !writer.write(is_open) {
+                // Whoever read it was lost, and so was everybody who held the pipe for it.
+                return end(Ending::Exit(UNREAD), &witness);
+            }
             let is_cut = plan.cut_at == Some(writer.number);
             if is_cut || line == plan.lines {
                 writer.say(is_open);
@@ -208,7 +214,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, is_open: bool) {
+    /// Writes the next line. Returns `false` if nobody can read it any more.
+    fn write(&mut self, is_open: bool) -> bool {
         self.number += 1;
         let Witness { name, generation, .. } = self.witness;
         let line = output_line(name, *generation, self.number);
@@ -216,7 +223,11 @@ impl Writer<'_> {
         // One write(2): standard output of the library would split it at the line feed.
         let stdout = rustix::stdio::stdout();
         let written = rustix::io::retry_on_intr(|| rustix::io::write(stdout, text.as_bytes()));
+        if written == Err(rustix::io::Errno::PIPE) {
+            return false;
+        }
         assert_eq!(written, Ok(text.len()), "a pipe takes a short line whole");
+        true
     }
 
     fn say(&self, is_open: bool) {

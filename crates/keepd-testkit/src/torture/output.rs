@@ -55,6 +55,18 @@ pub enum OutputFinding {
     },
 }
 
+impl OutputFinding {
+    /// Returns the generation that it is about, if that can be said.
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Foreign { .. } => None,
+            Self::Lost { generation, .. }
+            | Self::Torn { generation, .. }
+            | Self::Repeated { generation, .. } => Some(*generation),
+        }
+    }
+}
+
 impl fmt::Display for OutputFinding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -10,9 +10,9 @@ use super::{Report, Reported};
 use crate::Api;
 
 /// How many runs of a service keepd shall remember (`keepd.history`).
-pub const REMEMBERED: u64 = 100;
+pub const REMEMBERED: u64 = 60;
 /// After so many generations of a service its history is read again.
-const READ_AFTER: u64 = REMEMBERED / 10;
+const READ_AFTER: u64 = REMEMBERED / 6;
 
 /// Everything that was reported so far.
 #[derive(Clone, Debug, Default)]

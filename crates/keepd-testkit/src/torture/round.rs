@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keepd_model::{Pid, Signal};
+use keepd_model::{Instant, Pid, Signal};
 use keepd_os::proc;
 use serde_json::{Value, json};
 
@@ -15,12 +15,15 @@ use super::{
     Dice, Figures, Keepers, Kill, Kills, Kind, OutputFigures, Pairs, Reports, Victim, judge,
     judge_output,
 };
-use crate::{processes, test_service_program};
+use crate::{Entry, processes, test_service_program};
 
 /// At most so many starts happen from the return of control to the next kill: about 50 ms.
 const STARTS_MAX: u32 = 15;
 /// Of so many kills, one is without another disturbance just before it.
 const CALM_ONE_IN: u64 = 3;
+
+/// How long output may be in a pipe on a busy machine, after the end of who wrote it.
+const UNREAD_MAX: Duration = Duration::from_millis(500);
 
 /// What a round shall be.
 #[derive(Clone, Debug)]
@@ -72,6 +75,7 @@ impl Order {
             dice: Dice::named(self.seed, "disturbances", 0),
             reports: Reports::default(),
             unknown_allowed: 0,
+            double_faults: Vec::new(),
             round: Round::default(),
         };
         if let Err(finding) = run.torture(self, progress).and_then(|()| run.bring_to_rest()) {
@@ -89,6 +93,8 @@ struct Run {
     dice: Dice,
     reports: Reports,
     unknown_allowed: usize,
+    /// When warden and proxy were killed at once.
+    double_faults: Vec<Instant>,
     round: Round,
 }
 
@@ -124,6 +130,7 @@ impl Run {
         if kill.is_double_fault() {
             // Each service may have ended in between.
             self.unknown_allowed += self.members.len() + 1;
+            self.double_faults.push(killed_at);
         }
         let back = self.instance.wait_until_back(&before, &victims, killed_at);
         let Some(elapsed) = back else {
@@ -169,7 +176,7 @@ impl Run {
 
     /// Kills a service that never says how it will end, so that nobody can be wrong about it.
     fn kill_service(&mut self, name: &str) {
-        let started = |entry: &&crate::Entry| entry.what == "start" && entry.name == name;
+        let started = |entry: &&Entry| entry.what == "start" && entry.name == name;
         let Some(pid) = self.instance.hear().iter().rev().find(started).map(|entry| entry.pid)
         else {
             return;
@@ -195,7 +202,7 @@ impl Run {
         self.patiently("start everything", |run| run.instance.act("up", &[], &nothing))?;
         let from = self.instance.hear().len();
         for Member { name, kind, .. } in self.members.clone() {
-            let is_alive = |entry: &crate::Entry| {
+            let is_alive = |entry: &Entry| {
                 entry.name == name && (entry.what == "start" || entry.what == "reload")
             };
             if kind == Kind::Steady {
@@ -252,7 +259,14 @@ impl Run {
             let (figures, findings) = judge_output(name, &bytes, &entries);
             self.round.output.bytes += figures.bytes;
             self.round.output.lines += figures.lines;
-            self.round.findings.extend(findings.iter().map(|it| format!("output of {name}: {it}")));
+            // What was in a pipe is lost with everybody who held it.
+            let findings = findings.iter().filter(|finding| {
+                let cut = self.double_faults.iter();
+                !cut.into_iter().any(|at| was_writing(name, finding.generation(), &entries, *at))
+            });
+            let findings: Vec<String> =
+                findings.map(|finding| format!("output of {name}: {finding}")).collect();
+            self.round.findings.extend(findings);
         }
     }
 
@@ -275,6 +289,18 @@ impl Run {
         self.round.evidence = Some(self.instance.keep(&files));
         self.round
     }
+}
+
+/// Reports whether output of this generation may have been in a pipe at that time.
+fn was_writing(name: &str, generation: Option<u64>, entries: &[Entry], at: Instant) -> bool {
+    let time = |what: &str| {
+        let found = entries.iter().find(|entry| {
+            entry.what == what && entry.name == name && Some(entry.generation) == generation
+        });
+        found.map(|entry| Instant::from_nanos(entry.nanoseconds))
+    };
+    time("start").is_some_and(|started| started <= at)
+        && time("end").is_none_or(|ended| ended.saturating_add(UNREAD_MAX) >= at)
 }
 
 /// Takes a link to the test service away, or puts it there again.

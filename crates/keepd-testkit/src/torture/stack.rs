@@ -57,9 +57,9 @@ pub(super) fn configuration(seed: u64, members: &[Member], program: &str) -> Str
          [defaults]\n\
          restart = \"always\"\n\
          ready.delay = \"0s\"\n\
-         backoff_initial = \"100ms\"\n\
+         backoff_initial = \"200ms\"\n\
          backoff_factor = 1.5\n\
-         backoff_max = \"400ms\"\n\
+         backoff_max = \"600ms\"\n\
          log.mode = \"null\"\n"
     );
     for member in members {
@@ -72,7 +72,7 @@ pub(super) fn configuration(seed: u64, members: &[Member], program: &str) -> Str
             text += "log.mode = \"file\"\n";
         }
         if HOT.contains(&name.as_str()) {
-            text += "backoff_initial = \"25ms\"\nbackoff_max = \"25ms\"\n";
+            text += "backoff_initial = \"50ms\"\nbackoff_max = \"50ms\"\n";
         }
     }
     text
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn each_has_its_section_and_its_life() {
         let text = configuration(7, &members(12), "/test-service");
-        assert_eq!(text.matches("backoff_max = \"25ms\"").count(), HOT.len(), "{text}");
+        assert_eq!(text.matches("backoff_max = \"50ms\"").count(), HOT.len(), "{text}");
         let command = "command = ['/test-service', '--torture', '7', 'steady']";
         assert!(text.contains(command), "{text}");
         assert!(text.contains("command = ['./flaky-program', '--torture', '7', 'short']"));
