@@ -436,7 +436,8 @@ impl World {
     /// Returns the last generation whose end the manager knows.
     fn last_ended(&self, name: &ServiceName) -> Generation {
         let status = self.manager.as_ref().and_then(|shell| shell.machine.status(name));
-        let end = status.as_ref().and_then(|status| status.last_end.as_ref().map(|end| end.generation));
+        let end =
+            status.as_ref().and_then(|status| status.last_end.as_ref().map(|end| end.generation));
         end.or(status.map(|status| status.generation)).unwrap_or_default()
     }
 
@@ -482,7 +483,8 @@ impl World {
         };
         let shortest = spec.backoff.delay_with_jitter(low, 1.0);
         let longest = spec.backoff.delay(high);
-        let (since_end, left) = (next_start.saturating_since(ended), next_start.saturating_since(at));
+        let (since_end, left) =
+            (next_start.saturating_since(ended), next_start.saturating_since(at));
         // A change that is not counted may have come while a lease of before was being used.
         let is_long = count.is_some() && left > longest + DELAY_SLACK;
         if since_end + DELAY_SLACK < shortest || is_long {

@@ -29,14 +29,12 @@ impl Kernel {
             ChildStep::Born => {
                 let inode = inode_cell(serial);
                 let is_awaited = self.exchange_now(offset(SlotCell::Identity), awaited, inode);
-                (is_awaited || self.is(Sabotage::RefusalIgnored))
-                    .then_some(ChildStep::Identified)
+                (is_awaited || self.is(Sabotage::RefusalIgnored)).then_some(ChildStep::Identified)
             }
             ChildStep::Identified => {
                 let run = run_word(intent, pid.get());
                 let is_recorded = self.exchange_now(offset(SlotCell::Word), intent, run);
-                (is_recorded || self.is(Sabotage::RefusalIgnored))
-                    .then_some(ChildStep::Recorded)
+                (is_recorded || self.is(Sabotage::RefusalIgnored)).then_some(ChildStep::Recorded)
             }
             ChildStep::Recorded => match child.behaviour.failure {
                 None => return self.child_executes(serial, &child),
@@ -125,7 +123,8 @@ impl Kernel {
             let other = process.child.as_ref().filter(|other| other.name == *name);
             other.is_some_and(|other| other.step == ChildStep::Executed)
         };
-        let mut others = self.alive().filter(|(other, process)| *other != serial && is_other(process));
+        let mut others =
+            self.alive().filter(|(other, process)| *other != serial && is_other(process));
         if let Some((other, _)) = others.next() {
             drop(others);
             let sentence = format!("{name} {generation} is {serial}, and {other} lives");

@@ -287,7 +287,8 @@ impl Client {
         if let Some(sentence) = missing {
             self.breach("R6", sentence);
         }
-        let unknown = self.views.keys().find(|name| !name.is_internal() && !self.goals.contains_key(*name));
+        let unknown =
+            self.views.keys().find(|name| !name.is_internal() && !self.goals.contains_key(*name));
         if let Some(name) = unknown {
             self.breach("R6", format!("{name} was deleted, and is there again"));
         }

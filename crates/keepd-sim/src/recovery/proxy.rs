@@ -480,9 +480,10 @@ impl ProxyShell {
         let Some(serial) = serial else {
             return Ok(());
         };
-        let is_meant = kernel.processes[&serial].child.as_ref().is_some_and(|child| {
-            *owner == Owner::Service(child.name.clone(), child.generation)
-        });
+        let is_meant = kernel.processes[&serial]
+            .child
+            .as_ref()
+            .is_some_and(|child| *owner == Owner::Service(child.name.clone(), child.generation));
         if !is_meant {
             let sentence = format!("{signal} for {owner:?} goes to {serial}");
             kernel.judge.breach("R6", sentence);
