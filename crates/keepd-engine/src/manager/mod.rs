@@ -171,7 +171,7 @@ enum Sent {
     /// The same, for a start: refused, the generation is not the one that was meant, and runs what
     /// was launched before.
     Start { name: ServiceName, generation: Generation, launched: Option<u64> },
-    /// The same, for what ends the lease, too: a stop, another definition, or that it is taken back.
+    /// The same, for what ends the lease, too: a stop, another definition, or taking it back.
     Unlease { name: ServiceName },
     /// A lease was given or taken back.
     Lease { name: ServiceName },
