@@ -380,6 +380,11 @@ impl Instance {
         self.run_dir.join("lock")
     }
 
+    /// Returns the file that says what runs, also when warden and proxy are lost.
+    pub fn ledger_file(&self) -> PathBuf {
+        self.run_dir.join("ledger")
+    }
+
     /// Returns the socket on which the proxy speaks its protocol.
     pub fn proxy_socket(&self) -> PathBuf {
         self.run_dir.join("proxy.sock")

@@ -3,7 +3,8 @@
 //! It contains effects: the connection to the proxy, files and users that a start needs, probes,
 //! the HTTP API on a Unix socket, the console, and reading of logs. It contains no decision about
 //! services; those are the machine's, and the console and the API only show what it says. It starts
-//! and reaps no process: that is the proxy's.
+//! and reaps no process: that is the proxy's; only when nobody keeps that alive any more, it starts
+//! whoever does.
 //!
 //! Start from [`run()`] (the whole program) and [`Options`] (what it is told). [`Instance`] says
 //! where the files of an instance are, [`api::types`] what the API says.
@@ -26,6 +27,7 @@ mod probes;
 mod proposal;
 pub mod revision;
 mod run;
+mod second_warden;
 mod shell;
 mod signpost;
 mod standing;
@@ -34,5 +36,6 @@ pub mod time;
 pub use instance::Instance;
 pub use options::{Options, OptionsError};
 pub use run::run;
+pub use second_warden::{BEGIN_WARDEN, MANAGER_VERB, begin as begin_warden};
 pub use signpost::Signpost;
 pub use standing::Standing;

@@ -11,11 +11,11 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long the proxy may take to accept a connection, at the start and after a loss.
-pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-
 /// Between two attempts to connect. Short, because control has to be back within 100 ms.
-const CONNECT_INTERVAL: Duration = Duration::from_millis(10);
+const CONNECT_INTERVAL: Duration = Duration::from_millis(5);
+
+/// One attempt may take so long.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// A proxy that takes nothing for so long hangs: whoever asks the manager must not wait for it.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
@@ -49,16 +49,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects to the proxy, and tries again until the limit is over.
-    pub(crate) async fn connect(path: &Path) -> io::Result<Self> {
-        let deadline = Instant::now() + CONNECT_LIMIT;
+    /// Connects to the proxy: at once, and then again and again until this time is over.
+    pub(crate) async fn connect(path: &Path, patience: Duration) -> io::Result<Self> {
+        let end = Instant::now() + patience;
         loop {
+            let deadline = Instant::now() + CONNECT_LIMIT;
             let error = match timeout_at(deadline, UnixStream::connect(path)).await {
                 Ok(Ok(stream)) => return Ok(Self::new(stream)),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(_) => io::ErrorKind::TimedOut.into(),
             };
-            if Instant::now() + CONNECT_INTERVAL >= deadline {
+            if Instant::now() >= end {
                 return Err(error);
             }
             sleep(CONNECT_INTERVAL).await;

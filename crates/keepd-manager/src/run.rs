@@ -21,7 +21,7 @@ use crate::console::{Console, Outputs};
 use crate::log_places::LogPlaces;
 use crate::own_log;
 use crate::prepare::{Pool, inherited};
-use crate::shell::{LogLevel, Shell, Wires};
+use crate::shell::{Home, LogLevel, Patience, Shell, Wires};
 
 /// How long a socket may belong to a predecessor that is just ending.
 const BIND_LIMIT: Duration = Duration::from_secs(5);
@@ -69,7 +69,8 @@ impl fmt::Display for StartError {
 /// Runs the manager until everything is stopped; returns the exit code, which the proxy has been
 /// told, too.
 ///
-/// 111 means that the manager could not start, or lost the proxy.
+/// 111 means that the manager could not start, or lost the proxy and everybody who would start it
+/// again.
 pub fn run(options: Options) -> u8 {
     match try_run(options) {
         Ok(code) => code,
@@ -115,6 +116,7 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
         only: only(&options, &plan),
     });
 
+    let arguments = options.to_arguments();
     let instance = Arc::new(options.instance);
     let history = Arc::new(History::new());
     let last_good = instance.standing().map(|_| instance.last_good_file());
@@ -144,7 +146,11 @@ pub(crate) async fn manage(options: Options, outputs: Outputs) -> Result<u8, Sta
     };
     let server = tokio::spawn(serve(listener, api, stop_receiver));
     let wires = Wires {
-        proxy_socket: instance.proxy_socket(),
+        home: Arc::new(Home {
+            instance: Arc::clone(&instance),
+            arguments,
+            patience: Patience::PROMISED,
+        }),
         pool,
         logs,
         results,

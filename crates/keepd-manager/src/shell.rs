@@ -8,7 +8,7 @@ mod stand_in;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +26,13 @@ use keepd_os::clock::monotonic_now;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+pub(crate) use self::connection::Patience;
 use self::connection::{Connection, News};
 use crate::api::History;
 use crate::calls::{ActError, Call, Caller, Pulse};
 use crate::config::Configuration;
 use crate::console::Console;
+use crate::instance::Instance;
 use crate::log_places::LogPlaces;
 use crate::own_log::LevelHandle;
 use crate::prepare::Pool;
@@ -53,9 +55,17 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 /// Commands of the shell itself have numbers from here; the machine counts from 1.
 const OWN_REQUESTS_FROM: u64 = 1 << 63;
 
+/// Where the manager belongs to, for as long as it lives.
+pub(crate) struct Home {
+    pub(crate) instance: Arc<Instance>,
+    /// How it was started.
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) patience: Patience,
+}
+
 /// What the shell is connected to.
 pub(crate) struct Wires {
-    pub(crate) proxy_socket: PathBuf,
+    pub(crate) home: Arc<Home>,
     pub(crate) pool: Pool,
     pub(crate) logs: Arc<LogPlaces>,
     pub(crate) results: mpsc::Sender<Input>,
@@ -104,7 +114,7 @@ pub(crate) struct Shell {
 impl Shell {
     /// Returns a shell that begins to connect to the proxy.
     pub(crate) fn new(machine: Manager, console: Console, wires: Wires) -> Self {
-        let connection = Connection::begin(&wires.proxy_socket);
+        let connection = Connection::begin(&wires.home);
         let prober = Prober::new(Arc::clone(&wires.logs), wires.pool.strangers());
         Self {
             machine,
@@ -303,7 +313,7 @@ impl Shell {
             News::Lost(error) => {
                 tracing::warn!("the connection to the proxy was lost: {error}");
                 self.feed(Input::Disconnected);
-                self.connection = Connection::begin(&self.wires.proxy_socket);
+                self.connection = Connection::begin(&self.wires.home);
             }
             News::Failed(error) => {
                 tracing::error!("cannot connect to the proxy: {error}");

@@ -186,9 +186,11 @@ impl Manager {
         service.want = Want::Up;
         service.want_cause = cause.clone();
         match service.phase {
-            Phase::Resting(Rest::Done | Rest::Failed)
-            | Phase::Backoff { .. }
-            | Phase::Leased { until: Some(_), .. } => {
+            Phase::Leased { until: Some(_), .. } => {
+                service.forget_ends();
+                self.cancel_leased(name);
+            }
+            Phase::Resting(Rest::Done | Rest::Failed) | Phase::Backoff { .. } => {
                 service.forget_ends();
                 self.transition(now, name, Phase::Resting(Rest::Stopped), cause.clone());
             }

@@ -47,7 +47,7 @@ fn undecided(service: &Service) -> bool {
             Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Gathered
-            | Phase::Leased { .. }
+            | Phase::Leased { cancelled: false, .. }
             | Phase::Backoff { .. },
             Want::Down(_),
         ) => true,

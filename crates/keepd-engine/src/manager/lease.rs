@@ -19,7 +19,7 @@ use keepd_model::protocol::{Command, LEASE_DELAYS_MAX, Lease, LeaseAfter, Reques
 use keepd_model::{Generation, Instant, Kind, Probe, RestartPolicy, ServiceName};
 
 use super::cause::Cause;
-use super::service::{Digest, Phase, Service, Want, fingerprint};
+use super::service::{Digest, Phase, Rest, Service, Want, fingerprint};
 use super::{Manager, Sent};
 
 /// The proxy makes a start by lease at its time; so much later it has to have said so.
@@ -170,13 +170,25 @@ impl Manager {
     }
 
     /// Takes the answer to a command that gave a lease, or ended one.
-    pub(super) fn on_lease_answered(&mut self, id: RequestId, name: &ServiceName, accepted: bool) {
-        if let Some(service) = self.services.get_mut(name) {
-            service.leasing.answer(id, accepted);
-            // A refusal is followed by the news that made it one.
-            if accepted {
-                self.touched.insert(name.clone());
-            }
+    pub(super) fn on_lease_answered(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        name: &ServiceName,
+        accepted: bool,
+    ) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        service.leasing.answer(id, accepted);
+        // A refusal is followed by the news that made it one.
+        if !accepted {
+            return;
+        }
+        self.touched.insert(name.clone());
+        if let Phase::Leased { cancelled: true, .. } = service.phase {
+            let cause = service.want_cause.clone();
+            self.transition(now, name, Phase::Resting(Rest::Stopped), cause);
         }
     }
 
@@ -257,7 +269,33 @@ impl Manager {
         cause: Cause,
     ) {
         let overdue = until.unwrap_or(now).max(now).saturating_add(OVERDUE_AFTER);
-        self.transition(now, name, Phase::Leased { until, overdue }, cause);
+        let phase = Phase::Leased { until, overdue, cancelled: false };
+        self.transition(now, name, phase, cause);
+    }
+
+    /// Takes back the start that the proxy would make. Until its answer that start may have been
+    /// made already.
+    pub(super) fn cancel_leased(&mut self, name: &ServiceName) {
+        if let Some(service) = self.services.get_mut(name)
+            && let Phase::Leased { cancelled: cancelled @ false, .. } = &mut service.phase
+        {
+            *cancelled = true;
+            self.take_lease_back(name);
+        }
+        self.touch(name);
+    }
+
+    /// Takes a lease back, and the start that it made pending. Refused, that start was made.
+    pub(super) fn take_lease_back(&mut self, name: &ServiceName) {
+        let Some(expected) = self.services.get(name).map(|service| service.generation) else {
+            return;
+        };
+        let lease = Lease::default();
+        let command = Command::ServiceLease { name: name.clone(), expected, lease };
+        let id = self.send_for(command, Sent::Unlease { name: name.clone() });
+        if let Some(service) = self.services.get_mut(name) {
+            service.leasing.asked = Some(Asked { id, lease: None });
+        }
     }
 
     /// The proxy says when it starts a service again: that counts.
@@ -265,7 +303,7 @@ impl Manager {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        if let Phase::Leased { until: Some(until), overdue } = &mut service.phase {
+        if let Phase::Leased { until: Some(until), overdue, .. } = &mut service.phase {
             *until = at;
             *overdue = at.max(now).saturating_add(OVERDUE_AFTER);
             self.touched.insert(name.clone());

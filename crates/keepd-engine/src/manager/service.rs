@@ -78,6 +78,8 @@ pub(super) enum Phase {
         until: Option<Instant>,
         /// If nothing is heard by then, the proxy is asked what became of it.
         overdue: Instant,
+        /// It is being taken back, and may have been made before the proxy hears of that.
+        cancelled: bool,
     },
 }
 
@@ -470,9 +472,10 @@ impl Service {
             | Phase::Waiting
             | Phase::Preparing { .. }
             | Phase::Gathered
-            | Phase::Leased { .. }
+            | Phase::Leased { cancelled: false, .. }
             | Phase::Backoff { .. } => false,
             Phase::Commanded { .. }
+            | Phase::Leased { cancelled: true, .. }
             | Phase::Starting(_)
             | Phase::Running(_)
             | Phase::Ending(_)
@@ -601,14 +604,6 @@ impl Service {
     /// Reports whether an end still counts for what follows the next one.
     fn has_ended_lately(&self) -> bool {
         self.end_count > 0 || !self.restart_times.is_empty()
-    }
-
-    /// Returns the last generation whose end was counted.
-    pub(super) fn counted(&self) -> Generation {
-        match self.has_process() {
-            true => Generation::new(self.generation.get().saturating_sub(1)),
-            false => self.generation,
-        }
     }
 
     /// Reports whether an edge of it reacts when the other service leaves its state. Such a service

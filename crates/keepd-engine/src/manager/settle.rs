@@ -27,6 +27,8 @@ enum Decision {
     Refuse(String),
     /// Give up a start that has no process yet.
     Rest,
+    /// Take back a start that the proxy would make.
+    Cancel,
     /// End its run.
     Stop(Manner),
     /// End its run harder than it was asked before.
@@ -79,6 +81,7 @@ impl Manager {
                     let cause = service.want_cause.clone();
                     self.command_stop(now, &name, EndWhy::Unwanted, manner, cause);
                 }
+                Decision::Cancel => self.cancel_leased(&name),
                 Decision::Press => self.press(&name),
                 Decision::Follow { on, until, again } => self.follow(now, &name, on, until, again),
                 Decision::Forget => self.forget(&name),
@@ -113,13 +116,11 @@ impl Manager {
             }
             // It was a group until its table changed.
             (Phase::Gathered, Want::Up | Want::Down(_))
-            | (
-                Phase::Waiting
-                | Phase::Preparing { .. }
-                | Phase::Backoff { .. }
-                | Phase::Leased { .. },
-                Want::Down(_),
-            ) => Decision::Rest,
+            | (Phase::Waiting | Phase::Preparing { .. } | Phase::Backoff { .. }, Want::Down(_)) => {
+                Decision::Rest
+            }
+            (Phase::Leased { cancelled: false, .. }, Want::Down(_)) => Decision::Cancel,
+            (Phase::Leased { cancelled: true, .. }, Want::Down(_)) => Decision::Nothing,
             (Phase::Preparing { .. } | Phase::Backoff { .. } | Phase::Leased { .. }, Want::Up) => {
                 Decision::Nothing
             }
@@ -250,7 +251,7 @@ impl Manager {
         }
     }
 
-    pub(super) fn send_stop(&mut self, name: &ServiceName, manner: Manner) {
+    fn send_stop(&mut self, name: &ServiceName, manner: Manner) {
         let Some(service) = self.services.get(name) else {
             return;
         };
@@ -284,12 +285,12 @@ impl Manager {
             }
             Phase::Resting(_)
             | Phase::Backoff { .. }
-            | Phase::Leased { .. }
             | Phase::Waiting
             | Phase::Gathered
             | Phase::Preparing { .. } => {
                 self.transition(now, name, Phase::Resting(Rest::Stopped), cause);
             }
+            Phase::Leased { .. } => self.cancel_leased(name),
             // It is on its way down and wanted up: it is started when it is down.
             Phase::Ending(ending) | Phase::Stuck(ending) => {
                 let mut ending = ending.clone();

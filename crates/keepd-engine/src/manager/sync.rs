@@ -281,13 +281,13 @@ impl Manager {
             }
             (Sent::Unlease { name }, reply) => {
                 let accepted = is_accepted(&reply);
-                self.on_lease_answered(id, &name, accepted);
+                self.on_lease_answered(now, id, &name, accepted);
                 if !accepted {
                     self.look_again();
                 }
             }
             (Sent::Lease { name }, reply) => {
-                self.on_lease_answered(id, &name, is_accepted(&reply));
+                self.on_lease_answered(now, id, &name, is_accepted(&reply));
             }
             (Sent::Probe { name, generation, index }, reply) => {
                 let outcome = match reply {

@@ -23,22 +23,26 @@ pub(super) async fn list(
     let selectors = Parameters::parse(query.as_deref(), &["select"])?.selectors()?;
     api.synchronised().await?;
     let view = move |machine: &keepd_engine::manager::Manager, _| {
+        let safe_mode = machine.safe_mode().map(str::to_owned);
         if selectors.is_empty() {
-            return Ok(machine.statuses());
+            return Ok((machine.statuses(), safe_mode));
         }
         let names = machine.select(&selectors)?;
-        Ok(names.iter().filter_map(|name| machine.status(name)).collect())
+        let statuses = names.iter().filter_map(|name| machine.status(name)).collect();
+        Ok((statuses, safe_mode))
     };
-    let found: Result<Vec<ServiceStatus>, String> = api.caller.look(view).await?;
-    let statuses = found.map_err(|selector| Failure::no_match(&selector))?;
-    let notes = notes(&api, &statuses);
+    let found: Result<(Vec<ServiceStatus>, Option<String>), String> = api.caller.look(view).await?;
+    let (statuses, safe_mode) = found.map_err(|selector| Failure::no_match(&selector))?;
+    let notes = notes(&api, safe_mode.as_deref(), &statuses);
     Ok(Json(ServicesObject { services: objects(&api, statuses).await, notes }))
 }
 
 /// Returns what is in force other than what the files say, what is weaker on this machine than
 /// people may expect, and whose output waits.
-fn notes(api: &Api, statuses: &[ServiceStatus]) -> Vec<String> {
-    let mut notes = api.configuration.notes();
+fn notes(api: &Api, safe_mode: Option<&str>, statuses: &[ServiceStatus]) -> Vec<String> {
+    let safe_mode = safe_mode.map(|why| format!("keepd starts nothing (safe mode): {why}"));
+    let mut notes: Vec<String> = safe_mode.into_iter().collect();
+    notes.extend(api.configuration.notes());
     if api.group.is_none() {
         notes.push(
             "no cgroup v2 can be written here: what a service leaves behind is found only by its \
