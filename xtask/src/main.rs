@@ -63,8 +63,8 @@ const COMMANDS: [Command; 13] = [
     },
     Command {
         name: "sim",
-        arguments: "[--seed N] [--seeds N] [--steps N]",
-        summary: "Replay one simulated run, or sweep over many",
+        arguments: "[--seed N] [--seeds N] [--steps N] | --crash-points | --walks",
+        summary: "Replay one simulated run, or sweep over many; losses of our own processes",
         run: sim::run,
     },
     Command {

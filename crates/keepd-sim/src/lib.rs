@@ -8,6 +8,8 @@
 //!
 //! Start from [`run`]: it plays one seed and returns what happened, or the first invariant that
 //! broke. The invariants are listed at the top of `checker.rs`.
+//!
+//! The loss of warden and proxy is another world, [`recovery`].
 
 mod actions;
 mod checker;

@@ -145,7 +145,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     };
     for story in stories {
         for pace in Pace::ALL.into_iter().filter(|pace| options.pace.is_none_or(|p| p == *pace)) {
-            let mut hear = |breach: Breach| {
+            let mut hear = |breach: Box<Breach>| {
                 breaches += 1;
                 tell(&breach, options.goes_on);
                 options.goes_on
@@ -215,7 +215,7 @@ fn play_one(options: &Options) -> ExitCode {
     say(play(&loss, Telling::All))
 }
 
-fn say(played: Result<Outcome, Breach>) -> ExitCode {
+fn say(played: Result<Outcome, Box<Breach>>) -> ExitCode {
     match played {
         Ok(outcome) => {
             println!("{} effects, every invariant held", outcome.effects);

@@ -19,7 +19,7 @@ use keepd_model::protocol::{Command, LEASE_DELAYS_MAX, Lease, LeaseAfter, Reques
 use keepd_model::{Generation, Instant, Kind, Probe, RestartPolicy, ServiceName};
 
 use super::cause::Cause;
-use super::service::{Digest, Manner, Phase, Rest, Service, Want, fingerprint};
+use super::service::{Digest, Phase, Rest, Service, Want, fingerprint};
 use super::{Manager, Sent};
 
 /// The proxy makes a start by lease at its time; so much later it has to have said so.
@@ -284,9 +284,22 @@ impl Manager {
             && let Phase::Leased { cancelled: cancelled @ false, .. } = &mut service.phase
         {
             *cancelled = true;
-            self.send_stop(name, Manner::Polite);
+            self.take_lease_back(name);
         }
         self.touch(name);
+    }
+
+    /// Takes a lease back, and the start that it made pending. Refused, that start was made.
+    pub(super) fn take_lease_back(&mut self, name: &ServiceName) {
+        let Some(expected) = self.services.get(name).map(|service| service.generation) else {
+            return;
+        };
+        let lease = Lease::default();
+        let command = Command::ServiceLease { name: name.clone(), expected, lease };
+        let id = self.send_for(command, Sent::Unlease { name: name.clone() });
+        if let Some(service) = self.services.get_mut(name) {
+            service.leasing.asked = Some(Asked { id, lease: None });
+        }
     }
 
     /// The proxy says when it starts a service again: that counts.

@@ -73,7 +73,7 @@ use keepd_model::{ChangeId, Generation, Instant, Plan, ServiceName};
 
 use self::changes::Changes;
 use self::order::Order;
-use self::service::{Manner, PastStep, Phase, Service};
+use self::service::{PastStep, Phase, Service};
 use self::shortage::Shortage;
 use self::shutdown::Shutdown;
 use self::sync::Link;
@@ -174,7 +174,7 @@ enum Sent {
     /// The same, for a start: refused, the generation is not the one that was meant, and runs what
     /// was launched before.
     Start { name: ServiceName, generation: Generation, launched: Option<u64> },
-    /// The same, for a stop and for what changes a definition: it ends the lease, too.
+    /// The same, for what ends the lease, too: a stop, another definition, or taking it back.
     Unlease { name: ServiceName },
     /// A lease was given or taken back.
     Lease { name: ServiceName },
@@ -332,7 +332,7 @@ impl Manager {
         }
         if takes_over {
             // The start of the proxy is taken back before another one is made.
-            self.send_stop(name, Manner::Polite);
+            self.take_lease_back(name);
         }
         self.advance_reloads(now, name);
         self.touch(name);

@@ -606,15 +606,6 @@ impl Service {
         self.end_count > 0 || !self.restart_times.is_empty()
     }
 
-    /// Returns the last generation whose end was counted.
-    pub(super) fn counted(&self) -> Generation {
-        let is_over = matches!(self.phase, Phase::Leased { .. });
-        match self.has_process() && !is_over {
-            true => Generation::new(self.generation.get().saturating_sub(1)),
-            false => self.generation,
-        }
-    }
-
     /// Reports whether an edge of it reacts when the other service leaves its state. Such a service
     /// looks at its edges again before every start, an automatic one too.
     pub(super) fn reacts(&self) -> bool {

@@ -252,7 +252,7 @@ impl Manager {
         }
     }
 
-    pub(super) fn send_stop(&mut self, name: &ServiceName, manner: Manner) {
+    fn send_stop(&mut self, name: &ServiceName, manner: Manner) {
         let Some(service) = self.services.get(name) else {
             return;
         };

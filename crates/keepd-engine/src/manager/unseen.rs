@@ -190,6 +190,15 @@ impl Manager {
 }
 
 impl Service {
+    /// Returns the last generation whose end was counted.
+    pub(super) fn counted(&self) -> Generation {
+        let is_over = matches!(self.phase, Phase::Leased { .. });
+        match self.has_process() && !is_over {
+            true => Generation::new(self.generation.get().saturating_sub(1)),
+            false => self.generation,
+        }
+    }
+
     /// Puts it on its way down, as it was when nobody looked.
     pub(super) fn begin_unseen_ending(
         &mut self,

@@ -239,9 +239,10 @@ fn a_stop_takes_a_pending_start_back() {
     world.exits("web", CRASH);
     assert_eq!(world.state("web"), State::Backoff);
     world.sent();
+    world.leased();
     world.stop(&["web"]);
     assert_eq!(world.state("web"), State::Stopped);
-    assert_eq!(world.sent(), ["stop web"]);
+    assert_eq!((world.sent(), world.leased()), (Vec::new(), vec!["lease web 1 any ".to_owned()]));
     world.advance(secs(3600));
     assert_eq!((world.state("web"), world.generation("web")), (State::Stopped, 1));
     // So does a start, which does not wait.

@@ -114,8 +114,8 @@ impl Connection {
     }
 }
 
-/// Connects to the proxy. As long as somebody keeps it alive, there is no limit; if nobody does, but
-/// the ledger says that somebody should, a second warden is started.
+/// Connects to the proxy. As long as somebody keeps it alive, there is no limit; if nobody does,
+/// but the ledger says that somebody should, a second warden is started.
 async fn connect(home: &Home) -> io::Result<Link> {
     let began = Instant::now();
     let mut rescued = None;

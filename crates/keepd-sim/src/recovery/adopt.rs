@@ -158,7 +158,7 @@ impl ProxyShell {
     /// Goes from the word of a service to what the machine is told.
     fn adopt(&mut self, name: &ServiceName) -> Result<(), Stopped> {
         let Some(number) = self.slots.get(name).copied() else {
-            return self.tell_adopted(name, Generation::NONE, None, Vec::new());
+            return self.tell_adopted(name, Generation::NONE, None, &[]);
         };
         // The journal came first: the slot may not have been claimed.
         let claimed = Slot::new(&self.actor, number).claim(name.as_str());
@@ -219,7 +219,7 @@ impl ProxyShell {
             return self.actor.breach("R10", format!("{name}: {damaged:?}"));
         }
         let last = word.map_or(Generation::NONE, |word| word.generation());
-        self.tell_adopted(name, last, running.map(|(_, _, pid)| pid), waiting)
+        self.tell_adopted(name, last, running.map(|(_, _, pid)| pid), &waiting)
     }
 
     fn tell_adopted(
@@ -227,7 +227,7 @@ impl ProxyShell {
         name: &ServiceName,
         generation: Generation,
         running: Option<Pid>,
-        waiting: Vec<Waiting>,
+        waiting: &[Waiting],
     ) -> Result<(), Stopped> {
         let mut ends: Vec<EndedRun> = waiting.iter().map(ended).collect();
         if self.is(Sabotage::ForgetsEnds) {

@@ -7,11 +7,11 @@
 //! | R3 | An end is told as it was; `unknown` only where two faults came into each other. |
 //! | R4 | An end is told while nobody of that generation lives, and the same each time. |
 //! | R5 | Every end is told; generations have no gaps. |
-//! | R6 | What was answered is there after every loss: definitions, notes, no service too much. |
-//! | R7 | A stop that was answered holds until somebody asks for a start. |
-//! | R8 | At rest, what is wanted is what is there. |
+//! | R6 | What was answered is there after every loss, and what was deleted is not. |
+//! | R7 | After a stop that was answered nothing starts until somebody asks for it. |
+//! | R8 | At rest, what is wanted is what is there, and there is a manager. |
 //! | R9 | No line of a log is lost or written twice, unless two faults came into each other. |
-//! | R10 | Journal and cells can be read, and give back the machine that was lost. |
+//! | R10 | Journal and cells can be read; what is replayed is the machine that was lost. |
 //! | R11 | Everything comes to rest; the machines' own invariants hold. |
 //! | R12 | No generation starts while others of the group of an earlier one are there. |
 

@@ -156,7 +156,7 @@ pub(crate) struct Socket {
 }
 
 /// What comes by itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
     ChildSteps(Serial),
     Ends(Serial, Exit),

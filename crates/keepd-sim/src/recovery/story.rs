@@ -84,8 +84,8 @@ fn runs() -> Behaviour {
 }
 
 /// It leaves others of its group behind.
-fn with_helpers(behaviour: Behaviour) -> Behaviour {
-    Behaviour { helpers: 2, ..behaviour }
+fn with_helpers(behaviour: &Behaviour) -> Behaviour {
+    Behaviour { helpers: 2, ..behaviour.clone() }
 }
 
 fn lease(delays_ms: &[u64]) -> Lease {
@@ -98,10 +98,16 @@ fn lease(delays_ms: &[u64]) -> Lease {
 
 /// Returns the stories of the search.
 pub(crate) fn stories() -> Vec<Story> {
+    let mut all = stories_of_runs();
+    all.extend(stories_of_wishes());
+    all
+}
+
+/// What runs, fails and ends.
+fn stories_of_runs() -> Vec<Story> {
     let no_file = SpawnFailure { step: SpawnStep::Exec, errno: Errno::ENOENT };
     let fails = Behaviour { failure: Some(no_file), ..Behaviour::default() };
     let cannot_clone = Behaviour { cannot_clone: true, ..Behaviour::default() };
-    let stubborn = Behaviour { ignores_term: true, ..runs() };
     let killed = Exit::Signal { signal: Signal::INT, core: false };
     vec![
         story("spawn", &[("web", &[runs()])], &[Act::Define(&["web"]), Act::Up("web")]),
@@ -117,7 +123,7 @@ pub(crate) fn stories() -> Vec<Story> {
         ),
         story(
             "groups",
-            &[("web", &[with_helpers(ends(20, Exit::Code(3))), with_helpers(runs())])],
+            &[("web", &[with_helpers(&ends(20, Exit::Code(3))), with_helpers(&runs())])],
             &[
                 Act::Define(&["web"]),
                 Act::Up("web"),
@@ -127,6 +133,13 @@ pub(crate) fn stories() -> Vec<Story> {
                 Act::Down("web"),
             ],
         ),
+    ]
+}
+
+/// What is wanted, one thing after another.
+fn stories_of_wishes() -> Vec<Story> {
+    let stubborn = Behaviour { ignores_term: true, ..runs() };
+    vec![
         story(
             "stop with KILL",
             &[("web", &[stubborn])],
