@@ -482,7 +482,8 @@ impl World {
             None => (2, u32::MAX),
         };
         let shortest = spec.backoff.delay_with_jitter(low, 1.0);
-        let longest = spec.backoff.delay(high);
+        // A lease that was reckoned before it was ready is one end ahead.
+        let longest = spec.backoff.delay(high.saturating_add(2));
         let (since_end, left) =
             (next_start.saturating_since(ended), next_start.saturating_since(at));
         // A change that is not counted may have come while a lease of before was being used.
@@ -494,8 +495,10 @@ impl World {
             return broken("S13", sentence);
         }
         let track = self.checker.tracks.entry(name.clone()).or_default();
-        // Which delay within the jitter it will be, who made the lease that is used has said.
-        track.next_start = Some(next_start.min(ended.saturating_add(shortest)));
+        // Which delay within the jitter it will be, who made the lease that is used has said; one
+        // that was reckoned while another run was ready is one end behind.
+        let leased = spec.backoff.delay_with_jitter(low.saturating_sub(1), 1.0);
+        track.next_start = Some(next_start.min(ended.saturating_add(leased)));
         Ok(())
     }
 
