@@ -210,6 +210,9 @@ impl World {
                     State::Starting if *cause == Cause::RestartPolicy => {
                         self.check_restart(at, name, *from, &spec)
                     }
+                    State::Backoff if is_shortage(cause) => {
+                        self.check_shortage(at, name, *next_start, &spec)
+                    }
                     State::Backoff => self.check_backoff(at, name, *next_start, &spec),
                     State::Stopped | State::Done | State::Failed => {
                         self.end_run(at, name, &spec.backoff);
@@ -468,6 +471,27 @@ impl World {
         Ok(())
     }
 
+    /// S13: a start without room is tried again soon, whatever the policy, and is no end. Others may
+    /// bring it along earlier.
+    fn check_shortage(
+        &mut self,
+        at: Instant,
+        name: &ServiceName,
+        next_start: Option<Instant>,
+        spec: &ServiceSpec,
+    ) -> Step {
+        const LONGEST: std::time::Duration = std::time::Duration::from_secs(10);
+        self.end_run(at, name, &spec.backoff);
+        let track = self.checker.tracks.entry(name.clone()).or_default();
+        track.next_start = None;
+        match next_start {
+            Some(next) if next.saturating_since(at) <= LONGEST => Ok(()),
+            Some(_) | None => {
+                broken("S13", format!("{name} without room waits for {next_start:?}"))
+            }
+        }
+    }
+
     /// S13: a start by policy is due.
     fn check_restart(
         &mut self,
@@ -666,6 +690,11 @@ fn was_ready(truth: &Truth, today: &ServiceSpec, now: Instant) -> bool {
 }
 
 /// Reports whether a question is asked by the proxy, which the world does not number.
+/// Reports whether a start found no room, so that no policy was asked.
+fn is_shortage(cause: &Cause) -> bool {
+    matches!(cause, Cause::CannotExecute(failure) if failure.is_shortage())
+}
+
 fn is_exec(spec: &ServiceSpec, index: usize) -> bool {
     matches!(spec.ready.probes.get(index), Some(keepd_model::Probe::Exec(_)))
 }
