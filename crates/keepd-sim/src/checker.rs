@@ -221,6 +221,9 @@ impl World {
                     State::Starting if *cause == Cause::RestartPolicy => {
                         self.check_restart(at, name, *from, &spec)
                     }
+                    State::Backoff if is_shortage(cause) => {
+                        self.check_shortage(at, name, *next_start, &spec)
+                    }
                     State::Backoff => self.check_backoff(at, name, *next_start, &spec),
                     State::Stopped | State::Done | State::Failed => {
                         self.end_run(at, name, &spec.backoff);
@@ -482,7 +485,8 @@ impl World {
             None => (2, u32::MAX),
         };
         let shortest = spec.backoff.delay_with_jitter(low, 1.0);
-        let longest = spec.backoff.delay(high);
+        // A lease that was reckoned before it was ready is one end ahead.
+        let longest = spec.backoff.delay(high.saturating_add(2));
         let (since_end, left) =
             (next_start.saturating_since(ended), next_start.saturating_since(at));
         // A change that is not counted may have come while a lease of before was being used.
@@ -494,9 +498,32 @@ impl World {
             return broken("S13", sentence);
         }
         let track = self.checker.tracks.entry(name.clone()).or_default();
-        // Which delay within the jitter it will be, who made the lease that is used has said.
-        track.next_start = Some(next_start.min(ended.saturating_add(shortest)));
+        // Which delay within the jitter it will be, who made the lease that is used has said; one
+        // that was reckoned while another run was ready is one end behind.
+        let leased = spec.backoff.delay_with_jitter(low.saturating_sub(1), 1.0);
+        track.next_start = Some(next_start.min(ended.saturating_add(leased)));
         Ok(())
+    }
+
+    /// S13: a start without room is tried again soon, whatever the policy, and is no end. Others may
+    /// bring it along earlier.
+    fn check_shortage(
+        &mut self,
+        at: Instant,
+        name: &ServiceName,
+        next_start: Option<Instant>,
+        spec: &ServiceSpec,
+    ) -> Step {
+        const LONGEST: std::time::Duration = std::time::Duration::from_secs(10);
+        self.end_run(at, name, &spec.backoff);
+        let track = self.checker.tracks.entry(name.clone()).or_default();
+        track.next_start = None;
+        match next_start {
+            Some(next) if next.saturating_since(at) <= LONGEST => Ok(()),
+            Some(_) | None => {
+                broken("S13", format!("{name} without room waits for {next_start:?}"))
+            }
+        }
     }
 
     /// S13: a start by policy is due.
@@ -699,6 +726,11 @@ fn was_ready(truth: &Truth, today: &ServiceSpec, now: Instant) -> bool {
 }
 
 /// Reports whether a question is asked by the proxy, which the world does not number.
+/// Reports whether a start found no room, so that no policy was asked.
+fn is_shortage(cause: &Cause) -> bool {
+    matches!(cause, Cause::CannotExecute(failure) if failure.is_shortage())
+}
+
 fn is_exec(spec: &ServiceSpec, index: usize) -> bool {
     matches!(spec.ready.probes.get(index), Some(keepd_model::Probe::Exec(_)))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keepd_model::protocol::{Command, Environment, LogTarget, Message, RequestId, Scope};
 use keepd_model::{
     ChangeId, Errno, Exit, Generation, Health, Instant, Kind, Pid, Plan, Reason, ServiceName,
-    ServiceSpec, Signal, SpawnStep, State, Wanted,
+    ServiceSpec, Signal, SpawnFailure, SpawnStep, State, Wanted,
 };
 
 use super::cause::Cause;
@@ -276,6 +276,14 @@ pub struct PrepareFailure {
     pub errno: Option<Errno>,
     /// One clause, to follow `cannot start service "web": `.
     pub text: String,
+}
+
+impl PrepareFailure {
+    /// Reports whether the system had no room for the start ([`SpawnFailure::is_shortage`]).
+    pub fn is_shortage(&self) -> bool {
+        let step = self.step;
+        self.errno.is_some_and(|errno| SpawnFailure { step, errno }.is_shortage())
+    }
 }
 
 /// Why an ask was refused. Nothing was changed.

@@ -247,9 +247,7 @@ impl Manager {
         name: &ServiceName,
         failure: PrepareFailure,
     ) {
-        let is_shortage = failure
-            .errno
-            .is_some_and(|errno| SpawnFailure { step: failure.step, errno }.is_shortage());
+        let is_shortage = failure.is_shortage();
         let cause = Cause::CannotExecute(failure);
         if let Some(service) = self.services.get_mut(name) {
             let end = LastEnd {

@@ -78,7 +78,7 @@ impl Proxy {
     }
 
     /// The last end is known to whoever decides: only what starts by itself is started. That is a
-    /// service with triggers or `respawn`, whose start may have been lost after it was written down.
+    /// service with triggers or `respawn`; its start may have been lost after it was written down.
     fn adopt_known(&mut self, now: Instant, name: &ServiceName) {
         self.transition(name, Run::Down { since: now, ended: None });
         let Some(service) = self.services.get(name) else {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::instance::{Instance, PATIENCE, PROBE, look_until};
 use super::tracer::{Tracer, Whose};
-use super::{Kind, LIFE, Reports, Victim, judge, judge_output};
+use super::{Keepers, Kind, LIFE, Reports, Victim, judge, judge_output};
 use crate::{processes, test_service_program};
 
 /// The service of the episodes.
@@ -179,7 +179,7 @@ impl Steps {
         let mut tracer = Tracer::start(tracer, pid, self.walk.whose, call)?;
         let from = self.instance.hear().len();
         let gone = self.begin()?;
-        let over = self.wait_until_over(from, &gone);
+        let over = self.wait_until_over(from, &before, &gone);
         let killed = tracer.killed();
         drop(tracer);
         over.map_err(|finding| match killed {
@@ -269,7 +269,12 @@ impl Steps {
     }
 
     /// Waits until the episode has led to what it had to lead to, whoever was killed meanwhile.
-    fn wait_until_over(&mut self, from: usize, gone: &[Victim]) -> Result<(), String> {
+    fn wait_until_over(
+        &mut self,
+        from: usize,
+        before: &Keepers,
+        gone: &[Victim],
+    ) -> Result<(), String> {
         let is_start = |entry: &crate::Entry| entry.what == "start" && entry.name == SUBJECT;
         match self.walk.episode {
             Episode::Spawn | Episode::Reap | Episode::ReapAdopted => {
@@ -280,9 +285,10 @@ impl Steps {
             Episode::Stop | Episode::StopAdopted => self.wait_for_state("stopped")?,
             Episode::ProxyLost | Episode::WardenLost => {}
         }
+        // Who was killed by the episode may be seen in /proc for a moment, and somebody else may
+        // answer before he has heard of it.
         let now = clock::monotonic_now();
-        let before = self.instance.keepers();
-        let back = self.instance.wait_until_back(&before, &[], now);
+        let back = self.instance.wait_until_back(before, gone, now);
         back.ok_or_else(|| format!("control is not back ({gone:?} killed by the episode)"))?;
         if self.walk.episode != Episode::Stop && self.walk.episode != Episode::StopAdopted {
             self.wait_for_state("ready")?;
