@@ -13,7 +13,7 @@ use crate::change;
 use crate::client::block_on;
 use crate::error::{CliError, ErrorKind};
 use crate::place;
-use crate::top;
+use crate::top::{self, HeldLock};
 
 /// How long to wait for processes that were killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -56,8 +56,9 @@ pub(crate) fn run(globals: &Globals, options: &DownOptions) -> Result<ExitCode, 
 /// # Errors
 /// keepd does not answer, `--timeout` is over, or a signal came.
 pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitCode, CliError> {
-    let has_top = instance.as_ref().is_some_and(top::is_locked);
-    if let Some(instance) = instance.as_ref().filter(|_| !has_top)
+    // Taken now, because the file goes before the process that has the lock.
+    let held = instance.as_ref().and_then(HeldLock::of);
+    if let Some(instance) = instance.as_ref().filter(|_| held.is_none())
         && UnixStream::connect(instance.control_socket()).is_err()
     {
         if !globals.quiet && !globals.is_json() {
@@ -81,15 +82,15 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
         },
         result => result?,
     };
-    match instance.filter(|_| !globals.no_wait) {
-        Some(instance) if has_top => wait_for_end(globals, &instance)?,
+    match (instance.filter(|_| !globals.no_wait), held) {
+        (Some(_), Some(held)) => wait_for_end(globals, &held)?,
         // Its top process was lost: nobody else is left to clean up.
-        Some(instance) => {
+        (Some(instance), None) => {
             let _lock = top::hold(&instance)?;
             top::end_leftovers(&instance, None, KILL_PATIENCE)?;
             forget(&instance);
         }
-        None => {}
+        (None, _) => {}
     }
     Ok(code)
 }
@@ -102,10 +103,10 @@ fn forget(instance: &Instance) {
 }
 
 /// Waits until the top process has left nothing behind, and is gone.
-fn wait_for_end(globals: &Globals, instance: &Instance) -> Result<(), CliError> {
+fn wait_for_end(globals: &Globals, held: &HeldLock) -> Result<(), CliError> {
     block_on(async {
         let ended = async {
-            while top::is_locked(instance) {
+            while held.is_held() {
                 tokio::time::sleep(LOOK).await;
             }
         };

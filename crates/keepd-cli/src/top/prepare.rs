@@ -226,8 +226,25 @@ fn running_hint(instance: &Instance) -> String {
 
 /// Reports whether a keepd runs this instance.
 pub(crate) fn is_locked(instance: &Instance) -> bool {
-    let open = OpenOptions::new().write(true).open(instance.lock_file());
-    open.is_ok_and(|lock| matches!(file::lock_exclusive(&lock), Ok(false)))
+    HeldLock::of(instance).is_some()
+}
+
+/// The lock of an instance that somebody else has: until the end of that process, whatever becomes
+/// of the run folder before.
+#[derive(Debug)]
+pub(crate) struct HeldLock(File);
+
+impl HeldLock {
+    /// Returns the lock if a keepd runs this instance.
+    pub(crate) fn of(instance: &Instance) -> Option<Self> {
+        let lock = OpenOptions::new().write(true).open(instance.lock_file()).ok().map(Self)?;
+        lock.is_held().then_some(lock)
+    }
+
+    /// Reports whether somebody has it.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(file::lock_exclusive(&self.0), Ok(false))
+    }
 }
 
 /// Takes a lock, and tries a few times: a verb that only looks whether somebody has it has it for

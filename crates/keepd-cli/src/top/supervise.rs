@@ -4,6 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -123,6 +124,8 @@ impl Stack<'_> {
         }
         // If there is a proxy, it goes on in our place.
         let ended = ended.map_err(|error| system(error.to_string()))?;
+        // The lock is among what it holds: it is to be free when this process is gone, not before.
+        let ended = ManuallyDrop::new(ended);
         match ended.ending.clone() {
             Ending::Exit(code) => self.finish(code),
             Ending::Become { code, arguments } => {
