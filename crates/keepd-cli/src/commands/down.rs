@@ -87,12 +87,16 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
     };
     match (instance.filter(|_| !globals.no_wait), held) {
         (Some(_), Some(held)) => wait_for_end(globals, &held)?,
-        // Its top process was lost: nobody else is left to clean up.
-        (Some(instance), None) => {
-            let _lock = top::hold(&instance)?;
-            top::end_leftovers(&instance, None, KILL_PATIENCE)?;
-            forget(&instance);
-        }
+        // Its top process was lost, and the manager may have started another one meanwhile.
+        (Some(instance), None) => match HeldLock::of(&instance) {
+            Some(held) => wait_for_end(globals, &held)?,
+            // Nobody else is left to clean up.
+            None => {
+                let _lock = top::hold(&instance)?;
+                top::end_leftovers(&instance, None, KILL_PATIENCE)?;
+                forget(&instance);
+            }
+        },
         (None, _) => {}
     }
     Ok(code)
