@@ -279,12 +279,10 @@ impl Client {
             "cannot reach keepd {}: its services run, but its manager does not start",
             self.shown
         );
-        let pid_file = self.proxy_socket.with_file_name("proxy.pid");
-        CliError::new(ErrorKind::NoManager, message).with_hint(format!(
-            "its own messages say why (after \"up -d\" they are in \".keepd/keepd.log\"); to end \
-             everything, send KILL to the process in \"{}\"",
-            pid_file.display()
-        ))
+        CliError::new(ErrorKind::NoManager, message).with_hint(
+            "its own messages say why (after \"up -d\" they are in \".keepd/keepd.log\"); to kill \
+             everything: keepd down --leftovers",
+        )
     }
 
     fn not_allowed(&self, error: &io::Error) -> CliError {

@@ -1,18 +1,19 @@
 //! `keepd down`: the end of a project.
 
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use clap::Args;
 use keepd_manager::Instance;
-use keepd_manager::api::types::{ActionOptions, ActionWord};
+use keepd_manager::api::types::{ActionOptions, ActionWord, VersionObject};
 use keepd_model::ExitCode;
 
 use crate::arguments::Globals;
 use crate::change;
-use crate::client::block_on;
+use crate::client::{Client, block_on};
 use crate::error::{CliError, ErrorKind};
-use crate::place;
+use crate::place::{self, Place};
 use crate::top::{self, HeldLock};
 
 /// How long to wait for processes that were killed.
@@ -27,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Args, Debug)]
 pub(crate) struct DownOptions {
     /// End processes of this project that a lost keepd left behind
+    ///
+    /// They are killed. A keepd whose manager does not start counts as lost.
     #[arg(long)]
     pub(crate) leftovers: bool,
 }
@@ -84,12 +87,16 @@ pub(super) fn end(globals: &Globals, instance: Option<Instance>) -> Result<ExitC
     };
     match (instance.filter(|_| !globals.no_wait), held) {
         (Some(_), Some(held)) => wait_for_end(globals, &held)?,
-        // Its top process was lost: nobody else is left to clean up.
-        (Some(instance), None) => {
-            let _lock = top::hold(&instance)?;
-            top::end_leftovers(&instance, None, KILL_PATIENCE)?;
-            forget(&instance);
-        }
+        // Its top process was lost, and the manager may have started another one meanwhile.
+        (Some(instance), None) => match HeldLock::of(&instance) {
+            Some(held) => wait_for_end(globals, &held)?,
+            // Nobody else is left to clean up.
+            None => {
+                let _lock = top::hold(&instance)?;
+                top::end_leftovers(&instance, None, KILL_PATIENCE)?;
+                forget(&instance);
+            }
+        },
         (None, _) => {}
     }
     Ok(code)
@@ -122,11 +129,42 @@ fn wait_for_end(globals: &Globals, held: &HeldLock) -> Result<(), CliError> {
     })
 }
 
+/// Ends what runs without a manager, because that does not start: nobody is there who could stop
+/// one service after the other.
+fn end_unmanaged(
+    globals: &Globals,
+    instance: &Instance,
+    held: &HeldLock,
+) -> Result<ExitCode, CliError> {
+    let client = Client::new(&Place::of(instance.clone()));
+    // It tries for a while: a manager may be on its way.
+    match block_on(client.get::<VersionObject>("/v1/version")) {
+        Err(error) if error.kind() == ErrorKind::NoManager => {}
+        Err(error) => return Err(error),
+        Ok(_) => {
+            let name = &instance.name;
+            let message = format!("cannot end leftovers of project \"{name}\": keepd runs it");
+            return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd down"));
+        }
+    }
+    // The end of the proxy in order is the end of everything that it left.
+    let asked = UnixStream::connect(instance.proxy_socket())
+        .and_then(|mut proxy| proxy.write_all(b"terminate\t0\n"));
+    asked.map_err(|error| {
+        let message = format!("cannot end {}: its proxy cannot be reached", instance.shown());
+        CliError::because(ErrorKind::System, message, error)
+    })?;
+    wait_for_end(globals, held)?;
+    if !globals.quiet {
+        println!("Everything of project \"{}\" is killed.", instance.name);
+    }
+    Ok(ExitCode::Done)
+}
+
 fn end_leftovers(globals: &Globals, instance: &Instance) -> Result<ExitCode, CliError> {
     let name = &instance.name;
-    if top::is_locked(instance) {
-        let message = format!("cannot end leftovers of project \"{name}\": keepd runs it");
-        return Err(CliError::new(ErrorKind::Usage, message).with_hint("keepd down"));
+    if let Some(held) = HeldLock::of(instance) {
+        return end_unmanaged(globals, instance, &held);
     }
     let _lock = top::hold(instance)?;
     let found = top::find_leftovers(instance, None)?;

@@ -73,6 +73,7 @@ impl Words {
                 top::supervise(Prepared::of_parts(options, lock, survivors), Input::Null)
             }
             (None, None) if resume => {
+                top::leave_group(&options);
                 top::supervise(Prepared::resume(&options.instance)?, Input::Null)
             }
             (None, None) => {

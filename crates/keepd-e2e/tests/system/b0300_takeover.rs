@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use keepd_model::Signal;
-use keepd_testkit::{LONG, Project, kill, signal, wait_until};
+use keepd_testkit::{LONG, Project, kill, signal, wait_for_end, wait_until};
 use serde_json::json;
 
 const KILLS: usize = 20;
@@ -235,6 +235,7 @@ fn stop_signal() -> Signal {
 
 #[test]
 fn a_manager_that_does_not_start_is_said_and_not_waited_for() {
+    // (behaviour 20.12)
     let project = Project::new("[services.web]\ncommand = \"${TEST_SERVICE}\"\n");
     let mut up = project.up_and_ready();
     // What it would start with cannot be read.
@@ -244,9 +245,11 @@ fn a_manager_that_does_not_start_is_said_and_not_waited_for() {
     let expected = "its services run, but its manager does not start\n";
     assert!(down.stderr.contains(expected), "{}", down.stderr);
     assert!(up.is_running());
-    // What the hint says.
-    let proxy = std::fs::read_to_string(project.run_dir().join("proxy.pid")).unwrap();
-    kill(proxy.trim().parse().unwrap());
-    up.wait().expect_code(111);
+    assert!(down.stderr.contains("hint: ") && down.stderr.contains("keepd down --leftovers"));
+    let web = project.events().of("start", "web")[0].pid;
+    let end = project.keepd(["down", "--leftovers"]).expect_code(0);
+    assert!(end.stdout.ends_with("is killed.\n"), "{}", end.stdout);
+    assert!(wait_for_end(web, Duration::ZERO), "{web} is left");
+    up.wait().expect_code(0);
     project.assert_nothing_left();
 }

@@ -2,7 +2,10 @@
 //! (behaviour 13.7, 13.8, 13.9)
 
 use keepd_model::Signal;
+use keepd_testkit::torture::Victim;
 use keepd_testkit::{LONG, Project, kill, wait_until};
+
+use crate::b1900_never_lost::Keepd;
 
 const CONFIGURATION: &str = r#"
 [defaults]
@@ -83,16 +86,33 @@ fn the_end_of_the_first_is_the_end_of_the_second() {
 }
 
 #[test]
-fn a_first_that_is_lost_is_exit_111() {
+fn a_part_of_keepd_that_is_lost_is_not_the_end() {
     let project = Project::new(CONFIGURATION);
     let first = project.up_and_ready();
+    let keepd = Keepd::of(&project);
+    let second = project.start_keepd(["up"]);
+    let output = second.stdout();
+    output.wait_for_line("the first line", LONG, |line| line.contains("attached"));
+    keepd.lose(&[Victim::Proxy]);
+    keepd.lose(&[Victim::Manager]);
+    output.wait_for_line("the gap", LONG, |line| line.contains("may be lost"));
+    project.keepd(["restart", "db"]).expect_code(0);
+    output.wait_for_line("news of keepd", LONG, |line| line.contains("Z keepd: db is ready ("));
+    first.signal(Signal::INT);
+    first.wait().expect_code(0);
+    second.wait().expect_code(0);
+    project.assert_nothing_left();
+}
+
+#[test]
+fn a_first_that_is_lost_is_exit_111() {
+    let project = Project::new(CONFIGURATION);
+    let _first = project.up_and_ready();
     let second = project.start_keepd(["up"]);
     second.stdout().wait_for_line("the first line", LONG, |line| line.contains("attached"));
-    let proxy = std::fs::read_to_string(project.run_dir().join("proxy.pid")).unwrap();
-    kill(proxy.trim().parse().unwrap());
+    Keepd::of(&project).lose_everything();
     let end = second.wait().expect_code(111);
     assert!(end.stdout.contains("keepd is gone without a shutdown"), "{}", end.stdout);
-    first.wait().expect_code(111);
 }
 
 #[test]

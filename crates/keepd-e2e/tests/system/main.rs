@@ -32,3 +32,6 @@ mod b1600_init;
 mod b1700_controllers;
 mod b1710_background_jobs;
 mod b1800_library;
+mod b1900_never_lost;
+mod b1910_ends_in_a_gap;
+mod b1920_other_wardens;

@@ -147,8 +147,12 @@ impl Holdings {
         }
     }
 
-    /// Lets go of what is held under this number.
+    /// Lets go of what is held under this number, unless it is the lock: the instance is locked
+    /// until this process has cleaned up after a proxy that ended in order.
     pub(super) fn release(&mut self, number: RawFd) {
+        if self.estate.held.get(&number) == Some(&Label::Lock) {
+            return;
+        }
         // The label goes first: what is open without one is closed by a successor.
         if self.estate.held.contains_key(&number) {
             self.note(Entry::Dropped(number));

@@ -108,9 +108,13 @@ struct Found {
 fn victim(words: &str) -> Option<Victim> {
     let mut words = words.split('\0').skip(1);
     match words.next()? {
-        "up" | "__top" | "__warden" => Some(Victim::Warden),
-        "proxy" if words.any(|word| word == "--warden") => Some(Victim::Warden),
-        "proxy" => Some(Victim::Proxy),
+        "up" | "run" | "__top" | "__warden" => Some(Victim::Warden),
+        "proxy" => {
+            let words: Vec<&str> = words.collect();
+            // A proxy has the words of its warden, and more.
+            let is_warden = words.contains(&"--warden") && !words.contains(&"--channel");
+            Some(if is_warden { Victim::Warden } else { Victim::Proxy })
+        }
         "__manager" => Some(Victim::Manager),
         _ => None,
     }
@@ -136,6 +140,9 @@ mod tests {
         assert_eq!(of(&["keepd", "up", "-d"]), Some(Victim::Warden));
         assert_eq!(of(&["/usr/bin/keepd", "__top"]), Some(Victim::Warden));
         assert_eq!(of(&["keepd", "proxy", "--warden", "-i"]), Some(Victim::Warden));
+        let under_it = ["keepd", "proxy", "--warden", "--estate", "3", "--channel", "4"];
+        assert_eq!(of(&under_it), Some(Victim::Proxy));
+        assert_eq!(of(&["keepd", "run", "--", "make"]), Some(Victim::Warden));
         assert_eq!(of(&["keepd", "proxy", "--quiet"]), Some(Victim::Proxy));
         assert_eq!(of(&["keepd", "__manager"]), Some(Victim::Manager));
         assert_eq!(of(&["keepd", "status"]), None);
