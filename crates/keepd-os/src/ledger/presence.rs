@@ -59,16 +59,17 @@ pub enum Presence {
 /// Fails with the error of the last question that could not be asked (no /proc).
 pub fn examine(pidfd: impl AsFd, pid: Pid) -> Result<Presence, Errno> {
     let stat = proc::stat(pid);
-    let exit = zombie_exit(pid);
+    let is_zombie = stat.as_ref().is_some_and(|stat| matches!(stat.state, b'Z' | b'X'));
+    let exit = if is_zombie { zombie_exit(pid) } else { None };
     // Only now: as long as it is not consumed, what /proc said was about it.
     if is_consumed(&pidfd)? {
         return Ok(Presence::Gone { exit: exit_of(&pidfd).unwrap_or(None) });
     }
     let stat = stat.ok_or(Errno::ENOENT)?;
     let (parent, start_ticks) = (stat.parent, stat.start_ticks);
-    Ok(match stat.state {
-        b'Z' | b'X' => Presence::Zombie { parent, start_ticks, exit },
-        _ => Presence::Alive { parent, start_ticks },
+    Ok(match is_zombie {
+        true => Presence::Zombie { parent, start_ticks, exit },
+        false => Presence::Alive { parent, start_ticks },
     })
 }
 
