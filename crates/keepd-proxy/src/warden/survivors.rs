@@ -31,19 +31,27 @@ pub struct Survivors {
 ///
 /// Returns why it is not known: there is no ledger, or one of both files is not sound.
 pub fn survivors(run_dir: &Path, instance: &str) -> Result<Survivors, String> {
-    let mut ledger = Ledger::new(run_dir, instance);
-    let said = |unreadable| match unreadable {
+    look(run_dir, instance).map_err(|unreadable| match unreadable {
         Unreadable::Absent => "it kept no ledger".to_owned(),
         Unreadable::Unusable(why) => why,
-    };
-    let living = ledger.living().map_err(said)?;
+    })
+}
+
+/// As [`survivors`], and tells a ledger that is not there from one that cannot be used.
+pub(super) fn look(run_dir: &Path, instance: &str) -> Result<Survivors, Unreadable> {
+    let mut ledger = Ledger::new(run_dir, instance);
+    let living = ledger.living()?;
+    if living.is_empty() {
+        // Whatever was asked for, nothing goes on.
+        return Ok(Survivors { processes: 0, services: 0 });
+    }
     let path = run_dir.join(JOURNAL);
-    let (_, bytes) = JournalFile::open(&path)
-        .map_err(|errno| format!("cannot open \"{}\": {errno}", path.display()))?;
+    let (_, bytes) = JournalFile::open(&path).map_err(|errno| {
+        Unreadable::Unusable(format!("cannot open \"{}\": {errno}", path.display()))
+    })?;
     let replay = ledger
-        .with_scope(|scope, answered| journal::read(&bytes, scope, answered))
-        .map_err(said)?
-        .map_err(|error| error.to_string())?;
+        .with_scope(|scope, answered| journal::read(&bytes, scope, answered))?
+        .map_err(|error| Unreadable::Unusable(error.to_string()))?;
     let internal: HashSet<SlotNumber> = replay
         .records
         .iter()
