@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keepd_engine::proxy::ServiceDetails;
 use keepd_model::protocol::{Event, RunEnd, RunReport, RunState};
-use keepd_model::{Exit, HandleName, HandleReport, Instant, ServiceName, Signal};
+use keepd_model::{Exit, HandleName, HandleReport, Instant, Pid, ServiceName, Signal, SpawnStep};
 use keepd_wire::words;
 
 use crate::decode::NAME_BYTES_MAX;
@@ -296,11 +296,12 @@ fn up(now: Instant, report: &RunReport) -> State<'_> {
 
 fn down(now: Instant, report: &RunReport) -> State<'_> {
     let unset = State::unset(&report.name, "down");
-    // Without a process there was no `up`: the clone itself failed.
-    let (Some(ended), Some(pid)) = (report.ended, report.pid) else {
+    let Some(ended) = report.ended.filter(|ended| had_process(*ended, report.pid)) else {
         return unset;
     };
     let ended_at = report.ended_at.unwrap_or(report.at);
+    // Who knows an end from the ledger only knows nothing of its process and its time.
+    let started = report.pid.and(report.started);
     let reason = match ended {
         RunEnd::Exit(Exit::Signal { signal, core: _ }) => Reason::Signal(signal),
         RunEnd::Exit(exit @ (Exit::Code(_) | Exit::Unknown)) => Reason::Exit(exit.shell_status()),
@@ -310,11 +311,34 @@ fn down(now: Instant, report: &RunReport) -> State<'_> {
     };
     State {
         at: Some(ended_at),
-        pid: Some(pid.get()),
+        pid: report.pid.map(|pid| pid.get()),
         reason: Some(reason),
-        uptime: report.started.map(|started| ended_at.saturating_since(started)),
+        uptime: started.map(|started| ended_at.saturating_since(started)),
         downtime: Some(now.saturating_since(ended_at)),
         ..unset
+    }
+}
+
+/// Reports whether there was a process. Of an end that a predecessor saw nobody knows its number,
+/// and only a failure of the start itself says that there was none: then there was no `up`.
+fn had_process(ended: RunEnd, pid: Option<Pid>) -> bool {
+    match ended {
+        RunEnd::Exit(_) => true,
+        RunEnd::Failed(failure) => match failure.step {
+            SpawnStep::Prepare | SpawnStep::Cgroup | SpawnStep::Clone => pid.is_some(),
+            SpawnStep::Signals
+            | SpawnStep::Descriptors
+            | SpawnStep::Session
+            | SpawnStep::Umask
+            | SpawnStep::Groups
+            | SpawnStep::Gid
+            | SpawnStep::Uid
+            | SpawnStep::Directory
+            | SpawnStep::Standard
+            | SpawnStep::Exec
+            | SpawnStep::Limits => true,
+        },
+        RunEnd::Cancelled => false,
     }
 }
 
@@ -363,7 +387,7 @@ impl<'report> State<'report> {
 
 #[cfg(test)]
 mod tests {
-    use keepd_model::{Errno, Generation, LogLevel, Pid, SpawnFailure, SpawnStep};
+    use keepd_model::{Errno, Generation, LogLevel, SpawnFailure};
 
     use super::*;
 
@@ -419,6 +443,23 @@ mod tests {
             let mut dumped = Vec::new();
             write_state(at_ms(1_190_200), &report(silent, None), &mut dumped);
             assert_eq!(dumped, b"service.state\tweb\tup\t1182\t16787\t-\t-\t7\t-\n");
+        }
+    }
+
+    #[test]
+    fn an_end_that_a_predecessor_saw_has_no_process_id() {
+        let failure = |step| RunEnd::Failed(SpawnFailure { step, errno: Errno::ENOENT });
+        let cases = [
+            (RunEnd::Exit(Exit::Code(7)), "down⇥1188⇥-⇥exit⇥7⇥-⇥1"),
+            (RunEnd::Exit(Exit::Unknown), "down⇥1188⇥-⇥exit⇥255⇥-⇥1"),
+            (failure(SpawnStep::Exec), "down⇥1188⇥-⇥exit⇥3⇥-⇥1"),
+            (failure(SpawnStep::Cgroup), "down⇥-⇥-⇥-⇥-⇥-⇥-"),
+            (RunEnd::Cancelled, "down⇥-⇥-⇥-⇥-⇥-⇥-"),
+        ];
+        for (ended, expected) in cases {
+            let adopted = report(RunState::Down, Some(ended));
+            let event = Event::Run(RunReport { pid: None, ..adopted });
+            assert_eq!(heard(&event), format!("service.state⇥web⇥{expected}\n"));
         }
     }
 

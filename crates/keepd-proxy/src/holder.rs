@@ -113,7 +113,9 @@ impl Holder {
         let Some(shared) = &self.shared else {
             return Held::alone(descriptor);
         };
-        match shared.borrow_mut().hold(label, &descriptor) {
+        // A statement of its own: the borrow ends before the failure is noted.
+        let outcome = shared.borrow_mut().hold(label, &descriptor);
+        match outcome {
             Ok(lifted) => Held { descriptor: Some(lifted), holder: self.clone() },
             Err(error) => {
                 shared.borrow_mut().failure = Some(error);
@@ -342,6 +344,19 @@ mod tests {
         assert_eq!(next(&warden), Some((ToWarden::Drop(number), false)));
         assert_eq!((estate(), next(&warden)), (BTreeMap::new(), None));
         assert_eq!((holder.is_waiting(), holder.take_failure()), (false, None));
+    }
+
+    #[test]
+    fn what_cannot_be_held_goes_on_without_and_says_why() {
+        let (holder, warden) = with_warden();
+        let descriptor = null();
+        let number = descriptor.as_raw_fd();
+        let path = "x".repeat(MESSAGE_BYTES_MAX).into();
+        let held = holder.hold(Label::Listener { path }, descriptor);
+        assert_eq!(held.as_fd().as_raw_fd(), number);
+        assert_eq!((holder.take_failure(), holder.take_failure()), (Some(EMSGSIZE), None));
+        assert_eq!(next(&warden), None);
+        assert_eq!(holder.with_estate(|estate| estate.held.len()), Some(0));
     }
 
     #[test]

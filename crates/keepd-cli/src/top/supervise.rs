@@ -134,13 +134,22 @@ impl Stack<'_> {
         match ended.ending.clone() {
             Ending::Exit(code) => self.finish(code),
             Ending::Become { code, arguments } => {
-                let (name, errno) = ended.become_other(code, &arguments);
+                let (name, errno) = ended.become_other(code, warden::TERMINATED, &arguments);
                 eprintln!("keepd: cannot execute \"{name}\": {errno}");
                 self.finish(code)
             }
             Ending::NotStarted(failure) => {
                 self.clear()?;
                 Err(system(format!("cannot start the proxy: {failure}")))
+            }
+            // Its codes are daemonproxy's, and mean something else here.
+            Ending::FailedStart(code) => {
+                self.clear()?;
+                let shown = instance.shown();
+                Err(system(format!(
+                    "cannot start {shown}: its proxy could not start (exit {code}); what it said \
+                     is above"
+                )))
             }
             Ending::Lost { why } => {
                 let shown = instance.shown();

@@ -9,8 +9,8 @@ use super::backlog::Backlog;
 use super::dump::Dump;
 use super::{ConnectionId, Output, Proxy};
 
-/// What the greeting says while nothing is started.
-const SAFE: &str = "safe";
+/// The longest reason that the greeting tells while nothing is started, in bytes.
+const SAFE_BYTES_MAX: usize = 400;
 
 /// A connection.
 #[derive(Debug)]
@@ -97,9 +97,7 @@ impl Proxy {
     pub(super) fn on_connected(&mut self, id: ConnectionId, output: bool) {
         self.connections.insert(id, Connection::new(output));
         let mut features = self.settings.features.clone();
-        if !self.may_start() {
-            features.push(SAFE.to_owned());
-        }
+        features.extend(self.settings.safe_mode.as_deref().map(safe_feature));
         self.send(id, Message::ProtoAccepted { version: VERSION, features });
         for event in self.signal_events() {
             self.send(id, Message::Event(event));
@@ -207,4 +205,9 @@ fn is_refusal(message: &Message) -> bool {
         | Message::Event(_)
         | Message::Text(_) => false,
     }
+}
+
+/// Returns the word of the greeting while nothing is started, which says why.
+fn safe_feature(why: &str) -> String {
+    format!("safe={}", &why[..why.floor_char_boundary(SAFE_BYTES_MAX)])
 }

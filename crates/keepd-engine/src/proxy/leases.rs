@@ -24,6 +24,16 @@ pub(super) struct Granted {
     pub(super) lease: Lease,
 }
 
+/// Ends that somebody knows when a generation begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Those up to this one make room in the ledger first, if nobody acknowledged them before.
+    pub(super) older: Option<Generation>,
+    /// The last one stays there until the start is written down: a successor would not know that
+    /// the service is to be started.
+    pub(super) last: Generation,
+}
+
 impl Granted {
     /// Returns what is left from the end of this generation on; `None` if it is nothing.
     fn left_from(&self, generation: Generation) -> Option<Self> {
@@ -59,11 +69,11 @@ impl Service {
     }
 
     /// Begins the next generation, with nothing of the one before but its end, if nobody has
-    /// acknowledged that. Returns the one before, if its end need not be kept.
+    /// acknowledged that. Returns what need not be kept of ends.
     ///
     /// A command to start acknowledges, and so does a start by itself: nobody is expected to. After
     /// a lease somebody is.
-    pub(super) fn begin_generation(&mut self, cause: Cause) -> Option<Generation> {
+    pub(super) fn begin_generation(&mut self, cause: Cause) -> Option<Known> {
         let before = self.generation;
         let acknowledged = match (cause, self.run().ended()) {
             (Cause::Lease | Cause::Held, Some(ended)) if self.acknowledged < before => {
@@ -72,8 +82,10 @@ impl Service {
                 None
             }
             (Cause::Command | Cause::Itself | Cause::Lease | Cause::Held, _) => {
+                let older = Generation::new(before.get().saturating_sub(1));
+                let older = (self.acknowledged < older).then_some(older);
                 self.acknowledge(before);
-                Some(before)
+                Some(Known { older, last: before })
             }
         };
         self.take_generation(before.next());

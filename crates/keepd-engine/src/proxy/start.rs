@@ -164,7 +164,7 @@ impl Proxy {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        let acknowledged = service.begin_generation(cause);
+        let known = service.begin_generation(cause);
         service.invocation =
             invocation_id(self.settings.seed, name, service.generation, self.starts);
         let slots = service.fds.take();
@@ -201,10 +201,13 @@ impl Proxy {
             // Of one that was pending, the `start` line was sent when it became so.
             self.tell_watchers_of_starts(name);
         }
-        if let Some(before) = acknowledged {
-            self.say_acknowledged(name, before);
+        if let Some(older) = known.and_then(|known| known.older) {
+            self.say_acknowledged(name, older);
         }
         self.outputs.push_back(Output::Spawn(Box::new(spawn)));
+        if let Some(known) = known {
+            self.say_acknowledged(name, known.last);
+        }
     }
 
     /// Makes a start pending; one that is due already is carried out in this turn.

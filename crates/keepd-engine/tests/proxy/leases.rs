@@ -243,9 +243,10 @@ fn a_start_by_command_or_by_itself_acknowledges() {
             "record web 2 invocation",
             "1> ok 4",
             "1> web 2 invocation",
-            "acknowledge web 1",
-            "spawn web.2"
-        ]
+            "spawn web.2",
+            "acknowledge web 1"
+        ],
+        "a successor that finds no start knows the end"
     );
     driver.ask(auto_up("web", Some(1), true));
     driver.spawned(service("web", 2), 101);
@@ -264,6 +265,17 @@ fn while_a_start_is_pending_the_last_end_stays_in_the_ledger() {
     assert_eq!(driver.ask(ack("web", 2)), ["1> ok 5", "acknowledge web 1"]);
     assert_eq!(
         driver.pass(ms(40)),
-        ["record web 3 invocation", "1> web 3 invocation", "acknowledge web 2", "spawn web.3"]
+        ["record web 3 invocation", "1> web 3 invocation", "spawn web.3", "acknowledge web 2"]
     );
+}
+
+#[test]
+fn ends_before_the_last_make_room_before_a_start_and_the_last_one_after_it() {
+    let mut driver = up_with_records();
+    driver.ask(lease("web", 1, LeaseAfter::Any, &[0]));
+    driver.reaped(100, Exit::Code(1));
+    driver.spawned(service("web", 2), 101);
+    driver.reaped(101, Exit::Code(1));
+    let lines = driver.ask(start("web", 2));
+    assert_eq!(lines[3..], ["acknowledge web 1", "spawn web.3", "acknowledge web 2"], "{lines:?}");
 }

@@ -1,6 +1,7 @@
 //! `keepd proxy --warden`: the process that was started is the warden of a proxy with the same
 //! words.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use keepd_model::{Errno, HandleName, Signal};
 use keepd_os::daemon::{self, Fork, Standard};
+use keepd_os::exec::Program;
 use keepd_os::ledger::{self, MISSING_PIDFDS_HINT};
 use keepd_os::spawn::Session;
 use keepd_os::{exec, file, handle, process};
@@ -18,7 +20,7 @@ use keepd_os::{exec, file, handle, process};
 use super::machine::Ending;
 use super::say::say;
 use super::setup::{Keys, Origin, Setup};
-use super::{Ended, News, SurvivorsError, forget, run, survivors};
+use super::{Ended, News, SurvivorsError, TERMINATED, forget, run, survivors};
 use crate::descriptors;
 use crate::estate::Label;
 use crate::exit;
@@ -95,18 +97,12 @@ impl Alone<'_> {
         };
         let origin = match self.origin(&run_dir, &instance) {
             Ok(origin) => origin,
-            Err(why) => {
-                say(why);
-                return exit::START;
-            }
+            Err(why) => return self.fail(&why),
         };
         let mut waiting = match self.daemonize() {
             Ok(Background::Stay(waiting)) => waiting,
             Ok(Background::Leave(code)) => return code,
-            Err(errno) => {
-                say(format_args!("cannot go on in the background: {errno}"));
-                return exit::START;
-            }
+            Err(errno) => return self.fail(&format!("cannot go on in the background: {errno}")),
         };
         if self.options.lock_memory
             && let Err(errno) = daemon::lock_memory()
@@ -116,22 +112,71 @@ impl Alone<'_> {
         let setup = match self.setup(run_dir, instance) {
             Ok(setup) => setup,
             Err(errno) => {
-                say(format_args!("cannot find the program of this process: {errno}"));
-                return exit::START;
+                return self.fail(&format!("cannot find the program of this process: {errno}"));
             }
         };
         let ended = run(&setup, origin, &mut |news| match news {
             News::Started(_) => {}
             News::Ready => waiting.tell(0),
         });
-        let code = match ended {
-            Ok(ended) => code_of(&ended),
+        match ended {
+            Ok(ended) => self.end(&ended, waiting),
             Err(error) => {
-                say(error);
-                exit::START
+                waiting.tell(exit::START);
+                self.fail(&error.to_string())
+            }
+        }
+    }
+
+    /// Ends before there is a proxy, as the program that is there for it if there is one.
+    fn fail(&self, why: &str) -> u8 {
+        say(why);
+        if !self.rescue.is_empty() {
+            let environment = exit::environment(exit::START, why.as_bytes());
+            let environment: Vec<Cow<'_, [u8]>> =
+                environment.iter().map(|entry| Cow::Borrowed(entry.as_slice())).collect();
+            let errno = exec::exec(&Program {
+                file: None,
+                arguments: &self.rescue,
+                environment: &environment,
+                descriptor_limit: None,
+            });
+            say_not_executed(&self.rescue, errno);
+        }
+        exit::START
+    }
+
+    /// Ends as the warden says, or becomes another program: that which was asked for, or the one
+    /// that is there for an end that nobody asked for.
+    fn end(&self, ended: &Ended, mut waiting: Waiting) -> u8 {
+        let rescue = self.rescue.as_slice();
+        let (code, why, other) = match &ended.ending {
+            Ending::Exit(code) => (*code, TERMINATED.to_owned(), &[][..]),
+            Ending::Become { code, arguments } => {
+                (*code, TERMINATED.to_owned(), arguments.as_slice())
+            }
+            Ending::NotStarted(failure) => {
+                (exit::START, format!("cannot start the proxy: {failure}"), rescue)
+            }
+            Ending::FailedStart(code) => {
+                (*code, format!("the proxy could not start (exit {code})"), rescue)
+            }
+            Ending::Lost { why } => {
+                let text = format!(
+                    "the proxy was lost, and it is not known what runs: {why}; every service is \
+                     left as it is"
+                );
+                (SYSTEM, text, rescue)
             }
         };
+        if why != TERMINATED {
+            say(&why);
+        }
         waiting.tell(code);
+        if !other.is_empty() {
+            let (_, errno) = ended.become_other(code, &why, other);
+            say_not_executed(other, errno);
+        }
         code
     }
 
@@ -146,24 +191,7 @@ impl Alone<'_> {
         ledger::require_pidfds().map_err(|(call, errno)| {
             format!("cannot be a warden without {call}: {errno}\nhint: {MISSING_PIDFDS_HINT}")
         })?;
-        let lock = lock(run_dir)?;
-        // Of which nothing lives, is over: whoever is started now reads its configuration.
-        match survivors(run_dir, instance) {
-            Ok(found) if found.processes > 0 => {
-                say(format_args!("took over {} services of a lost keepd", found.services));
-                Ok(Origin::Survivors { lock })
-            }
-            Ok(found) if found.unreadable > 0 => {
-                let why = format!("{} words of the ledger are damaged", found.unreadable);
-                Err(refusal(run_dir, &why))
-            }
-            Err(SurvivorsError::Unusable(why)) => Err(refusal(run_dir, &why)),
-            Ok(_) | Err(SurvivorsError::NoLedger) => {
-                forget(run_dir);
-                let handles = std::mem::take(&mut self.inherited).into_iter().filter_map(label);
-                Ok(Origin::Fresh { lock, handles: handles.collect() })
-            }
-        }
+        begin(run_dir, instance, std::mem::take(&mut self.inherited))
     }
 
     /// `-D`: goes on as another process. The first one says its number once the proxy is ready, or
@@ -224,6 +252,29 @@ impl Alone<'_> {
     }
 }
 
+/// Takes the lock of an instance, and finds out what there was before. What is not known is not
+/// touched.
+fn begin(run_dir: &Path, instance: &str, inherited: Vec<OwnedFd>) -> Result<Origin, String> {
+    let lock = lock(run_dir)?;
+    match survivors(run_dir, instance) {
+        Ok(found) if found.processes > 0 => {
+            say(format_args!("took over {} services of a lost keepd", found.services));
+            Ok(Origin::Survivors { lock })
+        }
+        Ok(found) if found.unreadable > 0 => {
+            let why = format!("{} words of the ledger are damaged", found.unreadable);
+            Err(refusal(run_dir, &why))
+        }
+        Err(SurvivorsError::Unusable(why)) => Err(refusal(run_dir, &why)),
+        // Of which nothing lives, is over: whoever is started now reads its configuration.
+        Ok(_) | Err(SurvivorsError::NoLedger) => {
+            forget(run_dir);
+            let handles = inherited.into_iter().filter_map(label).collect();
+            Ok(Origin::Fresh { lock, handles })
+        }
+    }
+}
+
 /// Which process goes on.
 enum Background {
     /// This one.
@@ -245,26 +296,9 @@ impl Waiting {
     }
 }
 
-fn code_of(ended: &Ended) -> u8 {
-    match &ended.ending {
-        Ending::Exit(code) => *code,
-        Ending::Become { code, arguments } => {
-            let (name, errno) = ended.become_other(*code, arguments);
-            say(format_args!("cannot execute \"{name}\": {errno}"));
-            *code
-        }
-        Ending::NotStarted(failure) => {
-            say(format_args!("cannot start the proxy: {failure}"));
-            exit::START
-        }
-        Ending::Lost { why } => {
-            say(format_args!(
-                "the proxy was lost, and it is not known what runs: {why}; every service is left \
-                 as it is"
-            ));
-            SYSTEM
-        }
-    }
+fn say_not_executed(arguments: &[Vec<u8>], errno: Errno) {
+    let name = arguments.first().map_or(&b""[..], Vec::as_slice);
+    say(format_args!("cannot execute \"{}\": {errno}", String::from_utf8_lossy(name)));
 }
 
 /// Returns a descriptor that whoever started us left open, as the handle that it becomes.

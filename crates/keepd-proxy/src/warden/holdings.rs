@@ -55,7 +55,9 @@ impl Holdings {
         holdings.estate.warden = successor.to_vec();
         holdings.rewrite().map_err(failed("write the estate"))?;
         for (label, descriptor) in first {
-            let lifted = held::lift(&descriptor).map_err(failed("hold a descriptor"))?;
+            // EINVAL would say nothing to whoever set the limit.
+            let what = "hold a descriptor under this limit of open files (ulimit -n)";
+            let lifted = held::lift(&descriptor).map_err(failed(what))?;
             holdings.insert(label, lifted).map_err(failed("hold a descriptor"))?;
         }
         Ok(holdings)

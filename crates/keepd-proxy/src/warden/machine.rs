@@ -63,6 +63,8 @@ pub enum Ending {
     },
     /// The first proxy could not be started; nothing runs.
     NotStarted(SpawnFailure),
+    /// The first proxy ended with this code before it was ready, and has said why; nothing runs.
+    FailedStart(u8),
     /// The proxy was lost and it is not known what runs: nothing is touched.
     Lost {
         /// Why that is not known.
@@ -305,7 +307,7 @@ impl Machine {
             }
             State::Running { since, .. } => match exit {
                 // It says itself why it cannot start; and nothing was started by it.
-                Exit::Code(code) if !self.was_ready => self.end(Ending::Exit(code)),
+                Exit::Code(code) if !self.was_ready => self.end(Ending::FailedStart(code)),
                 Exit::Code(_) | Exit::Signal { .. } | Exit::Unknown => {
                     if now.saturating_since(*since) >= STEADY {
                         self.count = 0;

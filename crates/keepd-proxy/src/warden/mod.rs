@@ -13,6 +13,6 @@ mod survivors;
 
 pub(crate) use alone::{Alone, Words};
 pub use machine::Ending;
-pub use run::{Ended, News, run};
+pub use run::{Ended, News, TERMINATED, run};
 pub use setup::{Keys, Origin, Setup, WardenError};
 pub use survivors::{Survivors, SurvivorsError, forget, survivors};

@@ -70,6 +70,9 @@ pub enum News {
     Ready,
 }
 
+/// What a program is told that follows an end in order.
+pub const TERMINATED: &str = "terminated normally";
+
 /// How it ended, and what is still held.
 #[derive(Debug)]
 pub struct Ended {
@@ -81,10 +84,11 @@ pub struct Ended {
 
 impl Ended {
     /// Becomes another program, which has our process id and so what runs as its children. Returns
-    /// only if it cannot be executed: its name, and why.
-    pub fn become_other(&self, code: u8, arguments: &[Vec<u8>]) -> (String, Errno) {
+    /// only if it cannot be executed: its name, and why. The program is told the code, and `why`
+    /// there is an end: [`TERMINATED`] if that was asked for.
+    pub fn become_other(&self, code: u8, why: &str, arguments: &[Vec<u8>]) -> (String, Errno) {
         self.holdings.close_at_exec();
-        let environment = exit::environment(code, b"terminated normally");
+        let environment = exit::environment(code, why.as_bytes());
         let environment: Vec<Cow<'_, [u8]>> =
             environment.iter().map(|entry| Cow::Borrowed(entry.as_slice())).collect();
         let program = Program {

@@ -116,12 +116,14 @@ fn becomes() {
 fn failed_start() {
     let mut running = Running::start("failed-start");
     running.next_proxy().say("die 3");
-    assert_eq!(running.ends().code(), Some(3));
+    assert_eq!(running.ends().code(), Some(109));
+    assert!(running.said().contains("failed start: 3"), "{}", running.said());
     // Killed before it was ready, it is replaced: nothing runs, so there is nothing to be known.
     let mut running = Running::start("killed-early");
     running.next_proxy().kill();
     running.next_proxy().say("die 3");
-    assert_eq!(running.ends().code(), Some(3));
+    assert_eq!(running.ends().code(), Some(109));
+    assert!(running.said().contains("failed start: 3"), "{}", running.said());
 }
 
 fn signals_wait() {

@@ -180,13 +180,17 @@ pub(crate) fn warden(arguments: &[OsString]) -> ExitCode {
     match &ended.ending {
         Ending::Exit(code) => ExitCode::from(*code),
         Ending::Become { code, arguments } => {
-            let (name, errno) = ended.become_other(*code, arguments);
+            let (name, errno) = ended.become_other(*code, warden::TERMINATED, arguments);
             eprintln!("cannot execute {name}: {errno}");
             ExitCode::from(*code)
         }
         Ending::NotStarted(failure) => {
             eprintln!("not started: {failure}");
             ExitCode::from(110)
+        }
+        Ending::FailedStart(code) => {
+            eprintln!("failed start: {code}");
+            ExitCode::from(109)
         }
         Ending::Lost { why } => {
             eprintln!("lost: {why}");

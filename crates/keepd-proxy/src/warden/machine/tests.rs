@@ -153,7 +153,7 @@ fn a_proxy_that_never_began_ends_the_start() {
     let mut warden = Driven::new(Begin::Fresh);
     warden.outputs();
     warden.tell(0, Input::Started);
-    let end = Output::End(Ending::Exit(3));
+    let end = Output::End(Ending::FailedStart(3));
     assert_eq!(warden.tell(5, Input::Ended(Exit::Code(3))), [end]);
 }
 
