@@ -83,15 +83,26 @@ pub(crate) fn succeed(
     estate: OwnedFd,
 ) -> Result<ExitCode, CliError> {
     let adoption = Adoption::of_successor();
-    // It was the proxy, in the group that is killed as a whole at the end.
+    leave_group(options);
+    // What we read is what the proxy was given.
+    let stack = Stack { options, input: Input::Own, lends_terminal, adoption };
+    stack.live(Origin::Successor { estate })
+}
+
+/// Starts a proxy for what a lost keepd left, where a manager of it started this process, as
+/// [`supervise`] does.
+pub(crate) fn resume(prepared: Prepared) -> Result<ExitCode, CliError> {
+    leave_group(&prepared.options);
+    supervise(prepared, Input::Null)
+}
+
+/// Who was a process of the instance before is in the group that is killed as a whole at the end.
+fn leave_group(options: &Options) {
     if let Some(parent) = options.group.as_deref().and_then(Path::parent)
         && let Err(errno) = Group::open(parent).and_then(|group| group.add_self())
     {
         eprintln!("keepd: warning: cannot leave the group of the instance: {errno}");
     }
-    // What we read is what the proxy was given.
-    let stack = Stack { options, input: Input::Own, lends_terminal, adoption };
-    stack.live(Origin::Successor { estate })
 }
 
 /// An instance, and what its top process has to give back at the end.
