@@ -505,8 +505,8 @@ impl World {
         Ok(())
     }
 
-    /// S13: a start without room is tried again soon, whatever the policy, and is no end. Others may
-    /// bring it along earlier.
+    /// S13: a start without room is tried again soon, whatever the policy, and is no end. Others
+    /// may bring it along earlier.
     fn check_shortage(
         &mut self,
         at: Instant,
@@ -514,7 +514,7 @@ impl World {
         next_start: Option<Instant>,
         spec: &ServiceSpec,
     ) -> Step {
-        const LONGEST: std::time::Duration = std::time::Duration::from_secs(10);
+        const LONGEST: Duration = Duration::from_secs(10);
         self.end_run(at, name, &spec.backoff);
         let track = self.checker.tracks.entry(name.clone()).or_default();
         track.next_start = None;

@@ -32,7 +32,7 @@ pub struct Order {
     pub seed: u64,
     /// How often somebody is killed.
     pub kills: usize,
-    /// How many services there are, without [`PROBE`].
+    /// How many services there are, without the one that is asked.
     pub services: usize,
     /// Who is killed.
     pub victims: Vec<Victim>,
