@@ -72,10 +72,7 @@ impl Words {
             (None, Some(lock)) => {
                 top::supervise(Prepared::of_parts(options, lock, survivors), Input::Null)
             }
-            (None, None) if resume => {
-                top::leave_group(&options);
-                top::supervise(Prepared::resume(&options.instance)?, Input::Null)
-            }
+            (None, None) if resume => top::resume(Prepared::resume(&options.instance)?),
             (None, None) => {
                 let message = "cannot start the top process: it has no lock";
                 let error = CliError::new(ErrorKind::Usage, message);

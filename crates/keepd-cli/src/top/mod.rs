@@ -24,7 +24,7 @@ use keepd_os::spawn::{Descriptor, FAILURE_STATUS, Session, SpawnRequest, Spawned
 pub(crate) use detach::detach;
 pub(crate) use leftovers::{end_leftovers, find_leftovers};
 pub(crate) use prepare::{HeldLock, Prepared, Wishes, hold, is_locked};
-pub(crate) use supervise::{Input, leave_group, succeed, supervise};
+pub(crate) use supervise::{Input, resume, succeed, supervise};
 
 use crate::error::{CliError, ErrorKind};
 

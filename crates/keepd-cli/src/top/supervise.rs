@@ -89,9 +89,15 @@ pub(crate) fn succeed(
     stack.live(Origin::Successor { estate })
 }
 
-/// Takes this process, which was the proxy or was started by the manager, out of the group that is
-/// killed as a whole at the end.
-pub(crate) fn leave_group(options: &Options) {
+/// Starts a proxy for what a lost keepd left, where a manager of it started this process, as
+/// [`supervise`] does.
+pub(crate) fn resume(prepared: Prepared) -> Result<ExitCode, CliError> {
+    leave_group(&prepared.options);
+    supervise(prepared, Input::Null)
+}
+
+/// Who was a process of the instance before is in the group that is killed as a whole at the end.
+fn leave_group(options: &Options) {
     if let Some(parent) = options.group.as_deref().and_then(Path::parent)
         && let Err(errno) = Group::open(parent).and_then(|group| group.add_self())
     {

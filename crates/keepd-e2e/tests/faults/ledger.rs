@@ -178,9 +178,14 @@ fn after_the_loss_of_everything_a_damaged_file_is_refused_and_a_sound_one_is_not
     // All of that has changed nothing.
     let up = stack.project.start_keepd(["up"]);
     stack.assert_taken_over(&up);
+    let doctor = stack.project.keepd(["doctor"]).stdout;
+    assert!(doctor.contains("ok      ledger and journal: A successor finds 4 pro"), "{doctor}");
     stack.lose_everything();
     files.damage(File::Ledger, &Damage::Noise);
     stack.assert_refused("it is another kind of file");
+    let doctor = stack.project.keepd(["doctor"]).expect_code(1).stdout;
+    assert!(doctor.contains("weaker  ledger and journal: No successor can use it"), "{doctor}");
+    assert!(doctor.contains("it is another kind of file"), "{doctor}");
     stack.clean_up();
 }
 

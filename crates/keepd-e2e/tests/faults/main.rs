@@ -14,6 +14,7 @@ mod instance;
 mod ledger;
 mod ledger_files;
 mod lines;
+mod lost_meanwhile;
 mod memory;
 mod older_kernels;
 mod processes;

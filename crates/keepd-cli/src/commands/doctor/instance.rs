@@ -1,12 +1,14 @@
 //! What is weaker for one instance: its folders, and the keepd that runs it.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use keepd_manager::Instance;
 use keepd_manager::api::types::{ServicesObject, VersionObject};
 use keepd_model::Pid;
-use keepd_os::{file_system, ledger, proc};
+use keepd_os::{file_system, ledger, proc, process};
+use keepd_proxy::warden;
 
 use super::finding::Finding;
 use super::machine;
@@ -19,6 +21,9 @@ use crate::top;
 /// Less than this is soon full.
 const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
+/// How often files that change meanwhile are looked at until they count as damaged.
+const LOOKS_MAX: usize = 5;
+
 /// Looks at an instance, which need not run.
 pub(super) fn look(place: &Place) -> Vec<Finding> {
     let Some(instance) = &place.instance else {
@@ -26,6 +31,7 @@ pub(super) fn look(place: &Place) -> Vec<Finding> {
     };
     let mut findings = vec![run_folder(&instance.run_dir)];
     findings.extend(log_folder(&instance.log_dir));
+    findings.extend(ledger_files(&instance.run_dir, &instance.mark()));
     if UnixStream::connect(&place.socket).is_ok() {
         findings.extend(running(place, Some(instance)));
     } else if top::is_locked(instance) {
@@ -123,6 +129,47 @@ fn leftovers(place: &Place, instance: &Instance) -> Finding {
             "run keepd doctor as root, or as the user who started it",
         ),
     }
+}
+
+/// Looks whether a successor could go on by what is written down in a run folder.
+fn ledger_files(run_dir: &Path, instance: &str) -> Option<Finding> {
+    const NAME: &str = "ledger and journal";
+    let file = std::fs::symlink_metadata(run_dir.join("ledger")).ok()?;
+    if file.uid() != process::effective_uid() {
+        // It is for its owner alone.
+        return None;
+    }
+    // Who reads while records are added may see a part of one.
+    let mut found = warden::survivors(run_dir, instance);
+    for _ in 1..LOOKS_MAX {
+        if found.is_ok() {
+            break;
+        }
+        found = warden::survivors(run_dir, instance);
+    }
+    let hint = "keepd down ends everything in order, and the next start begins a new one; after a \
+                loss it is keepd down --leftovers";
+    Some(match found {
+        Ok(found) if found.unreadable == 0 => {
+            let text = format!("A successor finds {} processes in it.", found.processes);
+            Finding::good(NAME, text)
+        }
+        Ok(found) => {
+            let text = format!(
+                "{} words are damaged. If the proxy is lost, nobody can say whether those services \
+                 run: they are neither signalled nor started again.",
+                found.unreadable
+            );
+            Finding::weaker(NAME, text, hint)
+        }
+        Err(error) => {
+            let text = format!(
+                "No successor can use it: {error}. If the proxy is lost, every service is left as \
+                 it is."
+            );
+            Finding::weaker(NAME, text, hint)
+        }
+    })
 }
 
 /// Asks the keepd that runs.
