@@ -244,6 +244,12 @@ impl Group {
     /// Returns the names of the groups directly below, in no order. Names that are not UTF-8 are
     /// left out; a group that is gone has none.
     pub fn children(&self) -> Result<Vec<String>, Errno> {
+        self.children_that(|_| true)
+    }
+
+    /// Returns those of [`Group::children`] for which this is so. Beside thousands of others, a few
+    /// are found much faster so.
+    pub fn children_that(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Errno> {
         let mut names = Vec::new();
         let directory = match Dir::read_from(&self.directory).map_err(errno::from_rustix) {
             Err(error) if is_gone(error) => return Ok(names),
@@ -252,7 +258,8 @@ impl Group {
         for entry in directory {
             let entry = entry.map_err(errno::from_rustix)?;
             let name = entry.file_name().to_str().unwrap_or(".");
-            if entry.file_type() == FileType::Directory && check_name(name).is_ok() {
+            let is_group = entry.file_type() == FileType::Directory && check_name(name).is_ok();
+            if is_group && is_wanted(name) {
                 names.push(name.to_owned());
             }
         }

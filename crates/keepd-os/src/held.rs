@@ -61,8 +61,8 @@ pub fn set_close_on_exec(number: RawFd, is_closed: bool) -> Result<(), Errno> {
     fcntl_setfd(descriptor, flags).map_err(errno::from_rustix)
 }
 
-/// `readdir("/proc/self/fd")`: returns what is open from 3 on, in ascending order. Without /proc
-/// each number is tried. See proc_pid_fd(5).
+/// `fcntl(F_GETFD)`: returns what is open from 3 on, in ascending order. Each number that the table
+/// has room for is tried; without /proc, each that is allowed. See proc_pid_status(5).
 pub fn open_numbers() -> Vec<RawFd> {
     handle::open_numbers()
 }

@@ -351,6 +351,8 @@ impl Shell {
             Output::Guarded { on } => self.exit.is_guarded = on,
             Output::Record { fact } => self.record(&fact),
             Output::Acknowledge { name, generation } => {
+                // Who acknowledges an end wrote it down before, and that is not in the file yet.
+                self.flush_journal();
                 if let Some(ledger) = &self.ledger {
                     ledger.acknowledge(&name, generation);
                 }

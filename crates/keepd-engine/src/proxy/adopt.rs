@@ -104,6 +104,8 @@ impl Service {
             // What was written down is about a generation that nobody began.
             self.generation = generation;
             self.invocation = 0;
+            self.notifications.clear();
+            self.ready_fd_said = false;
         }
         let before = |generation: Generation| Generation::new(generation.get().saturating_sub(1));
         let oldest = unacknowledged.first().map(|ended| before(ended.generation));

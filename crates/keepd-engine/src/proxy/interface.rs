@@ -217,7 +217,8 @@ pub enum Fact {
     /// a later time that somebody does. Of `service.lease`, GEN is the generation whose end spends
     /// the first delay.
     Command(Command),
-    /// A generation was asked for: [`Event::Invocation`], and nothing else.
+    /// A generation was asked for: [`Event::Invocation`]; or it said for the first time that it is
+    /// ready: [`Event::Notify`] with nothing but that. Nothing else.
     Event(Event),
 }
 

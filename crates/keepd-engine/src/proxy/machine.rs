@@ -13,10 +13,10 @@ use keepd_model::{
 use super::connections::{Audience, Connection};
 use super::handles::Handle;
 use super::jobs::Job;
-use super::service::{NOTIFICATIONS_MAX, Notification, Service, Timer, says_ready};
+use super::service::{NOTIFICATIONS_MAX, Notification, Service, Timer, readiness, says_ready};
 use super::tickets::Undertaking;
 use super::triggers::Arrived;
-use super::{ConnectionId, Input, JobId, Output, Owner, Ticket, handles, process};
+use super::{ConnectionId, Fact, Input, JobId, Output, Owner, Ticket, handles, process};
 
 /// What a proxy machine is made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -323,13 +323,21 @@ impl Proxy {
             return;
         }
         text.truncate(NOTIFY_BYTES_MAX);
+        let generation = service.generation;
+        let said = readiness(&text).filter(|said| !service.has_said(said));
         if service.notifications.len() >= NOTIFICATIONS_MAX {
             let others = |kept: &Notification| !says_ready(&kept.text);
             let oldest = service.notifications.iter().position(others).unwrap_or(0);
             service.notifications.remove(oldest);
         }
         service.notifications.push_back(Notification { pid, text: text.clone() });
-        let event = Event::Notify { name: name.clone(), generation: service.generation, pid, text };
+        // It is said once: a successor could not ask for it.
+        if let Some(said) = said {
+            let name = name.clone();
+            let text = said.to_vec();
+            self.record(|| Fact::Event(Event::Notify { name, generation, pid, text }));
+        }
+        let event = Event::Notify { name: name.clone(), generation, pid, text };
         self.broadcast(&event, Audience::Everyone);
     }
 

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use keepd_model::protocol::{
     Attributes, Command, Environment, Event, Fail, FailKind, FilterChange,
 };
-use keepd_model::protocol::{LogTarget, Triggers};
+use keepd_model::protocol::{LogTarget, READY_FD_TEXT, Triggers};
 use keepd_model::{Generation, Instant, LogLevel, ServiceName, Wanted};
 
 use super::commands::fail;
 use super::definition::Definition;
 use super::leases::Granted;
 use super::process::{self, joined_path};
-use super::service::{Note, Service};
+use super::service::{Note, Notification, Service, readiness};
 use super::tickets::{Purpose, Undertaking};
 use super::{Effect, Fact, Output, Proxy};
 
@@ -126,6 +126,13 @@ impl Proxy {
                 let service = self.replayed(now, &name);
                 service.take_generation(generation);
                 service.invocation = id;
+            }
+            Fact::Event(Event::Notify { name, generation, pid, text }) => {
+                let service = self.replayed(now, &name);
+                if service.generation == generation {
+                    service.ready_fd_said |= text == READY_FD_TEXT.as_bytes();
+                    service.notifications.push_back(Notification { pid, text });
+                }
             }
             // Nothing else that is told is a fact.
             Fact::Event(_) => {}
@@ -269,6 +276,14 @@ impl Service {
                 id: self.invocation,
             }));
         }
+        let mut known = Vec::new();
+        facts.extend(self.notifications.iter().filter_map(|kept| {
+            let said = readiness(&kept.text).filter(|said| !known.contains(said))?;
+            known.push(said);
+            let text = said.to_vec();
+            let (name, generation, pid) = (name.clone(), self.generation, kept.pid);
+            Some(Fact::Event(Event::Notify { name, generation, pid, text }))
+        }));
         let is_up = self.generation != Generation::NONE || self.auto_up.has_triggers();
         let name = || name.clone();
         match (self.wanted, is_up) {

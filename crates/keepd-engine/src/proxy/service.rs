@@ -23,8 +23,13 @@ pub(super) const NOTIFICATIONS_MAX: usize = 16;
 /// Reports whether a notification says that its service is ready. It is said once, and must not
 /// give way to any number of others while nobody listens.
 pub(super) fn says_ready(text: &[u8]) -> bool {
-    let says = |line: &[u8]| line == b"READY=1" || line == READY_FD_TEXT.as_bytes();
-    text.split(|byte| *byte == b'\n').any(says)
+    readiness(text).is_some()
+}
+
+/// Returns what a notification says of readiness, in the way in which it says it, if anything.
+pub(super) fn readiness(text: &[u8]) -> Option<&'static [u8]> {
+    const WAYS: [&[u8]; 2] = [b"READY=1", READY_FD_TEXT.as_bytes()];
+    WAYS.into_iter().find(|way| text.split(|byte| *byte == b'\n').any(|line| line == *way))
 }
 
 /// A definition and a run.
@@ -382,6 +387,11 @@ impl Service {
     }
 
     /// Returns the report of its present state.
+    /// Reports whether the present generation said in this way that it is ready.
+    pub(super) fn has_said(&self, said: &[u8]) -> bool {
+        self.notifications.iter().any(|kept| readiness(&kept.text) == Some(said))
+    }
+
     pub(super) fn report(&self, name: &ServiceName) -> RunReport {
         let main = self.run.main();
         let ended = self.run.ended();

@@ -396,6 +396,35 @@ fn ends_that_nobody_acknowledged_are_dumped_by_the_successor() {
 }
 
 #[test]
+fn a_service_that_said_that_it_is_ready_need_not_say_it_again() {
+    let mut driver = recording();
+    for command in web(alone()) {
+        driver.ask(command);
+    }
+    driver.spawned(service("web", 1), 100);
+    let say = |text: &str| Input::Notify { name: name("web"), pid: pid(100), text: text.into() };
+    let notified = |outputs: Vec<Output>| -> Vec<Fact> {
+        let fact = |output| match output {
+            Output::Record { fact } => Some(fact),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(fact).collect()
+    };
+    assert_eq!(notified(driver.drive(say("STATUS=begun"))), []);
+    let said = notified(driver.drive(say("STATUS=open\nREADY=1")));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(notified(driver.drive(say("READY=1"))), [], "it is known");
+    let facts: Vec<Fact> = driver.proxy.snapshot().collect();
+    assert!(facts.contains(&said[0]), "it outlives the journal, too");
+
+    let (mut driver, _) = Driver::succeed(Settings::default(), driver.now, &facts);
+    driver.adopt("web", 1, running(100, driver.now, false));
+    driver.connect(OTHER);
+    let dump = driver.ask_as(OTHER, Command::StateDump);
+    assert!(dump.iter().any(|line| line.contains("READY=1")), "{dump:?}");
+}
+
+#[test]
 fn in_safe_mode_everything_works_but_starts() {
     let safe_mode = Some("it was lost 5 times in 10 s".to_owned());
     let settings = Settings { safe_mode, ..Settings::default() };

@@ -48,7 +48,12 @@ pub(super) async fn wait(
     let parameters = Parameters::parse(query.as_deref(), &["timeout"])?;
     let deadline = Instant::now() + parameters.wait_limit()?;
     api.synchronised().await?;
-    let id = find(&api, &text).await?.id;
+    let id = id_of(&text)?;
+    // Only a look, as below: a copy of ten thousand goals takes its time.
+    let is_known = api.caller.look(move |machine, _| machine.change(id).is_some()).await?;
+    if !is_known {
+        return Err(missing(&text));
+    }
     let mut pulse = api.caller.pulse();
     loop {
         // What happens after this line is a change of the pulse, so nothing is missed.
@@ -73,13 +78,18 @@ pub(super) async fn wait(
 }
 
 async fn find(api: &Api, text: &str) -> Result<Change, Failure> {
-    let missing = || {
-        let detail = format!("cannot find change \"{text}\": it never was, or is forgotten");
-        Failure::new(ProblemCode::NoSuchChange, detail)
-    };
-    let id = ChangeId(text.parse().map_err(|_| missing())?);
+    let id = id_of(text)?;
     let found = api.caller.look(move |machine, _| machine.change(id).cloned()).await?;
-    found.ok_or_else(missing)
+    found.ok_or_else(|| missing(text))
+}
+
+fn id_of(text: &str) -> Result<ChangeId, Failure> {
+    text.parse().map(ChangeId).map_err(|_| missing(text))
+}
+
+fn missing(text: &str) -> Failure {
+    let detail = format!("cannot find change \"{text}\": it never was, or is forgotten");
+    Failure::new(ProblemCode::NoSuchChange, detail)
 }
 
 fn change_object(change: &Change, clock: &WallClock) -> ChangeObject {

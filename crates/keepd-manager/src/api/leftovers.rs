@@ -12,10 +12,17 @@ use keepd_os::cgroup::Group;
 pub(super) struct Leaves(BTreeMap<String, Vec<String>>);
 
 impl Leaves {
-    /// Reads which leaves there are; none where that cannot be read.
-    pub(super) fn read(group: &Group) -> Self {
+    /// Reads which leaves there are of these services; none where that cannot be read.
+    pub(super) fn read(group: &Group, statuses: &[ServiceStatus]) -> Self {
+        let found = match statuses {
+            [status] => {
+                let name = status.spec.name.as_str();
+                group.children_that(|leaf| service_of(leaf) == Some(name))
+            }
+            _ => group.children(),
+        };
         let mut leaves: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for leaf in group.children().unwrap_or_default() {
+        for leaf in found.unwrap_or_default() {
             if let Some(service) = service_of(&leaf) {
                 leaves.entry(service.to_owned()).or_default().push(leaf);
             }

@@ -101,7 +101,7 @@ async fn objects(api: &Api, statuses: Vec<ServiceStatus>) -> Vec<ServiceObject> 
     blocking(move || {
         let clock = WallClock::read();
         let group = group.and_then(|path| Group::open(&path).ok());
-        let leaves = group.as_ref().map(Leaves::read);
+        let leaves = group.as_ref().map(|group| Leaves::read(group, &statuses));
         let object = |status: &ServiceStatus| {
             let usage = group.as_ref().and_then(|group| usage(group, status));
             let left = group.as_ref().zip(leaves.as_ref());

@@ -2,12 +2,11 @@
 #![expect(unsafe_code, reason = "an inherited descriptor is known by its number only")]
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use keepd_model::Errno;
-use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Resource, getrlimit};
 
@@ -20,12 +19,12 @@ const TRIED_MAX: RawFd = 1 << 20;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// `readdir("/proc/self/fd")`, `fcntl(F_SETFD, FD_CLOEXEC)`: returns every open descriptor from 3
-/// on, in ascending order, and makes them close-on-exec.
+/// `fcntl(F_GETFD)`, `fcntl(F_SETFD, FD_CLOEXEC)`: returns every open descriptor from 3 on, in
+/// ascending order, and makes them close-on-exec.
 ///
 /// Only for the start of `main`, before anything of this process has opened a descriptor: it
-/// becomes the owner of all that is open. A second call returns nothing. Without /proc each number
-/// is tried. See proc_pid_fd(5).
+/// becomes the owner of all that is open. A second call returns nothing. Each number that the table
+/// has room for is tried; without /proc, each that is allowed. See proc_pid_status(5).
 pub fn take_inherited() -> Vec<OwnedFd> {
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Vec::new();
@@ -70,31 +69,26 @@ pub fn adopt(number: RawFd) -> Result<OwnedFd, CallError> {
 
 /// Returns the open numbers from [`FIRST`] on, in ascending order.
 pub(crate) fn open_numbers() -> Vec<RawFd> {
-    let mut numbers = listed().unwrap_or_else(tried);
-    numbers.sort_unstable();
-    numbers
+    tried(table_size().unwrap_or_else(highest_allowed))
 }
 
-/// Returns the open numbers, without that of the folder which lists them.
-fn listed() -> Option<Vec<RawFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open("/proc/self/fd", flags, Mode::empty()).ok()?;
-    let own = folder.as_raw_fd();
-    let mut numbers = Vec::new();
-    for entry in Dir::new(folder).ok()? {
-        let entry = entry.ok()?;
-        // Other names are `.` and `..`.
-        let number: Option<RawFd> =
-            entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
-        numbers.extend(number.filter(|number| *number >= FIRST && *number != own));
-    }
-    Some(numbers)
+/// Returns how many numbers the table of this process has room for, which no open one exceeds.
+///
+/// /proc/self/fd has the numbers themselves, but the kernel makes an entry of each that is listed
+/// and takes thousands of them apart when the process ends, before its parent hears of that.
+fn table_size() -> Option<RawFd> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"))?;
+    size.trim().parse().ok()
 }
 
-/// Returns the open numbers by asking for each.
-fn tried() -> Vec<RawFd> {
+fn highest_allowed() -> RawFd {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let end = RawFd::try_from(limit).unwrap_or(TRIED_MAX).min(TRIED_MAX);
+    RawFd::try_from(limit).unwrap_or(TRIED_MAX).min(TRIED_MAX)
+}
+
+/// Returns the open numbers below `end` by asking for each.
+fn tried(end: RawFd) -> Vec<RawFd> {
     let is_open = |number: &RawFd| {
         // SAFETY: the borrow ends with this call, and a number that is not open gives EBADF.
         fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*number) }).is_ok()

@@ -8,7 +8,7 @@ use keepd_model::{Errno, Exit, Pid, Signal};
 use crate::{errno, pidfd, proc, process};
 
 /// `PIDFS_IOCTL_MAGIC` 0xFF, number 11, both ways, 64 bytes: `_IOWR(0xFF, 11, struct pidfd_info)`.
-const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B_u32 as libc::Ioctl;
+pub(crate) const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B_u32 as libc::Ioctl;
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 const PIDFS_MAGIC: u64 = 0x5049_4446;
 
@@ -59,16 +59,17 @@ pub enum Presence {
 /// Fails with the error of the last question that could not be asked (no /proc).
 pub fn examine(pidfd: impl AsFd, pid: Pid) -> Result<Presence, Errno> {
     let stat = proc::stat(pid);
-    let exit = zombie_exit(pid);
+    let is_zombie = stat.as_ref().is_some_and(|stat| matches!(stat.state, b'Z' | b'X'));
+    let exit = if is_zombie { zombie_exit(pid) } else { None };
     // Only now: as long as it is not consumed, what /proc said was about it.
     if is_consumed(&pidfd)? {
         return Ok(Presence::Gone { exit: exit_of(&pidfd).unwrap_or(None) });
     }
     let stat = stat.ok_or(Errno::ENOENT)?;
     let (parent, start_ticks) = (stat.parent, stat.start_ticks);
-    Ok(match stat.state {
-        b'Z' | b'X' => Presence::Zombie { parent, start_ticks, exit },
-        _ => Presence::Alive { parent, start_ticks },
+    Ok(match is_zombie {
+        true => Presence::Zombie { parent, start_ticks, exit },
+        false => Presence::Alive { parent, start_ticks },
     })
 }
 

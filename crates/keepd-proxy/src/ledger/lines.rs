@@ -46,7 +46,9 @@ pub(super) fn record_of<'a>(fact: &Fact, line: &'a [u8]) -> Record<'a> {
 /// Reads an event of a predecessor; `None`: this program writes none like it.
 pub(super) fn read_event(line: &[u8]) -> Option<Fact> {
     match decode_message(line).ok()?? {
-        Message::Event(event @ Event::Invocation { .. }) => Some(Fact::Event(event)),
+        Message::Event(event @ (Event::Invocation { .. } | Event::Notify { .. })) => {
+            Some(Fact::Event(event))
+        }
         Message::Event(_)
         | Message::ProtoAccepted { .. }
         | Message::Reply(..)

@@ -274,6 +274,7 @@ impl Pump {
 
     /// Moves what is in the pipes of a service now, unless its files cannot be written.
     pub(crate) fn drain(&mut self, epoll: &Epoll, now: Moment, name: &ServiceName) {
+        self.open_untried(epoll, now, name);
         let count = self.services.get(name).map_or(0, |logged| logged.streams.len());
         for position in 0..count {
             let stream = &self.services[name].streams[position];
@@ -286,7 +287,8 @@ impl Pump {
 
     /// Moves what is in all pipes now.
     pub(crate) fn drain_all(&mut self, epoll: &Epoll, now: Moment) {
-        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        let names: Vec<ServiceName> =
+            self.services.keys().chain(self.put_off.keys()).cloned().collect();
         for name in names {
             self.drain(epoll, now, &name);
         }
@@ -359,7 +361,7 @@ impl Pump {
             }
         }
         for name in std::mem::take(&mut self.doubtful) {
-            let put_off = self.put_off.get(&name).map(PutOff::errno);
+            let put_off = self.put_off.get(&name).and_then(PutOff::errno);
             if put_off.is_some() {
                 news.push(News::Blocked(name, put_off));
             } else if let Some(logged) = self.services.get_mut(&name) {

@@ -126,7 +126,10 @@ fn files_pipes_and_index_go_on_where_a_predecessor_was_lost() {
 
     let epoll = Epoll::new().unwrap();
     let mut second = Pump::new(Holder::none());
-    assert_eq!(second.adopt(&epoll, Moment::now(), stage.left(pipes)), []);
+    let now = Moment::now();
+    assert_eq!(second.adopt(&epoll, now, stage.left(pipes)), []);
+    assert_eq!(second.poll_timeout(), Some(now.monotonic));
+    second.retry(&epoll, now);
     let told = |offset| News::Output(stage.name.clone(), Stream::Out, offset);
     assert!(second.take_news().contains(&told(4)));
     write(&writers.out, "three\n");
@@ -149,6 +152,23 @@ fn files_pipes_and_index_go_on_where_a_predecessor_was_lost() {
 }
 
 #[test]
+fn what_waits_in_a_pipe_is_moved_when_an_end_needs_it_before_its_turn() {
+    let stage = Stage::with_files();
+    let (mut first, warden) = pump_with_warden();
+    let writers = stage.start(&mut first, 1);
+    write(&writers.out, "last words\n");
+    lose(first);
+    let mut second = Pump::new(Holder::none());
+    let epoll = Epoll::new().unwrap();
+    second.adopt(&epoll, Moment::now(), stage.left(held_by(&warden)));
+    assert_eq!(stage.text("web/out.log"), "");
+    second.drain(&epoll, Moment::now(), &stage.name);
+    assert_eq!(stage.text("web/out.log"), "last words\n");
+    stage.assert_covered(Stream::Out, 11);
+    assert_eq!(second.poll_timeout(), None);
+}
+
+#[test]
 fn what_was_moved_and_not_recorded_is_recorded_by_the_successor() {
     let stage = Stage::with_files();
     let index = stage.scratch.path().join("web/index");
@@ -166,7 +186,9 @@ fn what_was_moved_and_not_recorded_is_recorded_by_the_successor() {
         fs::OpenOptions::new().write(true).open(&index).unwrap().set_len(before).unwrap();
         let mut second = Pump::new(Holder::none());
         let epoll = Epoll::new().unwrap();
-        second.adopt(&epoll, Moment::now(), stage.left(held_by(&warden)));
+        let now = Moment::now();
+        second.adopt(&epoll, now, stage.left(held_by(&warden)));
+        second.retry(&epoll, now);
         stage.assert_covered(Stream::Out, 5 * rounds);
         fs::remove_dir_all(stage.scratch.path().join("web")).unwrap();
     }
@@ -186,6 +208,7 @@ fn files_that_cannot_be_opened_are_tried_again_and_nothing_is_lost() {
     let mut second = Pump::new(Holder::none());
     let now = Moment::now();
     assert_eq!(second.adopt(&epoll, now, stage.left(held_by(&warden))), []);
+    second.retry(&epoll, now);
     let news = second.take_news();
     assert!(matches!(news[..], [News::Blocked(_, Some(_))]), "{news:?}");
     let due = second.poll_timeout().unwrap();

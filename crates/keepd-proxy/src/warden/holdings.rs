@@ -1,7 +1,7 @@
 //! What the warden holds for the next proxy: descriptors under numbers that both know, and the
 //! estate, which says what they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use keepd_model::{Errno, Pid};
@@ -180,9 +180,9 @@ impl Holdings {
         }
     }
 
-    /// Reports whether a process is held.
-    pub(super) fn holds_process(&self, pid: Pid) -> bool {
-        self.processes().any(|(_, held)| held == pid)
+    /// Returns the processes that are held.
+    pub(super) fn held_processes(&self) -> BTreeSet<Pid> {
+        self.processes().map(|(_, pid)| pid).collect()
     }
 
     fn processes(&self) -> impl Iterator<Item = (RawFd, Pid)> {

@@ -14,7 +14,7 @@ use keepd_wire::ledger::keeper::{
 use keepd_wire::ledger::layout::{
     HEADER_BYTES, LayoutError, SlotNumber, check_header, file_bytes, slots,
 };
-use keepd_wire::ledger::{BootId, HeadError, Match, Scope, Seen, State};
+use keepd_wire::ledger::{BootId, HeadError, Identity, Match, Scope, Seen, State};
 
 /// Its name in the run folder.
 const NAME: &str = "ledger";
@@ -136,6 +136,17 @@ impl Ledger {
         Ok(running.into_iter().filter(is_alive).map(|(slot, _)| slot).collect())
     }
 
+    /// Returns how many slots have a word that is damaged.
+    ///
+    /// # Errors
+    ///
+    /// There are no cells.
+    pub(super) fn unreadable(&mut self) -> Result<usize, Unreadable> {
+        let cells = self.cells()?;
+        let is_damaged = |number: &SlotNumber| Slot::new(cells, *number).word().is_err();
+        Ok((0..cells.count).map(SlotNumber).filter(is_damaged).count())
+    }
+
     /// Calls the function with whose ledger it is, and with the last record of its journal that was
     /// answered.
     ///
@@ -169,8 +180,15 @@ fn compare(slot: &Slot<'_, MappedCells>, pid: Pid, held: Option<BorrowedFd<'_>>)
         None => pidfd::open(pid).ok(),
     };
     let held = held.or_else(|| opened.as_ref().map(AsFd::as_fd));
-    let seen = Seen { inode: held.and_then(inode), start_ticks: proc::start_ticks(pid) };
-    slot.identity().map_or(Match::Unknown, |identity| identity.compare(seen))
+    let Some(identity) = slot.identity() else {
+        return Match::Unknown;
+    };
+    // Reading /proc takes longer than everything else here, and there may be thousands of them.
+    let start_ticks = match identity {
+        Identity::StartTicks(_) => proc::start_ticks(pid),
+        Identity::Inode(_) | Identity::Awaited(_) | Identity::Nobody => None,
+    };
+    identity.compare(Seen { inode: held.and_then(inode), start_ticks })
 }
 
 fn boot() -> Result<BootId, Unreadable> {

@@ -2,6 +2,7 @@
 //! the machine asks for is done.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use keepd_os::process::{self, DescriptorLimit};
 use keepd_os::signals::{self, SignalReader};
 use keepd_os::spawn::{Report, Spawned};
 use keepd_os::{clock, exec, held, panic, proc, reap};
+use keepd_wire::ledger::layout::SlotNumber;
 
 use super::fault::{self, Fault};
 use super::holdings::Holdings;
@@ -330,6 +332,7 @@ impl<'a> Warden<'a> {
             ToWarden::Exec { code, arguments } => {
                 self.tell(Input::Leaving(Ending::Become { code, arguments }));
             }
+            ToWarden::Refused(why) => self.tell(Input::Refused(why)),
         }
     }
 
@@ -439,14 +442,16 @@ impl<'a> Warden<'a> {
             Err(Unreadable::Unusable(why)) => return Recovery::Unusable(why),
         };
         let ledger = &self.ledger;
+        let slots: BTreeMap<Pid, SlotNumber> =
+            running.iter().map(|(slot, pid)| (*pid, *slot)).collect();
         let is_told = |pid: Pid, held: &OwnedFd| {
             // Somebody may still want to know how it ended.
-            let run = running.iter().find(|(_, named)| *named == pid);
-            run.is_some_and(|(slot, _)| ledger.still_holds(*slot, pid, held))
+            slots.get(&pid).is_some_and(|slot| ledger.still_holds(*slot, pid, held))
         };
         self.holdings.retain_processes(is_told);
+        let held_before = self.holdings.held_processes();
         for (slot, pid) in &running {
-            if self.holdings.holds_process(*pid) {
+            if held_before.contains(pid) {
                 continue;
             }
             match ledger.take_hold(*slot, *pid) {

@@ -199,7 +199,9 @@ impl Warden {
                 self.write(&Entry::Dropped(number));
                 assert!(self.held.remove(&number).is_some(), "{number} is held");
             }
-            ToWarden::Ready | ToWarden::Exit(_) | ToWarden::Exec { .. } => self.said.push(message),
+            ToWarden::Ready | ToWarden::Exit(_) | ToWarden::Exec { .. } | ToWarden::Refused(_) => {
+                self.said.push(message)
+            }
         }
     }
 

@@ -13,6 +13,9 @@ use crate::holder::Held;
 
 /// The pause after an attempt that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How many services are gone on with in one turn. Opening three files of each takes longer than
+/// all else that a successor has to do, and somebody waits for its first answer.
+const OPENED_PER_TURN: usize = 32;
 
 /// What a predecessor left of the output of a service.
 pub(crate) struct Left {
@@ -26,15 +29,17 @@ pub(crate) struct Left {
     pub(crate) pipes: Vec<(Which, LogPipe<Held>)>,
 }
 
-/// Something left whose files cannot be opened. Its pipes are kept, and nothing is lost.
+/// Something left whose files are not open yet, or cannot be opened. Its pipes are kept, and
+/// nothing is lost.
 pub(super) struct PutOff {
     left: Left,
-    errno: Errno,
+    /// Why they cannot be opened; `None`: nobody has tried yet.
+    errno: Option<Errno>,
     retry_at: Instant,
 }
 
 impl PutOff {
-    pub(super) fn errno(&self) -> Errno {
+    pub(super) fn errno(&self) -> Option<Errno> {
         self.errno
     }
 
@@ -45,8 +50,9 @@ impl PutOff {
 
 impl Pump {
     /// Goes on with what a predecessor left, whether the service runs or not: files at their ends,
-    /// the index, and the pipes. Files that cannot be opened are tried again, and this is told as
-    /// output that waits.
+    /// the index, and the pipes. The files are opened in the turns that follow ([`Pump::retry`]), or
+    /// when somebody needs them; until then output stays in its pipes. Files that cannot be opened
+    /// are tried again, and this is told as output that waits.
     ///
     /// Returns the streams whose pipes were lost: what the present process writes there is never
     /// read, and the next one gets a new pipe.
@@ -58,19 +64,34 @@ impl Pump {
             LogTarget::File { merge: true, .. } | LogTarget::Append { .. } => &[Which::Out],
             LogTarget::File { merge: false, .. } => &[Which::Out, Which::Err],
         };
-        self.go_on(epoll, now, left, None);
+        if !wanted.is_empty() {
+            let (name, retry_at) = (left.name.clone(), now.monotonic);
+            self.put_off.insert(name, PutOff { left, errno: None, retry_at });
+        }
         wanted.iter().copied().filter(|which| !found.contains(which)).collect()
     }
 
-    /// Tries again what is due.
+    /// Tries what is due, some of it if that is much.
     pub(super) fn retry_put_off(&mut self, epoll: &Epoll, now: Moment) {
         let put_off = self.put_off.iter();
         let due = put_off.filter(|(_, put_off)| put_off.retry_at <= now.monotonic);
-        let due: Vec<ServiceName> = due.map(|(name, _)| name.clone()).collect();
+        let due: Vec<ServiceName> =
+            due.map(|(name, _)| name.clone()).take(OPENED_PER_TURN).collect();
         for name in due {
-            if let Some(PutOff { left, errno, .. }) = self.put_off.remove(&name) {
-                self.go_on(epoll, now, left, Some(errno));
-            }
+            self.try_put_off(epoll, now, &name);
+        }
+    }
+
+    /// Goes on with what nobody has looked at yet, because somebody needs it now.
+    pub(super) fn open_untried(&mut self, epoll: &Epoll, now: Moment, name: &ServiceName) {
+        if self.put_off.get(name).is_some_and(|put_off| put_off.errno.is_none()) {
+            self.try_put_off(epoll, now, name);
+        }
+    }
+
+    fn try_put_off(&mut self, epoll: &Epoll, now: Moment, name: &ServiceName) {
+        if let Some(PutOff { left, errno, .. }) = self.put_off.remove(name) {
+            self.go_on(epoll, now, left, errno);
         }
     }
 
@@ -86,7 +107,7 @@ impl Pump {
         };
         self.doubtful.insert(name.clone());
         let pipes = if left.target == *target { left.pipes } else { Vec::new() };
-        (pipes, Some(errno))
+        (pipes, errno)
     }
 
     /// `told`: why its output waits, as it was told.
@@ -98,7 +119,7 @@ impl Pump {
             Err(errno) => {
                 let retry_at = now.monotonic.saturating_add(RETRY_PAUSE);
                 let name = left.name.clone();
-                self.put_off.insert(name, PutOff { left, errno, retry_at });
+                self.put_off.insert(name, PutOff { left, errno: Some(errno), retry_at });
                 return;
             }
         };
