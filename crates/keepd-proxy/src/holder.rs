@@ -32,6 +32,8 @@ struct Shared {
     waiting: VecDeque<Waiting>,
     /// Why something could not be held, since the last question.
     failure: Option<Errno>,
+    /// Why the last descriptor could not be held, if that was so.
+    refused: Option<Errno>,
     /// Nobody hears us any more.
     is_lost: bool,
 }
@@ -70,7 +72,8 @@ impl Holder {
     /// Returns one for this warden, which has what the estate says.
     pub fn new(channel: Channel, estate: Estate) -> Self {
         let waiting = VecDeque::new();
-        let shared = Shared { channel, estate, waiting, failure: None, is_lost: false };
+        let shared =
+            Shared { channel, estate, waiting, failure: None, refused: None, is_lost: false };
         Self { shared: Some(Rc::new(RefCell::new(shared))) }
     }
 
@@ -115,10 +118,15 @@ impl Holder {
         };
         // A statement of its own: the borrow ends before the failure is noted.
         let outcome = shared.borrow_mut().hold(label, &descriptor);
+        let refused = outcome.as_ref().err().copied();
+        let before = std::mem::replace(&mut shared.borrow_mut().refused, refused);
         match outcome {
             Ok(lifted) => Held { descriptor: Some(lifted), holder: self.clone() },
             Err(error) => {
-                shared.borrow_mut().failure = Some(error);
+                // Each one after it would say the same.
+                if before != refused {
+                    shared.borrow_mut().failure = Some(error);
+                }
                 Held::alone(descriptor)
             }
         }
@@ -357,6 +365,13 @@ mod tests {
         assert_eq!((holder.take_failure(), holder.take_failure()), (Some(EMSGSIZE), None));
         assert_eq!(next(&warden), None);
         assert_eq!(holder.with_estate(|estate| estate.held.len()), Some(0));
+        let hold = |label| drop(holder.hold(label, null()));
+        let too_long = || Label::Listener { path: "x".repeat(MESSAGE_BYTES_MAX).into() };
+        hold(too_long());
+        assert_eq!(holder.take_failure(), None, "it was said");
+        hold(Label::Lock);
+        hold(too_long());
+        assert_eq!(holder.take_failure(), Some(EMSGSIZE), "it had been possible again");
     }
 
     #[test]

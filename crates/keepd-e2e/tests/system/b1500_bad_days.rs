@@ -9,7 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use keepd_testkit::{
-    Entry, LONG, Project, cpu_ticks, find_program, skip, test_service, wait_for_end, wait_until,
+    Entry, LONG, Project, Running, cpu_ticks, find_program, skip, test_service, wait_for_end,
+    wait_until,
 };
 
 /// Is there in every story, and must not notice anything.
@@ -356,4 +357,25 @@ fn garbage_at_the_control_socket_is_refused() {
     project.keepd(["restart", "good"]).expect_code(0);
     drop(half);
     assert_eq!(own_processes(&project), own);
+}
+
+#[test]
+fn without_room_to_hold_anything_services_start_and_it_is_said_once() {
+    let project = Project::new(GOOD);
+    let keepd = keepd_testkit::keepd_program();
+    // The lock of the instance takes the one number that is there for what is held.
+    let script = format!("ulimit -n 257; exec {} up", keepd.display());
+    let up = Running::start(project.command("sh").args(["-c", &script]));
+    project.wait_for_state("good", "ready");
+    let said = "cannot let the warden hold a descriptor: too many open files";
+    let heard = up.stderr().text();
+    assert_eq!(heard.matches(said).count(), 1, "{heard}");
+    up.signal(keepd_model::Signal::TERM);
+    up.wait().expect_code(0);
+
+    let script = format!("ulimit -n 100; exec {} up", keepd.display());
+    let refused = Running::start(project.command("sh").args(["-c", &script])).wait();
+    let refused = refused.expect_code(111).stderr;
+    let why = "cannot hold a descriptor under this limit of open files (ulimit -n)";
+    assert!(refused.contains(why), "{refused}");
 }

@@ -23,7 +23,7 @@ use warden::Warden;
 /// A case and its name.
 type Case = (&'static str, fn(&mut Warden));
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 17] = [
     ("adopted", what_runs_is_adopted_with_everything_that_is_known_of_it),
     ("gap", an_end_while_there_is_no_proxy_is_told_with_its_status),
     ("later", the_end_of_what_was_adopted_is_told_and_a_trigger_starts_it_again),
@@ -34,6 +34,7 @@ const CASES: [Case; 16] = [
     ("acknowledged", what_was_acknowledged_is_not_told_again),
     ("compacted", a_long_journal_is_replaced_by_what_still_holds),
     ("configured", a_configuration_is_read_once),
+    ("half", a_configuration_that_was_read_half_is_read_again_and_starts_nothing_twice),
     ("handles", handles_and_what_is_said_outlive_their_proxy),
     ("again", a_successor_can_be_lost_as_well),
     ("both", where_both_were_lost_the_ledger_is_enough),
@@ -109,6 +110,18 @@ fn dump(client: &mut Client) -> Vec<String> {
         lines.push(client.next_line(until).expect("a dump has an end"));
     }
     lines
+}
+
+/// Asks for dumps until there is one with lines that start like this.
+fn dump_with(client: &mut Client, starts: &[&str]) -> Vec<String> {
+    let until = std::time::Instant::now() + warden::DEADLINE;
+    loop {
+        let lines = dump(client);
+        if starts.iter().all(|start| lines.iter().any(|line| line.starts_with(start))) {
+            return lines;
+        }
+        assert!(std::time::Instant::now() < until, "no {starts:?}: {lines:#?}");
+    }
 }
 
 fn what_runs_is_adopted_with_everything_that_is_known_of_it(warden: &mut Warden) {
@@ -353,6 +366,40 @@ fn a_configuration_is_read_once(warden: &mut Warden) {
     warden.start(&["--config", &path]);
     let lines = dump(&mut connect(warden));
     assert!(!lines.iter().any(|line| line.starts_with("service.args")), "{lines:#?}");
+}
+
+fn a_configuration_that_was_read_half_is_read_again_and_starts_nothing_twice(warden: &mut Warden) {
+    let count = warden.path("count");
+    let script = |name: &str, rest: &str| {
+        let args = format!("service.args\t{name}\t/bin/sh\t-c\techo {name} >> {count}; {rest}");
+        format!("{args}\nservice.start\t{name}\t0\n")
+    };
+    let half = format!(
+        "proto\tkeepd\t1\n{}{}service.note\tlong\tread\thalf\n",
+        script("once", "exit 3"),
+        script("long", "exec sleep 1000")
+    );
+    let path = warden.path("conf");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    // Both ends are here, so it has no end.
+    let pipe = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut &pipe, half.as_bytes()).unwrap();
+    warden.start(&["--config", &path]);
+    let mut client = connect(warden);
+    dump_with(&mut client, &["service.run\tonce\t1\tdown\t", "service.run\tlong\t1\tup\t"]);
+    warden.kill_proxy();
+    warden.recover();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, format!("{half}{}", script("last", "exit 0"))).unwrap();
+    warden.start(&["--config", &path]);
+    let mut client = connect(warden);
+    let lines = dump_with(&mut client, &["service.run\tlast\t1\tdown\t"]);
+    line_of(&lines, "service.run\tlong\t1\tup\t");
+    line_of(&lines, "service.run\tonce\t1\tdown\t");
+    let text = std::fs::read_to_string(&count).unwrap();
+    let mut started: Vec<&str> = text.lines().collect();
+    started.sort_unstable();
+    assert_eq!(started, ["last", "long", "once"], "{}", warden.log());
 }
 
 fn handles_and_what_is_said_outlive_their_proxy(warden: &mut Warden) {
