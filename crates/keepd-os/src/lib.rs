@@ -37,6 +37,8 @@ pub mod proc;
 pub mod process;
 pub mod random;
 pub mod reap;
+#[cfg(feature = "seccomp")]
+pub mod seccomp;
 pub mod signals;
 pub mod sigwait;
 pub mod socket;

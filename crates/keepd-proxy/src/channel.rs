@@ -7,6 +7,7 @@
 //! | `ready` | | the loop is reached |
 //! | `exit⇥CODE` | | I end because I was asked to |
 //! | `exec⇥CODE⇥ARG…` | | the same, and this program is to take the place |
+//! | `refused⇥WHY` | | no successor could go on: the ledger cannot be used, nothing was touched |
 //!
 //! A warden answers nothing; what it passes on are signals, by kill(2). Fields have the escapes of
 //! the extended protocol, and there is no line feed.
@@ -37,6 +38,9 @@ pub enum ToWarden {
         /// Program and arguments.
         arguments: Vec<Vec<u8>>,
     },
+    /// What a predecessor left cannot be used, by no successor, because of this. Nothing was
+    /// touched.
+    Refused(String),
 }
 
 /// A message would be longer than [`MESSAGE_BYTES_MAX`].
@@ -71,6 +75,7 @@ impl ToWarden {
                 fields.extend([word("exec"), number(code)]);
                 fields.extend(arguments.iter().map(|argument| bytes(argument)));
             }
+            Self::Refused(why) => fields.extend([word("refused"), bytes(why.as_bytes())]),
         }
         let mut message = Vec::new();
         words::join(fields, &mut message);
@@ -93,6 +98,7 @@ impl ToWarden {
                 let arguments = arguments.iter().map(|argument| argument.to_vec()).collect();
                 Self::Exec { code: read_code(code)?, arguments }
             }
+            (b"refused", [why]) => Self::Refused(String::from_utf8_lossy(why).into_owned()),
             (_, _) => return None,
         })
     }
@@ -119,6 +125,7 @@ mod tests {
             ToWarden::Exit(0),
             ToWarden::Exit(255),
             ToWarden::Exec { code: 111, arguments: vec![b"/bin/sh".to_vec(), b"".to_vec()] },
+            ToWarden::Refused("it is\tdamaged".to_owned()),
         ] {
             let encoded = message.encode().unwrap();
             assert!(!encoded.contains(&b'\n'));

@@ -13,10 +13,11 @@ use keepd_os::channel::Channel;
 use keepd_os::memfd;
 use keepd_os::pipe::LogPipe;
 
+use crate::channel::ToWarden;
 use crate::descriptors::Initial;
 use crate::estate::{ESTATE_BYTES_MAX, Estate, Label};
 use crate::holder::{Held, Holder};
-use crate::ledger::{self, Resumed};
+use crate::ledger::{self, LedgerError, Resumed};
 use crate::link::Link;
 use crate::options::Options;
 
@@ -75,10 +76,12 @@ impl Legacy {
         let run_dir = options.run_dir.clone().unwrap_or_default();
         let instance = options.instance.clone();
         let instance = instance.unwrap_or_else(|| run_dir.to_string_lossy().into_owned());
-        let resumed = ledger::resume(&run_dir, &instance).map_err(|error| error.to_string())?;
+        let channel = Channel::from(channel);
+        let resumed =
+            ledger::resume(&run_dir, &instance).map_err(|error| refuse(&channel, &error))?;
         let estate = Estate::read(&lines);
         let lost_at = estate.deaths.back().copied();
-        let holder = Holder::new(Channel::from(channel), estate);
+        let holder = Holder::new(channel, estate);
         let inheritance = holder.inherit(inherited);
         let mut legacy = Self {
             link: Link::new(holder, file),
@@ -139,6 +142,19 @@ impl Legacy {
             }
         }
     }
+}
+
+/// Returns the sentence for a ledger that cannot be used. If no successor could use it either, the
+/// warden is told, so that it does not start one after the other.
+fn refuse(channel: &Channel, error: &LedgerError) -> String {
+    let why = error.to_string();
+    if error.is_final()
+        && let Ok(message) = ToWarden::Refused(why.clone()).encode()
+    {
+        // The first message finds room. Without it the next proxy says it again.
+        let _ = channel.send(&message, None);
+    }
+    why
 }
 
 /// Takes the descriptor with this number out.

@@ -15,6 +15,7 @@ use keepd_manager::{Instance, Options, Signpost};
 use keepd_model::protocol::{Attributes, Command, LogTarget, Place, Request, RequestId, VERSION};
 use keepd_model::{Errno, Generation, ManagerSpec, ServiceName};
 use keepd_os::cgroup::Group;
+use keepd_os::ledger::{self, MISSING_PIDFDS_HINT};
 use keepd_os::{file, process};
 use keepd_proxy::warden::Origin;
 
@@ -66,6 +67,7 @@ impl Prepared {
         surroundings: &Surroundings,
         wishes: Wishes,
     ) -> Result<Self, CliError> {
+        require_kernel(&instance)?;
         if let Some(run_dir) = instance.clear_signpost()? {
             return Err(runs_elsewhere(&instance, &run_dir));
         }
@@ -129,6 +131,14 @@ impl Prepared {
     pub(crate) fn lock(&self) -> BorrowedFd<'_> {
         self.lock.as_fd()
     }
+}
+
+/// Refuses to start where a lost proxy could not be replaced.
+fn require_kernel(instance: &Instance) -> Result<(), CliError> {
+    ledger::require_pidfds().map_err(|(call, errno)| {
+        let message = format!("cannot start {}: {call} is missing: {errno}", instance.shown());
+        system(message).with_hint(MISSING_PIDFDS_HINT)
+    })
 }
 
 /// Says where state and logs are if they are not beside the configuration file, and nobody chose

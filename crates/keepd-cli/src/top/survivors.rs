@@ -28,7 +28,7 @@ pub(super) fn take_over(instance: &Instance) -> Result<Option<Options>, CliError
         return Ok(None);
     }
     let found = warden::survivors(&instance.run_dir, &instance.mark())
-        .map_err(|why| refusal(instance, &left, Some(&why)))?;
+        .map_err(|why| refusal(instance, &left, Some(&why.to_string())))?;
     if found.processes == 0 {
         return Err(refusal(instance, &left, None));
     }

@@ -23,16 +23,27 @@ pub struct Facility {
     pub without: &'static str,
 }
 
+/// What to do where [`require_pidfds`] fails.
+pub const MISSING_PIDFDS_HINT: &str =
+    "use Linux 5.3 or newer; in a container, let its seccomp profile allow the call";
+
+/// `pidfd_open`, `pidfd_send_signal`: fails with the name of the call without which no process that
+/// is not a child can be held, and so neither watched nor signalled.
+pub fn require_pidfds() -> Result<(), (&'static str, Errno)> {
+    let own = pidfd::open(process::id()).map_err(|errno| ("pidfd_open", errno))?;
+    presence::is_consumed(own).map(drop).map_err(|errno| ("pidfd_send_signal", errno))
+}
+
 /// Tries everything that the ledger uses. It starts a process that ends at once, which no other
 /// wait of this program sees.
 pub fn facilities() -> Vec<Facility> {
     let own = pidfd::open(process::id());
     vec![
         Facility {
-            name: "pidfd_open (Linux 5.3)",
-            is_there: own.is_ok(),
-            without: "Processes of a lost proxy cannot be watched: keepd ends the instance instead \
-                      of going on.",
+            name: "pidfd_open, pidfd_send_signal (Linux 5.3)",
+            is_there: require_pidfds().is_ok(),
+            without: "Processes of a lost proxy could be neither watched nor signalled: keepd \
+                      refuses to start.",
         },
         Facility {
             name: "inodes of pidfds (Linux 6.9)",

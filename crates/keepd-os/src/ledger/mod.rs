@@ -14,7 +14,9 @@ mod presence;
 mod private;
 
 pub use child::{ChildRecord, RecordError};
-pub use facilities::{Facility, facilities, is_in_memory};
+pub use facilities::{Facility, MISSING_PIDFDS_HINT, facilities, is_in_memory, require_pidfds};
 pub use journal::{JOURNAL_BYTES_MAX, JournalFile};
 pub use mapping::{CELL_BYTES, Cell, Mapping};
+#[cfg(feature = "seccomp")]
+pub(crate) use presence::PIDFD_GET_INFO;
 pub use presence::{Presence, examine, exit_of, has_inodes, inode, is_consumed};

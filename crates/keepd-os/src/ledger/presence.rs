@@ -8,7 +8,7 @@ use keepd_model::{Errno, Exit, Pid, Signal};
 use crate::{errno, pidfd, proc, process};
 
 /// `PIDFS_IOCTL_MAGIC` 0xFF, number 11, both ways, 64 bytes: `_IOWR(0xFF, 11, struct pidfd_info)`.
-const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B_u32 as libc::Ioctl;
+pub(crate) const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B_u32 as libc::Ioctl;
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 const PIDFS_MAGIC: u64 = 0x5049_4446;
 

@@ -27,7 +27,7 @@ use keepd_wire::ledger::layout::{SlotCell, SlotNumber};
 use keepd_wire::ledger::{BootId, Outcome, Scope, State, failed_word, inode_cell, run_word};
 
 pub(crate) use cells::MappedCells;
-pub(crate) use open::{Resumed, make, resume};
+pub(crate) use open::{LedgerError, Resumed, make, resume};
 
 use journal::Journal;
 

@@ -25,6 +25,9 @@ const JOURNAL: &str = "journal";
 /// The number of the first record of an instance.
 const FIRST: u64 = 1;
 const ENOENT: Errno = Errno(2);
+/// What a file is refused with, however often it is tried: it is not there, it is not ours alone,
+/// it is no regular file (ELOOP, ESPIPE, EISDIR, ENXIO), or it is too long.
+const FINAL: [Errno; 7] = [ENOENT, Errno(1), Errno(40), Errno(29), Errno(21), Errno(6), Errno(27)];
 
 /// Why there is no ledger. Nothing was touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,17 @@ pub(crate) enum LedgerError {
     Open(PathBuf, Errno),
     /// A file is not what it should be: one sentence.
     Refused(PathBuf, String),
+}
+
+impl LedgerError {
+    /// Reports whether the files themselves are the reason, so that no successor would do better.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Boot | Self::Make(..) => false,
+            Self::Open(_, errno) => FINAL.contains(errno),
+            Self::Refused(..) => true,
+        }
+    }
 }
 
 impl fmt::Display for LedgerError {

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use keepd_model::{Errno, HandleName, Signal};
 use keepd_os::daemon::{self, Fork, Standard};
+use keepd_os::ledger::{self, MISSING_PIDFDS_HINT};
 use keepd_os::spawn::Session;
 use keepd_os::{exec, file, handle, process};
 
 use super::machine::Ending;
 use super::say::say;
 use super::setup::{Keys, Origin, Setup};
-use super::{Ended, News, forget, run, survivors};
+use super::{Ended, News, SurvivorsError, forget, run, survivors};
 use crate::descriptors;
 use crate::estate::Label;
 use crate::exit;
@@ -142,6 +143,9 @@ impl Alone<'_> {
                 Err(error) => Err(format!("cannot use the estate: {}", error.errno)),
             };
         }
+        ledger::require_pidfds().map_err(|(call, errno)| {
+            format!("cannot be a warden without {call}: {errno}\nhint: {MISSING_PIDFDS_HINT}")
+        })?;
         let lock = lock(run_dir)?;
         // Of which nothing lives, is over: whoever is started now reads its configuration.
         match survivors(run_dir, instance) {
@@ -149,7 +153,12 @@ impl Alone<'_> {
                 say(format_args!("took over {} services of a lost keepd", found.services));
                 Ok(Origin::Survivors { lock })
             }
-            Ok(_) | Err(_) => {
+            Ok(found) if found.unreadable > 0 => {
+                let why = format!("{} words of the ledger are damaged", found.unreadable);
+                Err(refusal(run_dir, &why))
+            }
+            Err(SurvivorsError::Unusable(why)) => Err(refusal(run_dir, &why)),
+            Ok(_) | Err(SurvivorsError::NoLedger) => {
                 forget(run_dir);
                 let handles = std::mem::take(&mut self.inherited).into_iter().filter_map(label);
                 Ok(Origin::Fresh { lock, handles: handles.collect() })
@@ -263,6 +272,15 @@ fn label(descriptor: OwnedFd) -> Option<(Label, OwnedFd)> {
     let name = HandleName::new(&format!("fd_{}", descriptor.as_raw_fd())).ok()?;
     let report = descriptors::report_of(name, &descriptor);
     Some((Label::Handle { report: Box::new(report), standard: None }, descriptor))
+}
+
+/// Refuses to begin anew where something may run that nobody would know of.
+fn refusal(run_dir: &Path, why: &str) -> String {
+    let folder = run_dir.display();
+    format!(
+        "cannot say what a lost keepd left running: {why}; nothing was touched\n\
+         hint: end what it left, and remove \"{folder}/ledger\""
+    )
 }
 
 /// Takes the lock of an instance, and makes its folder where there is none.

@@ -136,6 +136,17 @@ impl Ledger {
         Ok(running.into_iter().filter(is_alive).map(|(slot, _)| slot).collect())
     }
 
+    /// Returns how many slots have a word that is damaged.
+    ///
+    /// # Errors
+    ///
+    /// There are no cells.
+    pub(super) fn unreadable(&mut self) -> Result<usize, Unreadable> {
+        let cells = self.cells()?;
+        let is_damaged = |number: &SlotNumber| Slot::new(cells, *number).word().is_err();
+        Ok((0..cells.count).map(SlotNumber).filter(is_damaged).count())
+    }
+
     /// Calls the function with whose ledger it is, and with the last record of its journal that was
     /// answered.
     ///

@@ -39,6 +39,8 @@ pub enum Input {
     Ready,
     /// The proxy says that it is about to end, because it was asked to.
     Leaving(Ending),
+    /// The proxy ends because nobody can go on with what a predecessor left, for this reason.
+    Refused(String),
     /// The proxy has ended.
     Ended(Exit),
     /// Answer to [`Output::Recover`].
@@ -202,6 +204,7 @@ impl Machine {
             Input::NotStarted(failure) => self.on_not_started(now, failure),
             Input::Ready => self.on_ready(),
             Input::Leaving(ending) => self.on_leaving(now, ending),
+            Input::Refused(why) => self.on_leaving(now, Ending::Lost { why }),
             Input::Ended(exit) => self.on_ended(now, exit),
             Input::Recovered(recovery) => self.on_recovered(now, recovery),
             Input::Signal(signal, count) => self.on_signal(signal, count),

@@ -15,4 +15,4 @@ pub(crate) use alone::{Alone, Words};
 pub use machine::Ending;
 pub use run::{Ended, News, run};
 pub use setup::{Keys, Origin, Setup, WardenError};
-pub use survivors::{Survivors, forget, survivors};
+pub use survivors::{Survivors, SurvivorsError, forget, survivors};

@@ -330,6 +330,7 @@ impl<'a> Warden<'a> {
             ToWarden::Exec { code, arguments } => {
                 self.tell(Input::Leaving(Ending::Become { code, arguments }));
             }
+            ToWarden::Refused(why) => self.tell(Input::Refused(why)),
         }
     }
 

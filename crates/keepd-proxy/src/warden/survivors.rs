@@ -1,6 +1,7 @@
 //! What a lost warden and proxy left, from outside: whether somebody can go on with it.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
 
 use keepd_model::ServiceName;
@@ -22,6 +23,37 @@ pub struct Survivors {
     pub processes: usize,
     /// Without processes of keepd itself.
     pub services: usize,
+    /// Services of which the ledger does not say whether they run: their words are damaged.
+    pub unreadable: usize,
+}
+
+/// Why it is not known what lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SurvivorsError {
+    /// There is no ledger, or none of this boot.
+    NoLedger,
+    /// One of both files is not sound, for this reason.
+    Unusable(String),
+}
+
+impl fmt::Display for SurvivorsError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLedger => formatter.write_str("it kept no ledger"),
+            Self::Unusable(why) => formatter.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for SurvivorsError {}
+
+impl From<Unreadable> for SurvivorsError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Absent => Self::NoLedger,
+            Unreadable::Unusable(why) => Self::Unusable(why),
+        }
+    }
 }
 
 /// Looks which processes of an instance live and can be taken over. Nothing is changed. For who
@@ -30,20 +62,21 @@ pub struct Survivors {
 /// # Errors
 ///
 /// Returns why it is not known: there is no ledger, or one of both files is not sound.
-pub fn survivors(run_dir: &Path, instance: &str) -> Result<Survivors, String> {
+pub fn survivors(run_dir: &Path, instance: &str) -> Result<Survivors, SurvivorsError> {
+    let unusable = SurvivorsError::Unusable;
     let mut ledger = Ledger::new(run_dir, instance);
-    let said = |unreadable| match unreadable {
-        Unreadable::Absent => "it kept no ledger".to_owned(),
-        Unreadable::Unusable(why) => why,
-    };
-    let living = ledger.living().map_err(said)?;
+    let living = ledger.living()?;
+    let unreadable = ledger.unreadable()?;
+    if living.is_empty() && unreadable == 0 {
+        // Whatever the journal says, it is about nobody.
+        return Ok(Survivors { processes: 0, services: 0, unreadable });
+    }
     let path = run_dir.join(JOURNAL);
     let (_, bytes) = JournalFile::open(&path)
-        .map_err(|errno| format!("cannot open \"{}\": {errno}", path.display()))?;
+        .map_err(|errno| unusable(format!("cannot open \"{}\": {errno}", path.display())))?;
     let replay = ledger
-        .with_scope(|scope, answered| journal::read(&bytes, scope, answered))
-        .map_err(said)?
-        .map_err(|error| error.to_string())?;
+        .with_scope(|scope, answered| journal::read(&bytes, scope, answered))?
+        .map_err(|error| unusable(error.to_string()))?;
     let internal: HashSet<SlotNumber> = replay
         .records
         .iter()
@@ -56,7 +89,7 @@ pub fn survivors(run_dir: &Path, instance: &str) -> Result<Survivors, String> {
         })
         .collect();
     let services = living.iter().filter(|slot| !internal.contains(slot)).count();
-    Ok(Survivors { processes: living.len(), services })
+    Ok(Survivors { processes: living.len(), services, unreadable })
 }
 
 /// Removes ledger and journal of an instance of which nothing runs: whoever comes next begins anew.

@@ -197,6 +197,18 @@ fn the_end_that_was_asked_for_is_the_end() {
 }
 
 #[test]
+fn a_proxy_that_cannot_go_on_by_what_is_left_is_the_last_one() {
+    let mut warden = Driven::resumed(at(0), Begin::Lost, &[], None);
+    warden.outputs();
+    assert_eq!(warden.tell(0, Input::Recovered(Recovery::Sound)), [start()]);
+    warden.tell(0, Input::Started);
+    let why = "the journal is damaged".to_owned();
+    assert_eq!(warden.tell(1, Input::Refused(why.clone())), []);
+    let end = Output::End(Ending::Lost { why });
+    assert_eq!(warden.tell(2, Input::Ended(Exit::Code(6))), [end]);
+}
+
+#[test]
 fn signals_wait_for_a_proxy_that_can_take_them() {
     let mut warden = Driven::new(Begin::Fresh);
     warden.outputs();
