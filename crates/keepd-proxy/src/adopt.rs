@@ -429,7 +429,7 @@ fn look(pid: Pid, held: &mut Pidfds) -> Looked {
 }
 
 /// Reports whether a process is this one or the warden above it.
-fn is_a_keeper(parent: Option<Pid>) -> bool {
+pub(crate) fn is_a_keeper(parent: Option<Pid>) -> bool {
     parent.is_some() && [Some(process::id()), process::parent_id()].contains(&parent)
 }
 

@@ -2,7 +2,8 @@
 //! by pidfd, and somebody else consumes them.
 //!
 //! Who consumes one of them is the warden, which writes down how it ended before; or, where nobody
-//! of ours is its parent any more, init, and then the kernel says how it ended.
+//! of ours is its parent any more, init. That may take its time, or never happen: then the zombie
+//! says how it ended, and otherwise the kernel does once it is consumed.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -11,10 +12,11 @@ use std::time::Duration;
 use keepd_engine::proxy::{Input, Owner, SpawnOutcome};
 use keepd_model::{Errno, Exit, Instant, Pid, ServiceName, Signal};
 use keepd_os::epoll::Epoll;
-use keepd_os::ledger::{exit_of, is_consumed};
+use keepd_os::ledger::{Presence, examine};
 use keepd_os::pidfd;
 use keepd_wire::ledger::Outcome;
 
+use crate::adopt::is_a_keeper;
 use crate::holder::Held;
 use crate::ledger::{Ledger, Run};
 use crate::run::Shell;
@@ -93,6 +95,10 @@ impl Foreign {
         self.processes.get(&pid).map(|process| process.pidfd.as_fd())
     }
 
+    fn has(&self, pid: Pid) -> bool {
+        self.processes.contains_key(&pid)
+    }
+
     fn due(&self, now: Instant) -> Vec<Pid> {
         let is_due = |process: &Process| process.look.is_some_and(|(at, _)| at <= now);
         self.processes.iter().filter(|(_, process)| is_due(process)).map(|(pid, _)| *pid).collect()
@@ -102,12 +108,11 @@ impl Foreign {
     fn look(&mut self, ledger: &Ledger, pid: Pid, now: Instant) -> Option<Look> {
         let process = self.processes.get_mut(&pid)?;
         // In this order: whoever of ours consumes it has written the word before.
-        let is_gone = is_consumed(&process.pidfd);
+        let presence = examine(&process.pidfd, pid);
         if let Some(outcome) = ledger.outcome(process.run) {
             return Some(Look::Over(outcome));
         }
-        if is_gone == Ok(true) {
-            let exit = exit_of(&process.pidfd).ok().flatten().unwrap_or(Exit::Unknown);
+        if let Some(exit) = known_end(presence) {
             // A word that is about something else says nothing of this process.
             let outcome = ledger.end(process.run, pid, exit).unwrap_or(Outcome::Ended(exit));
             return Some(Look::Over(outcome));
@@ -124,7 +129,30 @@ impl Foreign {
     }
 }
 
+/// Returns how a process ended of which nobody of ours will write that down; `None`: it is alive,
+/// or somebody will, or it cannot be told yet.
+fn known_end(presence: Result<Presence, Errno>) -> Option<Exit> {
+    match presence {
+        Ok(Presence::Gone { exit }) => Some(exit.unwrap_or(Exit::Unknown)),
+        // Who consumes it is no keeper. Nobody else gets its number before, and the word does not
+        // name it any more after this.
+        Ok(Presence::Zombie { parent, exit, .. }) => exit.filter(|_| !is_a_keeper(parent)),
+        Ok(Presence::Alive { .. }) | Err(_) => None,
+    }
+}
+
 impl Shell {
+    /// A child was made that has this number. Whoever had it before has ended and is consumed, and
+    /// if nobody was told that yet, it is told now: a number is of one process at a time. What
+    /// follows from that end waits until the child is told, too.
+    pub(crate) fn end_before_child(&mut self, pid: Pid) {
+        if self.foreign.has(pid) {
+            self.is_work_held = true;
+            self.hear_foreign(&[pid]);
+            self.is_work_held = false;
+        }
+    }
+
     /// Tells the ends of processes that a predecessor started.
     pub(crate) fn hear_foreign(&mut self, heard: &[Pid]) {
         let due = self.foreign.due(self.now.monotonic);
@@ -166,3 +194,6 @@ impl Shell {
         self.tell_end(pid, exit);
     }
 }
+
+#[cfg(test)]
+mod tests;

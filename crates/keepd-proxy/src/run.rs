@@ -90,6 +90,8 @@ pub(crate) struct Shell {
     pub(crate) rest_due: Option<Instant>,
     /// How it ends, once it does.
     pub(crate) ending: Option<Ending>,
+    /// What the machine asks for waits: it has yet to hear of what it asked for before.
+    pub(crate) is_work_held: bool,
 }
 
 /// How the proxy ends.
@@ -258,7 +260,7 @@ impl Shell {
 
     /// Does everything that the machine, and the front end before it, ask for.
     pub(crate) fn perform_all(&mut self) {
-        loop {
+        while !self.is_work_held {
             if let Some(output) = self.machine.poll_output() {
                 self.perform(output);
             } else if let Some(output) = self.front_output() {
@@ -301,6 +303,7 @@ impl Shell {
                 let owner = Owner::Job(spawn.job);
                 let outcome =
                     self.spawn(None, |children, around| children.spawn_job(around, &spawn));
+                self.check_number(outcome.as_ref());
                 self.tell_spawned(owner, outcome);
             }
             Output::SignalMain { owner: _, pid, signal } => {
@@ -376,6 +379,7 @@ impl Shell {
             true => children.spawn_service(around, spawn),
             false => Err(SpawnFailure { step: SpawnStep::Prepare, errno: NO_PLACE }),
         });
+        self.check_number(outcome.as_ref());
         self.note_spawned(intent.as_ref(), outcome.as_ref());
         self.tell_spawned(owner, outcome);
     }
@@ -399,6 +403,13 @@ impl Shell {
                 record: record.map(|(intent, ledger)| ledger.child_record(intent)),
             },
         )
+    }
+
+    /// Makes sure that the number of a child is of nobody else in the machine and the ledger.
+    fn check_number(&mut self, outcome: Result<&Started, &SpawnFailure>) {
+        if let Ok(started) = outcome {
+            self.end_before_child(started.pid);
+        }
     }
 
     fn tell_spawned(&mut self, owner: Owner, outcome: Result<Started, SpawnFailure>) {

@@ -523,6 +523,7 @@ impl Starting<'_> {
             watches_output: false,
             rest_due: Some(clock::monotonic_now().saturating_add(QUIET)),
             ending: None,
+            is_work_held: false,
         };
         shell.inherit(legacy, facts);
         shell.tell(Input::Connected { connection: FRONT, output: true });

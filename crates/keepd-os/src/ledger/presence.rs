@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use keepd_model::{Errno, Exit, Pid, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{errno, pidfd, proc, process};
 
@@ -56,8 +57,12 @@ pub enum Presence {
 
 /// Says what became of the process behind a pidfd, which had this number when it was opened.
 ///
+/// A process whose first thread has ended before others is alive, though /proc shows a zombie.
+///
 /// Fails with the error of the last question that could not be asked (no /proc).
 pub fn examine(pidfd: impl AsFd, pid: Pid) -> Result<Presence, Errno> {
+    // First: what /proc shows then is how all of it has ended.
+    let has_ended = has_ended(&pidfd)?;
     let stat = proc::stat(pid);
     let exit = zombie_exit(pid);
     // Only now: as long as it is not consumed, what /proc said was about it.
@@ -67,9 +72,19 @@ pub fn examine(pidfd: impl AsFd, pid: Pid) -> Result<Presence, Errno> {
     let stat = stat.ok_or(Errno::ENOENT)?;
     let (parent, start_ticks) = (stat.parent, stat.start_ticks);
     Ok(match stat.state {
-        b'Z' | b'X' => Presence::Zombie { parent, start_ticks, exit },
+        b'Z' | b'X' if has_ended => Presence::Zombie { parent, start_ticks, exit },
         _ => Presence::Alive { parent, start_ticks },
     })
+}
+
+/// `poll(pidfd, POLLIN)`: reports whether every thread of the process has ended. See pidfd_open(2).
+fn has_ended(pidfd: impl AsFd) -> Result<bool, Errno> {
+    let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut polled, Some(&now)) {
+        Ok(_) => Ok(!polled[0].revents().is_empty()),
+        Err(error) => Err(Errno(error.raw_os_error())),
+    }
 }
 
 /// `pidfd_send_signal(pidfd, 0, NULL, 0)`: reports whether the process has ended and was consumed
