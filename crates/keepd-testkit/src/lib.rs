@@ -39,7 +39,9 @@ pub use older_kernel::{Lacking, OlderKernel};
 pub use output::Output;
 pub use ports::free_port;
 pub use processes::{cpu_ticks, kill, marked, signal, wait_for_end, working_below};
-pub use program::{find_program, init_program, keepd_program, test_service_program};
+pub use program::{
+    find_program, init_program, keepd_program, test_service_program, torture_program,
+};
 pub use project::Project;
 pub use running::{Finished, Running};
 pub use scratch::Scratch;

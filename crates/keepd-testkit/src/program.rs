@@ -28,6 +28,12 @@ pub fn test_service_program() -> PathBuf {
     built("keepd-test-service", "cargo build --package keepd-e2e")
 }
 
+/// Returns the program that runs [`torture::command::run`](crate::torture::command::run).
+#[track_caller]
+pub fn torture_program() -> PathBuf {
+    built("keepd-torture", "cargo build --package keepd-e2e")
+}
+
 /// Returns the absolute path of a program in the places where Debian puts them, daemons too.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]

@@ -1,4 +1,4 @@
-//! Two hundred kills of everybody, while services start, end and write.
+//! A hundred kills of everybody, while services start, end and write.
 
 use keepd_testkit::torture::{Order, Pairs, Table, Victim};
 
@@ -6,10 +6,10 @@ use keepd_testkit::torture::{Order, Pairs, Table, Victim};
 const SEED_VARIABLE: &str = "KEEPD_TORTURE_SEED";
 
 #[test]
-fn two_hundred_kills_break_no_promise() {
+fn a_hundred_kills_break_no_promise() {
     let seed = std::env::var(SEED_VARIABLE).map_or(6, |text| text.parse().expect("a number"));
     let victims = Victim::ALL.to_vec();
-    let order = Order { seed, kills: 200, services: 64, victims, pairs: Pairs::Any };
+    let order = Order { seed, kills: 100, services: 64, victims, pairs: Pairs::Any };
     let round = order.run(|_| {});
     let mut table = Table::default();
     table.add(&round);

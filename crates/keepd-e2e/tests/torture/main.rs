@@ -2,4 +2,5 @@
 //! whether a promise was broken. `cargo xtask torture` does the same for longer.
 
 mod every_call;
+mod interrupted;
 mod kills;

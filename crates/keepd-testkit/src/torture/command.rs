@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::{Order, Pairs, Table, Victim, Walk, Walked, tracer};
+use super::{Order, Pairs, Table, Victim, Walk, Walked, guard, tracer};
 
 /// The text of `--help`.
 const USAGE: &str = "\
@@ -88,6 +88,9 @@ pub fn run() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|word| word == tracer::TRACER) {
         return tracer::run(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|word| word == guard::GUARD) {
+        return guard::run(&arguments[1..]);
     }
     if arguments.iter().any(|word| word == "--help" || word == "-h") {
         print!("{USAGE}");

@@ -10,6 +10,7 @@ use keepd_os::clock;
 use keepd_os::epoll::Epoll;
 use serde_json::{Value, json};
 
+use super::guard::{FINDINGS, Guard};
 use super::{Keepers, Seeker, Victim};
 use crate::{Deadline, Entry, Project, Running, keepd_program, test_service_program};
 
@@ -50,6 +51,8 @@ pub(super) struct Instance {
     entries: Vec<Entry>,
     /// Bytes of the event log that were read.
     read: u64,
+    /// Ends the project if we cannot. Last: there is nothing left for it to do then.
+    _guard: Guard,
 }
 
 impl Instance {
@@ -67,17 +70,19 @@ impl Instance {
         let project = Project::new(&(configuration.to_owned() + &probe));
         std::os::unix::fs::symlink(test_service_program(), project.path(super::FLAKY))
             .expect("the folder is ours");
+        let folder = project.folder().parent().expect("it is in a folder of ours");
+        let guard = Guard::start(folder, &[project.mark(), &project.project_entry()]);
         let up = project.up();
         let seeker = Seeker::new(&keepd_program(), project.mark());
-        Self { project, up, seeker, entries: Vec::new(), read: 0 }
+        Self { project, up, seeker, entries: Vec::new(), read: 0, _guard: guard }
     }
 
-    /// Keeps everything as evidence: the files of the project, its run folder as it is now, what
-    /// `keepd up` and its successors said, and these files. Returns the folder.
+    /// Keeps everything as evidence: the findings, the files of the project, its run folder as it
+    /// is now, what `keepd up` and its successors said, and these files. Returns the folder.
     ///
     /// # Panics
     /// If it cannot be written.
-    pub(super) fn keep(&mut self, files: &[(&str, String)]) -> PathBuf {
+    pub(super) fn keep(&mut self, findings: String, files: &[(&str, String)]) -> PathBuf {
         let folder = self.project.keep_files().to_owned();
         let run = folder.join("run-as-it-was");
         fs::create_dir_all(&run).expect("the folder of the project is ours");
@@ -85,7 +90,7 @@ impl Instance {
             // Sockets are no files, and what is in use may go at any time.
             let _ = fs::copy(entry.path(), run.join(entry.file_name()));
         }
-        let said = [("stderr.txt", self.up.stderr().text())];
+        let said = [(FINDINGS, findings), ("stderr.txt", self.up.stderr().text())];
         for (name, text) in said.iter().chain(files) {
             fs::write(folder.join(name), text).expect("the folder of the project is ours");
         }

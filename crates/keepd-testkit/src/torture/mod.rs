@@ -12,6 +12,7 @@
 
 pub mod command;
 mod dice;
+mod guard;
 mod instance;
 mod judge;
 mod keepers;
@@ -26,6 +27,7 @@ pub mod tracer;
 mod walks;
 
 pub use dice::Dice;
+pub use guard::GUARD;
 pub use judge::{Figures, Finding, Report, Reported, Verdict, judge};
 pub use keepers::{Keepers, Seeker};
 pub use kills::{Kill, Kills, Pairs, Victim};

@@ -78,15 +78,19 @@ impl Reports {
 /// Reads the ends in a history, in the order of time.
 ///
 /// The manager also remembers attempts that did not get as far as a generation of their own: with
-/// the number of the one before. They are not the end of anything.
+/// the number of the one before. They are not the end of anything, even if the one before is
+/// forgotten already.
 fn ends(runs: &[Value]) -> Vec<(u64, Reported)> {
     let mut ends: Vec<(u64, Reported)> = Vec::new();
+    let is_all = (runs.len() as u64) < REMEMBERED;
+    // Whose number an attempt at the beginning has.
+    let forgotten = runs.last().filter(|_| !is_all).and_then(|run| run["generation"].as_u64());
     // The newest comes first; the present one has no end.
     for run in runs.iter().rev() {
         let (Some(generation), Some(reported)) = (run["generation"].as_u64(), reported(run)) else {
             continue;
         };
-        let before = ends.last().map_or(0, |(generation, _)| *generation);
+        let before = ends.last().map(|(generation, _)| *generation).or(forgotten).unwrap_or(0);
         if reported != Reported::NeverRan || generation > before {
             ends.push((generation, reported));
         }
@@ -151,6 +155,19 @@ mod tests {
         ];
         let exit = Reported::Ended(Exit::Code(1));
         assert_eq!(ends(&runs), [(1, exit), (2, exit), (3, Reported::NeverRan)]);
+    }
+
+    #[test]
+    fn an_attempt_whose_generation_is_forgotten_is_no_end() {
+        let window = |oldest: Value| {
+            let newest = run(8, Some(1), None, true);
+            let attempts = (2..REMEMBERED).map(|_| run(7, None, None, false));
+            [newest].into_iter().chain(attempts).chain([oldest]).collect::<Vec<Value>>()
+        };
+        let exit = Reported::Ended(Exit::Code(1));
+        assert_eq!(ends(&window(run(7, None, None, false))), [(8, exit)]);
+        assert_eq!(ends(&window(run(7, Some(1), None, true))), [(7, exit), (8, exit)]);
+        assert_eq!(ends(&window(run(6, Some(1), None, true)))[1], (7, Reported::NeverRan));
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Steps {
         self.instance.note("call", call, &self.walk.to_string());
         let mut tracer = Tracer::start(tracer, pid, self.walk.whose, call)?;
         let from = self.instance.hear().len();
-        let gone = self.begin()?;
+        let gone = self.begin(&before)?;
         let over = self.wait_until_over(from, &before, &gone);
         let killed = tracer.killed();
         drop(tracer);
@@ -240,7 +240,7 @@ impl Steps {
     }
 
     /// Sets the episode going. Returns who is killed by that.
-    fn begin(&mut self) -> Result<Vec<Victim>, String> {
+    fn begin(&mut self, before: &Keepers) -> Result<Vec<Victim>, String> {
         let nothing = json!({});
         match self.walk.episode {
             Episode::Spawn => self.instance.act("start", &[SUBJECT], &nothing)?,
@@ -251,14 +251,16 @@ impl Steps {
                 let pid = self.subject().ok_or("the subject has no process")?;
                 processes::signal(pid, Signal::KILL);
             }
-            Episode::ProxyLost => return self.lose(Victim::Proxy),
-            Episode::WardenLost => return self.lose(Victim::Warden),
+            Episode::ProxyLost => return self.lose(before, Victim::Proxy),
+            Episode::WardenLost => return self.lose(before, Victim::Warden),
         }
         Ok(Vec::new())
     }
 
-    fn lose(&mut self, victim: Victim) -> Result<Vec<Victim>, String> {
-        let killed = self.instance.kill(&self.instance.keepers(), &[victim]);
+    /// Kills who was this before: whoever is traced may have been killed at its first call, and
+    /// the roles be changing.
+    fn lose(&mut self, before: &Keepers, victim: Victim) -> Result<Vec<Victim>, String> {
+        let killed = self.instance.kill(before, &[victim]);
         killed.map(|_| vec![victim]).ok_or_else(|| format!("there is no {victim} to kill"))
     }
 
@@ -330,7 +332,7 @@ impl Steps {
             return None;
         }
         let findings = format!("{}: {}\n", self.walk, self.findings.join("\n"));
-        Some(self.instance.keep(&[("findings.txt", findings)]))
+        Some(self.instance.keep(findings, &[]))
     }
 }
 
