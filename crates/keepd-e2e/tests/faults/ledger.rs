@@ -1,6 +1,5 @@
 //! Ledger and journal are damaged while nobody looks, and a keepd has to go on by them: it mends
 //! them with a sentence or refuses with one. Nothing is started twice, and nothing is killed.
-//! (behaviour 17.5, 17.6)
 
 use std::collections::BTreeMap;
 
@@ -262,7 +261,9 @@ fn assert_one_unsure(stack: &Stack) {
 /// Who is unsure is not signalled, but is not left behind either.
 #[track_caller]
 fn assert_ended_by_down(stack: &Stack) {
+    let warden = stack.keepers().warden.expect("there is one");
     let down = stack.project.keepd(["down"]).expect_code(1);
+    assert!(wait_for_end(warden, LONG));
     assert!(down.stderr.contains("cannot stop service \"s1\""), "{}", down.stderr);
     stack.project.assert_nothing_left();
 }
