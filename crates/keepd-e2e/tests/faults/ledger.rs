@@ -211,7 +211,7 @@ fn a_warden_whose_files_are_damaged_leaves_everything_as_it_is() {
         (File::Ledger, Flip(40), "its head is damaged"),
         (File::Ledger, Flip(ANSWERED + 1), "its place in the journal is damaged"),
         (File::Ledger, Missing, "it kept no ledger"),
-        (File::Ledger, Foreign(other.ledger.clone()), "it belongs to instance"),
+        (File::Ledger, Foreign(other.ledger), "it belongs to instance"),
         (File::Ledger, Mode, "operation not permitted"),
         (File::Journal, Flip(600), "is damaged"),
         (File::Journal, Cut(540), "is damaged"),
