@@ -73,8 +73,8 @@ impl Lacking {
     }
 }
 
-/// Lets a program, and everything that it will start, run on a kernel that lacks these. `forbidden`:
-/// the calls are not unknown but forbidden (EPERM), as by a container.
+/// Lets a program, and everything that it will start, run on a kernel that lacks these.
+/// `forbidden`: the calls are not unknown but forbidden (EPERM), as by a container.
 ///
 /// Without the right to (CAP_SYS_ADMIN) the program cannot gain privileges by what it executes.
 /// Starting it fails where filters cannot be installed. See seccomp(2).

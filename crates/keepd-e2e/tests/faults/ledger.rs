@@ -1,6 +1,5 @@
 //! Ledger and journal are damaged while nobody looks, and a keepd has to go on by them: it mends
 //! them with a sentence or refuses with one. Nothing is started twice, and nothing is killed.
-//! (behaviour 17.5, 17.6)
 
 use std::collections::BTreeMap;
 
@@ -212,7 +211,7 @@ fn a_warden_whose_files_are_damaged_leaves_everything_as_it_is() {
         (File::Ledger, Flip(40), "its head is damaged"),
         (File::Ledger, Flip(ANSWERED + 1), "its place in the journal is damaged"),
         (File::Ledger, Missing, "it kept no ledger"),
-        (File::Ledger, Foreign(other.ledger.clone()), "it belongs to instance"),
+        (File::Ledger, Foreign(other.ledger), "it belongs to instance"),
         (File::Ledger, Mode, "operation not permitted"),
         (File::Journal, Flip(600), "is damaged"),
         (File::Journal, Cut(540), "is damaged"),
@@ -262,7 +261,9 @@ fn assert_one_unsure(stack: &Stack) {
 /// Who is unsure is not signalled, but is not left behind either.
 #[track_caller]
 fn assert_ended_by_down(stack: &Stack) {
+    let warden = stack.keepers().warden.expect("there is one");
     let down = stack.project.keepd(["down"]).expect_code(1);
+    assert!(wait_for_end(warden, LONG));
     assert!(down.stderr.contains("cannot stop service \"s1\""), "{}", down.stderr);
     stack.project.assert_nothing_left();
 }

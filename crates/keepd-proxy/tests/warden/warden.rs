@@ -200,7 +200,7 @@ impl Warden {
                 assert!(self.held.remove(&number).is_some(), "{number} is held");
             }
             ToWarden::Ready | ToWarden::Exit(_) | ToWarden::Exec { .. } | ToWarden::Refused(_) => {
-                self.said.push(message)
+                self.said.push(message);
             }
         }
     }
