@@ -95,7 +95,11 @@ impl Keepd {
         kill(proxy);
         let result = meanwhile();
         assert!(signal(warden, Signal::CONT));
-        wait_until("another proxy", LONG, || self.seeker.find().proxy.filter(|pid| *pid != proxy));
+        wait_until("another proxy, or the end of everything", LONG, || {
+            let found = self.seeker.find();
+            let is_new = found.proxy.is_some_and(|pid| pid != proxy);
+            (is_new || found.warden.is_none()).then_some(())
+        });
         result
     }
 }
