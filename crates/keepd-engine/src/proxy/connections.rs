@@ -209,5 +209,7 @@ fn is_refusal(message: &Message) -> bool {
 
 /// Returns the word of the greeting while nothing is started, which says why.
 fn safe_feature(why: &str) -> String {
-    format!("safe={}", &why[..why.floor_char_boundary(SAFE_BYTES_MAX)])
+    let fits = |(at, character): &(usize, char)| at + character.len_utf8() <= SAFE_BYTES_MAX;
+    let cut: String = why.char_indices().take_while(fits).map(|(_, character)| character).collect();
+    format!("safe={cut}")
 }
