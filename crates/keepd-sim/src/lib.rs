@@ -15,6 +15,7 @@ mod actions;
 mod checker;
 mod clients;
 mod convergence;
+mod estate;
 mod kernel;
 mod manager;
 mod observer;
@@ -27,6 +28,7 @@ mod report;
 mod run;
 mod sabotage;
 mod scenario;
+mod succession;
 mod visitor;
 mod world;
 
