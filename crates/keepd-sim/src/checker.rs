@@ -43,7 +43,7 @@ use keepd_model::{
     State, Until, Wanted,
 };
 
-use crate::kernel::Truth;
+use crate::ready::{is_shortage, was_ready};
 use crate::world::{Step, World, broken};
 
 /// A lease knows milliseconds.
@@ -674,11 +674,11 @@ impl World {
     /// lost meanwhile, nobody does.
     fn note_loss(&mut self, who: Party) {
         let checker = &mut self.checker;
-        if let Some(at) = checker.synchronised_at.take() {
-            if at.saturating_add(ON_ITS_WAY) < self.now {
-                checker.settled_until = self.now;
-                checker.lost = [false; 2];
-            }
+        if let Some(at) = checker.synchronised_at.take()
+            && at.saturating_add(ON_ITS_WAY) < self.now
+        {
+            checker.settled_until = self.now;
+            checker.lost = [false; 2];
         }
         let [manager, proxy] = &mut checker.lost;
         match who {
@@ -779,36 +779,4 @@ impl World {
         self.checker.tracks.remove(name);
         Ok(())
     }
-}
-
-/// Reports whether a run had what is asked of a ready one: by the specification that it was started
-/// from, or by the one of today, key by key.
-fn was_ready(truth: &Truth, today: &ServiceSpec, now: Instant) -> bool {
-    let any = |holds: &dyn Fn(&ServiceSpec) -> bool| {
-        holds(today) || truth.spec.as_deref().is_some_and(holds)
-    };
-    let is_settled = |spec: &ServiceSpec| {
-        truth.executed.is_some_and(|executed| now.saturating_since(executed) >= spec.ready.delay)
-    };
-    let held = |spec: &ServiceSpec| {
-        (0..spec.ready.probes.len())
-            .filter(|index| !is_exec(spec, *index))
-            .all(|index| truth.held.contains(&index))
-    };
-    let answers = |spec: &ServiceSpec| {
-        spec.ready.probes.is_empty() || truth.ready_at.is_some_and(|ready_at| ready_at <= now)
-    };
-    let said =
-        |spec: &ServiceSpec| truth.said_ready || !(spec.ready.notify || spec.ready.fd.is_some());
-    any(&is_settled) && any(&held) && any(&answers) && any(&said)
-}
-
-/// Reports whether a question is asked by the proxy, which the world does not number.
-/// Reports whether a start found no room, so that no policy was asked.
-fn is_shortage(cause: &Cause) -> bool {
-    matches!(cause, Cause::CannotExecute(failure) if failure.is_shortage())
-}
-
-fn is_exec(spec: &ServiceSpec, index: usize) -> bool {
-    matches!(spec.ready.probes.get(index), Some(keepd_model::Probe::Exec(_)))
 }

@@ -23,6 +23,7 @@ mod plain;
 mod plain_client;
 mod proxy;
 mod random;
+mod ready;
 pub mod recovery;
 mod report;
 mod run;

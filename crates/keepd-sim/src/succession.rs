@@ -76,7 +76,7 @@ impl World {
         self.after(delay, Due::ProxyBegins);
     }
 
-    /// A notification that was read and is in no journal is lost: the service does not say it again.
+    /// A notification that was read and is in no journal is lost: nobody says it again.
     fn lose_readiness(&mut self, torn: Vec<Fact>) {
         let unsaid = std::iter::from_fn(|| self.proxy.machine.poll_output());
         let unsaid = unsaid.filter_map(|output| match output {
