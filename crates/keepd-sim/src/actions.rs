@@ -7,6 +7,15 @@ use keepd_model::Signal;
 use crate::clients::Want;
 use crate::world::{Step, World};
 
+/// How a proxy is killed.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Alone,
+    WithinTurn,
+    WithWarden,
+    WithManager,
+}
+
 /// What can be done to a world.
 #[derive(Clone, Copy, Debug)]
 enum Action {
@@ -14,6 +23,7 @@ enum Action {
     KillMain,
     KillManager,
     KillManagerWithinTurn,
+    KillProxy(Loss),
     Observe,
     SpeakPlainly,
     StallProxy,
@@ -26,7 +36,12 @@ enum Action {
 impl World {
     /// Does one random thing, and lets some time pass.
     pub(crate) fn act(&mut self) -> Step {
+        let losses = u64::from(self.loses_proxies);
         let action = self.random.weighted(&[
+            (2 * losses, Action::KillProxy(Loss::Alone)),
+            (5 * losses, Action::KillProxy(Loss::WithinTurn)),
+            (losses, Action::KillProxy(Loss::WithWarden)),
+            (losses, Action::KillProxy(Loss::WithManager)),
             (40, Action::Ask),
             (12, Action::KillMain),
             (4, Action::KillManager),
@@ -54,6 +69,9 @@ impl World {
                     shell.dies_after = Some(outputs);
                 }
             }
+            Action::KillProxy(loss) => self.kill_proxy(loss),
+            Action::Observe if self.proxy.is_lost => {}
+            Action::SpeakPlainly if self.proxy.is_lost => {}
             Action::Observe => self.add_observer(),
             Action::SpeakPlainly => self.add_plain_client(),
             Action::StallProxy => {
@@ -77,6 +95,33 @@ impl World {
         ]);
         let pause = self.random.millis(pause.0, pause.1);
         self.advance(pause)
+    }
+
+    fn kill_proxy(&mut self, loss: Loss) {
+        match loss {
+            Loss::Alone => {
+                self.faults.count("proxy killed");
+                self.lose_proxy(false);
+            }
+            Loss::WithinTurn => {
+                let outputs = self.random.between(0, 30);
+                self.proxy.dies_after = Some(outputs);
+            }
+            Loss::WithWarden => {
+                self.faults.count("warden and proxy killed");
+                self.lose_proxy(true);
+            }
+            Loss::WithManager => {
+                self.faults.count("proxy and manager killed");
+                if self.random.chance(50) {
+                    self.kill_manager();
+                    self.lose_proxy(false);
+                } else {
+                    self.lose_proxy(false);
+                    self.kill_manager();
+                }
+            }
+        }
     }
 
     /// The manager neither reads nor looks at a clock for a while.

@@ -1,4 +1,4 @@
-//! The invariants that are checked while a world runs, S1 to S25, from what the kernel and the
+//! The invariants that are checked while a world runs, S1 to S27, from what the kernel and the
 //! channels know and from what the manager told people.
 //!
 //! | number | what always holds | where |
@@ -28,6 +28,8 @@
 //! | S23 | An error is told only to who asked. | `plain_client` |
 //! | S24 | What waits for a plain client is bounded. | `plain` |
 //! | S25 | Questions of the front end are answered at once; nobody waits for nothing. | `plain` |
+//! | S26 | What a new proxy replays is the machine that was lost. | `succession` |
+//! | S27 | Every end has room in the ledger, and is in the history as it was. | `convergence` |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -41,11 +43,21 @@ use keepd_model::{
     State, Until, Wanted,
 };
 
-use crate::kernel::Truth;
+use crate::ready::{is_shortage, was_ready};
 use crate::world::{Step, World, broken};
 
 /// A lease knows milliseconds.
 const DELAY_SLACK: Duration = Duration::from_millis(1);
+
+/// Longer than a command is on its way to a proxy that is slow.
+pub(crate) const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
+/// Who can be lost.
+#[derive(Clone, Copy, Debug)]
+enum Party {
+    Manager,
+    Proxy,
+}
 
 /// What the last change that named a service asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +72,9 @@ pub(crate) struct Wish {
 pub(crate) struct Track {
     /// `None`: a manager was lost while it wrote this down, so nobody can know.
     pub(crate) wish: Option<Wish>,
+    wished_at: Instant,
+    /// Its ends stopped counting, of which a lease may not know yet.
+    is_reset: bool,
     /// Ends since it was last ready for long; `None`: not known.
     count: Option<u32>,
     ready: Option<(Generation, Instant)>,
@@ -95,6 +110,12 @@ pub(crate) struct Checker {
     edges: BTreeSet<(ServiceName, ServiceName)>,
     pub(crate) apply_is_under_way: bool,
     pub(crate) end_was_asked_for: bool,
+    /// Since when the manager knows the proxy; `None`: one of them was lost.
+    synchronised_at: Option<Instant>,
+    /// What was answered well before is written down, whoever is lost.
+    pub(crate) settled_until: Instant,
+    /// Who was lost since then: manager, proxy.
+    lost: [bool; 2],
 }
 
 impl World {
@@ -138,10 +159,11 @@ impl World {
         if shell.machine.is_shutting_down() {
             return broken("S7", format!("{name} is started during a shutdown"));
         }
-        // A restart by policy does not look at what does not react.
+        // A restart by policy does not look at what does not react; nor does a start that was
+        // lost with a proxy, and is made again.
         let status = shell.machine.status(name).filter(|status| {
             let edges = status.spec.depends_on.values();
-            status.cause != Cause::RestartPolicy
+            !matches!(status.cause, Cause::RestartPolicy | Cause::Cancelled)
                 || edges.into_iter().any(|edge| edge.on_stop != OnStop::Ignore)
         });
         status.map_or(Ok(()), |status| self.check_requirements(name, &status.spec))
@@ -256,7 +278,10 @@ impl World {
                 self.note_change(*id);
                 Ok(())
             }
-            Happening::Synchronised { .. } => self.check_takeover(),
+            Happening::Synchronised { .. } => {
+                self.checker.synchronised_at = Some(self.now);
+                self.check_takeover()
+            }
             Happening::ChangeClosed(_)
             | Happening::OutputBlocked { .. }
             | Happening::ShutdownBegun(_) => Ok(()),
@@ -273,6 +298,8 @@ impl World {
         };
         let verb = change.verb;
         for goal in &change.goals {
+            // Somebody asks for it: it runs quietly no more.
+            self.checker.quiet.remove(&goal.name);
             let track = self.checker.tracks.entry(goal.name.clone()).or_default();
             self.checker.moved.insert(goal.name.clone());
             let up = match goal.target {
@@ -281,6 +308,7 @@ impl World {
                 Target::Reloaded | Target::Signalled => continue,
             };
             track.wish = Some(Wish { up, verb, change: id });
+            track.wished_at = self.now;
             track.next_start = None;
             // Whoever asks for a start forgets the ends so far; whether there were any is not said.
             track.count = None;
@@ -336,6 +364,7 @@ impl World {
     ) -> Step {
         let track = self.checker.tracks.entry(name.clone()).or_default();
         track.ready = Some((generation, at));
+        track.is_reset = false;
         let Some(truth) = self.kernel.truths.get(&(name.clone(), generation)) else {
             return broken("S15", format!("{name}: {generation} is ready and never was"));
         };
@@ -346,7 +375,7 @@ impl World {
     }
 
     /// S16: the status of an end is the one that the kernel gave.
-    fn check_end(&self, name: &ServiceName, end: &LastEnd) -> Step {
+    pub(crate) fn check_end(&self, name: &ServiceName, end: &LastEnd) -> Step {
         let Some(truth) = self.kernel.truths.get(&(name.clone(), end.generation)) else {
             return Ok(());
         };
@@ -418,6 +447,7 @@ impl World {
             track.count = Some(0);
             track.restarts = Some(Vec::new());
         }
+        track.is_reset |= track.count == Some(0);
         ready.is_some()
     }
 
@@ -426,8 +456,9 @@ impl World {
         let was_ready = self.end_run(at, name, &spec.backoff);
         let generation = self.last_ended(name);
         let track = self.checker.tracks.entry(name.clone()).or_default();
-        if track.counted.is_some_and(|counted| counted.next() < generation) {
-            // Others ended behind the manager's back, restarted by lease.
+        if track.counted.is_some_and(|one| one.next() < generation || one == generation) {
+            // Others ended behind the manager's back, restarted by lease; or who counted this one
+            // was lost before that was written down.
             track.count = None;
             track.restarts = None;
         }
@@ -490,8 +521,11 @@ impl World {
         let (since_end, left) =
             (next_start.saturating_since(ended), next_start.saturating_since(at));
         // A change that is not counted may have come while a lease of before was being used.
-        let is_long = count.is_some() && left > longest + DELAY_SLACK;
-        if since_end + DELAY_SLACK < shortest || is_long {
+        let is_reset = self.checker.tracks.get(name).is_some_and(|track| track.is_reset);
+        let is_long = count.is_some() && !is_reset && left > longest + DELAY_SLACK;
+        // Of a count that is not known, a lease may have answered the first end at once.
+        let is_short = since_end + DELAY_SLACK < shortest && (count.is_some() || !left.is_zero());
+        if is_short || is_long {
             let sentence = format!(
                 "{name} waits {since_end:?} after end {count:?}, not {shortest:?} to {longest:?}"
             );
@@ -610,9 +644,10 @@ impl World {
             *track = Track::default();
         }
         self.checker.quiet.clear();
-        let Some(shell) = &self.manager else {
+        self.note_loss(Party::Manager);
+        if self.manager.is_none() {
             return;
-        };
+        }
         // If it accepted a plan and did not live to say what it does, its successor follows what
         // the plan says about services that are gone or enabled otherwise, and no change
         // names them.
@@ -624,6 +659,49 @@ impl World {
                 track.wish = None;
             }
         }
+        self.note_quiet();
+    }
+
+    /// A proxy is lost: what runs quietly shall go on.
+    pub(crate) fn note_quiet_at_loss(&mut self) {
+        self.note_loss(Party::Proxy);
+        if self.checker.quiet.is_empty() {
+            self.note_quiet();
+        }
+    }
+
+    /// What was answered is on its way to the proxy, and the manager remembers it. Where both are
+    /// lost meanwhile, nobody does.
+    fn note_loss(&mut self, who: Party) {
+        let checker = &mut self.checker;
+        if let Some(at) = checker.synchronised_at.take()
+            && at.saturating_add(ON_ITS_WAY) < self.now
+        {
+            checker.settled_until = self.now;
+            checker.lost = [false; 2];
+        }
+        let [manager, proxy] = &mut checker.lost;
+        match who {
+            Party::Manager => *manager = true,
+            Party::Proxy => *proxy = true,
+        }
+        if !(*manager && *proxy) {
+            return;
+        }
+        for track in checker.tracks.values_mut() {
+            // The last end may be counted again by a successor who does not know that it was.
+            track.count = None;
+            track.restarts = None;
+            if track.wished_at.saturating_add(ON_ITS_WAY) > checker.settled_until {
+                track.wish = None;
+            }
+        }
+    }
+
+    fn note_quiet(&mut self) {
+        let Some(shell) = &self.manager else {
+            return;
+        };
         if !shell.machine.is_synchronised()
             || shell.machine.is_shutting_down()
             || self.checker.apply_is_under_way
@@ -701,36 +779,4 @@ impl World {
         self.checker.tracks.remove(name);
         Ok(())
     }
-}
-
-/// Reports whether a run had what is asked of a ready one: by the specification that it was started
-/// from, or by the one of today, key by key.
-fn was_ready(truth: &Truth, today: &ServiceSpec, now: Instant) -> bool {
-    let any = |holds: &dyn Fn(&ServiceSpec) -> bool| {
-        holds(today) || truth.spec.as_deref().is_some_and(holds)
-    };
-    let is_settled = |spec: &ServiceSpec| {
-        truth.executed.is_some_and(|executed| now.saturating_since(executed) >= spec.ready.delay)
-    };
-    let held = |spec: &ServiceSpec| {
-        (0..spec.ready.probes.len())
-            .filter(|index| !is_exec(spec, *index))
-            .all(|index| truth.held.contains(&index))
-    };
-    let answers = |spec: &ServiceSpec| {
-        spec.ready.probes.is_empty() || truth.ready_at.is_some_and(|ready_at| ready_at <= now)
-    };
-    let said =
-        |spec: &ServiceSpec| truth.said_ready || !(spec.ready.notify || spec.ready.fd.is_some());
-    any(&is_settled) && any(&held) && any(&answers) && any(&said)
-}
-
-/// Reports whether a question is asked by the proxy, which the world does not number.
-/// Reports whether a start found no room, so that no policy was asked.
-fn is_shortage(cause: &Cause) -> bool {
-    matches!(cause, Cause::CannotExecute(failure) if failure.is_shortage())
-}
-
-fn is_exec(spec: &ServiceSpec, index: usize) -> bool {
-    matches!(spec.ready.probes.get(index), Some(keepd_model::Probe::Exec(_)))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keepd_engine::manager::{Cause, Goal, Manager, Outcome, ServiceStatus, Target};
 use keepd_model::protocol::RunEnd;
-use keepd_model::{Kind, RestartPolicy, ServiceName, State, Until, Wanted};
+use keepd_model::{Generation, Kind, RestartPolicy, ServiceName, State, Until, Wanted};
 
 use crate::checker::Wish;
 use crate::clients::unanswered;
@@ -51,6 +51,7 @@ impl World {
         }
         for status in machine.statuses() {
             self.check_place(machine, &status)?;
+            self.check_history(machine, &status)?;
         }
         self.check_changes(machine)?;
         self.check_proxy_agrees(machine)
@@ -174,6 +175,35 @@ impl World {
             (State::Starting | State::Stopping | State::Backoff, Wanted::Up) => {
                 if self.goes_on_failing(status) { Ok(()) } else { wrong("time is over") }
             }
+        }
+    }
+
+    /// S27: the history has every end since its first one, as it was.
+    fn check_history(&self, machine: &Manager, status: &ServiceStatus) -> Step {
+        let name = &status.spec.name;
+        let mut last: Option<Generation> = None;
+        for run in machine.history(name).into_iter().flatten() {
+            let generation = run.end.generation;
+            // A start that could not even be prepared has no generation of its own.
+            let is_next = last.is_none_or(|last| generation == last || generation == last.next());
+            if !is_next {
+                let sentence = format!("{name}: {generation} follows {last:?} in the history");
+                return broken("S27", sentence);
+            }
+            last = Some(generation);
+            self.check_end(name, &run.end)?;
+        }
+        let mut ended = self
+            .kernel
+            .truths
+            .iter()
+            .filter(|((other, _), truth)| other == name && truth.ended.is_some());
+        match ended.next_back() {
+            Some(((_, generation), _)) if last != Some(*generation) => {
+                let sentence = format!("{name}: the end of {generation} is not in the history");
+                broken("S27", sentence)
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

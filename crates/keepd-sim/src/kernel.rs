@@ -139,6 +139,44 @@ impl Kernel {
             .collect()
     }
 
+    /// Reports whether a process runs its program; `None`: it is not there.
+    pub(crate) fn is_executed(&self, pid: Pid) -> Option<bool> {
+        let process = self.processes.get(&pid).filter(|process| process.zombie.is_none())?;
+        Some(process.is_executed)
+    }
+
+    /// A process is gone, and nobody is told.
+    pub(crate) fn vanish(&mut self, pid: Pid) {
+        if let Some(process) = self.processes.remove(&pid)
+            && let Some(group) = self.groups.get_mut(&process.owner)
+        {
+            group.remove(&pid);
+            if group.is_empty() {
+                self.groups.remove(&process.owner);
+            }
+        }
+    }
+
+    /// Nobody will say how this process ended.
+    pub(crate) fn forget_status(&mut self, pid: Pid) {
+        if let Some(process) = self.processes.get_mut(&pid)
+            && process.zombie.is_some()
+        {
+            process.zombie = Some(Exit::Unknown);
+        }
+    }
+
+    /// Who watched groups was lost.
+    pub(crate) fn forget_watches(&mut self) {
+        self.watched.clear();
+    }
+
+    /// Returns the processes of jobs.
+    pub(crate) fn of_jobs(&self) -> Vec<Pid> {
+        let is_job = |process: &Process| matches!(process.owner, Owner::Job(_));
+        self.processes.iter().filter(|(_, one)| is_job(one)).map(|(pid, _)| *pid).collect()
+    }
+
     /// Takes a zombie away.
     pub(crate) fn reap(&mut self, pid: Pid) -> Option<Exit> {
         let exit = self.processes.get(&pid)?.zombie?;
@@ -261,8 +299,7 @@ impl World {
         process.is_executed = true;
         let (owner, pending) = (process.owner.clone(), process.pending.take());
         self.trace(|| format!("kernel: {pid} executes, of {owner:?}"));
-        self.proxy.reports.push((owner.clone(), SpawnOutcome::Executed));
-        self.wake_proxy();
+        self.report(pid, owner.clone(), SpawnOutcome::Executed);
         if let Owner::Service(name, generation) = owner {
             if name == visitor::service() {
                 self.begin_visitor(pid, serial);
@@ -279,6 +316,23 @@ impl World {
         }
     }
 
+    /// A child writes to its error pipe. Nobody reads that of one whose parent was lost.
+    fn report(&mut self, pid: Pid, owner: Owner, outcome: SpawnOutcome) {
+        let of_service = self.estate.owner_of(pid);
+        if !self.proxy.is_lost && of_service.is_none_or(|(.., running)| !running.is_foreign) {
+            self.proxy.reports.push((owner, outcome));
+            self.wake_proxy();
+        }
+    }
+
+    /// Commands beside services are ended with the proxy that runs them.
+    pub(crate) fn kill_jobs(&mut self) {
+        for pid in self.kernel.of_jobs() {
+            self.kernel.vanish(pid);
+            self.proxy.deaths.retain(|other| *other != pid);
+        }
+    }
+
     /// A program runs: what it will do follows from its temper.
     fn begin_program(&mut self, pid: Pid, serial: u64, name: &ServiceName, generation: Generation) {
         let temper = self.temper_of(name);
@@ -288,7 +342,8 @@ impl World {
         let never = self.random.chance(temper.never_ready);
         let ready_at = (!never).then(|| self.now.saturating_add(ready_in));
         if let Some(truth) = self.kernel.truths.get_mut(&(name.clone(), generation)) {
-            truth.executed = Some(self.now);
+            // A process that was adopted is said to run since it was cloned.
+            truth.executed.get_or_insert(self.now);
             truth.ready_at = ready_at;
         }
         let says = spec.is_some_and(|spec| spec.ready.notify || spec.ready.fd.is_some());
@@ -348,8 +403,7 @@ impl World {
             truth.failure = Some(failure);
         }
         let outcome = SpawnOutcome::Failed(failure);
-        self.proxy.reports.push((owner, outcome));
-        self.wake_proxy();
+        self.report(pid, owner, outcome);
         let delay = self.random.micros(0, 500);
         self.after(delay, Due::Dies(pid, serial, Exit::Code(127)));
     }
@@ -424,6 +478,9 @@ impl World {
             self.faults.count("stranger reaped");
         }
         self.proxy.deaths.push(pid);
+        if self.is_unseen() && self.random.chance(50) {
+            self.lose_status(pid);
+        }
         self.look_at_group(&owner);
         self.wake_proxy();
         self.manager_process_died(serial);

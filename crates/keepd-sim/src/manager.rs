@@ -48,6 +48,16 @@ pub(crate) struct ManagerShell {
     pub(crate) stalled_until: Instant,
 }
 
+impl ManagerShell {
+    /// The proxy is gone, with what was on its way.
+    pub(crate) fn cut(&mut self) {
+        self.connection = None;
+        self.reader = LineReader::new(EXTENDED_LINE_BYTES_MAX);
+        self.greeted = false;
+        self.outbox.clear();
+    }
+}
+
 impl World {
     /// The manager's program runs; it needs a moment before it connects.
     pub(crate) fn on_manager_executes(&mut self, pid: Pid, serial: u64) {
@@ -84,11 +94,7 @@ impl World {
         if !connects_first {
             self.give_manager(Input::Boot { plan: plan.clone() })?;
         }
-        let connection = self.connect(true);
-        if let Some(shell) = &mut self.manager {
-            shell.connection = Some(connection);
-        }
-        self.give_manager(Input::Connected)?;
+        self.on_manager_connects(serial)?;
         if connects_first {
             let delay = self.random.micros(0, 20_000);
             self.after(delay, Due::ManagerReadsPlan(serial));

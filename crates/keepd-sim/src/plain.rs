@@ -255,10 +255,14 @@ impl World {
 
     /// The plain part of a turn: lines are run while they may be, and what waits is written.
     pub(crate) fn plain_turn(&mut self) -> Step {
+        if self.proxy.is_lost {
+            return Ok(());
+        }
         if self.proxy.front.poll_timeout().is_some_and(|due| due <= self.now) {
             self.proxy.front.handle_timeout(self.now);
             self.drain_proxy()?;
-            if self.proxy.front.poll_timeout().is_some_and(|due| due <= self.now) {
+            let due = self.proxy.front.poll_timeout().filter(|_| !self.proxy.is_lost);
+            if due.is_some_and(|due| due <= self.now) {
                 return broken("S11", "front end: the next timeout is not later".to_owned());
             }
         }
@@ -268,6 +272,9 @@ impl World {
         }
         for id in &ids {
             self.write_plain(*id);
+        }
+        if self.proxy.is_lost {
+            return Ok(());
         }
         self.check_plain()
     }

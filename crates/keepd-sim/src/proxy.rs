@@ -9,9 +9,11 @@ use keepd_engine::proxy::{
 };
 use keepd_model::protocol::{
     Command, EXTENDED_LINE_BYTES_MAX, Event, Message, PLAIN_LINE_BYTES_MAX, Reply, Request,
-    RequestId, RunState, VERSION,
+    RequestId, RunEnd, RunState, VERSION,
 };
-use keepd_model::{Exit, Generation, Instant, Pid, ServiceName, Signal, SpawnFailure};
+use keepd_model::{
+    Exit, Generation, HandleReport, Instant, Pid, ServiceName, Signal, SpawnFailure,
+};
 use keepd_wire::{FEATURES, Line, LineReader, decode_request, encode_message, encode_request};
 
 use crate::manager::readable;
@@ -43,7 +45,7 @@ pub(crate) struct Connection {
     in_flight: usize,
     capacity: usize,
     is_full: bool,
-    last_at: Instant,
+    pub(crate) last_at: Instant,
     /// The other end does not read until then.
     pub(crate) stalled_until: Instant,
     /// Commands without an answer, and when they came.
@@ -89,14 +91,23 @@ pub(crate) struct ProxyShell {
     /// Whether the answer to a spawn waits for the next turn.
     spawns_late: bool,
     capacity: usize,
+    /// It was killed, and has no successor yet.
+    pub(crate) is_lost: bool,
+    /// There is nobody who sees what ends meanwhile.
+    pub(crate) has_no_warden: bool,
+    /// It hears what its predecessor left, and nobody is connected.
+    pub(crate) is_adopting: bool,
+    /// It dies after so many outputs.
+    pub(crate) dies_after: Option<u64>,
 }
 
 impl ProxyShell {
-    pub(crate) fn new(random: &mut Random) -> Self {
+    pub(crate) fn new(random: &mut Random, handles: Vec<HandleReport>) -> Self {
         let settings = Settings {
             seed: u128::from(random.next()),
             features: FEATURES.map(str::to_owned).to_vec(),
-            handles: visitor::first_handles(),
+            handles,
+            records: true,
             ..Settings::default()
         };
         Self {
@@ -118,11 +129,27 @@ impl ProxyShell {
             stalled_until: Instant::ZERO,
             spawns_late: random.chance(50),
             capacity: random.pick(&[512, 4_096, 65_536]),
+            is_lost: false,
+            has_no_warden: false,
+            is_adopting: false,
+            dies_after: None,
         }
     }
 }
 
 impl ProxyShell {
+    /// Takes over what is in sockets and pipes that the warden holds.
+    pub(crate) fn inherit(&mut self, lost: &mut Self) {
+        self.connections_made = lost.connections_made;
+        self.notifications = std::mem::take(&mut lost.notifications);
+        self.ready_fds = std::mem::take(&mut lost.ready_fds);
+        self.signals = std::mem::take(&mut lost.signals);
+    }
+
+    pub(crate) fn forget_spawned(&mut self) {
+        self.spawned.clear();
+    }
+
     /// Returns the number of a new connection.
     pub(crate) fn next_connection(&mut self) -> ConnectionId {
         self.connections_made += 1;
@@ -163,7 +190,7 @@ impl World {
     }
 
     pub(crate) fn wake_proxy(&mut self) {
-        if self.proxy.turn_is_due {
+        if self.proxy.turn_is_due || self.proxy.is_lost {
             return;
         }
         self.proxy.turn_is_due = true;
@@ -175,25 +202,18 @@ impl World {
     /// One turn, in the order that the machine's interface prescribes.
     pub(crate) fn proxy_turn(&mut self) -> Step {
         self.proxy.turn_is_due = false;
+        if self.proxy.is_lost {
+            return Ok(());
+        }
         self.give_spawned()?;
         for (owner, outcome) in std::mem::take(&mut self.proxy.reports) {
             self.give_proxy(Input::Report { owner, outcome })?;
         }
-        for pid in std::mem::take(&mut self.proxy.deaths) {
-            if let Some(exit) = self.kernel.reap(pid) {
-                self.give_last_line(pid)?;
-                self.give_proxy(Input::Reaped { pid, exit })?;
-            }
-        }
+        self.reap_all()?;
         for owner in std::mem::take(&mut self.proxy.empties) {
             self.give_proxy(Input::GroupEmpty { owner })?;
         }
-        for (name, pid, text) in std::mem::take(&mut self.proxy.notifications) {
-            self.give_proxy(Input::Notify { name, pid, text })?;
-        }
-        for (name, generation) in std::mem::take(&mut self.proxy.ready_fds) {
-            self.give_proxy(Input::ReadyFd { name, generation })?;
-        }
+        self.read_notifications()?;
         for signal in std::mem::take(&mut self.proxy.signals) {
             self.give_proxy(Input::Signal { signal, count: 1 })?;
         }
@@ -203,11 +223,43 @@ impl World {
         }
         self.plain_turn()?;
         self.flush_proxy();
+        if self.proxy.is_lost {
+            return Ok(());
+        }
         self.check_handles()?;
         self.proxy
             .machine
             .check_invariants()
             .or_else(|sentence| broken("S10", format!("proxy: {sentence}")))
+    }
+
+    /// Those that ended are let go one after another, each written down before.
+    fn reap_all(&mut self) -> Step {
+        while !self.proxy.is_lost && !self.proxy.deaths.is_empty() {
+            let pid = self.proxy.deaths.remove(0);
+            let recorded = self.record_end(pid);
+            if let Some(exit) = self.kernel.reap(pid) {
+                self.give_last_line(pid)?;
+                if let Some((owner, end, true)) = recorded {
+                    self.give_unsaid_failure(owner, end)?;
+                }
+                self.give_proxy(Input::Reaped { pid, exit })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is not read yet waits in its socket or pipe, whoever is lost.
+    fn read_notifications(&mut self) -> Step {
+        while !self.proxy.is_lost && !self.proxy.notifications.is_empty() {
+            let (name, pid, text) = self.proxy.notifications.remove(0);
+            self.give_proxy(Input::Notify { name, pid, text })?;
+        }
+        while !self.proxy.is_lost && !self.proxy.ready_fds.is_empty() {
+            let (name, generation) = self.proxy.ready_fds.remove(0);
+            self.give_proxy(Input::ReadyFd { name, generation })?;
+        }
+        Ok(())
     }
 
     /// Gives the line feed of a run that is over with this process.
@@ -227,13 +279,17 @@ impl World {
 
     /// Does what is due, if anything is.
     pub(crate) fn proxy_timers(&mut self) -> Step {
+        if self.proxy.is_lost {
+            return Ok(());
+        }
         if self.proxy.machine.poll_timeout().is_some_and(|due| due <= self.now) {
             self.proxy.machine.handle_timeout(self.now);
             self.drain_proxy()?;
             if !self.proxy.spawns_late {
                 self.give_spawned()?;
             }
-            if self.proxy.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+            let due = self.proxy.machine.poll_timeout().filter(|_| !self.proxy.is_lost);
+            if due.is_some_and(|due| due <= self.now) {
                 return broken("S11", "proxy: the next timeout is not later".to_owned());
             }
         }
@@ -247,7 +303,10 @@ impl World {
         Ok(())
     }
 
-    fn give_proxy(&mut self, input: Input) -> Step {
+    pub(crate) fn give_proxy(&mut self, input: Input) -> Step {
+        if self.proxy.is_lost {
+            return Ok(());
+        }
         match &input {
             // Seen as a line already.
             Input::Request { .. } => {}
@@ -265,6 +324,12 @@ impl World {
         match arrival {
             Arrival::Plain(..) | Arrival::PlainEnded(..) => {
                 self.on_plain_arrival(arrival);
+                Ok(())
+            }
+            // Of a connection to a predecessor.
+            Arrival::Drained(connection) | Arrival::Ended(connection)
+                if !self.proxy.connections.contains_key(&connection) =>
+            {
                 Ok(())
             }
             Arrival::Drained(connection) => self.give_proxy(Input::Drained { connection }),
@@ -343,8 +408,14 @@ impl World {
 
     pub(crate) fn drain_proxy(&mut self) -> Step {
         for _ in 0..OUTPUTS_MAX {
+            if self.proxy_dies_here() {
+                return Ok(());
+            }
             if let Some(output) = self.proxy.machine.poll_output() {
                 self.carry_out_for_proxy(output)?;
+            } else if self.proxy.is_adopting {
+                // The front end is not connected to the machine yet.
+                return Ok(());
             } else if let Some(output) = self.proxy.front.poll_output() {
                 self.carry_out_for_front(output)?;
             } else {
@@ -368,6 +439,11 @@ impl World {
                 if let Some(list) = &spawn.descriptors {
                     self.check_descriptors(list)?;
                 }
+                self.write_journal();
+                if !self.estate.intend(&spawn.name, spawn.generation) {
+                    let sentence = format!("the end of {} has no room", spawn.name);
+                    return broken("S27", sentence);
+                }
                 if self.sabotage_once(Sabotage::SkipsGeneration, !spawn.name.is_internal()) {
                     spawn.generation = spawn.generation.next();
                 }
@@ -379,6 +455,13 @@ impl World {
                 self.trace(|| {
                     format!("kernel: {} {} is {outcome:?}", spawn.name, spawn.generation)
                 });
+                match outcome {
+                    Ok(pid) => self.estate.begin(&spawn.name, pid, self.now),
+                    Err(failure) => {
+                        let (end, at) = (RunEnd::Failed(failure), Some(self.now));
+                        self.estate.end(&spawn.name, end, at);
+                    }
+                }
                 let control = spawn.descriptors.as_ref().and_then(|list| list.control);
                 if let (Ok(_), Some(control)) = (&outcome, control) {
                     self.connect_controlling_service(control, &spawn.name);
@@ -416,14 +499,21 @@ impl World {
             Output::SignalGroup { owner, signal } => self.signal_group(&owner, signal)?,
             Output::WatchGroup { owner } => self.watch(&owner),
             Output::LeaveGroup { owner } => self.leave_group(&owner)?,
-            Output::Forget { name } => self.forget_service(&name)?,
+            Output::Forget { name } => {
+                self.write_journal();
+                self.estate.forget(&name);
+                self.forget_service(&name)?;
+            }
+            Output::Record { fact } => self.estate.note(fact),
+            Output::Acknowledge { name, generation } => {
+                self.write_journal();
+                self.estate.acknowledge(&name, generation);
+            }
             Output::WatchOutput { .. }
             | Output::LogTo { descriptor: None }
             | Output::StopListening
             | Output::LogFilter { .. }
             | Output::ExitExec { .. }
-            | Output::Record { .. }
-            | Output::Acknowledge { .. }
             | Output::Guarded { .. } => {}
             Output::Terminate { code } => {
                 self.flush_proxy();
@@ -431,6 +521,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Before anybody is told, and before anything is started.
+    fn write_journal(&mut self) {
+        if self.estate.write() {
+            self.estate.compact(self.proxy.machine.snapshot());
+        }
     }
 
     fn push_spawned(&mut self, owner: Owner, outcome: Result<Pid, SpawnFailure>) {
@@ -491,6 +588,10 @@ impl World {
 
     /// Everything that was written goes on its way, in one piece or in two.
     pub(crate) fn flush_proxy(&mut self) {
+        if self.proxy.is_lost {
+            return;
+        }
+        self.write_journal();
         let written: Vec<(ConnectionId, Vec<u8>)> = self
             .proxy
             .connections
@@ -545,7 +646,6 @@ impl World {
     }
 
     fn sabotage_status(&mut self, message: &mut Message) {
-        use keepd_model::protocol::RunEnd;
         let Message::Event(Event::Run(report)) = message else {
             return;
         };

@@ -153,7 +153,7 @@ impl World {
             }
             return Ok(Ok(Performed::Done));
         }
-        if !self.is_calm && self.random.chance(10) {
+        if !self.is_calm && !self.proxy.is_adopting && self.random.chance(10) {
             self.faults.count("system call fails");
             return Ok(Err(CallFailure { call: "open", errno: Some(Errno::EIO) }));
         }

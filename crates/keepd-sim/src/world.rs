@@ -10,6 +10,7 @@ use keepd_model::{Exit, Generation, Instant, Pid, Plan, ServiceName, ServiceSpec
 
 use crate::checker::Checker;
 use crate::clients::Client;
+use crate::estate::Estate;
 use crate::kernel::Kernel;
 use crate::manager::ManagerShell;
 use crate::observer::Observer;
@@ -19,6 +20,8 @@ use crate::random::Random;
 use crate::report::{Broken, Faults, Trace};
 use crate::sabotage::Sabotage;
 use crate::scenario::{self, Temper};
+use crate::succession::Left;
+use crate::visitor;
 
 /// A step, or the invariant that it broke.
 pub(crate) type Step<T = ()> = Result<T, Broken>;
@@ -37,9 +40,12 @@ pub(crate) enum Due {
     Forks(Pid, u64),
     Dies(Pid, u64, Exit),
     ProxyTurn,
+    ProxyBegins,
     ToProxy(Arrival),
     FromProxy(ConnectionId, Vec<u8>),
     ManagerBegins(Pid, u64),
+    ManagerIsCut(u64, ConnectionId),
+    ManagerConnects(u64),
     ManagerReadsPlan(u64),
     Prepared(u64, Ticket, Arc<ServiceSpec>),
     Probed(u64, ServiceName, Generation, usize, bool),
@@ -59,6 +65,10 @@ pub(crate) struct World {
     pub(crate) events: u64,
     pub(crate) kernel: Kernel,
     pub(crate) proxy: ProxyShell,
+    pub(crate) estate: Estate,
+    pub(crate) left: Left,
+    /// Proxy and warden are killed, too.
+    pub(crate) loses_proxies: bool,
     pub(crate) manager: Option<ManagerShell>,
     pub(crate) clients: Vec<Client>,
     pub(crate) observers: BTreeMap<ConnectionId, Observer>,
@@ -86,7 +96,8 @@ impl World {
     pub(crate) fn new(seed: u64, sabotage: Option<Sabotage>, trace: Trace) -> Self {
         let mut random = Random::new(seed);
         let plan = scenario::plan(&mut random);
-        let proxy = ProxyShell::new(&mut random);
+        let loses_proxies = random.chance(75) && sabotage.is_none();
+        let proxy = ProxyShell::new(&mut random, visitor::first_handles());
         let mut world = Self {
             now: Instant::ZERO.saturating_add(Duration::from_secs(1)),
             random,
@@ -97,6 +108,9 @@ impl World {
             events: 0,
             kernel: Kernel::default(),
             proxy,
+            estate: Estate::default(),
+            left: Left::default(),
+            loses_proxies,
             manager: None,
             clients: Vec::new(),
             observers: BTreeMap::new(),
@@ -186,8 +200,9 @@ impl World {
         let end = self.now.saturating_add(duration);
         while self.ended.is_none() {
             let agenda = self.agenda.first_key_value().map(|((at, _), _)| *at);
-            let proxy = self.proxy.machine.poll_timeout();
-            let front = self.proxy.front.poll_timeout();
+            let lives = !self.proxy.is_lost;
+            let proxy = self.proxy.machine.poll_timeout().filter(|_| lives);
+            let front = self.proxy.front.poll_timeout().filter(|_| lives);
             let front = front.map(|at| at.max(self.proxy.stalled_until));
             let proxy = proxy.map(|at| at.max(self.proxy.stalled_until));
             let manager = self.manager.as_ref().and_then(|shell| {
@@ -227,12 +242,17 @@ impl World {
             Due::Forks(pid, serial) => self.on_forks(pid, serial),
             Due::Dies(pid, serial, exit) => self.on_dies(pid, serial, exit),
             Due::ProxyTurn => return self.proxy_turn(),
+            Due::ProxyBegins => return self.on_proxy_begins(),
             Due::ToProxy(arrival) => {
                 self.proxy.arrivals.push_back(arrival);
                 self.wake_proxy();
             }
             Due::FromProxy(connection, bytes) => return self.on_bytes(connection, &bytes),
             Due::ManagerBegins(pid, serial) => return self.on_manager_begins(pid, serial),
+            Due::ManagerIsCut(serial, connection) => {
+                return self.on_manager_is_cut(serial, connection);
+            }
+            Due::ManagerConnects(serial) => return self.on_manager_connects(serial),
             Due::ManagerReadsPlan(serial) => return self.on_manager_reads_plan(serial),
             Due::Prepared(serial, ticket, spec) => return self.on_prepared(serial, ticket, &spec),
             Due::Probed(serial, name, generation, index, no_answer) => {
@@ -269,6 +289,7 @@ impl World {
             shell.stalled_until = Instant::ZERO;
         }
         self.proxy.stalled_until = Instant::ZERO;
+        self.proxy.dies_after = None;
         let names: Vec<ServiceName> = self.tempers.keys().cloned().collect();
         for name in names {
             let temper = Temper::calm(&mut self.random);
