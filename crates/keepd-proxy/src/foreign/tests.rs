@@ -25,7 +25,8 @@ struct Orphan {
 impl Orphan {
     /// Starts a process that ends in this way, and waits until it has.
     fn ended(how: &str) -> Self {
-        let script = format!("exec 3<&0; sh -c 'read go <&3; {how}' & echo $!; exec sleep 1000 3<&-");
+        let script =
+            format!("exec 3<&0; sh -c 'read go <&3; {how}' & echo $!; exec sleep 1000 3<&-");
         let mut parent = Command::new("sh")
             .args(["-c", &script])
             .stdin(Stdio::piped())
