@@ -1,4 +1,4 @@
-//! A hundred kills of everybody, while services start, end and write.
+//! Kills of everybody, while services start, end and write.
 
 use keepd_testkit::torture::{Order, Pairs, Table, Victim};
 
@@ -6,10 +6,10 @@ use keepd_testkit::torture::{Order, Pairs, Table, Victim};
 const SEED_VARIABLE: &str = "KEEPD_TORTURE_SEED";
 
 #[test]
-fn a_hundred_kills_break_no_promise() {
+fn kills_of_everybody_break_no_promise() {
     let seed = std::env::var(SEED_VARIABLE).map_or(6, |text| text.parse().expect("a number"));
     let victims = Victim::ALL.to_vec();
-    let order = Order { seed, kills: 100, services: 64, victims, pairs: Pairs::Any };
+    let order = Order { seed, kills: 60, services: 64, victims, pairs: Pairs::Any };
     let round = order.run(|_| {});
     let mut table = Table::default();
     table.add(&round);
@@ -20,5 +20,5 @@ fn a_hundred_kills_break_no_promise() {
         round.evidence,
         round.findings.join("\n")
     );
-    assert!(round.figures.starts > 1_000, "the services were hardly ever started:\n{table}");
+    assert!(round.figures.starts > 500, "the services were hardly ever started:\n{table}");
 }
