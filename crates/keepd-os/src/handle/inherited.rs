@@ -140,6 +140,8 @@ pub fn standard() -> Result<[OwnedFd; 3], CallError> {
 mod tests {
     use std::os::fd::IntoRawFd;
 
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     #[test]
