@@ -86,6 +86,8 @@ pub(crate) struct Track {
     restarts: Option<Vec<Instant>>,
     /// The limit that they were counted under.
     limit: Option<RestartLimit>,
+    /// The delays at its last end.
+    backoff: Option<Backoff>,
 }
 
 /// A service that ran quietly when the manager was lost.
@@ -246,6 +248,8 @@ impl World {
                     State::Backoff if is_shortage(cause) => {
                         self.check_shortage(at, name, *next_start, &spec)
                     }
+                    // A successor says again what is known.
+                    State::Backoff if *from == State::Stopped && self.is_counted(name) => Ok(()),
                     State::Backoff => self.check_backoff(at, name, *next_start, &spec),
                     State::Stopped | State::Done | State::Failed => {
                         self.end_run(at, name, &spec.backoff);
@@ -467,6 +471,12 @@ impl World {
         track.count
     }
 
+    /// Reports whether the last end that the manager knows was counted.
+    fn is_counted(&self, name: &ServiceName) -> bool {
+        let counted = self.checker.tracks.get(name).and_then(|track| track.counted);
+        counted == Some(self.last_ended(name))
+    }
+
     /// Returns the last generation whose end the manager knows.
     fn last_ended(&self, name: &ServiceName) -> Generation {
         let status = self.manager.as_ref().and_then(|shell| shell.machine.status(name));
@@ -533,8 +543,10 @@ impl World {
         }
         let track = self.checker.tracks.entry(name.clone()).or_default();
         // Which delay within the jitter it will be, who made the lease that is used has said; one
-        // that was reckoned while another run was ready is one end behind.
-        let leased = spec.backoff.delay_with_jitter(low.saturating_sub(1), 1.0);
+        // that was given before an apply has the delays of before it.
+        let before = track.backoff.replace(spec.backoff).unwrap_or(spec.backoff);
+        let both = [spec.backoff, before].map(|backoff| backoff.delay_with_jitter(low, 1.0));
+        let leased = both.into_iter().min().unwrap_or_default();
         track.next_start = Some(next_start.min(ended.saturating_add(leased)));
         Ok(())
     }

@@ -207,12 +207,14 @@ impl Manager {
             {
                 Terms::Give(self.lease(now, service, false))
             }
+            // The next start is commanded. Left to the proxy, the lease would answer the end of that
+            // one as if it were the next of the run before, which perhaps was ready.
+            Phase::Resting(_) => Terms::None,
             // What it has counts for the end that is coming, or has come.
             Phase::Preparing { .. }
             | Phase::Commanded { .. }
             | Phase::Backoff { .. }
             | Phase::Leased { .. }
-            | Phase::Resting(_)
             | Phase::Waiting
             | Phase::Gathered
             | Phase::Ending(_)

@@ -138,7 +138,9 @@ pub fn standard() -> Result<[OwnedFd; 3], CallError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::os::fd::IntoRawFd;
+
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
@@ -156,7 +158,7 @@ mod tests {
     fn both_ways_find_what_is_open() {
         let null = std::fs::File::open("/dev/null").unwrap();
         let high = fcntl_dupfd_cloexec(&null, 200).unwrap();
-        for numbers in [open_numbers(), tried(highest_allowed())] {
+        for numbers in [tried(table_size().unwrap()), tried(highest_allowed())] {
             assert!(numbers.contains(&null.as_raw_fd()));
             assert!(numbers.contains(&high.as_raw_fd()));
             assert!(numbers.iter().all(|number| *number >= FIRST));
