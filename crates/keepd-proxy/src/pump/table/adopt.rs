@@ -50,9 +50,9 @@ impl PutOff {
 
 impl Pump {
     /// Goes on with what a predecessor left, whether the service runs or not: files at their ends,
-    /// the index, and the pipes. The files are opened in the turns that follow ([`Pump::retry`]), or
-    /// when somebody needs them; until then output stays in its pipes. Files that cannot be opened
-    /// are tried again, and this is told as output that waits.
+    /// the index, and the pipes. The files are opened in the turns that follow ([`Pump::retry`]),
+    /// or when somebody needs them; until then output stays in its pipes. Files that cannot be
+    /// opened are tried again, and this is told as output that waits.
     ///
     /// Returns the streams whose pipes were lost: what the present process writes there is never
     /// read, and the next one gets a new pipe.
