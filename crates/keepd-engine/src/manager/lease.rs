@@ -207,8 +207,8 @@ impl Manager {
             {
                 Terms::Give(self.lease(now, service, false))
             }
-            // The next start is commanded. Left to the proxy, the lease would answer the end of that
-            // one as if it were the next of the run before, which perhaps was ready.
+            // The next start is commanded. Left to the proxy, the lease would answer the end of
+            // that one as if it were the next of the run before, which perhaps was ready.
             Phase::Resting(_) => Terms::None,
             // What it has counts for the end that is coming, or has come.
             Phase::Preparing { .. }
