@@ -69,12 +69,19 @@ pub fn processes_marked(entry: &[u8]) -> Result<Vec<Process>, Errno> {
 /// of the marks. With a leader, it and the orphans of its session that came to us belong to them,
 /// too, whatever their environment says by now (many servers write their titles over it).
 ///
-/// Fails if it finds some and can hold none of them.
+/// Fails if it finds some and can hold none of them, and with ENOMEM if there is no memory for a
+/// table of every process.
 pub fn processes_marked_each(marks: &[Mark<'_>]) -> Result<Vec<Vec<Process>>, Errno> {
     let _room = spare::lend();
+    let pids = proc::all()?;
     let mut table = HashMap::new();
     let mut start_ticks = HashMap::new();
-    for pid in proc::all()? {
+    // As large as the machine is busy: not a matter of what was kept back for bad times. Who cannot
+    // look now looks again.
+    let no_memory = |_| Errno::ENOMEM;
+    table.try_reserve(pids.len()).map_err(no_memory)?;
+    start_ticks.try_reserve(pids.len()).map_err(no_memory)?;
+    for pid in pids {
         if let Some(stat) = proc::stat(pid) {
             // A zombie, too, says whose its number is.
             start_ticks.insert(pid, stat.start_ticks);

@@ -91,7 +91,9 @@ fn sweep(part: u64) {
         faults.add(&play(seed, ACTIONS));
     }
     for kind in FAULTS {
-        assert!(faults.of(kind) >= 5, "\"{kind}\" hardly ever happens: {faults:?}");
+        // A plain client seldom reads so late before its proxy is lost and its connection with it.
+        let least = if kind == "overflow" { 1 } else { 5 };
+        assert!(faults.of(kind) >= least, "\"{kind}\" hardly ever happens: {faults:?}");
     }
     for (kind, _) in faults.iter() {
         // It hardly ever happens, and that is a good thing.
@@ -139,7 +141,7 @@ fn every_sabotage_is_noticed() {
             Sabotage::SignalsStranger => &["S8"],
             Sabotage::ForgesReadiness => &["S15"],
             Sabotage::HurriesTimers => &["S13", "S15"],
-            Sabotage::LosesNotes => &["S4", "S5", "S7", "S12", "S13", "S18"],
+            Sabotage::LosesNotes => &["S4", "S5", "S7", "S12", "S13", "S18", "S27"],
             Sabotage::KillsAtTakeover => &["S12"],
             Sabotage::IgnoresEdges => &["S3", "S14"],
             Sabotage::ForgesStatus => &["S16"],

@@ -241,11 +241,23 @@ impl Stack<'_> {
             let message = format!("cannot end everything: still there after KILL: {named}");
             return Err(system(message).with_hint("keepd down --leftovers"));
         }
-        // What stays behind here is found and replaced by the next start.
-        let _ = fs::remove_dir_all(&instance.run_dir);
+        remove_at_once(&instance.run_dir);
         instance.remove_signpost(&place::surroundings());
         Ok(())
     }
+}
+
+/// Removes a folder that the next start may be about to make again: it is there with everything in
+/// it, or not at all. What stays behind is found and replaced by the next start.
+fn remove_at_once(folder: &Path) {
+    let mut aside = folder.as_os_str().to_owned();
+    aside.push(".gone");
+    // A predecessor may not have come to the end of it.
+    let _ = fs::remove_dir_all(&aside);
+    let _ = match fs::rename(folder, &aside) {
+        Ok(()) => fs::remove_dir_all(&aside),
+        Err(_) => fs::remove_dir_all(folder),
+    };
 }
 
 fn failed(what: &str, errno: Errno) -> CliError {
