@@ -58,7 +58,8 @@ pub fn own_program() -> Result<BorrowedFd<'static>, Errno> {
 /// Signals that came while nobody but [`note`] was there for them, bit 0 for signal 1.
 static NOTED: AtomicU64 = AtomicU64::new(0);
 
-/// `execve(…)`, with default dispositions and an empty signal mask: becomes the program, with the
+/// `execve(…)`, with default dispositions and an empty signal mask (but for [`own_program`], which
+/// goes on reading the signals that this process reads): becomes the program, with the
 /// same process id, the same children and every descriptor that is not close-on-exec.
 ///
 /// Returns only if it fails, and then mask, dispositions and limit are as before, and what was
@@ -74,7 +75,7 @@ pub fn exec(program: &Program<'_>) -> Errno {
     let before = catch_all();
     let limit = getrlimit(Resource::Nofile);
     give_back(program.descriptor_limit);
-    signals::set_mask(0);
+    signals::set_mask(mask_for(program.file));
     // SAFETY: the environment is one of the image's.
     let errno = unsafe { become_image(&image, program.file, image.environment.as_ptr()) };
     signals::set_mask(u64::MAX);
@@ -87,6 +88,12 @@ pub fn exec(program: &Program<'_>) -> Errno {
     raise_noted();
     drop(blocked);
     Errno(errno)
+}
+
+/// Returns the signal mask that a program begins with: an empty one, unless it is this one again.
+/// Raw calls only.
+pub(crate) fn mask_for(file: Option<BorrowedFd<'static>>) -> u64 {
+    if file.is_some() { signals::mask_of_readers() } else { 0 }
 }
 
 /// Becomes the program of an image; returns the error number. Raw calls only.

@@ -18,7 +18,7 @@ use keepd_model::{Errno, Signal};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::errno;
-use crate::exec::{Program, become_image, catch_all_for_ever, give_back};
+use crate::exec::{Program, become_image, catch_all_for_ever, give_back, mask_for};
 use crate::image::Image;
 use crate::process::DescriptorLimit;
 use crate::signals;
@@ -327,7 +327,7 @@ fn become_rescue(index: usize, panic: &[u8]) -> ! {
         unsafe { rescue.set_panic(panic) };
         catch_all_for_ever();
         give_back(rescue.descriptor_limit);
-        signals::set_mask(0);
+        signals::set_mask(mask_for(rescue.file));
         let image = &rescue.image;
         let environment = rescue.environments[index].as_ptr();
         // SAFETY: the image and the entry for a panic hold C strings, and the arrays are

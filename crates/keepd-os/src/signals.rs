@@ -7,6 +7,7 @@
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use keepd_model::{Errno, Pid, Signal};
@@ -30,6 +31,15 @@ pub struct SignalReader {
     descriptor: OwnedFd,
 }
 
+/// What some reader of this process reads, bit 0 for signal 1.
+static READ: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the mask with which this very program begins again in its own place: what it reads stays
+/// blocked, so that what comes meanwhile is pending until it reads again.
+pub(crate) fn mask_of_readers() -> u64 {
+    READ.load(Ordering::Relaxed)
+}
+
 impl SignalReader {
     /// `signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC)`: blocks these signals for the calling
     /// thread and reads them from a descriptor instead.
@@ -38,6 +48,8 @@ impl SignalReader {
     /// [`spawn`](crate::spawn::spawn) does not. See signalfd(2).
     pub fn new(signals: &[Signal]) -> Result<Self, Errno> {
         block(signals)?;
+        let bits = signals.iter().fold(0, |bits, signal| bits | 1 << (signal.get() - 1));
+        READ.fetch_or(bits, Ordering::Relaxed);
         let set = set_of(signals);
         // SAFETY: `set` is a valid signal set.
         let raw =
