@@ -207,14 +207,7 @@ impl Shell {
             Output::Probe { name, generation, index, question, timeout } => {
                 self.probe(name, generation, index, question, timeout);
             }
-            Output::Answer { ask, answer } => {
-                // What a successor must know is written before the asker hears.
-                if self.connection.flush().await {
-                    self.answer(ask, answer);
-                } else {
-                    self.replies.remove(&ask);
-                }
-            }
+            Output::Answer { ask, answer } => self.answer(ask, answer),
             Output::Announce(news) => self.announce(news),
             Output::Finish { code } => return Some(code),
         }

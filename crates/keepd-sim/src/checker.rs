@@ -65,6 +65,8 @@ pub(crate) struct Wish {
     pub(crate) up: bool,
     pub(crate) verb: Verb,
     pub(crate) change: ChangeId,
+    /// Who asked for it knows that it was accepted.
+    pub(crate) is_answered: bool,
 }
 
 /// What is known of one service from outside. The default is to know nothing.
@@ -311,7 +313,7 @@ impl World {
                 Target::Down | Target::Gone => false,
                 Target::Reloaded | Target::Signalled => continue,
             };
-            track.wish = Some(Wish { up, verb, change: id });
+            track.wish = Some(Wish { up, verb, change: id, is_answered: false });
             track.wished_at = self.now;
             track.next_start = None;
             // Whoever asks for a start forgets the ends so far; whether there were any is not said.
@@ -705,7 +707,8 @@ impl World {
             track.count = None;
             track.restarts = None;
             if track.wished_at.saturating_add(ON_ITS_WAY) > checker.settled_until {
-                track.wish = None;
+                // What was answered is never forgotten.
+                track.wish = track.wish.filter(|wish| wish.is_answered);
             }
         }
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use keepd_engine::manager::{Ask, AskId, Input, Refusal, Who};
 use keepd_model::protocol::Scope;
-use keepd_model::{ChangeId, Instant, ServiceName, Signal};
+use keepd_model::{ChangeId, ServiceName, Signal};
 
-use crate::checker::ON_ITS_WAY;
+use crate::checker::Checker;
 use crate::sabotage::Sabotage;
 use crate::scenario;
 use crate::world::{Due, Step, World, broken};
@@ -29,9 +29,18 @@ pub(crate) enum Want {
 pub(crate) struct Client {
     pub(crate) want: Want,
     pub(crate) answer: Option<Result<ChangeId, Refusal>>,
-    answered_at: Instant,
     /// It asks once more after its answer, as a client does that lost it.
     asks_again: bool,
+}
+
+impl Checker {
+    /// Somebody was told that this was accepted: from now on nobody may forget it.
+    pub(crate) fn note_answer(&mut self, change: ChangeId) {
+        let wishes = self.tracks.values_mut().filter_map(|track| track.wish.as_mut());
+        for wish in wishes.filter(|wish| wish.change == change) {
+            wish.is_answered = true;
+        }
+    }
 }
 
 impl World {
@@ -72,7 +81,7 @@ impl World {
         let number = self.clients.len();
         self.trace(|| format!("client {number} wants {want:?}"));
         let asks_again = self.random.chance(10);
-        self.clients.push(Client { want, answer: None, answered_at: Instant::ZERO, asks_again });
+        self.clients.push(Client { want, answer: None, asks_again });
         self.after(Duration::ZERO, Due::ClientAsks(number));
     }
 
@@ -139,21 +148,19 @@ impl World {
             return Ok(());
         }
         if let Ok(change) = &answer {
+            self.checker.note_answer(*change);
             self.check_goals(client, *change)?;
         }
         let before = self.clients[client].answer.clone();
         if let Some(Ok(before)) = before
             && let Ok(now) = &answer
             && before != *now
-            && self.clients[client].answered_at.saturating_add(ON_ITS_WAY)
-                <= self.checker.settled_until
             && self.is_remembered(before)
         {
             let sentence = format!("client {client} got change {before}, and then {now}");
             return broken("S5", sentence);
         }
         self.clients[client].answer = Some(answer);
-        self.clients[client].answered_at = self.now;
         if std::mem::take(&mut self.clients[client].asks_again) {
             self.faults.count("asked again");
             self.retry_client(client);

@@ -248,8 +248,6 @@ impl World {
             }
             Output::Answer { ask, answer } => {
                 self.trace(|| format!("manager: {ask:?} is answered {answer:?}"));
-                // Nobody hears an answer before the proxy's channel has what was written before it.
-                self.flush_manager(false);
                 return self.on_answer(ask, answer);
             }
             Output::Announce(announcement) => {

@@ -24,7 +24,7 @@ impl Manager {
             Some(change) => Ok(change),
             None => self.carry_out(now, Some(who), token, request),
         };
-        self.answers.push((ask, answer));
+        self.answer(ask, answer);
     }
 
     fn carry_out(

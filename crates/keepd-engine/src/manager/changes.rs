@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepd_model::protocol::{self, Command};
+use keepd_model::protocol::{self, Command, RequestId};
 use keepd_model::{ChangeId, Instant, ServiceName};
 
 use super::interface::{Change, Goal, Happening, Outcome, Target, Verb, Who};
@@ -199,19 +199,34 @@ impl Manager {
     }
 
     /// Writes down the changes that moved in this turn. They come after the records of the
-    /// services: a successor that finds a change finds everything that was wanted by it.
-    pub(super) fn write_changes(&mut self) {
+    /// services: a successor that finds a change finds everything that was wanted by it. Returns
+    /// the last note.
+    pub(super) fn write_changes(&mut self) -> Option<RequestId> {
+        let mut last = None;
         for (id, part) in std::mem::take(&mut self.changes.unsaved) {
             if let Some(change) = self.changes.by_id.get(&id) {
                 let value = encode_change(change, part);
-                self.note(change_key(id, part), value);
+                last = Some(self.note(change_key(id, part), value));
             }
+        }
+        last
+    }
+
+    /// Marks what the proxy's notes do not say of our changes: it was lost before it had them.
+    pub(super) fn miss_changes(&mut self, notes: &BTreeMap<String, Vec<u8>>) {
+        for change in self.changes.by_id.values() {
+            let is_missing = |part: &usize| {
+                let known = notes.get(&change_key(change.id, *part));
+                known.is_none_or(|known| *known != encode_change(change, *part))
+            };
+            let missing = (0..change_parts(change)).filter(is_missing);
+            self.changes.unsaved.extend(missing.map(|part| (change.id, part)));
         }
     }
 
     /// Writes a note that concerns everything.
-    pub(super) fn note(&mut self, key: String, value: Vec<u8>) {
-        self.send(Command::ServiceNote { name: Self::manager_name(), key, value });
+    pub(super) fn note(&mut self, key: String, value: Vec<u8>) -> RequestId {
+        self.send(Command::ServiceNote { name: Self::manager_name(), key, value })
     }
 
     /// Settles the goals of services that were touched in this turn. A service that became hopeless

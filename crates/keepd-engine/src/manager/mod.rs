@@ -38,6 +38,7 @@
 //! no recursion over the graph of dependencies. At the end of each turn everything a successor
 //! could not observe is written into notes, and only then are asks answered.
 
+mod answers;
 mod apply;
 mod asks;
 mod cause;
@@ -71,6 +72,7 @@ use std::time::Duration;
 use keepd_model::protocol::{Attributes, Command, RequestId};
 use keepd_model::{ChangeId, Generation, Instant, Plan, ServiceName};
 
+use self::answers::Answers;
 use self::changes::Changes;
 use self::order::Order;
 use self::service::{PastStep, Phase, Service};
@@ -120,7 +122,7 @@ pub struct Manager {
     shortage: Shortage,
     /// See [`Manager::share`].
     attributes_seen: Arc<Attributes>,
-    answers: Vec<(AskId, Result<ChangeId, Refusal>)>,
+    answers: Answers,
     outputs: VecDeque<Output>,
     ticket_next: u64,
     request_next: u64,
@@ -178,6 +180,8 @@ enum Sent {
     Unlease { name: ServiceName },
     /// A lease was given or taken back.
     Lease { name: ServiceName },
+    /// The last note of a turn in which something was promised.
+    Noted,
 }
 
 impl Sent {
@@ -190,7 +194,8 @@ impl Sent {
             | Self::Run
             | Self::Start { .. }
             | Self::Unlease { .. }
-            | Self::Lease { .. } => None,
+            | Self::Lease { .. }
+            | Self::Noted => None,
         }
     }
 }
@@ -216,7 +221,7 @@ impl Manager {
             shutdown: None,
             shortage: Shortage::default(),
             attributes_seen: Arc::default(),
-            answers: Vec::new(),
+            answers: Answers::default(),
             outputs: VecDeque::new(),
             ticket_next: 0,
             request_next: 0,
@@ -285,7 +290,7 @@ impl Manager {
         output
     }
 
-    /// Decides what follows, writes down what a successor needs, answers, in this order.
+    /// Decides what follows and writes down what a successor needs, in this order.
     fn finish_turn(&mut self, now: Instant) {
         let mut end = None;
         if self.is_synchronised() {
@@ -295,14 +300,15 @@ impl Manager {
             self.write_records();
             self.acknowledge_ends();
             self.renew_leases(now);
-            self.write_changes();
+            let last_note = self.write_changes();
+            self.hold_answers(last_note);
         }
         self.touched.clear();
-        for (ask, answer) in std::mem::take(&mut self.answers) {
-            self.outputs.push_back(Output::Answer { ask, answer });
+        if let Some(end) = end {
+            // After it nothing is done any more: who asked for the end hears of it first.
+            self.give_answers();
+            self.outputs.push_back(end);
         }
-        // After it nothing is done any more: who asked for the end hears of it first.
-        self.outputs.extend(end);
     }
 
     /// Moves a service to another phase: the one door.
@@ -368,9 +374,10 @@ impl Manager {
     }
 
     /// Sends a command whose refusal would tell us nothing.
-    fn send(&mut self, command: Command) {
+    fn send(&mut self, command: Command) -> RequestId {
         let id = self.request_id();
         self.outputs.push_back(Output::Command { id, command });
+        id
     }
 
     /// Sends a command and remembers what its answer is for.

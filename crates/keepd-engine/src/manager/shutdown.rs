@@ -8,7 +8,9 @@ use keepd_model::{ExitCode, ExitWhen, Instant, ServiceName, Signal};
 use super::Manager;
 use super::cause::{Cause, ShutdownCause};
 use super::interface::{Happening, Output};
-use super::record::{RecordedStage, SHUTDOWN_KEY, ShutdownRecord, encode_shutdown};
+use super::record::{
+    RecordedStage, SHUTDOWN_KEY, ShutdownRecord, decode_shutdown, encode_shutdown,
+};
 use super::service::{Manner, Phase, Rest, Want};
 
 /// After KILL, how long to wait for what does not end before giving up on it.
@@ -39,6 +41,18 @@ impl Shutdown {
             Stage::Polite { until } | Stage::Killing { until } => Some(until),
             Stage::Finished => None,
         }
+    }
+
+    /// Returns what is written down of it.
+    fn to_note(&self) -> Option<Vec<u8>> {
+        let (stage, deadline) = match self.stage {
+            Stage::Polite { until } => (RecordedStage::Polite, until),
+            Stage::Killing { until } => (RecordedStage::Killing, until),
+            // Then the proxy ends; a successor that comes before that finds the time over.
+            Stage::Finished => return None,
+        };
+        let (cause, code) = (self.cause.clone(), self.code);
+        Some(encode_shutdown(&ShutdownRecord { cause, code, stage, deadline }))
     }
 }
 
@@ -74,7 +88,7 @@ impl Manager {
     }
 
     /// A predecessor had begun it.
-    pub(super) fn resume_shutdown(&mut self, record: ShutdownRecord) {
+    fn resume_shutdown(&mut self, record: ShutdownRecord) {
         if self.shutdown.is_none() {
             let ShutdownRecord { cause, code, stage, deadline: until } = record;
             let stage = match stage {
@@ -94,17 +108,20 @@ impl Manager {
     /// Writes down how far the shutdown is: a successor must neither ask politely again what was
     /// killed, nor give it its time anew.
     fn note_shutdown(&mut self) {
-        let Some(Shutdown { cause, code, stage }) = &self.shutdown else {
-            return;
-        };
-        let (stage, deadline) = match stage {
-            Stage::Polite { until } => (RecordedStage::Polite, *until),
-            Stage::Killing { until } => (RecordedStage::Killing, *until),
-            // Then the proxy ends; a successor that comes before that finds the time over.
-            Stage::Finished => return,
-        };
-        let record = ShutdownRecord { cause: cause.clone(), code: *code, stage, deadline };
-        self.note(SHUTDOWN_KEY.to_owned(), encode_shutdown(&record));
+        if let Some(note) = self.shutdown.as_ref().and_then(Shutdown::to_note) {
+            self.note(SHUTDOWN_KEY.to_owned(), note);
+        }
+    }
+
+    /// Goes on with the shutdown that was noted; notes ours again if the proxy was lost before it
+    /// had it.
+    pub(super) fn compare_shutdown(&mut self, noted: Option<&Vec<u8>>) {
+        if let Some(record) = noted.and_then(|note| decode_shutdown(note)) {
+            self.resume_shutdown(record);
+        }
+        if self.shutdown.as_ref().and_then(Shutdown::to_note).as_ref() != noted {
+            self.note_shutdown();
+        }
     }
 
     /// During a shutdown nothing is wanted up. A service that ended unseen can begin one in the
@@ -170,6 +187,7 @@ impl Manager {
                 shutdown.stage = Stage::Finished;
                 // Something of ours is still there: whatever the reason, this was no clean end.
                 let code = ExitCode::No.get();
+                self.give_answers();
                 self.outputs.push_back(Output::Finish { code });
             }
             Stage::Polite { .. } | Stage::Killing { .. } | Stage::Finished => {}

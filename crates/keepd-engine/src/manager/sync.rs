@@ -105,6 +105,7 @@ impl Manager {
     pub(super) fn on_disconnected(&mut self) {
         self.link = Link::Lost;
         self.requests.clear();
+        self.doubt_notes();
     }
 
     pub(super) fn begin_dump(&mut self) {
@@ -270,6 +271,8 @@ impl Manager {
             (Sent::Dump, Reply::Ok | Reply::Exec { .. }) => {}
             (Sent::Dump, Reply::Fail(_)) => self.begin_dump(),
             (Sent::Run | Sent::Start { .. }, Reply::Ok | Reply::Exec { .. }) => {}
+            // Refused for good, and said so in the log: no later proxy would take it either.
+            (Sent::Noted, Reply::Ok | Reply::Exec { .. } | Reply::Fail(_)) => self.on_noted(id),
             (Sent::Run, Reply::Fail(_)) => self.look_again(),
             (Sent::Start { name, generation, launched }, Reply::Fail(_)) => {
                 if let Some(service) = self.services.get_mut(&name)
@@ -330,6 +333,7 @@ impl Manager {
         let noted = record::decode_changes(&own.notes);
         let first = noted.is_empty() && self.changes.is_empty();
         self.changes.restore(noted);
+        self.miss_changes(&own.notes);
         let mut adopted = 0;
         let planned: Vec<Arc<ServiceSpec>> = self.plan.services.values().cloned().collect();
         let wanted = self.wanted_at_boot();
@@ -349,9 +353,7 @@ impl Manager {
             }
         }
         self.index_order();
-        if let Some(noted) = own.notes.get(SHUTDOWN_KEY).and_then(|n| record::decode_shutdown(n)) {
-            self.resume_shutdown(noted);
-        }
+        self.compare_shutdown(own.notes.get(SHUTDOWN_KEY));
         self.unwant_everything();
         self.resume_changes(now);
         self.has_adopted = true;

@@ -1,6 +1,6 @@
 //! Behaviour 10: requests, their changes, and what becomes of them.
 
-use keepd_engine::manager::{Ask, Awaited, Refusal, Verb};
+use keepd_engine::manager::{Ask, AskId, Awaited, Input, Output, Refusal, Verb, Who};
 use keepd_model::{Exit, Reload, Signal, State, Until};
 
 use crate::world::*;
@@ -26,6 +26,26 @@ fn everything_a_successor_needs_is_written_before_the_answer() {
     let key = format!("change.{change}");
     let notes = &world.held[&name("keepd.manager")].notes;
     assert!(notes.contains_key(&key), "{:?}", notes.keys());
+}
+
+#[test]
+fn nothing_is_promised_before_the_proxy_has_it_and_a_lost_one_is_told_again() {
+    // (behaviour 10.1)
+    let mut world = World::boot(plan([daemon("web")]));
+    let (ask, who) = (AskId(99), Who { uid: 0, pid: 1 });
+    let names = vec![name("web")];
+    let request = Ask::Stop { names, alone: false, kill: false };
+    world.manager.handle_input(world.now, Input::Ask { ask, who, token: None, request });
+    // The proxy is lost before it has read any of it.
+    let lost: Vec<Output> = std::iter::from_fn(|| world.manager.poll_output()).collect();
+    let is_answer = |output: &Output| matches!(output, Output::Answer { .. });
+    assert!(!lost.iter().any(is_answer), "{lost:?}");
+    world.give(Input::Disconnected);
+    world.give(Input::Connected);
+    let Ok(change) = &world.answers[&ask] else { panic!("{:?}", world.answers[&ask]) };
+    let notes = &world.held[&name("keepd.manager")].notes;
+    assert!(notes.contains_key(&format!("change.{change}")), "{:?}", notes.keys());
+    assert!(world.change(*change).is_success());
 }
 
 #[test]

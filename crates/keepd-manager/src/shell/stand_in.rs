@@ -79,8 +79,15 @@ impl StandIn {
         self.lines = LineReader::new(EXTENDED_LINE_BYTES_MAX);
     }
 
+    /// Waits until a command that begins with this word is in the socket, and answers nothing.
+    pub(super) async fn expect(&mut self, word: &str) {
+        while !self.is_waiting(word) {
+            self.stream.as_ref().unwrap().readable().await.unwrap();
+        }
+    }
+
     /// Reports whether a command that is in the socket now begins with this word.
-    pub(super) fn is_waiting(&mut self, word: &str) -> bool {
+    fn is_waiting(&mut self, word: &str) -> bool {
         let mut buffer = vec![0; 65_536];
         let count = self.stream.as_ref().unwrap().try_read(&mut buffer).unwrap_or(0);
         let found = buffer[..count].split(|byte| *byte == b'\n').any(|line| {

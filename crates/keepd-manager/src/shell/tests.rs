@@ -328,15 +328,30 @@ fn what_cannot_be_done_is_a_problem() {
 }
 
 #[test]
-fn a_note_is_written_before_the_asker_hears() {
+fn who_asks_while_the_proxy_is_lost_is_answered_once_its_successor_knows() {
+    // (behaviour 10.1)
     test(async {
         let mut stage = Stage::begin_ready().await;
-        assert!(!stage.proxy.is_waiting("service.note"));
         let body = json!({"action": "stop", "select": ["web"]}).to_string();
-        // The proxy does not even look meanwhile.
-        let (status, _) = stage.client.ask("POST", "/v1/actions", body).await;
+        let (client, proxy) = (&stage.client, &mut stage.proxy);
+        let mut asking = std::pin::pin!(client.ask("POST", "/v1/actions", body));
+        tokio::select! {
+            biased;
+            answer = &mut asking => panic!("nobody has written it down: {answer:?}"),
+            () = proxy.expect("service.note") => {}
+        }
+        proxy.hang_up();
+        let known = proxy.received.len();
+        let (status, _) = tokio::select! {
+            answer = &mut asking => answer,
+            () = proxy.run() => unreachable!("it runs for ever"),
+        };
         assert_eq!(status, 202);
-        assert!(stage.proxy.is_waiting("service.note"));
+        let is_change = |command: &Command| match command {
+            Command::ServiceNote { key, .. } => key.starts_with("change."),
+            _ => false,
+        };
+        assert!(proxy.received[known..].iter().any(is_change));
     });
 }
 
