@@ -7,7 +7,7 @@ use keepd_engine::proxy::{
     ControlEnd, DescriptorSource, Input, JobId, JobSpawn, Owner, ServiceSpawn, SpawnOutcome,
 };
 use keepd_model::protocol::{Attributes, LogTarget, Place, SessionPlace};
-use keepd_model::{Domain, Errno, Pid, Signal, SocketType, SpawnFailure, SpawnStep};
+use keepd_model::{Domain, Errno, Pid, ServiceName, Signal, SocketType, SpawnFailure, SpawnStep};
 use keepd_os::epoll::{Epoll, Interest};
 use keepd_os::handle;
 use keepd_os::ledger::ChildRecord;
@@ -354,6 +354,14 @@ impl Children {
         let (_, child) = self.reports.get_mut(&pid)?;
         let report = child.report();
         self.on_report(epoll, pid, report)
+    }
+
+    /// Reads all that the child of a service says of itself, if it has not said all of it yet.
+    pub(crate) fn open_report(&mut self, epoll: &Epoll, name: &ServiceName) -> Option<Input> {
+        let is_of = |owner: &Owner| matches!(owner, Owner::Service(of, _) if of == name);
+        let open = self.reports.iter().find(|(_, (owner, _))| is_of(owner));
+        let pid = *open?.0;
+        self.last_report(epoll, pid)
     }
 
     fn on_report(&mut self, epoll: &Epoll, pid: Pid, report: Report) -> Option<Input> {

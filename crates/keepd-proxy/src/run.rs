@@ -534,6 +534,9 @@ impl Shell {
         }
         for token in &heard.ready {
             if let Some(news) = self.ready.receive(&self.epoll, *token) {
+                if let Input::ReadyFd { name, .. } = &news {
+                    self.tell_executed(name);
+                }
                 self.tell(news);
             }
         }
@@ -559,8 +562,18 @@ impl Shell {
         }
     }
 
+    /// Who speaks has been executed: that is told first, also where the pipe that says so was read
+    /// only in part, because a turn reads it once.
+    fn tell_executed(&mut self, name: &ServiceName) {
+        if let Some(news) = self.children.open_report(&self.epoll, name) {
+            self.tell(news);
+        }
+    }
+
     fn tell_notifications(&mut self, name: &ServiceName) {
-        for (pid, text) in self.notify.receive(name) {
+        let datagrams = self.notify.receive(name);
+        self.tell_executed(name);
+        for (pid, text) in datagrams {
             if self.groups.is_left_behind(name, pid) {
                 // It would be taken for a word of the present generation.
                 continue;
