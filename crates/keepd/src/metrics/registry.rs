@@ -39,12 +39,12 @@ impl Registry {
         let mut snapshot = MetricsSnapshot::new(timestamp, started, worker_count);
         self.counters.each(|name, cell| {
             if let Some(value) = cell.value() {
-                snapshot.counters.insert(name.to_owned(), value);
+                snapshot.counters.insert(String::from(&**name), value);
             }
         });
         self.gauges.each(|name, cell| {
             if let Some(value) = cell.value() {
-                snapshot.gauges.insert(name.to_owned(), value);
+                snapshot.gauges.insert(String::from(&**name), value);
             }
         });
         self.histograms.each(|name, cell| {
@@ -66,7 +66,7 @@ impl Registry {
 /// The names of one kind. A name is never taken away, so a handle stays good; programs have as many
 /// as stand in their code.
 #[derive(Debug)]
-pub(super) struct Names<C>(RwLock<HashMap<Box<str>, Arc<C>>>);
+pub(super) struct Names<C>(RwLock<HashMap<Arc<str>, Arc<C>>>);
 
 impl<C> Default for Names<C> {
     fn default() -> Self {
@@ -85,7 +85,7 @@ impl<C: Default> Names<C> {
         Arc::clone(cells.entry(name.into()).or_default())
     }
 
-    fn each(&self, mut f: impl FnMut(&str, &C)) {
+    fn each(&self, mut f: impl FnMut(&Arc<str>, &C)) {
         for (name, cell) in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
             f(name, cell);
         }

@@ -1,6 +1,7 @@
 //! All numbers of one moment.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cell::Recorded;
@@ -21,7 +22,7 @@ pub struct MetricsSnapshot {
     /// Threads of the runtime in which the snapshot was taken, or processors outside of one.
     pub worker_count: usize,
     /// All durations ever recorded, how many and how long, by name.
-    totals: Vec<(String, u64, Duration)>,
+    totals: Vec<(Arc<str>, u64, Duration)>,
 }
 
 impl MetricsSnapshot {
@@ -37,14 +38,14 @@ impl MetricsSnapshot {
         }
     }
 
-    pub(super) fn add_histogram(&mut self, name: &str, recorded: Recorded) {
-        self.totals.push((name.to_owned(), recorded.count, recorded.sum));
-        self.histograms.insert(name.to_owned(), recorded.durations);
+    pub(super) fn add_histogram(&mut self, name: &Arc<str>, recorded: Recorded) {
+        self.totals.push((Arc::clone(name), recorded.count, recorded.sum));
+        self.histograms.insert(String::from(&**name), recorded.durations);
     }
 
     /// Returns how many durations were recorded under each name and how long they were together,
     /// those that are no longer kept included.
     pub fn totals(&self) -> impl Iterator<Item = (&str, u64, Duration)> {
-        self.totals.iter().map(|(name, count, sum)| (name.as_str(), *count, *sum))
+        self.totals.iter().map(|(name, count, sum)| (&**name, *count, *sum))
     }
 }
