@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::fleet::thread_time;
+use crate::report::Target;
 
 /// Repeats a body so many times.
 pub(crate) type Body = Box<dyn FnMut(u64)>;
@@ -16,10 +17,11 @@ pub(crate) struct Call {
     pub(crate) name: &'static str,
     /// What one repetition is.
     pub(crate) what: &'static str,
-    /// The largest ratio that is wanted.
-    pub(crate) ratio_max: Option<f64>,
+    pub(crate) target: Option<Target>,
     pub(crate) keepd: fn() -> Body,
-    pub(crate) proc_daemon: fn() -> Body,
+    /// Who else does it.
+    pub(crate) beside: &'static str,
+    pub(crate) other: fn() -> Body,
 }
 
 /// How long a batch is at least: so long that looking at the clock costs nothing beside it.
@@ -66,13 +68,16 @@ macro_rules! bodies {
             }
 
             pub(crate) fn config_loading() -> Body {
-                repeat(|| -> Result<Config> {
+                repeat(|| {
                     Config::builder()
                         .name(black_box("bench-daemon"))
                         .worker_threads(black_box(4))
-                        .shutdown_timeout(black_box(Duration::from_secs(2)))?
-                        .force_shutdown_timeout(black_box(Duration::from_secs(5)))?
+                        .shutdown_timeout(black_box(Duration::from_secs(2)))
+                        .expect("two seconds fit into any number")
+                        .force_shutdown_timeout(black_box(Duration::from_secs(5)))
+                        .expect("five seconds fit into any number")
                         .build()
+                        .expect("the values keep every rule")
                 })
             }
 
@@ -149,45 +154,65 @@ fn counter_by_local_handle() -> Body {
     repeat(move || requests.increment(black_box(1)))
 }
 
+/// What an error with a cause cannot do without: the text, the cause, and a box for it.
+fn text_and_cause() -> Body {
+    repeat(|| {
+        let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "timeout");
+        (String::from(black_box("operation failed")), Box::new(cause))
+    })
+}
+
 macro_rules! call {
-    ($name:ident, $what:literal, $ratio_max:literal) => {
+    ($name:ident, $what:literal, $target:expr) => {
         Call {
             name: stringify!($name),
             what: $what,
-            ratio_max: Some($ratio_max),
+            target: Some($target),
             keepd: ours::$name,
-            proc_daemon: theirs::$name,
+            beside: "proc-daemon",
+            other: theirs::$name,
         }
     };
 }
 
 /// Returns every call, in the order of the table.
-pub(crate) fn all() -> [Call; 12] {
+pub(crate) fn all() -> [Call; 13] {
+    use Target::{NotMore, Ratio};
     [
-        call!(daemon_creation, "configuration, daemon without signals", 0.5),
-        call!(subsystem_registration, "the same with 3 tasks", 0.5),
-        call!(config_loading, "builder, 4 setters, build", 0.5),
-        call!(shutdown_coordination, "daemon with 1 task, request, drop", 0.5),
-        call!(error_creation, "`Error::runtime(&str)`", 1.0),
-        call!(error_chain, "`io::Error`, `io_with_source`", 0.8),
-        call!(metrics_counter_increment, "by name", 0.5),
+        call!(daemon_creation, "configuration, daemon without signals", Ratio(0.5)),
+        call!(subsystem_registration, "the same with 3 tasks", Ratio(0.5)),
+        call!(config_loading, "builder, 4 setters, build", Ratio(0.5)),
+        call!(shutdown_coordination, "daemon with 1 task, request, drop", Ratio(0.5)),
+        call!(error_creation, "`Error::runtime(&str)`", NotMore),
+        call!(error_chain, "`io::Error`, `io_with_source`", NotMore),
+        Call {
+            name: "error_chain",
+            what: "against a text and a boxed cause",
+            target: Some(NotMore),
+            keepd: ours::error_chain,
+            beside: "floor",
+            other: text_and_cause,
+        },
+        call!(metrics_counter_increment, "by name", Ratio(0.5)),
         Call {
             name: "counter_by_handle",
             what: "against the other's by name",
-            ratio_max: None,
+            target: None,
             keepd: counter_by_handle,
-            proc_daemon: theirs::metrics_counter_increment,
+            beside: "proc-daemon",
+            other: theirs::metrics_counter_increment,
         },
         Call {
             name: "counter_by_local_handle",
             what: "against the other's by name",
-            ratio_max: Some(0.1),
+            target: Some(Ratio(0.1)),
             keepd: counter_by_local_handle,
-            proc_daemon: theirs::metrics_counter_increment,
+            beside: "proc-daemon",
+            other: theirs::metrics_counter_increment,
         },
-        call!(metrics_gauge_set, "by name", 0.5),
-        call!(metrics_histogram_record, "by name", 0.5),
-        call!(metrics_snapshot, "1 counter, 1 gauge, 2048 durations", 0.6),
+        call!(metrics_gauge_set, "by name", Ratio(0.5)),
+        call!(metrics_histogram_record, "by name", Ratio(0.5)),
+        call!(metrics_snapshot, "1 counter, 1 gauge, 2048 durations", Ratio(0.6)),
     ]
 }
 

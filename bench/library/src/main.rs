@@ -22,7 +22,7 @@ use keepd_bench::page;
 use keepd_bench::samples::Samples;
 
 use arguments::{Options, Part, USAGE};
-use report::{Report, Row, Target, Unit};
+use report::{Report, Row, Unit};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -81,7 +81,7 @@ fn measure_calls(options: &Options) -> Vec<Row> {
     let row = |call: calls::Call| {
         progress(call.name);
         let mut ours = calls::Timed::new((call.keepd)());
-        let mut theirs = calls::Timed::new((call.proc_daemon)());
+        let mut theirs = calls::Timed::new((call.other)());
         let (mut our_samples, mut their_samples) = (Samples::default(), Samples::default());
         for round in 0..options.rounds {
             if round % 2 == 0 {
@@ -97,8 +97,8 @@ fn measure_calls(options: &Options) -> Vec<Row> {
             what: format!("`{}`: {}", call.name, call.what),
             unit: Unit::Nanoseconds,
             samples: our_samples,
-            other: Some(("proc-daemon".to_owned(), their_samples)),
-            target: call.ratio_max.map(Target::Ratio),
+            other: Some((call.beside.to_owned(), their_samples)),
+            target: call.target,
         }
     };
     calls::all().into_iter().map(row).collect()

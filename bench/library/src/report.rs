@@ -43,6 +43,8 @@ impl Unit {
 pub(crate) enum Target {
     /// At most so many times what it stands beside.
     Ratio(f64),
+    /// Not more than what it stands beside, or called equal.
+    NotMore,
     /// At most this.
     AtMost(f64),
 }
@@ -81,6 +83,7 @@ impl Row {
     fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
             Target::Ratio(limit) => self.ratio()? <= limit,
+            Target::NotMore => self.ratio()? <= EQUAL,
             Target::AtMost(limit) => self.samples.median()? <= limit,
         })
     }
@@ -89,6 +92,7 @@ impl Row {
         let text = match self.target {
             None => return String::new(),
             Some(Target::Ratio(limit)) => format!("<= {limit} x"),
+            Some(Target::NotMore) => "not more".to_owned(),
             Some(Target::AtMost(limit)) => format!("<= {}", self.unit.show(limit)),
         };
         match self.is_met() {
@@ -195,6 +199,8 @@ mod tests {
         let cases = [
             (row(120.0, Some(100.0), Target::Ratio(1.0)), "equal", Some(false)),
             (row(121.0, Some(100.0), Target::Ratio(1.5)), "more", Some(true)),
+            (row(121.0, Some(100.0), Target::NotMore), "more", Some(false)),
+            (row(104.0, Some(100.0), Target::NotMore), "equal", Some(true)),
             (row(84.0, Some(100.0), Target::Ratio(0.5)), "equal", Some(false)),
             (row(50.0, Some(100.0), Target::Ratio(0.5)), "less", Some(true)),
             (row(50.0, None, Target::AtMost(60.0)), "", Some(true)),

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::types::{Config, DEFAULT_NAME, LogLevel, MEMORY_POOL_SIZE};
-use crate::DEFAULT_SHUTDOWN_TIMEOUT_MS;
+use super::types::{Config, DEFAULT_NAME, LogLevel};
 use crate::error::{Error, Result};
 
 /// Builds a [`Config`] step by step, beginning with the defaults.
@@ -25,26 +24,18 @@ use crate::error::{Error, Result};
 /// # Ok(())
 /// # }
 /// ```
-// It is passed on at every step, so what programs usually set is here, and small; the rest comes
-// with the first of it that is set.
+// It is passed on at every step, so it is small: moving the configuration so often would take longer
+// than all the rest.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ConfigBuilder {
-    name: Option<String>,
-    graceful: u64,
-    force: Option<u64>,
-    kill: Option<u64>,
-    worker_threads: usize,
-    memory_pool_size: usize,
-    level: LogLevel,
-    json: bool,
-    hot_reload: bool,
-    enable_metrics: bool,
-    lock_free: bool,
+    /// Its name is empty until it is set, so that a default that is replaced is never allocated.
+    config: Box<Config>,
+    name_is_set: bool,
+    force_is_set: bool,
+    kill_is_set: bool,
     /// The graceful time was set by [`ConfigBuilder::graceful`], which moves the other two.
     is_moved: bool,
-    /// What is set by no other field of this.
-    rest: Option<Box<Config>>,
 }
 
 impl Default for ConfigBuilder {
@@ -58,51 +49,39 @@ impl ConfigBuilder {
     #[inline]
     pub fn new() -> Self {
         Self {
-            name: None,
-            graceful: DEFAULT_SHUTDOWN_TIMEOUT_MS,
-            force: None,
-            kill: None,
-            worker_threads: 0,
-            memory_pool_size: MEMORY_POOL_SIZE,
-            level: LogLevel::Info,
-            json: false,
-            hot_reload: false,
-            enable_metrics: true,
-            lock_free: true,
+            config: Box::new(Config::named(String::new())),
+            name_is_set: false,
+            force_is_set: false,
+            kill_is_set: false,
             is_moved: false,
-            rest: None,
         }
-    }
-
-    /// Returns what has no field of its own.
-    fn rest(&mut self) -> &mut Config {
-        self.rest.get_or_insert_with(|| Box::new(Config::named(String::new())))
     }
 
     /// Sets the name of the daemon.
     #[inline]
     pub fn name<S: Into<String>>(mut self, name: S) -> Self {
-        self.name = Some(name.into());
+        self.config.name = name.into();
+        self.name_is_set = true;
         self
     }
 
     /// Sets how much is logged.
     #[inline]
     pub const fn log_level(mut self, level: LogLevel) -> Self {
-        self.level = level;
+        self.config.logging.level = level;
         self
     }
 
     /// Sets whether lines of the log are JSON objects.
     #[inline]
     pub const fn json_logging(mut self, enabled: bool) -> Self {
-        self.json = enabled;
+        self.config.logging.json = enabled;
         self
     }
 
     /// Sets the file that the log is written to.
     pub fn log_file<P: Into<PathBuf>>(mut self, path: P) -> Self {
-        self.rest().logging.file = Some(path.into());
+        self.config.logging.file = Some(path.into());
         self
     }
 
@@ -114,7 +93,7 @@ impl ConfigBuilder {
     /// A configuration error if the time is longer than `u64::MAX` milliseconds.
     #[inline]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Result<Self> {
-        self.graceful = milliseconds("shutdown timeout", timeout)?;
+        self.config.shutdown.graceful = milliseconds("shutdown timeout", timeout)?;
         self.is_moved = false;
         Ok(self)
     }
@@ -126,7 +105,8 @@ impl ConfigBuilder {
     /// A configuration error if the time is longer than `u64::MAX` milliseconds.
     #[inline]
     pub fn force_shutdown_timeout(mut self, timeout: Duration) -> Result<Self> {
-        self.force = Some(milliseconds("force timeout", timeout)?);
+        self.config.shutdown.force = milliseconds("force timeout", timeout)?;
+        self.force_is_set = true;
         Ok(self)
     }
 
@@ -137,16 +117,19 @@ impl ConfigBuilder {
     /// A configuration error if the time is longer than `u64::MAX` milliseconds.
     #[inline]
     pub fn kill_timeout(mut self, timeout: Duration) -> Result<Self> {
-        self.kill = Some(milliseconds("kill timeout", timeout)?);
+        self.config.shutdown.kill = milliseconds("kill timeout", timeout)?;
+        self.kill_is_set = true;
         Ok(self)
     }
 
     /// Sets all three times of the shutdown, each counted from the request. What is longer than
     /// `u64::MAX` milliseconds is cut to that.
     pub const fn timeouts(mut self, graceful: Duration, force: Duration, kill: Duration) -> Self {
-        self.graceful = saturating_milliseconds(graceful);
-        self.force = Some(saturating_milliseconds(force));
-        self.kill = Some(saturating_milliseconds(kill));
+        self.config.shutdown.graceful = saturating_milliseconds(graceful);
+        self.config.shutdown.force = saturating_milliseconds(force);
+        self.config.shutdown.kill = saturating_milliseconds(kill);
+        self.force_is_set = true;
+        self.kill_is_set = true;
         self.is_moved = false;
         self
     }
@@ -154,68 +137,70 @@ impl ConfigBuilder {
     /// Sets how long a shutdown may be graceful. The force and kill times are moved by the same
     /// distance if the new time is longer than the default one, unless they are set themselves.
     pub const fn graceful(mut self, timeout: Duration) -> Self {
-        self.graceful = saturating_milliseconds(timeout);
+        self.config.shutdown.graceful = saturating_milliseconds(timeout);
         self.is_moved = true;
         self
     }
 
     /// Sets the folder the daemon works in.
     pub fn work_dir<P: Into<PathBuf>>(mut self, folder: P) -> Self {
-        self.rest().work_dir = Some(folder.into());
+        self.config.work_dir = Some(folder.into());
         self
     }
 
     /// Sets the file that names the process and is locked while it runs.
     pub fn pid_file<P: Into<PathBuf>>(mut self, path: P) -> Self {
-        self.rest().pid_file = Some(path.into());
+        self.config.pid_file = Some(path.into());
         self
     }
 
     /// Sets whether the configuration file is watched.
     #[inline]
     pub const fn hot_reload(mut self, enabled: bool) -> Self {
-        self.hot_reload = enabled;
+        self.config.hot_reload = enabled;
         self
     }
 
     /// Sets how many threads the runtime gets; 0 is one for each processor.
     #[inline]
     pub const fn worker_threads(mut self, threads: usize) -> Self {
-        self.worker_threads = threads;
+        self.config.performance.worker_threads = threads;
         self
     }
 
     /// Sets whether numbers are collected.
     #[inline]
     pub const fn enable_metrics(mut self, enabled: bool) -> Self {
-        self.enable_metrics = enabled;
+        self.config.monitoring.enable_metrics = enabled;
         self
     }
 
     /// Sets `performance.memory_pool_size`, which has no effect here.
     #[inline]
     pub const fn memory_pool_size(mut self, bytes: usize) -> Self {
-        self.memory_pool_size = bytes;
+        self.config.performance.memory_pool_size = bytes;
         self
     }
 
     /// Sets `performance.lock_free`, which has no effect here.
     #[inline]
     pub const fn lock_free(mut self, enabled: bool) -> Self {
-        self.lock_free = enabled;
+        self.config.performance.lock_free = enabled;
         self
     }
 
     /// Sets whether subsystems are asked for their health.
-    pub fn health_checks(mut self, enabled: bool) -> Self {
-        self.rest().monitoring.health_checks = enabled;
+    #[inline]
+    pub const fn health_checks(mut self, enabled: bool) -> Self {
+        self.config.monitoring.health_checks = enabled;
         self
     }
 
     /// Sets how often subsystems are asked for their health. What is longer than `u64::MAX`
     /// milliseconds is cut to that.
-    pub fn health_check_interval(mut self, interval: Duration) -> Self {
-        self.rest().monitoring.health_check_interval_ms = saturating_milliseconds(interval);
+    #[inline]
+    pub const fn health_check_interval(mut self, interval: Duration) -> Self {
+        self.config.monitoring.health_check_interval_ms = saturating_milliseconds(interval);
         self
     }
 
@@ -225,41 +210,39 @@ impl ConfigBuilder {
     ///
     /// What [`Config::validate`] says.
     #[inline]
-    pub fn build(self) -> Result<Config> {
-        let name = match self.name {
-            Some(name) => name,
-            None => DEFAULT_NAME.to_owned(),
-        };
-        let mut config = match self.rest {
-            Some(rest) => Config { name, ..*rest },
-            None => Config::named(name),
-        };
-        // Who moves the graceful time moves the other two as far, unless they are set themselves.
-        let distance = if self.is_moved {
-            self.graceful.saturating_sub(DEFAULT_SHUTDOWN_TIMEOUT_MS)
-        } else {
-            0
-        };
-        let shutdown = &mut config.shutdown;
-        shutdown.graceful = self.graceful;
-        shutdown.force = self.force.unwrap_or(shutdown.force.saturating_add(distance));
-        shutdown.kill = self.kill.unwrap_or(shutdown.kill.saturating_add(distance));
-        config.logging.level = self.level;
-        config.logging.json = self.json;
-        config.performance.worker_threads = self.worker_threads;
-        config.performance.memory_pool_size = self.memory_pool_size;
-        config.performance.lock_free = self.lock_free;
-        config.monitoring.enable_metrics = self.enable_metrics;
-        config.hot_reload = self.hot_reload;
-        config.validate()?;
-        Ok(config)
+    pub fn build(mut self) -> Result<Config> {
+        if !self.name_is_set {
+            self.config.name = DEFAULT_NAME.to_owned();
+        }
+        if self.is_moved {
+            self.move_later_times();
+        }
+        self.config.validate()?;
+        Ok(*self.config)
+    }
+
+    /// Moves the force and kill times as far as the graceful one was moved.
+    fn move_later_times(&mut self) {
+        let shutdown = &mut self.config.shutdown;
+        let distance = shutdown.graceful.saturating_sub(crate::DEFAULT_SHUTDOWN_TIMEOUT_MS);
+        if !self.force_is_set {
+            shutdown.force = shutdown.force.saturating_add(distance);
+        }
+        if !self.kill_is_set {
+            shutdown.kill = shutdown.kill.saturating_add(distance);
+        }
     }
 }
 
+#[inline]
 fn milliseconds(what: &str, duration: Duration) -> Result<u64> {
-    u64::try_from(duration.as_millis()).map_err(|_| {
-        Error::config(format!("the {what} is too large: more than {} milliseconds", u64::MAX))
-    })
+    u64::try_from(duration.as_millis()).map_err(|_| too_large(what))
+}
+
+#[cold]
+#[inline(never)]
+fn too_large(what: &str) -> Error {
+    Error::config(format!("the {what} is too large: more than {} milliseconds", u64::MAX))
 }
 
 const fn saturating_milliseconds(duration: Duration) -> u64 {

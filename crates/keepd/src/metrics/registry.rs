@@ -36,7 +36,8 @@ impl Registry {
     pub(super) fn snapshot(&self, worker_count: usize) -> MetricsSnapshot {
         let timestamp = Instant::now();
         let started = *self.started.read().unwrap_or_else(PoisonError::into_inner);
-        let mut snapshot = MetricsSnapshot::new(timestamp, started, worker_count);
+        let counts = [self.counters.len(), self.gauges.len(), self.histograms.len()];
+        let mut snapshot = MetricsSnapshot::new(timestamp, started, worker_count, counts);
         self.counters.each(|name, cell| {
             if let Some(value) = cell.value() {
                 snapshot.counters.insert(String::from(&**name), value);
@@ -83,6 +84,10 @@ impl<C: Default> Names<C> {
         }
         let mut cells = self.0.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(cells.entry(name.into()).or_default())
+    }
+
+    fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn each(&self, mut f: impl FnMut(&Arc<str>, &C)) {

@@ -26,15 +26,21 @@ pub struct MetricsSnapshot {
 }
 
 impl MetricsSnapshot {
-    pub(super) fn new(timestamp: Instant, started: Instant, worker_count: usize) -> Self {
+    /// Makes an empty one with room for so many counters, gauges and histograms.
+    pub(super) fn new(
+        timestamp: Instant,
+        started: Instant,
+        worker_count: usize,
+        [counters, gauges, histograms]: [usize; 3],
+    ) -> Self {
         Self {
             uptime: timestamp.saturating_duration_since(started),
-            counters: HashMap::new(),
-            gauges: HashMap::new(),
-            histograms: HashMap::new(),
+            counters: HashMap::with_capacity(counters),
+            gauges: HashMap::with_capacity(gauges),
+            histograms: HashMap::with_capacity(histograms),
             timestamp,
             worker_count,
-            totals: Vec::new(),
+            totals: Vec::with_capacity(histograms),
         }
     }
 

@@ -76,9 +76,19 @@ struct Started {
     task: AbortHandle,
 }
 
+/// So many tasks are spawned between two times that the lock is held.
+const SPAWNS_MAX: usize = 256;
+
+/// A run whose task is to be spawned after the lock. There may be very many at once, so what is
+/// needed for that is looked up when it is its turn.
+#[derive(Clone, Copy)]
+struct Start {
+    index: u32,
+    run: u32,
+}
+
 /// What is done after the lock.
 enum Deferred {
-    Start { index: u32, run: u32, id: u64, body: Arc<dyn Body>, key: Key },
     Abort(AbortHandle),
     Failure { name: Arc<str>, error: String },
     Unhealthy { name: Arc<str> },
@@ -181,11 +191,11 @@ impl Inner {
             self.follow_shutdown(&mut state.machine, now);
         }
         let answer = news(&mut state.machine, now);
-        let deferred = self.carry_out(&mut state, now);
+        let (starts, deferred) = self.carry_out(&mut state, now);
         let next = state.machine.poll_timeout();
         let is_idle = state.machine.live() == 0;
         let must_wake = next.is_some_and(|next| state.sleeps_until.is_none_or(|at| next < at));
-        let runtime = (!deferred.is_empty()).then(|| state.runtime.clone()).flatten();
+        let runtime = (!starts.is_empty()).then(|| state.runtime.clone()).flatten();
         drop(state);
         if must_wake {
             self.wake.notify_one();
@@ -193,19 +203,37 @@ impl Inner {
         if is_idle {
             self.idle.notify_waiters();
         }
-        let mut started = Vec::new();
-        for deferred in deferred {
-            started.extend(self.finish_off(deferred, runtime.as_ref()));
+        if let Some(runtime) = runtime {
+            self.spawn(&starts, &runtime);
         }
-        self.keep_tasks(started);
+        for deferred in deferred {
+            self.finish_off(deferred);
+        }
         answer
+    }
+
+    /// Spawns the tasks of these runs.
+    fn spawn(self: &Arc<Self>, starts: &[Start], runtime: &Handle) {
+        for starts in starts.chunks(SPAWNS_MAX) {
+            let mut parts = Vec::with_capacity(starts.len());
+            let mut state = self.lock();
+            for Start { index, run } in starts.iter().copied() {
+                let id = state.machine.id(index);
+                let Entry { body, key, .. } = entry(&mut state, index);
+                parts.push((index, run, id, Arc::clone(body), *key));
+            }
+            drop(state);
+            let spawned = parts.into_iter().map(|(index, run, id, body, key)| {
+                let report = Report::new(Arc::clone(self), index, run);
+                let task = body.spawn(runtime, report, self.coordinator.handle(key));
+                Started { id, run, task }
+            });
+            self.keep_tasks(spawned.collect());
+        }
     }
 
     /// Keeps what is needed to abort these tasks.
     fn keep_tasks(&self, started: Vec<Started>) {
-        if started.is_empty() {
-            return;
-        }
         let mut aborted = Vec::new();
         let mut state = self.lock();
         for Started { id, run, task } in started {
@@ -250,12 +278,15 @@ impl Inner {
     }
 
     /// Does under the lock what has to be done there; returns the rest.
-    fn carry_out(&self, state: &mut State, now: Instant) -> Vec<Deferred> {
-        let mut deferred = Vec::new();
+    fn carry_out(&self, state: &mut State, now: Instant) -> (Vec<Start>, Vec<Deferred>) {
+        let (mut starts, mut deferred) = (Vec::new(), Vec::new());
         for output in state.machine.take_outputs() {
+            if let Output::Start { index, run } = output {
+                starts.push(Start { index, run });
+            }
             self.carry_out_one(state, now, output, &mut deferred);
         }
-        deferred
+        (starts, deferred)
     }
 
     fn carry_out_one(
@@ -267,12 +298,8 @@ impl Inner {
     ) {
         let coordinator = &self.coordinator;
         match output {
-            Output::Start { index, run } => {
-                let id = state.machine.id(index);
-                let Entry { body, key, .. } = entry(state, index);
-                coordinator.renew(*key);
-                let (body, key) = (Arc::clone(body), *key);
-                deferred.push(Deferred::Start { index, run, id, body, key });
+            Output::Start { index, .. } => {
+                coordinator.renew(entry(state, index).key);
                 tell(&mut state.starts, index);
             }
             Output::Ask { index } => coordinator.cancel(entry(state, index).key),
@@ -326,18 +353,8 @@ impl Inner {
         }
     }
 
-    fn finish_off(
-        self: &Arc<Self>,
-        deferred: Deferred,
-        runtime: Option<&Handle>,
-    ) -> Option<Started> {
+    fn finish_off(&self, deferred: Deferred) {
         match deferred {
-            Deferred::Start { index, run, id, body, key } => {
-                let runtime = runtime.expect("subsystems start only after a runtime was entered");
-                let report = Report::new(Arc::clone(self), index, run);
-                let task = body.spawn(runtime, report, self.coordinator.handle(key));
-                return Some(Started { id, run, task });
-            }
             Deferred::Abort(task) => task.abort(),
             Deferred::Failure { name, error } => {
                 tracing::error!(subsystem = %name, %error, "Subsystem failed.");
@@ -358,7 +375,6 @@ impl Inner {
                 self.coordinator.end_grace();
             }
         }
-        None
     }
 
     /// Returns the names of those whose tasks still run.
