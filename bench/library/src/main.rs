@@ -1,5 +1,5 @@
-//! `keepd-bench-library`: the library keepd beside proc-daemon 1.1.3, both in this program, the same
-//! bodies in turns.
+//! `keepd-bench-library`: the library keepd beside proc-daemon 1.1.3, both in this program, the
+//! same bodies in turns.
 //!
 //! It contains no test of what the libraries do, and no figure of the supervisor; that is the
 //! package keepd-bench, whose page and samples it uses.

@@ -1,5 +1,5 @@
-//! Ten thousand subsystems that fail at once: what waiting for their next starts costs, in a process
-//! of its own.
+//! Ten thousand subsystems that fail at once: what waiting for their next starts costs, in a
+//! process of its own.
 
 use std::time::{Duration, Instant};
 

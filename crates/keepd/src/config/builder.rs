@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 /// # Ok(())
 /// # }
 /// ```
-// It is passed on at every step, so it is small: moving the configuration so often would take longer
-// than all the rest.
+// It is passed on at every step, so it is small: moving the configuration so often would take
+// longer than all the rest.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ConfigBuilder {

@@ -75,8 +75,8 @@ impl Core {
         state.slots.is_cancelled(key, self.word().is_begun())
     }
 
-    /// Reports, without the lock, whether this has happened and stays so. What is not sure has to be
-    /// asked under the lock. Once this is true of a cancellation, the wakers in the participants
+    /// Reports, without the lock, whether this has happened and stays so. What is not sure has to
+    /// be asked under the lock. Once this is true of a cancellation, the wakers in the participants
     /// have been taken, or are being taken under the lock.
     pub(super) fn has_surely_happened(&self, event: Event) -> bool {
         let word = self.word();

@@ -115,10 +115,12 @@ where
 }
 
 pin_project! {
-    /// The task of one run. Whatever happens to it, its end is reported exactly once: by the return,
-    /// the error or the panic of the body, and by the drop of the task where it was aborted.
+    /// The task of one run. Whatever happens to it, its end is reported exactly once: by the
+    /// return, the error or the panic of the body, and by the drop of the task where it was
+    /// aborted.
     ///
-    /// The stage is declared first, so that what the body owns is dropped before the end is reported.
+    /// The stage is declared first, so that what the body owns is dropped before the end is
+    /// reported.
     struct Run<M: Make> {
         #[pin]
         stage: Stage<M, M::Run>,

@@ -254,8 +254,8 @@ impl Inner {
         self.update(|machine, now| machine.ended(now, index, run, end, random));
     }
 
-    /// Returns a number from 0 to 1. Only a rule with jitter looks at it: that processes differ, and
-    /// the restarts in one, is enough. It is SplitMix64, without its last step.
+    /// Returns a number from 0 to 1. Only a rule with jitter looks at it: that processes differ,
+    /// and the restarts in one, is enough. It is SplitMix64, without its last step.
     fn random(&self) -> f64 {
         let seed = self.chance.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         let mixed = (seed ^ seed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
