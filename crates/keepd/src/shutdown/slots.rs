@@ -385,6 +385,21 @@ mod tests {
     }
 
     #[test]
+    fn the_key_says_who_is_kept_also_where_a_place_is_used_again() {
+        let mut slots = Slots::default();
+        let kept = slots.insert("kept".into(), true, None);
+        slots.remove(kept);
+        let counted = insert(&mut slots, "counted", None);
+        assert_eq!((kept.is_kept(), counted.is_kept()), (true, false));
+        assert_eq!(kept.index(), counted.index());
+        slots.set_ready(kept, true);
+        assert_eq!(slots.counts(), (1, 0), "news of the one that has gone is dropped");
+        slots.release(counted, false);
+        let again = slots.insert("again".into(), true, None);
+        assert!(again.is_kept() && again != kept);
+    }
+
+    #[test]
     fn in_a_shutdown_the_last_handle_means_done() {
         let mut slots = Slots::default();
         let key = insert(&mut slots, "a", None);
