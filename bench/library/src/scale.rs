@@ -151,8 +151,8 @@ fn rows(
         let what = format!("memory of each {what} of {count}");
         row(what, Unit::Bytes, get, who.word().to_owned(), other, target)
     };
-    let (registered, running): (fn(&Fleet) -> &Samples, fn(&Fleet) -> &Samples) =
-        (|fleet| &fleet.registered_bytes, |fleet| &fleet.running_bytes);
+    let registered: fn(&Fleet) -> &Samples = |fleet| &fleet.registered_bytes;
+    let running: fn(&Fleet) -> &Samples = |fleet| &fleet.running_bytes;
     let (them, tasks) = (Subject::ProcDaemon.word(), Subject::Plain.word());
     let tenth = format!("keepd with {few}");
     vec![
