@@ -17,6 +17,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
     let deny = find_program("cargo-deny").is_some();
     if deny {
         steps.run_program("deny", &mut cargo("deny check bans licenses sources"));
+        let library = "deny --manifest-path bench/library/Cargo.toml check bans licenses sources";
+        steps.run_program("deny, bench/library", &mut cargo(library));
     }
     let verdict = steps.finish();
     if !deny {

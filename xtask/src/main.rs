@@ -81,8 +81,8 @@ const COMMANDS: [Command; 13] = [
     },
     Command {
         name: "bench",
-        arguments: "[--quick] [--only WORD] [--rounds N] [--services N] [--write] [-o json]",
-        summary: "Measure keepd beside a bare loop that only spawns and reaps",
+        arguments: "[library] [--quick] [--only WORD] [--rounds N] [--write] [-o json] ...",
+        summary: "Measure keepd beside a bare loop, or the library beside proc-daemon",
         run: bench::run,
     },
     Command {

@@ -47,7 +47,7 @@ fn measure(arguments: &[String]) -> Result<(), BenchError> {
     }
     let report = Report { machine: Machine::look(), options: again(&options), rows };
     if let Some(path) = &options.write {
-        page::write(path, &report.markdown())?;
+        page::write(path, "cargo xtask bench", &report.markdown())?;
         progress(&format!("wrote {}", path.display()));
     }
     print!("{}", if options.json { report.json() } else { report.markdown() });

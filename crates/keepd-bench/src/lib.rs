@@ -29,3 +29,4 @@ pub mod samples;
 pub mod status;
 pub mod storm;
 pub mod subject;
+pub mod table;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::arguments::Part;
 use crate::machine::Machine;
 use crate::samples::Samples;
+use crate::table::table;
 
 /// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,8 @@ impl Row {
 }
 
 const COLUMNS: [&str; 9] = ["what", "who", "n", "median", "min", "p90", "p99", "x floor", "target"];
+/// The columns of words; the others are numbers.
+const WORDS: [usize; 3] = [0, 1, COLUMNS.len() - 1];
 
 /// All figures of a run.
 #[derive(Clone, Debug)]
@@ -185,7 +188,7 @@ impl Report {
             if !rows.is_empty() {
                 let options = &self.options;
                 let word = part.word();
-                write!(text, "\n`cargo xtask bench --only {word}{options}`\n\n{}", table(&rows))
+                write!(text, "\n`cargo xtask bench --only {word}{options}`\n\n{}", table_of(&rows))
                     .expect("a String takes every text");
             }
         }
@@ -193,34 +196,9 @@ impl Report {
     }
 }
 
-/// Makes a table with columns of even width.
-fn table(rows: &[&Row]) -> String {
-    let mut lines = vec![COLUMNS.map(str::to_owned)];
-    lines.extend(rows.iter().map(|row| row.cells()));
-    // A rule of a column needs a dash and a colon.
-    let mut widths = [2; COLUMNS.len()];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    // Names to the left, numbers to the right.
-    let is_left = |column: usize| column < 2 || column == COLUMNS.len() - 1;
-    let mut text = String::new();
-    for (number, line) in lines.iter().enumerate() {
-        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-            if is_left(column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        text += &format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
-        if number == 0 {
-            let rules = widths.iter().enumerate().map(|(column, width)| {
-                let dashes = "-".repeat(width - 1);
-                if is_left(column) { format!("-{dashes}") } else { format!("{dashes}:") }
-            });
-            text += &format!("| {} |\n", rules.collect::<Vec<_>>().join(" | "));
-        }
-    }
-    text
+fn table_of(rows: &[&Row]) -> String {
+    let lines: Vec<[String; COLUMNS.len()]> = rows.iter().map(|row| row.cells()).collect();
+    table(COLUMNS, &WORDS, &lines)
 }
 
 #[cfg(test)]
@@ -263,7 +241,7 @@ mod tests {
             row(&[1.0, 2.0, 12.5], Some(1.0), Some(Target::TimesFloor(1.2))),
             row(&[0.5], None, None),
         ];
-        let text = table(&rows.iter().collect::<Vec<_>>());
+        let text = table_of(&rows.iter().collect::<Vec<_>>());
         let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
         assert_eq!(widths.len(), 4);
         assert!(widths.iter().all(|width| *width == widths[0]), "{text}");

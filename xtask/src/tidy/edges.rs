@@ -74,6 +74,7 @@ const ROWS: [Row; 15] = [
             "figment",
             "mimalloc",
             "notify",
+            "pin-project-lite",
             "pprof",
             "quanta",
             "rustix",

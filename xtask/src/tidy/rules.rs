@@ -66,6 +66,9 @@ fn check_manifests<'a>(tree: &'a Tree, findings: &mut Vec<Finding>) -> BTreeMap<
         } else if manifest.get("workspace").is_none() {
             findings.extend(versions::check_member(path, text, &manifest));
             findings.extend(edges::check(path, text, &manifest));
+        } else {
+            let has_lock = |lock: &str| tree.files.contains_key(lock);
+            findings.extend(versions::check_workspace(path, text, &manifest, has_lock));
         }
         manifests.insert(package(path), manifest);
     }

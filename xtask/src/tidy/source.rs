@@ -35,7 +35,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Returns the folder of the package: `crates/NAME`, or the first folder of the path.
+    /// Returns the folder of the package: `crates/NAME`, `bench/NAME`, or the first folder.
     pub(crate) fn package(&self) -> &'a str {
         package(self.path)
     }
@@ -56,9 +56,12 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Folders that hold a package in each of their folders.
+const HOLDERS: [&str; 2] = ["crates/", "bench/"];
+
 /// Returns the folder of the package that a file belongs to.
 pub(crate) fn package(path: &str) -> &str {
-    let slashes = if path.starts_with("crates/") { 1 } else { 0 };
+    let slashes = usize::from(HOLDERS.iter().any(|holder| path.starts_with(holder)));
     path.match_indices('/').nth(slashes).map_or("", |(offset, _)| &path[..offset])
 }
 
@@ -154,6 +157,7 @@ mod tests {
     #[test]
     fn packages_are_folders() {
         assert_eq!(package("crates/keepd-os/src/a.rs"), "crates/keepd-os");
+        assert_eq!(package("bench/library/src/main.rs"), "bench/library");
         assert_eq!(package("xtask/src/main.rs"), "xtask");
         assert_eq!(package("build.rs"), "");
     }

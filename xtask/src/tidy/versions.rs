@@ -1,4 +1,5 @@
-//! Every third-party version stands once, in the root's `[workspace.dependencies]`.
+//! Every third-party version stands once, in the root's `[workspace.dependencies]`. A workspace of
+//! its own, which is not shipped, has its own versions and its own lockfile.
 
 use toml::{Table, Value};
 
@@ -23,6 +24,34 @@ pub(crate) fn check_member(path: &str, text: &str, manifest: &Table) -> Vec<Find
             Finding::new(path, line_of_key(text, name), RULE, message)
         })
         .collect()
+}
+
+/// Checks the `Cargo.toml` of a workspace beside that of the root: its versions are pinned by a
+/// lockfile beside it, and come from the registry.
+pub(crate) fn check_workspace(
+    path: &str,
+    text: &str,
+    manifest: &Table,
+    has_file: impl Fn(&str) -> bool,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let lock = path.replace("Cargo.toml", "Cargo.lock");
+    if !has_file(&lock) {
+        let message = format!("commit \"{lock}\": it pins what a workspace of its own is built of");
+        findings.push(Finding::new(path, 1, RULE, message));
+    }
+    for dependency in dependencies(manifest) {
+        let (name, value) = (&dependency.name, dependency.value);
+        let version = value.as_str().or_else(|| value.get("version")?.as_str());
+        let is_pinned = version.is_some_and(|version| is_caret(version.trim_start_matches('=')));
+        let is_ours = name.starts_with("keepd") && value.get("path").is_some();
+        if !is_ours && (!is_pinned || value.get("git").is_some()) {
+            let message =
+                "take a released version from the registry, such as \"1.2\" or \"=1.2.3\"";
+            findings.push(Finding::new(path, line_of_key(text, name), RULE, message));
+        }
+    }
+    findings
 }
 
 /// Checks the root's table: an own crate has a path, a third-party one a version from the registry.
@@ -80,6 +109,22 @@ mod tests {
         assert_eq!(member("[dependencies]\ntoml = \"1\"\n"), 1);
         assert_eq!(member("[dependencies]\na = { path = \"../a\" }\n"), 1);
         assert_eq!(member("[dev-dependencies]\ninsta = { version = \"1\" }\n"), 1);
+    }
+
+    #[test]
+    fn a_workspace_of_its_own_is_pinned_by_its_lockfile() {
+        let check = |line: &str, has_lock: bool| {
+            let text = format!("[workspace]\n[dependencies]\n{line}\n");
+            let manifest = text.parse().unwrap();
+            let has_file = |path: &str| has_lock && path == "a/Cargo.lock";
+            check_workspace("a/Cargo.toml", &text, &manifest, has_file).len()
+        };
+        assert_eq!(check("toml = \"=1.2.3\"", true), 0);
+        assert_eq!(check("toml = { version = \"1\" }", true), 0);
+        assert_eq!(check("keepd-os = { path = \"../b\" }", true), 0);
+        assert_eq!(check("", false), 1);
+        assert_eq!(check("toml = { git = \"x\" }", true), 1);
+        assert_eq!(check("toml = \"*\"", false), 2);
     }
 
     #[test]

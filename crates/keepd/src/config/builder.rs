@@ -24,11 +24,13 @@ use crate::error::{Error, Result};
 /// # Ok(())
 /// # }
 /// ```
+// It is passed on at every step, so it is small: moving the configuration so often would take
+// longer than all the rest.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ConfigBuilder {
     /// Its name is empty until it is set, so that a default that is replaced is never allocated.
-    config: Config,
+    config: Box<Config>,
     name_is_set: bool,
     force_is_set: bool,
     kill_is_set: bool,
@@ -47,7 +49,7 @@ impl ConfigBuilder {
     #[inline]
     pub fn new() -> Self {
         Self {
-            config: Config::named(String::new()),
+            config: Box::new(Config::named(String::new())),
             name_is_set: false,
             force_is_set: false,
             kill_is_set: false,
@@ -216,7 +218,7 @@ impl ConfigBuilder {
             self.move_later_times();
         }
         self.config.validate()?;
-        Ok(self.config)
+        Ok(*self.config)
     }
 
     /// Moves the force and kill times as far as the graceful one was moved.
@@ -232,10 +234,15 @@ impl ConfigBuilder {
     }
 }
 
+#[inline]
 fn milliseconds(what: &str, duration: Duration) -> Result<u64> {
-    u64::try_from(duration.as_millis()).map_err(|_| {
-        Error::config(format!("the {what} is too large: more than {} milliseconds", u64::MAX))
-    })
+    u64::try_from(duration.as_millis()).map_err(|_| too_large(what))
+}
+
+#[cold]
+#[inline(never)]
+fn too_large(what: &str) -> Error {
+    Error::config(format!("the {what} is too large: more than {} milliseconds", u64::MAX))
 }
 
 const fn saturating_milliseconds(duration: Duration) -> u64 {
@@ -282,6 +289,34 @@ mod tests {
         assert!(error.is_config_error());
         let text = error.to_string();
         assert!(text.contains("the kill timeout is too large"), "{text}");
+    }
+
+    #[test]
+    fn nothing_set_is_the_default_and_what_is_set_stays_set() {
+        assert_eq!(ConfigBuilder::new().build().unwrap(), Config::default());
+        let config = ConfigBuilder::new()
+            .log_level(LogLevel::Debug)
+            .health_checks(false)
+            .worker_threads(3)
+            .health_check_interval(Duration::from_secs(7))
+            .json_logging(true)
+            .memory_pool_size(9)
+            .hot_reload(true)
+            .enable_metrics(false)
+            .lock_free(false)
+            .build()
+            .unwrap();
+        let mut expected = Config::default();
+        expected.logging.level = LogLevel::Debug;
+        expected.logging.json = true;
+        expected.monitoring.health_checks = false;
+        expected.monitoring.health_check_interval_ms = 7000;
+        expected.monitoring.enable_metrics = false;
+        expected.performance.worker_threads = 3;
+        expected.performance.memory_pool_size = 9;
+        expected.performance.lock_free = false;
+        expected.hot_reload = true;
+        assert_eq!(config, expected);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::error::Result;
 /// The name of a daemon that was given none; proc-daemon's, so that its programs keep their logs.
 pub(super) const DEFAULT_NAME: &str = "proc-daemon";
 
+/// The default of `performance.memory_pool_size`, in bytes.
+pub(super) const MEMORY_POOL_SIZE: usize = 1_048_576;
+
 /// How much is logged.
 ///
 /// ```
@@ -117,6 +120,7 @@ pub struct LogConfig {
 }
 
 impl Default for LogConfig {
+    #[inline]
     fn default() -> Self {
         Self {
             level: LogLevel::Info,
@@ -154,6 +158,7 @@ pub struct ShutdownConfig {
 }
 
 impl Default for ShutdownConfig {
+    #[inline]
     fn default() -> Self {
         Self {
             graceful: DEFAULT_SHUTDOWN_TIMEOUT_MS,
@@ -182,11 +187,12 @@ pub struct PerformanceConfig {
 }
 
 impl Default for PerformanceConfig {
+    #[inline]
     fn default() -> Self {
         Self {
             worker_threads: 0,
             thread_pinning: false,
-            memory_pool_size: 1_048_576,
+            memory_pool_size: MEMORY_POOL_SIZE,
             numa_aware: false,
             lock_free: true,
         }
@@ -214,6 +220,7 @@ pub struct MonitoringConfig {
 }
 
 impl Default for MonitoringConfig {
+    #[inline]
     fn default() -> Self {
         Self {
             enable_metrics: true,
@@ -337,6 +344,7 @@ impl Config {
     }
 
     /// Returns a builder that begins with the defaults.
+    #[inline]
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::new()
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::cell::{CounterCell, GaugeCell, HistogramCell};
+use super::cell::{CounterCell, GaugeCell, HistogramCell, Recorded};
 use super::snapshot::MetricsSnapshot;
 
 /// The numbers of collectors, so that a thread's memory of one that is gone is never taken for that
@@ -36,29 +36,22 @@ impl Registry {
     pub(super) fn snapshot(&self, worker_count: usize) -> MetricsSnapshot {
         let timestamp = Instant::now();
         let started = *self.started.read().unwrap_or_else(PoisonError::into_inner);
-        let mut snapshot = MetricsSnapshot::new(timestamp, started, worker_count);
-        self.counters.each(|name, cell| {
-            if let Some(value) = cell.value() {
-                snapshot.counters.insert(name.to_owned(), value);
-            }
+        let mut totals = Vec::new();
+        let counters = self.counters.values(|_, cell| cell.value());
+        let gauges = self.gauges.values(|_, cell| cell.value());
+        let histograms = self.histograms.values(|name, cell| {
+            let Recorded { durations, count, sum } = cell.recorded()?;
+            totals.push((Arc::clone(name), count, sum));
+            Some(durations)
         });
-        self.gauges.each(|name, cell| {
-            if let Some(value) = cell.value() {
-                snapshot.gauges.insert(name.to_owned(), value);
-            }
-        });
-        self.histograms.each(|name, cell| {
-            if let Some(recorded) = cell.recorded() {
-                snapshot.add_histogram(name, recorded);
-            }
-        });
-        snapshot
+        let uptime = timestamp.saturating_duration_since(started);
+        MetricsSnapshot { uptime, counters, gauges, histograms, timestamp, worker_count, totals }
     }
 
     pub(super) fn reset(&self) {
-        self.counters.each(|_, cell| cell.reset());
-        self.gauges.each(|_, cell| cell.reset());
-        self.histograms.each(|_, cell| cell.reset());
+        self.counters.each(|cell| cell.reset());
+        self.gauges.each(|cell| cell.reset());
+        self.histograms.each(|cell| cell.reset());
         *self.started.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
@@ -66,7 +59,7 @@ impl Registry {
 /// The names of one kind. A name is never taken away, so a handle stays good; programs have as many
 /// as stand in their code.
 #[derive(Debug)]
-pub(super) struct Names<C>(RwLock<HashMap<Box<str>, Arc<C>>>);
+pub(super) struct Names<C>(RwLock<HashMap<Arc<str>, Arc<C>>>);
 
 impl<C> Default for Names<C> {
     fn default() -> Self {
@@ -85,9 +78,21 @@ impl<C: Default> Names<C> {
         Arc::clone(cells.entry(name.into()).or_default())
     }
 
-    fn each(&self, mut f: impl FnMut(&str, &C)) {
-        for (name, cell) in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            f(name, cell);
+    /// Returns what `value` says of each name, without those of which it says nothing.
+    fn values<V>(&self, mut value: impl FnMut(&Arc<str>, &C) -> Option<V>) -> HashMap<String, V> {
+        let cells = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut values = HashMap::with_capacity(cells.len());
+        for (name, cell) in cells.iter() {
+            if let Some(value) = value(name, cell) {
+                values.insert(String::from(&**name), value);
+            }
+        }
+        values
+    }
+
+    fn each(&self, mut f: impl FnMut(&C)) {
+        for cell in self.0.read().unwrap_or_else(PoisonError::into_inner).values() {
+            f(cell);
         }
     }
 }

@@ -1,9 +1,8 @@
 //! All numbers of one moment.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use super::cell::Recorded;
 
 /// All numbers of one moment.
 #[derive(Clone, Debug)]
@@ -21,30 +20,13 @@ pub struct MetricsSnapshot {
     /// Threads of the runtime in which the snapshot was taken, or processors outside of one.
     pub worker_count: usize,
     /// All durations ever recorded, how many and how long, by name.
-    totals: Vec<(String, u64, Duration)>,
+    pub(super) totals: Vec<(Arc<str>, u64, Duration)>,
 }
 
 impl MetricsSnapshot {
-    pub(super) fn new(timestamp: Instant, started: Instant, worker_count: usize) -> Self {
-        Self {
-            uptime: timestamp.saturating_duration_since(started),
-            counters: HashMap::new(),
-            gauges: HashMap::new(),
-            histograms: HashMap::new(),
-            timestamp,
-            worker_count,
-            totals: Vec::new(),
-        }
-    }
-
-    pub(super) fn add_histogram(&mut self, name: &str, recorded: Recorded) {
-        self.totals.push((name.to_owned(), recorded.count, recorded.sum));
-        self.histograms.insert(name.to_owned(), recorded.durations);
-    }
-
     /// Returns how many durations were recorded under each name and how long they were together,
     /// those that are no longer kept included.
     pub fn totals(&self) -> impl Iterator<Item = (&str, u64, Duration)> {
-        self.totals.iter().map(|(name, count, sum)| (name.as_str(), *count, *sum))
+        self.totals.iter().map(|(name, count, sum)| (&**name, *count, *sum))
     }
 }

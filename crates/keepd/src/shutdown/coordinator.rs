@@ -43,6 +43,8 @@ pub(crate) struct Core {
     word: AtomicU64,
     alone: AtomicU32,
     held: AtomicU32,
+    /// Counts the changes of the phase and of the timeouts.
+    revision: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -71,6 +73,19 @@ impl Core {
         }
         let state = self.lock();
         state.slots.is_cancelled(key, self.word().is_begun())
+    }
+
+    /// Reports, without the lock, whether this has happened and stays so. What is not sure has to
+    /// be asked under the lock. Once this is true of a cancellation, the wakers in the participants
+    /// have been taken, or are being taken under the lock.
+    pub(super) fn has_surely_happened(&self, event: Event) -> bool {
+        let word = self.word();
+        match event {
+            Event::Cancelled(_) => word.is_begun() && self.held.load(Ordering::Acquire) == 0,
+            Event::Begun => word.is_begun(),
+            Event::Forced => word.is_forced(),
+            Event::Complete => false,
+        }
     }
 
     pub(super) fn has_happened(&self, state: &State, event: Event) -> bool {
@@ -118,6 +133,7 @@ impl Core {
         state.begun = Some(clock::now());
         let word = Word::begun(reason);
         self.word.store(word.0, Ordering::Release);
+        self.revision.fetch_add(1, Ordering::Release);
         let mut due = state.slots.due_on_begin();
         if word.is_forced() {
             due.extend(state.slots.due_on(Event::Forced));
@@ -137,6 +153,7 @@ impl Core {
             return false;
         }
         self.word.store(new.0, Ordering::Release);
+        self.revision.fetch_add(1, Ordering::Release);
         let due = state.slots.due_on(Event::Forced);
         let observers = state.observers.clone();
         drop(state);
@@ -182,6 +199,7 @@ impl ShutdownCoordinator {
                 word: AtomicU64::new(0),
                 alone: AtomicU32::new(0),
                 held: AtomicU32::new(0),
+                revision: AtomicU32::new(0),
                 state: Mutex::new(state),
             }),
         }
@@ -252,6 +270,7 @@ impl ShutdownCoordinator {
     pub fn update_timeouts(&self, graceful_ms: u64, force_ms: u64, kill_ms: u64) {
         let mut state = self.core.lock();
         state.timeouts = Timeouts::from_millis(graceful_ms, force_ms, kill_ms);
+        self.core.revision.fetch_add(1, Ordering::Release);
         let observers = state.observers.clone();
         drop(state);
         observers.iter().for_each(|observer| observer());
@@ -267,6 +286,12 @@ impl ShutdownCoordinator {
         self.core.lock().timeouts
     }
 
+    /// Returns a number that is another one after every change of the phase and of the timeouts,
+    /// and 0 before the first.
+    pub(crate) fn revision(&self) -> u32 {
+        self.core.revision.load(Ordering::Acquire)
+    }
+
     /// Returns when the shutdown was asked for.
     pub(crate) fn begun(&self) -> Option<Instant> {
         self.core.lock().begun
@@ -279,11 +304,7 @@ impl ShutdownCoordinator {
 
     /// Adds a participant that stays until [`remove`](Self::remove), whoever holds handles.
     pub(crate) fn insert(&self, name: Arc<str>) -> Key {
-        let mut state = self.core.lock();
-        let begun = self.core.word().is_begun();
-        let key = state.slots.insert(name, true, None);
-        state.slots.release(key, begun);
-        key
+        self.core.lock().slots.insert(name, true, None)
     }
 
     /// Makes a handle for a participant.

@@ -45,7 +45,9 @@ impl ShutdownHandle {
 
     /// Makes one handle more for a participant.
     pub(super) fn another(core: &Arc<Core>, key: Key) -> Self {
-        core.lock().slots.retain(key);
+        if !key.is_kept() {
+            core.lock().slots.retain(key);
+        }
         Self { core: Arc::clone(core), key }
     }
 
@@ -138,7 +140,9 @@ impl Clone for ShutdownHandle {
 
 impl Drop for ShutdownHandle {
     fn drop(&mut self) {
-        self.core.release(self.key);
+        if !self.key.is_kept() {
+            self.core.release(self.key);
+        }
     }
 }
 
@@ -170,9 +174,15 @@ impl Future for Wait<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.core.has_surely_happened(self.event) {
+            return Poll::Ready(());
+        }
         let mut state = self.core.lock();
         // Asked under the lock: whoever makes it true takes the lock after that to collect wakers.
         if self.core.has_happened(&state, self.event) {
+            let old = self.place.take().and_then(|place| state.slots.forget(place));
+            drop(state);
+            drop(old);
             return Poll::Ready(());
         }
         let waker = context.waker().clone();
@@ -189,7 +199,10 @@ impl Future for Wait<'_> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
+        let Some(place) = self.place else { return };
+        // In the shutdown of all the wakers in the participants were taken, and nobody waits there
+        // again; so very many that end at once need no lock for this.
+        if !(place.is_inline() && self.core.has_surely_happened(self.event)) {
             let waker = self.core.lock().slots.forget(place);
             drop(waker);
         }

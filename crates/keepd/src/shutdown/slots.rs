@@ -22,6 +22,11 @@ const READY: u8 = 1 << 2;
 const KEPT: u8 = 1 << 3;
 /// Others name it as their parent.
 const HAS_CHILDREN: u8 = 1 << 4;
+/// The place for a waker in it belongs to a wait that is not over.
+const WAITED: u8 = 1 << 5;
+
+/// In a generation: a manager keeps the participant, so that nobody has to count its handles.
+const KEPT_GENERATION: u32 = 1 << 31;
 
 /// One participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,11 @@ impl Key {
     /// Returns the place in the table.
     pub(crate) const fn index(self) -> u32 {
         self.index
+    }
+
+    /// Reports whether the participant stays whoever holds handles.
+    pub(super) const fn is_kept(self) -> bool {
+        self.generation & KEPT_GENERATION != 0
     }
 }
 
@@ -57,6 +67,12 @@ pub(super) enum Place {
     Inline(Key),
     /// In the list.
     Listed(u32),
+}
+
+impl Place {
+    pub(super) const fn is_inline(self) -> bool {
+        matches!(self, Self::Inline(_))
+    }
 }
 
 /// The name is absent where the entry is free.
@@ -85,7 +101,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Adds a participant with one handle.
+    /// Adds a participant with one handle; handles of one that is `kept` are not counted.
     pub(super) fn insert(&mut self, name: Arc<str>, kept: bool, parent: Option<Key>) -> Key {
         let parent = parent.filter(|key| self.entry(*key).is_some());
         if let Some(parent) = parent {
@@ -95,20 +111,21 @@ impl Slots {
             name: Some(name),
             waker: None,
             handles: 1,
-            generation: 0,
+            generation: if kept { KEPT_GENERATION } else { 0 },
             parent: parent.map_or(NONE, |key| key.index),
             flags: if kept { KEPT } else { 0 },
         };
         self.present += 1;
         if let Some(index) = self.free.pop() {
-            entry.generation = self.entries[index as usize].generation;
+            entry.generation |= self.entries[index as usize].generation;
             let generation = entry.generation;
             self.entries[index as usize] = entry;
             return Key { index, generation };
         }
         let index = u32::try_from(self.entries.len()).expect("fewer than 2^32 participants");
+        let generation = entry.generation;
         self.entries.push(entry);
-        Key { index, generation: 0 }
+        Key { index, generation }
     }
 
     /// Notes one handle more.
@@ -139,7 +156,7 @@ impl Slots {
         let Some(entry) = self.entry_mut(key) else { return Vec::new() };
         entry.name = None;
         let inline = entry.waker.take();
-        entry.generation = entry.generation.wrapping_add(1);
+        entry.generation = entry.generation.wrapping_add(1) & !KEPT_GENERATION;
         let flags = std::mem::take(&mut entry.flags);
         self.present -= 1;
         self.ready -= usize::from(flags & READY != 0);
@@ -238,8 +255,9 @@ impl Slots {
     pub(super) fn wait(&mut self, event: Event, waker: Waker) -> Place {
         if let Event::Cancelled(key) = event
             && let Some(entry) = self.entry_mut(key)
-            && entry.waker.is_none()
+            && entry.flags & WAITED == 0
         {
+            entry.flags |= WAITED;
             entry.waker = Some(waker);
             return Place::Inline(key);
         }
@@ -267,7 +285,11 @@ impl Slots {
     /// of a task may drop the task, and with it a handle, which needs the lock.
     pub(super) fn forget(&mut self, place: Place) -> Option<Waker> {
         match place {
-            Place::Inline(key) => self.entry_mut(key)?.waker.take(),
+            Place::Inline(key) => {
+                let entry = self.entry_mut(key)?;
+                entry.flags &= !WAITED;
+                entry.waker.take()
+            }
             Place::Listed(index) => {
                 self.list_free.push(index);
                 self.list[index as usize].take().map(|(_, waker)| waker)
@@ -275,41 +297,48 @@ impl Slots {
         }
     }
 
-    /// Returns the wakers of everybody who waits for a cancellation that is true now, and of those
+    /// Takes the wakers of everybody who waits for a cancellation that is true now, and of those
     /// who wait for the beginning.
-    pub(super) fn due_on_begin(&self) -> Vec<Waker> {
-        let inline = self.entries.iter().enumerate().filter_map(|(index, entry)| {
-            let waker = entry.waker.as_ref()?;
-            let key = Key { index: index as u32, generation: entry.generation };
-            self.is_cancelled(key, true).then(|| waker.clone())
-        });
-        let listed = self.listed(|event| match event {
+    pub(super) fn due_on_begin(&mut self) -> Vec<Waker> {
+        let mut due = self.due_inline(true);
+        due.extend(self.listed(|event| match event {
             Event::Cancelled(key) => self.is_cancelled(key, true),
             Event::Begun => true,
             Event::Forced | Event::Complete => false,
-        });
-        inline.chain(listed).collect()
+        }));
+        due
     }
 
-    /// Returns the wakers of those who wait for the cancellation of this participant or of one
-    /// below it.
-    pub(super) fn due_on_cancel(&self, key: Key, begun: bool) -> Vec<Waker> {
-        let Some(entry) = self.entry(key) else { return Vec::new() };
+    /// Takes the wakers of those who wait for the cancellation of this participant or of one below
+    /// it.
+    pub(super) fn due_on_cancel(&mut self, key: Key, begun: bool) -> Vec<Waker> {
+        let Some(entry) = self.entry_mut(key) else { return Vec::new() };
         if entry.flags & HAS_CHILDREN != 0 {
             // Those that were asked before are woken once more than needed, which does no harm.
-            let inline = self.entries.iter().enumerate().filter_map(|(index, entry)| {
-                let waker = entry.waker.as_ref()?;
-                let key = Key { index: index as u32, generation: entry.generation };
-                self.is_cancelled(key, begun).then(|| waker.clone())
-            });
-            let cancelled = |event| match event {
+            let mut due = self.due_inline(begun);
+            due.extend(self.listed(|event| match event {
                 Event::Cancelled(key) => self.is_cancelled(key, begun),
                 Event::Begun | Event::Forced | Event::Complete => false,
-            };
-            return inline.chain(self.listed(cancelled)).collect();
+            }));
+            return due;
         }
+        let inline = entry.waker.take();
         let listed = self.listed(|event| event == Event::Cancelled(key));
-        entry.waker.clone().into_iter().chain(listed).collect()
+        inline.into_iter().chain(listed).collect()
+    }
+
+    /// Takes the wakers that are in participants who are asked to end now. Their places stay with
+    /// the waits, which give them back.
+    fn due_inline(&mut self, begun: bool) -> Vec<Waker> {
+        let mut due = Vec::new();
+        for index in 0..self.entries.len() {
+            let entry = &self.entries[index];
+            let key = Key { index: index as u32, generation: entry.generation };
+            if entry.waker.is_some() && self.is_cancelled(key, begun) {
+                due.extend(self.entries[index].waker.take());
+            }
+        }
+        due
     }
 
     /// Returns the wakers of those who wait for exactly this.
@@ -353,6 +382,21 @@ mod tests {
         assert_ne!(next, key, "the place is used again under another key");
         slots.set_ready(key, true);
         assert_eq!(slots.counts(), (1, 0), "news of one that has gone is dropped");
+    }
+
+    #[test]
+    fn the_key_says_who_is_kept_also_where_a_place_is_used_again() {
+        let mut slots = Slots::default();
+        let kept = slots.insert("kept".into(), true, None);
+        slots.remove(kept);
+        let counted = insert(&mut slots, "counted", None);
+        assert_eq!((kept.is_kept(), counted.is_kept()), (true, false));
+        assert_eq!(kept.index(), counted.index());
+        slots.set_ready(kept, true);
+        assert_eq!(slots.counts(), (1, 0), "news of the one that has gone is dropped");
+        slots.release(counted, false);
+        let again = slots.insert("again".into(), true, None);
+        assert!(again.is_kept() && again != kept);
     }
 
     #[test]
@@ -405,7 +449,8 @@ mod tests {
         slots.wait(Event::Cancelled(second), waker());
         let forced = slots.wait(Event::Forced, waker());
         assert_eq!(slots.due_on_cancel(first, false).len(), 2);
-        assert_eq!(slots.due_on_begin().len(), 4);
+        assert_eq!(slots.wait(Event::Cancelled(first), waker()), Place::Listed(3));
+        assert_eq!(slots.due_on_begin().len(), 4, "the first of them is awake");
         assert_eq!(slots.due_on(Event::Forced).len(), 1);
         for place in [one, two, begun, forced] {
             slots.forget(place);

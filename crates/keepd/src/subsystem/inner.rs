@@ -7,6 +7,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant as StdInstant};
 
@@ -16,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
-use super::body::{Body, Run};
+use super::body::{Body, Report};
 use super::events::Events;
 use super::machine::Machine;
 use super::types::{HealthCheck, SubsystemEvent};
@@ -40,6 +41,8 @@ pub(super) struct State {
     places: Vec<u32>,
     pub(super) checks: Vec<(u32, Arc<HealthCheck>)>,
     pub(super) events: Option<Events>,
+    /// What of the coordinator the machine was told.
+    followed: u32,
     /// Who waits for the end of one.
     ends: Vec<(u32, oneshot::Sender<()>)>,
     /// Who waits for the next run of one.
@@ -58,6 +61,7 @@ pub(super) struct State {
 pub(super) struct Inner {
     pub(super) coordinator: ShutdownCoordinator,
     origin: StdInstant,
+    chance: AtomicU64,
     state: Mutex<State>,
     /// Wakes the keeper.
     wake: Arc<Notify>,
@@ -65,9 +69,26 @@ pub(super) struct Inner {
     idle: Notify,
 }
 
+/// A task that was just spawned.
+struct Started {
+    id: u64,
+    run: u32,
+    task: AbortHandle,
+}
+
+/// So many tasks are spawned between two times that the lock is held.
+const SPAWNS_MAX: usize = 256;
+
+/// A run whose task is to be spawned after the lock. There may be very many at once, so what is
+/// needed for that is looked up when it is its turn.
+#[derive(Clone, Copy)]
+struct Start {
+    index: u32,
+    run: u32,
+}
+
 /// What is done after the lock.
 enum Deferred {
-    Start { index: u32, run: u32, body: Arc<dyn Body>, key: Key },
     Abort(AbortHandle),
     Failure { name: Arc<str>, error: String },
     Unhealthy { name: Arc<str> },
@@ -83,6 +104,7 @@ impl Inner {
             places: Vec::new(),
             checks: Vec::new(),
             events: None,
+            followed: 0,
             ends: Vec::new(),
             starts: Vec::new(),
             runtime: None,
@@ -95,6 +117,7 @@ impl Inner {
         Arc::new(Self {
             coordinator,
             origin: clock::now(),
+            chance: AtomicU64::new(RandomState::new().build_hasher().finish()),
             state: Mutex::new(state),
             wake: Arc::new(Notify::new()),
             idle: Notify::new(),
@@ -162,13 +185,17 @@ impl Inner {
     pub(super) fn update<T>(self: &Arc<Self>, news: impl FnOnce(&mut Machine, Instant) -> T) -> T {
         let mut state = self.lock();
         let now = self.now();
-        self.follow_shutdown(&mut state.machine, now);
+        let revision = self.coordinator.revision();
+        if state.followed != revision {
+            state.followed = revision;
+            self.follow_shutdown(&mut state.machine, now);
+        }
         let answer = news(&mut state.machine, now);
-        let deferred = self.carry_out(&mut state, now);
+        let (starts, deferred) = self.carry_out(&mut state, now);
         let next = state.machine.poll_timeout();
         let is_idle = state.machine.live() == 0;
         let must_wake = next.is_some_and(|next| state.sleeps_until.is_none_or(|at| next < at));
-        let runtime = (!deferred.is_empty()).then(|| state.runtime.clone()).flatten();
+        let runtime = (!starts.is_empty()).then(|| state.runtime.clone()).flatten();
         drop(state);
         if must_wake {
             self.wake.notify_one();
@@ -176,21 +203,68 @@ impl Inner {
         if is_idle {
             self.idle.notify_waiters();
         }
+        if let Some(runtime) = runtime {
+            self.spawn(&starts, &runtime);
+        }
         for deferred in deferred {
-            self.finish_off(deferred, runtime.as_ref());
+            self.finish_off(deferred);
         }
         answer
     }
 
+    /// Spawns the tasks of these runs.
+    fn spawn(self: &Arc<Self>, starts: &[Start], runtime: &Handle) {
+        for starts in starts.chunks(SPAWNS_MAX) {
+            let mut parts = Vec::with_capacity(starts.len());
+            let mut state = self.lock();
+            for Start { index, run } in starts.iter().copied() {
+                let id = state.machine.id(index);
+                let Entry { body, key, .. } = entry(&mut state, index);
+                parts.push((index, run, id, Arc::clone(body), *key));
+            }
+            drop(state);
+            let spawned = parts.into_iter().map(|(index, run, id, body, key)| {
+                let report = Report::new(Arc::clone(self), index, run);
+                let task = body.spawn(runtime, report, self.coordinator.handle(key));
+                Started { id, run, task }
+            });
+            self.keep_tasks(spawned.collect());
+        }
+    }
+
+    /// Keeps what is needed to abort these tasks.
+    fn keep_tasks(&self, started: Vec<Started>) {
+        let mut aborted = Vec::new();
+        let mut state = self.lock();
+        for Started { id, run, task } in started {
+            let Some(index) = state.machine.index(id) else { continue };
+            // It may have ended, or been told to end, between the spawn and here.
+            if state.machine.is_aborted(index, run) {
+                aborted.push(task);
+            } else if state.machine.run(index) == run && state.machine.has_task(index) {
+                entry(&mut state, index).task = Some(task);
+            }
+        }
+        drop(state);
+        aborted.iter().for_each(AbortHandle::abort);
+    }
+
     pub(super) fn ended(self: &Arc<Self>, index: u32, run: u32, end: End) {
-        // Only a rule with jitter looks at the number; how it is made does not matter much.
-        let random = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        let random = self.random();
         self.update(|machine, now| machine.ended(now, index, run, end, random));
+    }
+
+    /// Returns a number from 0 to 1. Only a rule with jitter looks at it: that processes differ,
+    /// and the restarts in one, is enough. It is SplitMix64, without its last step.
+    fn random(&self) -> f64 {
+        let seed = self.chance.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let mixed = (seed ^ seed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed as f64 / u64::MAX as f64
     }
 
     /// Tells the machine what the coordinator knows: anybody may ask everybody to end, without us.
     fn follow_shutdown(&self, machine: &mut Machine, now: Instant) {
-        // One load in the common case; the rest takes a lock.
         if !self.coordinator.is_shutdown() {
             return;
         }
@@ -204,12 +278,15 @@ impl Inner {
     }
 
     /// Does under the lock what has to be done there; returns the rest.
-    fn carry_out(&self, state: &mut State, now: Instant) -> Vec<Deferred> {
-        let mut deferred = Vec::new();
+    fn carry_out(&self, state: &mut State, now: Instant) -> (Vec<Start>, Vec<Deferred>) {
+        let (mut starts, mut deferred) = (Vec::new(), Vec::new());
         for output in state.machine.take_outputs() {
+            if let Output::Start { index, run } = output {
+                starts.push(Start { index, run });
+            }
             self.carry_out_one(state, now, output, &mut deferred);
         }
-        deferred
+        (starts, deferred)
     }
 
     fn carry_out_one(
@@ -221,10 +298,8 @@ impl Inner {
     ) {
         let coordinator = &self.coordinator;
         match output {
-            Output::Start { index, run } => {
-                let Entry { body, key, .. } = entry(state, index);
-                coordinator.renew(*key);
-                deferred.push(Deferred::Start { index, run, body: Arc::clone(body), key: *key });
+            Output::Start { index, .. } => {
+                coordinator.renew(entry(state, index).key);
                 tell(&mut state.starts, index);
             }
             Output::Ask { index } => coordinator.cancel(entry(state, index).key),
@@ -278,22 +353,8 @@ impl Inner {
         }
     }
 
-    fn finish_off(self: &Arc<Self>, deferred: Deferred, runtime: Option<&Handle>) {
+    fn finish_off(&self, deferred: Deferred) {
         match deferred {
-            Deferred::Start { index, run, body, key } => {
-                let runtime = runtime.expect("subsystems start only after a runtime was entered");
-                let handle = self.coordinator.handle(key);
-                let task = Run::new(Arc::clone(self), index, run, body, handle);
-                let task = runtime.spawn(task).abort_handle();
-                let mut state = self.lock();
-                // It may have ended, or been told to end, between the spawn and here.
-                if state.machine.is_aborted(index, run) {
-                    drop(state);
-                    task.abort();
-                } else if state.machine.run(index) == run && state.machine.has_task(index) {
-                    entry(&mut state, index).task = Some(task);
-                }
-            }
             Deferred::Abort(task) => task.abort(),
             Deferred::Failure { name, error } => {
                 tracing::error!(subsystem = %name, %error, "Subsystem failed.");

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::body::{Body, OfClosure, OfFunction, OfSubsystem};
+use super::body::{Body, OfFunction, OfSubsystem};
 use super::events::Events;
 use super::inner::{Inner, State, is_healthy};
 use super::order::start_order;
@@ -152,7 +152,7 @@ impl SubsystemManager {
     where
         F: Fn(ShutdownHandle) -> SubsystemFuture + Send + Sync + 'static,
     {
-        self.register_body(name.into(), Arc::new(OfClosure(closure)), Wishes::default())
+        self.register_body(name.into(), Arc::new(OfFunction(closure)), Wishes::default())
     }
 
     fn register_body(&self, name: Arc<str>, body: Arc<dyn Body>, wishes: Wishes) -> SubsystemId {
@@ -227,17 +227,14 @@ impl SubsystemManager {
     fn resolve(&self, state: &mut State) -> Result<()> {
         let indices = self.scoped(state);
         let body = |index: &u32| {
-            let entry = state.entries[*index as usize].as_ref();
-            entry.map(|entry| (*index, Arc::clone(&entry.body)))
+            let entry = state.entries[*index as usize].as_ref()?;
+            let depends = !entry.body.depends_on().is_empty();
+            depends.then(|| (*index, Arc::clone(&entry.body)))
         };
         let is_new =
             |index: &u32| !state.machine.is_live(*index) && state.machine.needs(*index).is_empty();
-        let depending: Vec<(u32, Arc<dyn Body>)> = indices
-            .iter()
-            .filter(|index| is_new(index))
-            .filter_map(body)
-            .filter(|(_, body)| !body.depends_on().is_empty())
-            .collect();
+        let depending: Vec<(u32, Arc<dyn Body>)> =
+            indices.iter().filter(|index| is_new(index)).filter_map(body).collect();
         if depending.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,33 @@
 //! The order of starts: each after those that it needs.
 
-use std::collections::HashSet;
+/// What is known of one while an order is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mark {
+    #[default]
+    New,
+    /// Its needs are being looked at.
+    OnPath,
+    Done,
+}
+
+/// A mark for each, by its number: the numbers begin at 0 and have few gaps.
+#[derive(Debug, Default)]
+struct Marks(Vec<Mark>);
+
+impl Marks {
+    fn get(&self, index: u32) -> Mark {
+        self.0.get(index as usize).copied().unwrap_or_default()
+    }
+
+    /// Returns the mark that was there.
+    fn set(&mut self, index: u32, mark: Mark) -> Mark {
+        let place = index as usize;
+        if self.0.len() <= place {
+            self.0.resize(place + 1, Mark::New);
+        }
+        std::mem::replace(&mut self.0[place], mark)
+    }
+}
 
 /// Returns `wanted` and all that they need, each after those that it needs and otherwise in the
 /// given order. The error is one that needs itself.
@@ -9,38 +36,39 @@ pub(super) fn start_order<'a>(
     needs: impl Fn(u32) -> &'a [u32],
 ) -> Result<Vec<u32>, u32> {
     let mut order = Vec::with_capacity(wanted.len());
-    let mut done = HashSet::new();
+    let mut marks = Marks::default();
     // Those whose needs are being looked at, with how many of them are done: a stack of our own, so
     // that a long chain needs no deep one.
     let mut path: Vec<(u32, usize)> = Vec::new();
-    let mut on_path = HashSet::new();
     for first in wanted {
         if needs(*first).is_empty() {
             // By far the most need nobody.
-            if done.insert(*first) {
+            if marks.set(*first, Mark::Done) != Mark::Done {
                 order.push(*first);
             }
             continue;
         }
-        if !done.contains(first) {
+        if marks.get(*first) != Mark::Done {
             path.push((*first, 0));
-            on_path.insert(*first);
+            marks.set(*first, Mark::OnPath);
         }
         while let Some((index, position)) = path.last_mut() {
             let index = *index;
             match needs(index).get(*position) {
-                Some(needed) if on_path.contains(needed) => return Err(index),
                 Some(needed) => {
                     *position += 1;
-                    if !done.contains(needed) {
-                        path.push((*needed, 0));
-                        on_path.insert(*needed);
+                    match marks.get(*needed) {
+                        Mark::OnPath => return Err(index),
+                        Mark::Done => {}
+                        Mark::New => {
+                            path.push((*needed, 0));
+                            marks.set(*needed, Mark::OnPath);
+                        }
                     }
                 }
                 None => {
                     path.pop();
-                    on_path.remove(&index);
-                    done.insert(index);
+                    marks.set(index, Mark::Done);
                     order.push(index);
                 }
             }
