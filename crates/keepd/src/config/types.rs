@@ -253,6 +253,11 @@ pub struct RestartConfig {
     pub max_delay: u64,
     /// How many restarts in a row are made before it is given up; none is no limit.
     pub attempts: Option<u32>,
+    /// Counts `attempts` within so many milliseconds instead of in a row.
+    #[serde(alias = "window_ms", deserialize_with = "text::optional_milliseconds")]
+    pub window: Option<u64>,
+    /// Only ends with these exit codes are followed; none is any.
+    pub codes: Option<Vec<u8>>,
     /// A run that lasted so long, in milliseconds, begins a new row. None is the longer of 10 s and
     /// `max_delay`.
     #[serde(alias = "reset_after_ms", deserialize_with = "text::optional_milliseconds")]
@@ -266,6 +271,8 @@ impl Default for RestartConfig {
             delay: 100,
             max_delay: 10_000,
             attempts: None,
+            window: None,
+            codes: None,
             reset_after: None,
         }
     }

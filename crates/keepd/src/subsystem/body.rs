@@ -143,7 +143,7 @@ impl Future for Run {
         let end = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(()))) => End::Done,
-            Ok(Poll::Ready(Err(error))) => End::Failed(error.to_string()),
+            Ok(Poll::Ready(Err(error))) => End::Failed(error.to_string(), error.exit_code()),
             Err(payload) => {
                 let text = panic_text(&*payload);
                 let stage = std::mem::replace(&mut run.stage, Stage::Over);

@@ -197,7 +197,9 @@ impl Inner {
         let begun = self.coordinator.begun().unwrap_or(self.origin);
         let timeouts = self.coordinator.timeouts();
         let after = |timeout| self.at(begun).saturating_add(timeout);
-        machine.shut_down(now, after(timeouts.graceful), after(timeouts.force));
+        // Who asks with the reason `Forced` wants no graceful time.
+        let grace = if self.coordinator.is_forced() { Duration::ZERO } else { timeouts.graceful };
+        machine.shut_down(now, after(grace), after(timeouts.force));
         if self.coordinator.is_aborting() {
             machine.abort_all();
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keepd_model::Instant;
 
-use crate::restart::Restart;
+use crate::restart::{Outcome, Restart, Window};
 
 /// The parent of a subsystem that is inside no other.
 pub(super) const NONE: u32 = u32::MAX;
@@ -46,7 +46,7 @@ pub(super) enum Life {
     /// Its task ended; those inside it have not. `after` is absent where it was not asked.
     Closing {
         after: Option<After>,
-        failed: bool,
+        outcome: Outcome,
     },
     /// It is started when its time comes.
     Waiting,
@@ -64,6 +64,8 @@ pub(super) struct Cold {
     pub(super) needed_by: Vec<u32>,
     pub(super) inside: Vec<u32>,
     pub(super) error: Option<String>,
+    /// The restarts by rule.
+    pub(super) window: Window,
 }
 
 #[derive(Clone, Debug)]

@@ -7,6 +7,9 @@ use keepd_model::Instant;
 use super::SubsystemState;
 use crate::restart::Restart;
 
+/// The exit code of a program of Rust that panicked, and so of a task that did.
+pub(crate) const PANIC_EXIT_CODE: u8 = 101;
+
 /// What a subsystem asks for when it is registered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Setup {
@@ -39,7 +42,8 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Done,
-    Failed(String),
+    /// The text of the error, and its exit code.
+    Failed(String, u8),
     Panicked(String),
     /// Its task was dropped: we aborted it, or its runtime has gone.
     Aborted,
