@@ -69,8 +69,8 @@ pub(super) struct Inner {
 enum Deferred {
     Start { index: u32, run: u32, body: Arc<dyn Body>, key: Key },
     Abort(AbortHandle),
-    Failure { name: Arc<str>, error: String },
-    Unhealthy { name: Arc<str> },
+    Failure { name: String, error: String },
+    Unhealthy { name: String },
     ShutDown { name: Arc<str>, failed: bool },
     GraceOver { names: Vec<String> },
 }
@@ -259,12 +259,12 @@ impl Inner {
                 }
             }
             Output::Failure { index } => {
-                let name = Arc::clone(&entry(state, index).name);
+                let name = self.path(state, index);
                 let error = state.machine.facts(index).error.unwrap_or_default();
                 deferred.push(Deferred::Failure { name, error });
             }
             Output::Unhealthy { index } => {
-                deferred.push(Deferred::Unhealthy { name: Arc::clone(&entry(state, index).name) });
+                deferred.push(Deferred::Unhealthy { name: self.path(state, index) });
             }
             Output::ShutDown { index, failed } => {
                 let name = Arc::clone(&entry(state, index).name);
@@ -275,7 +275,8 @@ impl Inner {
                 deferred.push(Deferred::ShutDown { name, failed });
             }
             Output::GraceOver => {
-                deferred.push(Deferred::GraceOver { names: self.unfinished(state) });
+                let late = |index: &u32| !state.machine.was_asked_late(*index);
+                deferred.push(Deferred::GraceOver { names: self.paths(state, late) });
             }
         }
     }
@@ -320,9 +321,13 @@ impl Inner {
 
     /// Returns the names of those whose tasks still run.
     pub(super) fn unfinished(&self, state: &State) -> Vec<String> {
+        self.paths(state, |_| true)
+    }
+
+    fn paths(&self, state: &State, is_meant: impl Fn(&u32) -> bool) -> Vec<String> {
         let machine = &state.machine;
         let running = machine.indices().filter(|index| machine.has_task(*index));
-        running.map(|index| self.path(state, index)).collect()
+        running.filter(is_meant).map(|index| self.path(state, index)).collect()
     }
 
     /// Returns the name of a subsystem, behind those that it is inside of.

@@ -20,7 +20,7 @@ use keepd_model::Instant;
 
 use super::SubsystemState;
 use super::slot::{
-    ABORTED, After, CRITICAL, Cold, FREE, Life, NONE, OVERDUE, Phase, Slot, Timer, Work,
+    ABORTED, ASKED_LATE, After, CRITICAL, Cold, FREE, Life, NONE, OVERDUE, Phase, Slot, Timer, Work,
 };
 use super::words::{End, Facts, Output, PANIC_EXIT_CODE, Settings, Setup};
 use crate::restart::{Decision, Outcome, Past, Ran, Restart, RestartWhen, Window};
@@ -429,6 +429,11 @@ impl Machine {
         self.slot(index).flags & OVERDUE != 0
     }
 
+    /// Reports whether it was not asked before the graceful time was over.
+    pub(crate) fn was_asked_late(&self, index: u32) -> bool {
+        self.slot(index).flags & ASKED_LATE != 0
+    }
+
     /// Reports whether a subsystem that decides about all answers badly.
     pub(crate) fn is_critical_unhealthy(&self, index: u32) -> bool {
         let slot = self.slot(index);
@@ -499,7 +504,7 @@ impl Machine {
         slot.run += 1;
         slot.started = now;
         slot.bad_answers = 0;
-        slot.flags &= !(ABORTED | OVERDUE);
+        slot.flags &= !(ABORTED | OVERDUE | ASKED_LATE);
         slot.life = Life::Running;
         let run = slot.run;
         self.changed(index, SubsystemState::Starting);
@@ -622,6 +627,7 @@ impl Machine {
     fn ask_those_held(&mut self, now: Instant) {
         for index in 0..self.slots.len() as u32 {
             if let Life::Held { after, .. } = self.slot(index).life {
+                self.slot_mut(index).flags |= ASKED_LATE;
                 self.outputs.push(Output::Release { index });
                 self.ask(now, index, after, false);
             }

@@ -19,6 +19,9 @@ pub(super) const FREE: u8 = 1 << 2;
 /// It was aborted because its time in a shutdown was over.
 pub(super) const OVERDUE: u8 = 1 << 3;
 
+/// It was asked only when the graceful time was over, because others held it till then.
+pub(super) const ASKED_LATE: u8 = 1 << 4;
+
 /// What follows the end of a subsystem that was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
