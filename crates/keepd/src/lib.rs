@@ -23,7 +23,7 @@ pub mod config;
 pub mod coord;
 #[cfg(feature = "tokio")]
 pub mod daemon;
-mod environment;
+pub mod environment;
 pub mod error;
 #[cfg(feature = "ipc")]
 pub mod ipc;

@@ -92,6 +92,8 @@ pub trait ConfigBuilderChain: Sized {
     fn health_checks(self, enabled: bool) -> Self;
     /// See [`ConfigBuilder::health_check_interval`].
     fn health_check_interval(self, interval: Duration) -> Self;
+    /// See [`ConfigBuilder::watchdog`].
+    fn watchdog(self, time: Duration) -> Self;
     /// See [`ConfigBuilder::build`].
     ///
     /// # Errors
@@ -171,6 +173,10 @@ impl ConfigBuilderChain for Result<ConfigBuilder> {
 
     fn health_check_interval(self, interval: Duration) -> Self {
         self.map(|builder| builder.health_check_interval(interval))
+    }
+
+    fn watchdog(self, time: Duration) -> Self {
+        self.map(|builder| builder.watchdog(time))
     }
 
     fn build(self) -> Result<Config> {

@@ -125,6 +125,12 @@ pub(super) const KEYS: &[Key<Config>] = &[
         &[],
         Field::SmallCount(|c| &mut c.monitoring.health_failures),
     ),
+    Key {
+        path: "monitoring.watchdog",
+        aliases: &["monitoring.watchdog_ms"],
+        is_live: false,
+        field: Field::OptionalMilliseconds(|c| &mut c.monitoring.watchdog),
+    },
 ];
 
 /// The keys of a table `[restart.NAME]`.

@@ -53,6 +53,8 @@ pub struct ConfigLoader {
     provided: Option<figment::value::Dict>,
     unknown_keys: UnknownKeys,
     map: bool,
+    /// Where a relative `work_dir` begins, if not in the current folder.
+    origin: Option<PathBuf>,
     origins: Origins,
     warnings: Vec<String>,
 }
@@ -132,6 +134,15 @@ impl ConfigLoader {
         self
     }
 
+    /// Says where a relative `work_dir` begins: a daemon has left the folder that it was started in
+    /// when it reads its file again.
+    #[cfg(feature = "tokio")]
+    #[must_use]
+    pub(crate) fn origin(mut self, folder: PathBuf) -> Self {
+        self.origin = Some(folder);
+        self
+    }
+
     /// Loads the configuration and checks its values. That configured folders exist is not checked,
     /// so that a file can be checked on another machine: see [`Config::validate`].
     ///
@@ -165,6 +176,9 @@ impl ConfigLoader {
             for setting in layer {
                 apply(setting, &mut config, &mut origins, &mut report);
             }
+        }
+        if let Some(origin) = &self.origin {
+            config.anchor(origin);
         }
         for violation in config.value_violations() {
             let origin = origins.of(violation.key);

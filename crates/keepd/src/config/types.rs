@@ -211,6 +211,11 @@ pub struct MonitoringConfig {
     pub health_check_interval_ms: u64,
     /// How many bad answers in a row are a failure.
     pub health_failures: u32,
+    /// For how long, in milliseconds, the runtime may fail to answer: then the log says so and, where
+    /// a shutdown may end the process (`shutdown.enforce_kill`), it ends with status 111. None is
+    /// no watchdog of our own; that of a supervisor is fed in any case.
+    #[serde(alias = "watchdog_ms", deserialize_with = "text::optional_milliseconds")]
+    pub watchdog: Option<u64>,
 }
 
 impl Default for MonitoringConfig {
@@ -222,6 +227,7 @@ impl Default for MonitoringConfig {
             health_checks: true,
             health_check_interval_ms: 5000,
             health_failures: 3,
+            watchdog: None,
         }
     }
 }

@@ -16,6 +16,11 @@ pub struct DaemonHandle {
 }
 
 impl DaemonHandle {
+    /// Returns the daemon itself.
+    pub const fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
     /// Asks for a shutdown. Returns whether this was the first request.
     pub fn shutdown(&self) -> bool {
         self.daemon.shutdown()

@@ -63,6 +63,8 @@ pub(super) struct Inner {
     wake: Arc<Notify>,
     /// Wakes those who wait until nobody is live.
     idle: Notify,
+    /// Wakes the one who tells others of the health.
+    pub(super) health_changed: Notify,
 }
 
 /// What is done after the lock.
@@ -71,6 +73,7 @@ enum Deferred {
     Abort(AbortHandle),
     Failure { name: String, error: String },
     Unhealthy { name: String },
+    Healthy { name: String },
     ShutDown { name: Arc<str>, failed: bool },
     GraceOver { names: Vec<String> },
 }
@@ -98,6 +101,7 @@ impl Inner {
             state: Mutex::new(state),
             wake: Arc::new(Notify::new()),
             idle: Notify::new(),
+            health_changed: Notify::new(),
         })
     }
 
@@ -266,6 +270,9 @@ impl Inner {
             Output::Unhealthy { index } => {
                 deferred.push(Deferred::Unhealthy { name: self.path(state, index) });
             }
+            Output::Healthy { index } => {
+                deferred.push(Deferred::Healthy { name: self.path(state, index) });
+            }
             Output::ShutDown { index, failed } => {
                 let name = Arc::clone(&entry(state, index).name);
                 if failed && state.fatal.is_none() {
@@ -303,6 +310,11 @@ impl Inner {
             }
             Deferred::Unhealthy { name } => {
                 tracing::warn!(subsystem = %name, "Subsystem is unhealthy; nothing restarts it.");
+                self.health_changed.notify_one();
+            }
+            Deferred::Healthy { name } => {
+                tracing::info!(subsystem = %name, "Subsystem is healthy again.");
+                self.health_changed.notify_one();
             }
             Deferred::ShutDown { name, failed } => {
                 tracing::error!(subsystem = %name, failed, "Subsystem ended; so does the daemon.");

@@ -22,7 +22,7 @@ use super::SubsystemState;
 use super::slot::{
     ABORTED, ASKED_LATE, After, CRITICAL, Cold, FREE, Life, NONE, OVERDUE, Phase, Slot, Timer, Work,
 };
-use super::words::{End, Facts, Output, PANIC_EXIT_CODE, Settings, Setup};
+use super::words::{Counts, End, Facts, Output, PANIC_EXIT_CODE, Settings, Setup};
 use crate::restart::{Decision, Outcome, Past, Ran, Restart, RestartWhen, Window};
 
 /// The machine.
@@ -242,7 +242,9 @@ impl Machine {
             return;
         }
         if is_healthy {
-            slot.bad_answers = 0;
+            if std::mem::take(&mut slot.bad_answers) >= failures {
+                self.outputs.push(Output::Healthy { index });
+            }
             return;
         }
         slot.bad_answers = slot.bad_answers.saturating_add(1);
@@ -434,12 +436,26 @@ impl Machine {
         self.slot(index).flags & ASKED_LATE != 0
     }
 
-    /// Reports whether a subsystem that decides about all answers badly.
-    pub(crate) fn is_critical_unhealthy(&self, index: u32) -> bool {
+    /// Reports whether a subsystem that runs answers badly.
+    pub(crate) fn is_unhealthy(&self, index: u32) -> bool {
         let slot = self.slot(index);
-        slot.flags & CRITICAL != 0
-            && slot.life == Life::Running
-            && slot.bad_answers >= self.settings.health_failures
+        slot.life == Life::Running && slot.bad_answers >= self.settings.health_failures
+    }
+
+    /// Reports whether it decides about all.
+    pub(crate) fn is_critical(&self, index: u32) -> bool {
+        self.slot(index).flags & CRITICAL != 0
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts { restarts: self.total_restarts, ..Counts::default() };
+        for index in self.indices() {
+            counts.registered += 1;
+            counts.running += u64::from(self.state(index) == SubsystemState::Running);
+            counts.failed += u64::from(self.state(index) == SubsystemState::Failed);
+            counts.unhealthy += u64::from(self.is_unhealthy(index));
+        }
+        counts
     }
 
     pub(crate) fn state(&self, index: u32) -> SubsystemState {

@@ -72,10 +72,23 @@ pub(crate) enum Output {
     Failure { index: u32 },
     /// It answers its health check badly, and its rule restarts nothing.
     Unhealthy { index: u32 },
+    /// It answers well again.
+    Healthy { index: u32 },
     /// It decides about all; `failed` says how it ended.
     ShutDown { index: u32, failed: bool },
     /// The graceful time is over.
     GraceOver,
+}
+
+/// How many there are of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) registered: u64,
+    pub(crate) running: u64,
+    pub(crate) failed: u64,
+    /// Those among the running ones that answer badly.
+    pub(crate) unhealthy: u64,
+    pub(crate) restarts: u64,
 }
 
 /// The public facts about one subsystem.
