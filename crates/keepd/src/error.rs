@@ -7,6 +7,14 @@ use std::error::Error as StdError;
 use std::fmt;
 
 /// The result of everything that can fail in this crate.
+///
+/// ```
+/// fn port(text: &str) -> keepd::Result<u16> {
+///     text.parse().map_err(|_| keepd::Error::config(format!("{text:?} is no port")))
+/// }
+///
+/// assert!(port("http").unwrap_err().is_config_error());
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What a failure was caused by.

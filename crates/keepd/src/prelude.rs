@@ -4,7 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::config::{Config, ConfigBuilder, LogLevel};
+#[cfg(feature = "tokio")]
+pub use crate::daemon::{Daemon, DaemonBuilder, DaemonHandle};
 pub use crate::error::{Error, ErrorCode, Result};
+pub use crate::restart::Restart;
+pub use crate::shutdown::{ShutdownHandle, ShutdownReason};
+#[cfg(feature = "tokio")]
+pub use crate::subsystem::SubsystemManager;
+pub use crate::subsystem::{RestartPolicy, Subsystem};
 
 /// Durations that read like the words for them.
 ///

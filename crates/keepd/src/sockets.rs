@@ -17,6 +17,17 @@ use crate::{Environment, Error, Notifier, Result};
 const FIRST: i32 = 3;
 
 /// A socket that was passed to this process, by what it can do.
+///
+/// ```
+/// use keepd::sockets::{self, Socket};
+///
+/// match sockets::take("web")? {
+///     Some(Socket::Tcp(listener)) => println!("passed to us: {listener:?}"),
+///     Some(other) => println!("{other} cannot be used"),
+///     None => println!("started by hand"),
+/// }
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Socket {
@@ -127,6 +138,13 @@ pub fn take(name: &str) -> Result<Option<Socket>> {
 /// # Errors
 ///
 /// Those of [`take`].
+///
+/// ```
+/// for (name, socket) in keepd::sockets::take_all()? {
+///     println!("{name}: {socket}");
+/// }
+/// # Ok::<(), keepd::Error>(())
+/// ```
 pub fn take_all() -> Result<Vec<(String, Socket)>> {
     let mut passed = passed().lock().unwrap_or_else(PoisonError::into_inner);
     let all = std::mem::take(&mut *passed);
@@ -154,9 +172,9 @@ pub fn take_or_bind(name: &str, address: impl ToSocketAddrs + fmt::Debug) -> Res
         .map_err(|error| Error::io_with_source(format!("cannot bind {address:?}: {error}"), error))
 }
 
-/// Gives a copy of a socket to whoever started this process, if it keeps sockets over a restart: the
-/// next start finds it by [`take`] or [`take_or_bind`] under the same name. Returns whether there
-/// was somebody to give it to; alone, nothing happens.
+/// Gives a copy of a socket to whoever started this process, if it keeps sockets over a restart:
+/// the next start finds it by [`take`] or [`take_or_bind`] under the same name. Returns whether
+/// there was somebody to give it to; alone, nothing happens.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Shutdown of subsystems inside subsystems: the order, the deadlines, force, panics and names, as a
-//! program with a daemon sees them. The clock is paused, so every time is exact.
+//! Shutdown of subsystems inside subsystems: the order, the deadlines, force, panics and names, as
+//! a program with a daemon sees them. The clock is paused, so every time is exact.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -157,6 +157,30 @@ fn a_log_that_nobody_reads_keeps_neither_signals_nor_the_end_away() {
     drop(reader);
 }
 
+/// Sends itself a signal with the first instruction of its first task.
+#[test]
+fn role_early() {
+    if !plays("role_early") {
+        return;
+    }
+    let daemon = Daemon::new().with_task("early", |mut shutdown| async move {
+        kill_process(rustix::process::getpid(), Signal::TERM).unwrap();
+        shutdown.cancelled().await;
+        fs::write("cleaned", "yes").unwrap();
+        Ok(())
+    });
+    daemon.build().unwrap().run_blocking().unwrap();
+}
+
+#[test]
+fn defect_13_a_signal_that_comes_with_the_first_subsystem_is_a_graceful_shutdown() {
+    let scratch = Scratch::new();
+    let mut child = Role::play("role_early", scratch.path(), |_| {});
+    let status = child.end();
+    assert!(status.success(), "{status}");
+    assert_eq!(fs::read_to_string(scratch.path().join("cleaned")).unwrap(), "yes");
+}
+
 /// Paths that begin in a working directory that is itself relative.
 #[test]
 fn role_relative() {

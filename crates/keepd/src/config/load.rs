@@ -13,6 +13,16 @@ use super::types::Config;
 use crate::error::{Error, ErrorCode, Result};
 
 /// What happens to a key of a file that does not exist.
+///
+/// ```
+/// use keepd::config::{ConfigLoader, UnknownKeys};
+///
+/// let loader = ConfigLoader::new().variables::<&str, &str>([]);
+/// let mut loader = loader.unknown_keys(UnknownKeys::Warn);
+/// assert_eq!(loader.load()?.name, "proc-daemon");
+/// assert!(loader.warnings().is_empty());
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownKeys {
     /// Nothing.
@@ -411,6 +421,13 @@ impl Config {
 }
 
 /// What a new configuration changes.
+///
+/// ```
+/// use keepd::Config;
+///
+/// let old = Config::default();
+/// assert!(old.differences(&old.clone()).is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     /// Keys that a running daemon takes at once.

@@ -275,8 +275,8 @@ impl DaemonBuilder {
     }
 
     /// Puts the numbers of the daemon into a collector that the program has: those of its process
-    /// (`proc.*`, see [`ResourceTracker::with_metrics`]) and of its subsystems (`daemon.*`). Without
-    /// this, it has [one of its own](Daemon::metrics).
+    /// (`proc.*`, see [`ResourceTracker::with_metrics`]) and of its subsystems (`daemon.*`).
+    /// Without this, it has [one of its own](Daemon::metrics).
     ///
     /// [`ResourceTracker::with_metrics`]: crate::resources::ResourceTracker::with_metrics
     #[cfg(feature = "metrics")]

@@ -32,6 +32,16 @@ use builder::Plan;
 use numbers::Kept;
 
 /// What happens to a process that still runs when the kill time is over.
+///
+/// ```
+/// use keepd::daemon::KillAction;
+/// use keepd::{Config, Daemon};
+///
+/// // A part of a larger program, which must not end with it.
+/// let builder = Daemon::builder(Config::new()?).on_kill(KillAction::Error);
+/// # drop(builder);
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillAction {
     /// The pid file is removed and the process ends with status 111. The default with signals.
@@ -42,6 +52,15 @@ pub enum KillAction {
 }
 
 /// News of a signal that the daemon has no meaning for: USR1, USR2 and custom ones.
+///
+/// ```
+/// use keepd::{Config, Daemon};
+///
+/// // 12 is SIGUSR2 of Linux.
+/// let builder = Daemon::builder(Config::new()?).on_signal(12, |event| println!("{event:?}"));
+/// # drop(builder);
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalEvent {
     /// Its number.
@@ -143,8 +162,8 @@ impl Daemon {
         self.shared.live.snapshot()
     }
 
-    /// Returns the collector with the numbers of this daemon, for more numbers of the program and for
-    /// whoever wants to read them. It is filled while the daemon runs, every
+    /// Returns the collector with the numbers of this daemon, for more numbers of the program and
+    /// for whoever wants to read them. It is filled while the daemon runs, every
     /// `monitoring.metrics_interval_ms`, unless `monitoring.enable_metrics` is off.
     ///
     /// ```

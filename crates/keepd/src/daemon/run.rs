@@ -49,8 +49,8 @@ impl Daemon {
     ///
     /// The order: signal handlers, working directory, log, pid file, subsystems in the order of
     /// their registration (each after those it depends on), then whatever
-    /// [`ready_when`](super::DaemonBuilder::ready_when) waits for, *ready*. It waits for a shutdown;
-    /// at the end the pid file is removed and the handlers are let go.
+    /// [`ready_when`](super::DaemonBuilder::ready_when) waits for, *ready*. It waits for a
+    /// shutdown; at the end the pid file is removed and the handlers are let go.
     ///
     /// # Errors
     ///

@@ -115,8 +115,8 @@ impl Daemon {
         Guard::start(watch).map(Some)
     }
 
-    /// Goes to the working directory. Returns the configuration as it is seen from there: paths that
-    /// began in the folder that is left are made absolute.
+    /// Goes to the working directory. Returns the configuration as it is seen from there: paths
+    /// that began in the folder that is left are made absolute.
     fn enter_folder(&self, plan: &mut Plan) -> Result<Config> {
         let mut config = self.shared.config.clone();
         let Some(folder) = &config.work_dir else { return Ok(config) };

@@ -4,6 +4,13 @@
 use super::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// Whether a signal acts.
+///
+/// ```
+/// use keepd::signal::SignalHandling;
+///
+/// assert_eq!(SignalHandling::from(true), SignalHandling::Enabled);
+/// assert!(!bool::from(SignalHandling::default()));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SignalHandling {
     /// A handler is installed for it.

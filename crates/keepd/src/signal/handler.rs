@@ -13,6 +13,20 @@ use crate::{Error, Result};
 ///
 /// TERM, INT and QUIT ask. So does HUP on a terminal, where there is nothing to reload; elsewhere
 /// it and all others are lines of the log.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> keepd::Result<()> {
+/// use keepd::signal::{ConfigurableSignalHandler, SignalConfig};
+/// use keepd::{ShutdownCoordinator, ShutdownReason};
+///
+/// let coordinator = ShutdownCoordinator::new(5_000, 10_000, 15_000);
+/// let config = SignalConfig::new().with_sigusr1();
+/// let handler = ConfigurableSignalHandler::new(coordinator.clone(), config);
+/// coordinator.initiate_shutdown(ShutdownReason::Requested);
+/// handler.handle_signals().await
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ConfigurableSignalHandler {
     coordinator: ShutdownCoordinator,
