@@ -561,6 +561,30 @@ impl Error {
         self
     }
 
+    /// Returns the exit code for what a program came to, and says on standard error what went wrong:
+    /// for the end of `main`.
+    ///
+    /// ```no_run
+    /// use keepd::{Config, Daemon, Error};
+    ///
+    /// fn main() -> std::process::ExitCode {
+    ///     Error::exit(run())
+    /// }
+    ///
+    /// fn run() -> keepd::Result<()> {
+    ///     Daemon::builder(Config::load()?).build()?.run_blocking()
+    /// }
+    /// ```
+    pub fn exit(result: Result<()>) -> std::process::ExitCode {
+        match result {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                error.exit_code().into()
+            }
+        }
+    }
+
     const fn source_mut(&mut self) -> &mut Option<Source> {
         match self {
             Self::Config { source, .. }

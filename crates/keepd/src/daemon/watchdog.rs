@@ -41,6 +41,44 @@ pub(super) enum News {
     Recovered,
 }
 
+/// What was heard in one of the parts of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slice {
+    Beat,
+    Silent,
+    /// The thread itself did not run: the process was stopped, or the machine was asleep. The loop
+    /// could not answer either, and gets its whole time again.
+    Stopped,
+}
+
+/// How long there was no answer.
+#[derive(Debug, Default)]
+struct Silence {
+    slices: u32,
+    is_stalled: bool,
+}
+
+impl Silence {
+    fn after(&mut self, slice: Slice) -> Option<News> {
+        match slice {
+            Slice::Beat => {
+                self.slices = 0;
+                std::mem::take(&mut self.is_stalled).then_some(News::Recovered)
+            }
+            Slice::Stopped => {
+                self.slices = 0;
+                None
+            }
+            Slice::Silent => {
+                self.slices = self.slices.saturating_add(1);
+                let is_new = self.slices >= BEATS && !self.is_stalled;
+                self.is_stalled |= is_new;
+                is_new.then_some(News::Stalled)
+            }
+        }
+    }
+}
+
 impl Watchdog {
     /// Starts the thread, which calls `report` where there was no beat for so long.
     ///
@@ -90,18 +128,25 @@ impl Beats {
     }
 
     fn watch(&self, time: Duration, report: impl Fn(News)) {
-        let mut is_stalled = false;
+        let length = Watchdog::period(time);
+        let mut silence = Silence::default();
         let mut seen = 0;
         loop {
-            let State { count, is_over } = self.wait(seen, time);
+            let begun = Instant::now();
+            let State { count, is_over } = self.wait(seen, length);
             if is_over {
                 return;
             }
-            let is_silent = count == seen;
+            let slice = if count != seen {
+                Slice::Beat
+            } else if begun.elapsed() > length * 2 {
+                Slice::Stopped
+            } else {
+                Slice::Silent
+            };
             seen = count;
-            if is_silent != is_stalled {
-                is_stalled = is_silent;
-                report(if is_silent { News::Stalled } else { News::Recovered });
+            if let Some(news) = silence.after(slice) {
+                report(news);
             }
         }
     }
@@ -128,6 +173,19 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn a_process_that_was_stopped_gets_its_whole_time_again() {
+        use Slice::{Beat, Silent, Stopped};
+
+        let mut silence = Silence::default();
+        let news = [Silent, Silent, Silent, Stopped, Silent, Silent, Silent, Silent, Silent, Beat];
+        let news = news.map(|slice| silence.after(slice));
+        let stalled = news.iter().position(|news| *news == Some(News::Stalled));
+        assert_eq!(stalled, Some(7), "the fourth after the stop");
+        assert_eq!(news[9], Some(News::Recovered));
+        assert_eq!(news.iter().flatten().count(), 2);
+    }
 
     #[test]
     fn silence_is_reported_once_and_so_is_its_end() {
