@@ -19,6 +19,11 @@ use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// Lets so much time pass on the paused clock.
+async fn pass(duration: Duration) {
+    let _ = timeout(duration, std::future::pending::<()>()).await;
+}
+
 async fn until_asked(mut shutdown: ShutdownHandle) -> Result<()> {
     shutdown.cancelled().await;
     Ok(())
@@ -195,7 +200,7 @@ async fn bad_health_that_nothing_restarts_is_a_status_and_silence_of_the_watchdo
         healthy.store(false, Ordering::SeqCst);
         let status = supervisor.hears("STATUS=").await;
         assert_eq!(status, "STATUS=1 subsystems running, 1 unhealthy: patient");
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        pass(Duration::from_secs(10)).await;
         let is_silent = !supervisor.heard().iter().any(|message| message == "WATCHDOG=1");
         assert_eq!(is_silent, critical);
         healthy.store(true, Ordering::SeqCst);
@@ -215,7 +220,7 @@ async fn the_process_is_measured_while_the_daemon_runs() {
     let daemon = daemon.build().unwrap();
     assert!(daemon.resources().history().is_empty(), "nothing is measured before the start");
     let running = daemon.clone().start().unwrap();
-    tokio::time::sleep(Duration::from_millis(2100)).await;
+    pass(Duration::from_millis(2100)).await;
     // The first at the start, one with the first tick, and four after each half a second.
     assert_eq!(daemon.resources().history().len(), 6);
     assert!(running.daemon().resources().current_usage().memory_bytes() > 0);
@@ -226,7 +231,7 @@ async fn the_process_is_measured_while_the_daemon_runs() {
     config.monitoring.track_resources = false;
     let daemon = Daemon::builder(config).without_signals().build().unwrap();
     let running = daemon.clone().start().unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    pass(Duration::from_secs(5)).await;
     assert!(daemon.resources().history().is_empty());
     running.shutdown();
     running.wait().await.unwrap();
@@ -251,7 +256,7 @@ async fn the_numbers_of_a_daemon_are_in_its_collector() {
         .build()
         .unwrap();
     let running = daemon.clone().start().unwrap();
-    tokio::time::sleep(Duration::from_millis(3500)).await;
+    pass(Duration::from_millis(3500)).await;
     let snapshot = daemon.metrics().get_metrics();
     let gauge = |name: &str| snapshot.gauges[name];
     assert_eq!(gauge("daemon.subsystems"), 2);
@@ -269,7 +274,7 @@ async fn the_numbers_of_a_daemon_are_in_its_collector() {
     let config = Config::builder().enable_metrics(false).build().unwrap();
     let daemon = Daemon::builder(config).without_signals().build().unwrap();
     let running = daemon.clone().start().unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    pass(Duration::from_secs(5)).await;
     assert!(daemon.metrics().get_metrics().gauges.is_empty());
     running.shutdown();
     running.wait().await.unwrap();

@@ -6,6 +6,8 @@
 
 mod actions;
 mod builder;
+#[cfg(feature = "console")]
+mod console;
 mod guard;
 mod handle;
 mod numbers;

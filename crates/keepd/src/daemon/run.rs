@@ -40,6 +40,8 @@ pub(super) struct Running {
     pub(super) watchdog: Option<Watchdog>,
     /// Dropped last: signals act until everything has ended.
     pub(super) guard: Option<Guard>,
+    #[cfg(feature = "console")]
+    pub(super) console: super::console::Console,
     #[cfg(feature = "config-watch")]
     pub(super) _watcher: Option<crate::config::ConfigWatcher>,
 }
@@ -122,6 +124,17 @@ impl Running {
         let subsystems = shared.manager.counts().running;
         tracing::info!(name = %shared.config.name, subsystems, "Daemon is ready.");
         self.notifier.ready(&self.status());
+        #[cfg(feature = "console")]
+        self.show();
+    }
+
+    /// Shows the state on the terminal.
+    #[cfg(feature = "console")]
+    fn show(&mut self) {
+        let shared = &self.daemon.shared;
+        let status =
+            if shared.coordinator.is_shutdown() { "stopping".to_owned() } else { self.status() };
+        self.console.show(&shared.config.name, &status);
     }
 
     /// Says in words how the daemon is.
@@ -146,7 +159,11 @@ impl Running {
                     watchdog.beat();
                 }
             }
-            Tick::Measure => self.numbers.take(manager.counts()),
+            Tick::Measure => {
+                self.numbers.take(manager.counts());
+                #[cfg(feature = "console")]
+                self.show();
+            }
         }
     }
 
@@ -214,6 +231,8 @@ impl Running {
         let shared = Arc::clone(&self.daemon.shared);
         let kill = shared.coordinator.timeouts().kill;
         self.notifier.stopping(kill);
+        #[cfg(feature = "console")]
+        self.show();
         // The thread with the signals ends the process; without it, this ends the wait.
         let is_ours = self.plan.kill == KillAction::Error;
         let begun = shared.coordinator.begun().unwrap_or_else(clock::now);

@@ -89,6 +89,8 @@ impl Daemon {
             readiness: None,
             is_reloading: false,
             failure: None,
+            #[cfg(feature = "console")]
+            console: super::console::Console::begin(),
             #[cfg(feature = "config-watch")]
             _watcher: self.watch(&plan)?,
             daemon: self,
