@@ -335,7 +335,7 @@ impl DaemonBuilder {
     ) -> (Plan, Config, ShutdownCoordinator, SubsystemManager) {
         let mut signals = self.has_signals.then(|| self.signals.unwrap_or_else(SignalConfig::all));
         if let Some(signals) = &mut signals {
-            let wanted = self.on_signal.iter().map(|(signal, _)| (*signal, "callback".to_owned()));
+            let wanted = self.on_signal.iter().map(|(signal, _)| (*signal, String::new()));
             signals.custom_handlers.extend(wanted);
         }
         let default_kill = if self.has_signals && self.config.shutdown.enforce_kill {

@@ -17,9 +17,7 @@ use super::start::Lock;
 use super::{Daemon, KillAction};
 use crate::shutdown::{ShutdownReason, clock};
 use crate::signal::source::Signals;
-use crate::signal::{
-    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SignalConfig, signal_description,
-};
+use crate::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SignalConfig};
 use crate::{Error, ErrorCode, Result};
 
 /// Stands for a kill time beyond the end of the clock.
@@ -123,7 +121,7 @@ impl Watch {
 
     fn on_signal(&self, signal: i32) {
         let coordinator = &self.daemon.shared.coordinator;
-        let description = signal_description(signal);
+        let description = self.signals.describe(signal);
         say(move || tracing::info!(signal, "Signal {description}."));
         match signal {
             SIGTERM | SIGINT | SIGQUIT => {

@@ -177,6 +177,8 @@ impl Running {
         } else {
             tracing::info!("Daemon ends.");
         }
+        // The loop no longer answers, as it should.
+        drop(self.watchdog.take());
         drop(self.lock.take());
         drop(self.guard.take());
         result

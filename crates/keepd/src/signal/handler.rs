@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 use super::source::Signals;
-use super::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SignalConfig, signal_description};
+use super::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SignalConfig};
 use crate::shutdown::{ShutdownCoordinator, ShutdownReason};
 use crate::{Error, Result};
 
@@ -63,7 +63,8 @@ impl ConfigurableSignalHandler {
         }
         let _over = Over(&self.is_handling);
         let default = || SignalConfig::new().with_sighup();
-        let mut signals = Signals::install(&self.config.clone().unwrap_or_else(default))?;
+        let config = self.config.clone().unwrap_or_else(default);
+        let mut signals = Signals::install(&config)?;
         loop {
             let signal = tokio::select! {
                 signal = signals.next() => signal,
@@ -74,7 +75,7 @@ impl ConfigurableSignalHandler {
                 self.coordinator.initiate_shutdown(ShutdownReason::Signal(signal));
                 return Ok(());
             }
-            tracing::info!(signal, "Signal {}.", signal_description(signal));
+            tracing::info!(signal, "Signal {}.", config.describe(signal));
         }
     }
 
