@@ -2,7 +2,8 @@
 //! reads, a working directory. The process is this program again, with a role.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use keepd::{Config, Daemon, Environment, ShutdownHandle};
 use keepd_testkit::Scratch;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -117,6 +119,19 @@ fn a_blocked_runtime_is_seen_told_and_ended_by_the_watchdog() {
     assert!(heard.last().unwrap().contains("the runtime does not answer"), "{heard:?}");
 }
 
+/// Waits until nothing more can be written.
+fn until_full(writer: &impl AsFd) {
+    let deadline = Instant::now() + LONG;
+    let is_writable = || {
+        let mut asked = [PollFd::new(writer, PollFlags::OUT)];
+        poll(&mut asked, Some(&Timespec::default())).unwrap() > 0
+    };
+    while is_writable() {
+        assert!(Instant::now() < deadline, "the pipe is never full");
+        std::thread::yield_now();
+    }
+}
+
 /// Logs for ever, to a pipe that is full.
 #[test]
 fn role_unread() {
@@ -142,14 +157,12 @@ fn role_unread() {
 #[test]
 fn a_log_that_nobody_reads_keeps_neither_signals_nor_the_end_away() {
     let scratch = Scratch::new();
-    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
     let mut child = Role::play("role_unread", scratch.path(), |command| {
         command.stdout(writer.try_clone().unwrap());
     });
     until_text(&scratch.path().join("talks"), "yes");
-    // The pipe is full as soon as no more can be written, by the child or by us.
-    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
-    while writer.write(&[b'x'; 4096]).is_ok() {}
+    until_full(&writer);
     child.signal(Signal::TERM);
     let status = child.end();
     assert_eq!((status.code(), status.signal()), (Some(111), None));
