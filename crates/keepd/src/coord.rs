@@ -42,6 +42,14 @@ pub mod chan {
     }
 
     /// Why nothing was received.
+    ///
+    /// ```
+    /// use keepd::coord::chan;
+    ///
+    /// let (sender, receiver) = chan::unbounded::<u8>();
+    /// assert_eq!(chan::try_recv(&receiver), Err(chan::TryRecvError::Empty));
+    /// # drop(sender);
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum TryRecvError {
         /// Nothing is there now.

@@ -4,6 +4,7 @@
 //! Pure but for [`Environment::detect`]: the variables come in as a function.
 
 use std::ffi::OsString;
+use std::process::Command;
 use std::time::Duration;
 
 /// So many descriptors may be passed; whoever passes more has made a mistake.
@@ -40,23 +41,118 @@ pub struct Environment {
     pub complaints: Vec<String>,
 }
 
+/// Whether a program goes into the background by itself, and lets go of whoever started it.
+///
+/// ```
+/// use keepd::{Environment, environment::Reparent};
+///
+/// let alone = Environment::default();
+/// assert!(Reparent::Yes.holds_in(&alone));
+///
+/// let mut supervised = Environment::default();
+/// supervised.notify_socket = Some("/run/notify".into());
+/// assert!(!Reparent::Yes.holds_in(&supervised));
+/// assert!(Reparent::Force.holds_in(&supervised));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reparent {
+    /// It stays in the foreground.
+    #[default]
+    No,
+    /// It goes, unless a supervisor has started it: that would take the end of the process it
+    /// knows for the end of the service.
+    Yes,
+    /// It goes in any case.
+    Force,
+}
+
+impl Reparent {
+    /// Decides by who started this process; a wish that is not fulfilled is a warning in the log.
+    pub fn holds_in(self, environment: &Environment) -> bool {
+        match self {
+            Self::No => false,
+            Self::Force => true,
+            Self::Yes if environment.is_supervised() => {
+                tracing::warn!(
+                    "The process stays in the foreground, because a supervisor has started it; \
+                     \"force\" overrides that."
+                );
+                false
+            }
+            Self::Yes => true,
+        }
+    }
+}
+
 impl Environment {
+    /// The variables that are meant for this process, and for none that it starts.
+    pub const VARIABLES: [&str; 9] = [
+        "NOTIFY_SOCKET",
+        "NOTIFICATION_FD",
+        "KEEPD_READY_FD",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "JOURNAL_STREAM",
+    ];
+
+    /// Takes the [`VARIABLES`](Self::VARIABLES) out of the environment of a program that is to be
+    /// started: it must not speak for us.
+    ///
+    /// ```
+    /// use std::process::Command;
+    ///
+    /// let mut command = Command::new("true");
+    /// keepd::Environment::hide_from(command.env("NOTIFY_SOCKET", "/run/notify"));
+    /// assert!(command.get_envs().all(|(_, value)| value.is_none()));
+    /// ```
+    pub fn hide_from(command: &mut Command) -> &mut Command {
+        Self::VARIABLES.into_iter().fold(command, |command, name| command.env_remove(name))
+    }
+
+    /// Reports whether a supervisor has started this process and listens to it.
+    pub const fn is_supervised(&self) -> bool {
+        self.notify_socket.is_some() || self.notification_fd.is_some()
+    }
+
     /// Reads the environment of this process. Each finding is one line of the log at debug, each
     /// complaint one at warn.
     pub fn detect() -> Self {
-        let found = Self::from_variables(|name| std::env::var_os(name), std::process::id());
-        tracing::debug!(
-            notify_socket = ?found.notify_socket,
-            notification_fd = found.notification_fd,
-            watchdog = ?found.watchdog,
-            sockets = ?found.listen_names,
-            journal = found.has_journal,
-            "The environment was read."
-        );
-        for complaint in &found.complaints {
+        let found = Self::of_process();
+        found.log();
+        found
+    }
+
+    /// Reads the environment of this process.
+    pub(crate) fn of_process() -> Self {
+        Self::from_variables(|name| std::env::var_os(name), std::process::id())
+    }
+
+    /// Writes what was found to the log.
+    pub(crate) fn log(&self) {
+        let found = |what, value: &dyn std::fmt::Debug| {
+            tracing::debug!("The environment has {what}: {value:?}.");
+        };
+        if let Some(socket) = &self.notify_socket {
+            found("a supervisor that wants to be told", socket);
+        }
+        if let Some(number) = &self.notification_fd {
+            found("a descriptor that wants to be told", number);
+        }
+        if let Some(time) = &self.watchdog {
+            found("a watchdog", time);
+        }
+        if !self.listen_names.is_empty() {
+            found("sockets", &self.listen_names);
+        }
+        if self.has_journal {
+            found("a journal", &true);
+        }
+        for complaint in &self.complaints {
             tracing::warn!("{complaint}");
         }
-        found
     }
 
     /// Reads an environment that is given as a function; `pid` is the number of this process.
@@ -153,6 +249,33 @@ mod tests {
         let keepd = ("KEEPD_READY_FD", "5");
         assert_eq!(read(&[keepd]).notification_fd, Some(5));
         assert_eq!(read(&[keepd, ("NOTIFICATION_FD", "4")]).notification_fd, Some(4));
+    }
+
+    #[test]
+    fn every_variable_that_is_read_is_kept_from_children() {
+        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let find = |name: &str| {
+            asked.borrow_mut().insert(name.to_owned());
+            let value = if name.ends_with("PID") { "42" } else { "1" };
+            Some(OsString::from(value))
+        };
+        Environment::from_variables(find, 42);
+        let hidden = Environment::VARIABLES.map(str::to_owned).into_iter().collect();
+        let read = asked.into_inner();
+        assert!(read.is_subset(&hidden), "{read:?}");
+        // The second name of one thing is asked for only where the first is missing.
+        assert_eq!(hidden.difference(&read).collect::<Vec<_>>(), ["KEEPD_READY_FD"]);
+    }
+
+    #[test]
+    fn a_supervised_program_never_goes_into_the_background_unless_forced() {
+        let alone = read(&[("WATCHDOG_USEC", "1")]);
+        let socket = read(&[("NOTIFY_SOCKET", "@x")]);
+        let descriptor = read(&[("NOTIFICATION_FD", "3")]);
+        let goes = |wish: Reparent| [&alone, &socket, &descriptor].map(|e| wish.holds_in(e));
+        assert_eq!(goes(Reparent::No), [false, false, false]);
+        assert_eq!(goes(Reparent::Yes), [true, false, false]);
+        assert_eq!(goes(Reparent::Force), [true, true, true]);
     }
 
     #[test]

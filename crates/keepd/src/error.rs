@@ -6,7 +6,17 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+mod exit;
+
 /// The result of everything that can fail in this crate.
+///
+/// ```
+/// fn port(text: &str) -> keepd::Result<u16> {
+///     text.parse().map_err(|_| keepd::Error::config(format!("{text:?} is no port")))
+/// }
+///
+/// assert!(port("http").unwrap_err().is_config_error());
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What a failure was caused by.
@@ -504,20 +514,18 @@ impl Error {
         }
     }
 
-    /// Returns the exit code with which a program should end: 100 if the caller is to blame (the
-    /// configuration), else 111, as the programs of s6 and keepd do.
-    pub const fn exit_code(&self) -> u8 {
+    const fn source_mut(&mut self) -> &mut Option<Source> {
         match self {
-            Self::Config { .. } => 100,
-            Self::Signal { .. }
-            | Self::Shutdown { .. }
-            | Self::Subsystem { .. }
-            | Self::Io { .. }
-            | Self::ResourceExhausted { .. }
-            | Self::Timeout { .. }
-            | Self::InvalidState { .. }
-            | Self::Platform { .. }
-            | Self::Runtime { .. } => 111,
+            Self::Config { source, .. }
+            | Self::Signal { source, .. }
+            | Self::Shutdown { source, .. }
+            | Self::Subsystem { source, .. }
+            | Self::Io { source, .. }
+            | Self::ResourceExhausted { source, .. }
+            | Self::Timeout { source, .. }
+            | Self::InvalidState { source, .. }
+            | Self::Platform { source, .. }
+            | Self::Runtime { source, .. } => source,
         }
     }
 
@@ -526,7 +534,11 @@ impl Error {
     /// Errors that a program builds by hand, without a constructor, have none.
     #[cfg(feature = "backtrace")]
     pub fn backtrace(&self) -> Option<&std::backtrace::Backtrace> {
-        self.stored_source()?.downcast_ref::<traced::Traced>().map(traced::Traced::backtrace)
+        let mut stored = self.stored_source()?;
+        if let Some(exit::WithExitCode { cause, .. }) = stored.downcast_ref() {
+            stored = cause.as_deref()?;
+        }
+        stored.downcast_ref::<traced::Traced>().map(traced::Traced::backtrace)
     }
 
     fn stored_source(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {

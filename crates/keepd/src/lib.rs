@@ -23,7 +23,7 @@ pub mod config;
 pub mod coord;
 #[cfg(feature = "tokio")]
 pub mod daemon;
-mod environment;
+pub mod environment;
 pub mod error;
 #[cfg(feature = "ipc")]
 pub mod ipc;
@@ -65,12 +65,25 @@ pub use subsystem::SubsystemManager;
 pub use subsystem::{RestartPolicy, Subsystem, SubsystemEvent, SubsystemId, SubsystemState};
 
 /// The version of this crate.
+///
+/// ```
+/// assert_eq!(keepd::VERSION.split('.').count(), 3);
+/// ```
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How long a graceful shutdown may take unless the configuration says otherwise, in milliseconds.
+///
+/// ```
+/// let graceful = keepd::Config::default().shutdown.graceful;
+/// assert_eq!(graceful, keepd::DEFAULT_SHUTDOWN_TIMEOUT_MS);
+/// ```
 pub const DEFAULT_SHUTDOWN_TIMEOUT_MS: u64 = 5000;
 
 /// The configuration file that [`Config::load`] reads, in the current folder.
+///
+/// ```
+/// assert_eq!(keepd::DEFAULT_CONFIG_FILE, "daemon.toml");
+/// ```
 pub const DEFAULT_CONFIG_FILE: &str = "daemon.toml";
 
 /// What the macros of this crate expand to. Not for programs.

@@ -6,18 +6,46 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::{Environment, Error, Result};
 
+/// So many bytes of a text are told: a datagram that is too long would not be told at all.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// So many descriptors go with one message.
+const STORED_MAX: usize = 16;
+
+/// A name in the store of the supervisor may be so long; sd_pid_notify_with_fds(3).
+const NAME_BYTES_MAX: usize = 255;
+
 /// Whoever is told. Nothing here blocks, and what cannot be told is a line of the log: the daemon
 /// works the same without it.
+///
+/// A [`Daemon`](crate::Daemon) has one of its own and tells everything in its time; this is for
+/// programs without one.
+///
+/// ```
+/// use keepd::{Environment, Notifier};
+///
+/// # fn main() -> keepd::Result<()> {
+/// let mut notifier = Notifier::new(&Environment::detect())?;
+/// notifier.ready("listening on port 8080");
+/// notifier.status("serving 3 clients");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Notifier {
-    socket: Option<(UnixDatagram, SocketAddr)>,
+    socket: Option<Arc<(UnixDatagram, SocketAddr)>>,
     descriptor: Option<OwnedFd>,
 }
 
@@ -38,7 +66,7 @@ impl Notifier {
             if let Err(error) = &connected {
                 tracing::warn!(%error, "Cannot tell NOTIFY_SOCKET={name:?} anything.");
             }
-            connected.ok()
+            connected.ok().map(Arc::new)
         });
         let descriptor = environment.notification_fd.map(open_descriptor).transpose()?;
         Ok(Self { socket, descriptor })
@@ -64,6 +92,12 @@ impl Notifier {
         self.send(&format!("STATUS={}", one_line(text)));
     }
 
+    /// Returns one that tells the same supervisor, but not on the descriptor: for other threads.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn another(&self) -> Self {
+        Self { socket: self.socket.clone(), descriptor: None }
+    }
+
     /// Says that the configuration is read again; [`ready`](Self::ready) ends that.
     pub fn reloading(&self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -82,15 +116,73 @@ impl Notifier {
         self.send("WATCHDOG=1");
     }
 
-    /// Says why we end.
+    /// Says that we are not, and asks to be treated so: `WATCHDOG=trigger`.
+    pub fn stuck(&self, status: &str) {
+        self.send(&format!("WATCHDOG=trigger\nSTATUS={}", one_line(status)));
+    }
+
+    /// Says why we end; with the number of the system's error where there is one.
     pub fn failed(&self, error: &Error) {
         let status = error.exit_code();
         let text = one_line(&error.to_string());
-        self.send(&format!("STATUS={text}\nEXIT_STATUS={status}"));
+        let number = error_number(error).map_or_else(String::new, |n| format!("\nERRNO={n}"));
+        self.send(&format!("STATUS={text}\nEXIT_STATUS={status}{number}"));
+    }
+
+    /// Gives copies of descriptors to the supervisor, which passes them to the next start of this
+    /// service under this name (`FDSTORE=1`): a socket that is kept so refuses no connection
+    /// meanwhile. Returns whether there is a supervisor to give them to.
+    ///
+    /// The next start finds them by [`sockets::take`](crate::sockets::take). The supervisor must
+    /// allow it: `FileDescriptorStoreMax=` of systemd.service(5).
+    ///
+    /// # Errors
+    ///
+    /// Fails (Config) for a name that the protocol cannot have, and (Io) where the message cannot
+    /// be sent.
+    ///
+    /// ```
+    /// use std::os::fd::AsFd;
+    ///
+    /// use keepd::Notifier;
+    ///
+    /// # fn main() -> keepd::Result<()> {
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// // Alone, there is nobody to keep it.
+    /// assert!(!Notifier::alone().store("web", &[listener.as_fd()])?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn store(&self, name: &str, descriptors: &[BorrowedFd<'_>]) -> Result<bool> {
+        check_name(name)?;
+        if descriptors.len() > STORED_MAX {
+            let count = descriptors.len();
+            let text = format!("cannot store {count} descriptors at once: more than {STORED_MAX}");
+            return Err(Error::config(text));
+        }
+        let Some(socket) = &self.socket else { return Ok(false) };
+        let message = format!("FDSTORE=1\nFDNAME={name}");
+        send_with_descriptors(socket, message.as_bytes(), descriptors).map_err(|error| {
+            let error = io::Error::from(error);
+            let text = format!("cannot store descriptors as \"{name}\": {error}");
+            Error::io_with_source(text, error)
+        })?;
+        Ok(true)
+    }
+
+    /// Takes what was [stored](Self::store) under this name out of the store.
+    ///
+    /// # Errors
+    ///
+    /// Fails (Config) for a name that the protocol cannot have.
+    pub fn forget(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        Ok(())
     }
 
     fn send(&self, message: &str) {
-        let Some((socket, address)) = &self.socket else {
+        let Some((socket, address)) = self.socket.as_deref() else {
             tracing::debug!(message, "Nobody is told.");
             return;
         };
@@ -102,7 +194,69 @@ impl Notifier {
 
 /// A line break would begin another assignment.
 fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].replace(['\n', '\r'], " ")
+}
+
+/// Returns the number that the system gave to what caused an error.
+fn error_number(error: &Error) -> Option<i32> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if number.is_some() {
+            return number;
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b':' || byte == b' ';
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_allowed) {
+        let text = format!(
+            "cannot store descriptors as {name:?}: a name has 1 to {NAME_BYTES_MAX} ASCII \
+             characters without \":\" and control characters"
+        );
+        return Err(Error::config(text));
+    }
+    Ok(())
+}
+
+fn send_with_descriptors(
+    (socket, address): &(UnixDatagram, SocketAddr),
+    message: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> rustix::io::Result<()> {
+    let address = rustix_address(address)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STORED_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        // The caller has counted them.
+        return Err(rustix::io::Errno::MSGSIZE);
+    }
+    let pieces = [IoSlice::new(message)];
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg_addr(socket, &address, &pieces, &mut control, flags)
+    })
+    .map(drop)
+}
+
+fn rustix_address(address: &SocketAddr) -> rustix::io::Result<rustix::net::SocketAddrUnix> {
+    use rustix::net::SocketAddrUnix;
+
+    if let Some(path) = address.as_pathname() {
+        return SocketAddrUnix::new(path);
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {
+        return SocketAddrUnix::new_abstract_name(name);
+    }
+    Err(rustix::io::Errno::INVAL)
 }
 
 fn connect(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
@@ -184,6 +338,57 @@ mod tests {
         assert_eq!(received(&listener), "WATCHDOG=1");
         notifier.failed(&Error::config("no"));
         assert!(received(&listener).ends_with("EXIT_STATUS=100"));
+        let missing = io::Error::from_raw_os_error(2);
+        notifier.failed(&Error::io_with_source("gone", missing).with_exit_code(7));
+        assert!(received(&listener).ends_with("\nEXIT_STATUS=7\nERRNO=2"));
+        notifier.stuck("blocked");
+        assert_eq!(received(&listener), "WATCHDOG=trigger\nSTATUS=blocked");
+        notifier.status(&"é".repeat(TEXT_BYTES_MAX));
+        assert_eq!(received(&listener).len(), "STATUS=".len() + TEXT_BYTES_MAX);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_descriptor_travels_to_the_store_under_its_name() {
+        use std::os::fd::AsFd;
+
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+
+        let name = format!("keepd-store-{}", std::process::id());
+        let address = abstract_address(name.as_bytes()).unwrap();
+        let supervisor = UnixDatagram::bind_addr(&address).unwrap();
+        let notifier = Notifier::new(&environment(OsStr::new(&format!("@{name}")))).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(notifier.store("web", &[listener.as_fd()]).unwrap());
+
+        let mut bytes = [0; 256];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut pieces = [io::IoSliceMut::new(&mut bytes)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let count =
+            rustix::net::recvmsg(&supervisor, &mut pieces, &mut control, flags).unwrap().bytes;
+        assert_eq!(&bytes[..count], b"FDSTORE=1\nFDNAME=web");
+        let kept: Vec<OwnedFd> = control
+            .drain()
+            .filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        let [kept] = <[OwnedFd; 1]>::try_from(kept).unwrap();
+        let kept = std::net::TcpListener::from(kept);
+        assert_eq!(kept.local_addr().unwrap(), listener.local_addr().unwrap());
+
+        notifier.forget("web").unwrap();
+        assert_eq!(received(&supervisor), "FDSTOREREMOVE=1\nFDNAME=web");
+        for wrong in ["", "a:b", "a\nREADY=1", "ü", &"x".repeat(256)] {
+            let error = notifier.store(wrong, &[]).unwrap_err();
+            assert!(error.is_config_error(), "{error}");
+        }
+        let many = vec![listener.as_fd(); STORED_MAX + 1];
+        assert!(notifier.store("web", &many).is_err());
     }
 
     #[test]

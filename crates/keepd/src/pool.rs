@@ -81,6 +81,11 @@ impl<T: Send + 'static> ObjectPool<T> {
 }
 
 /// An object of an [`ObjectPool`].
+///
+/// ```
+/// let pool = keepd::ObjectPool::new(0, 1, || vec![0_u8; 16]);
+/// assert_eq!(pool.get().len(), 16);
+/// ```
 pub struct PooledObject<'p, T: Send + 'static> {
     /// None only while it goes back.
     object: Option<T>,
@@ -171,6 +176,11 @@ impl StringPool {
 }
 
 /// A text of a [`StringPool`].
+///
+/// ```
+/// let pool = keepd::StringPool::new(0, 1, 16);
+/// assert_eq!(pool.get_with_value("hello").len(), 5);
+/// ```
 pub struct PooledString<'p> {
     text: String,
     pool: &'p StringPool,
@@ -257,6 +267,13 @@ impl<T: Send + 'static> VecPool<T> {
 }
 
 /// A list of a [`VecPool`].
+///
+/// ```
+/// let pool = keepd::VecPool::<u8>::new(0, 1, 16);
+/// let mut bytes = pool.get();
+/// bytes.push(1);
+/// assert_eq!(*bytes, [1]);
+/// ```
 pub struct PooledVec<'p, T: Send + 'static> {
     items: Vec<T>,
     pool: &'p VecPool<T>,

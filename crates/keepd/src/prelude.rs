@@ -4,7 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::config::{Config, ConfigBuilder, LogLevel};
+#[cfg(feature = "tokio")]
+pub use crate::daemon::{Daemon, DaemonBuilder, DaemonHandle};
 pub use crate::error::{Error, ErrorCode, Result};
+pub use crate::restart::Restart;
+pub use crate::shutdown::{ShutdownHandle, ShutdownReason};
+#[cfg(feature = "tokio")]
+pub use crate::subsystem::SubsystemManager;
+pub use crate::subsystem::{RestartPolicy, Subsystem};
 
 /// Durations that read like the words for them.
 ///
@@ -92,6 +99,8 @@ pub trait ConfigBuilderChain: Sized {
     fn health_checks(self, enabled: bool) -> Self;
     /// See [`ConfigBuilder::health_check_interval`].
     fn health_check_interval(self, interval: Duration) -> Self;
+    /// See [`ConfigBuilder::watchdog`].
+    fn watchdog(self, time: Duration) -> Self;
     /// See [`ConfigBuilder::build`].
     ///
     /// # Errors
@@ -171,6 +180,10 @@ impl ConfigBuilderChain for Result<ConfigBuilder> {
 
     fn health_check_interval(self, interval: Duration) -> Self {
         self.map(|builder| builder.health_check_interval(interval))
+    }
+
+    fn watchdog(self, time: Duration) -> Self {
+        self.map(|builder| builder.watchdog(time))
     }
 
     fn build(self) -> Result<Config> {

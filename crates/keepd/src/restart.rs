@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use keepd_model::Instant;
 use keepd_model::backoff::Backoff;
 
 use crate::config::RestartConfig;
@@ -41,7 +42,9 @@ pub struct Restart {
     factor: f64,
     jitter: f64,
     attempts: Option<u32>,
+    window: Option<Duration>,
     reset_after: Option<Duration>,
+    codes: Option<Codes>,
 }
 
 impl Default for Restart {
@@ -62,7 +65,9 @@ impl Restart {
             factor: 2.0,
             jitter: 0.0,
             attempts: None,
+            window: None,
             reset_after: None,
+            codes: None,
         }
     }
 
@@ -114,6 +119,41 @@ impl Restart {
         self
     }
 
+    /// Counts the [`attempts`](Self::attempts) within so much time instead of in a row: a subsystem
+    /// that fails now and then goes on, one that fails too often is given up, however long its runs
+    /// are. A window begins with the first restart after the one before is over.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use keepd::restart::Restart;
+    ///
+    /// // At most 5 restarts in 10 minutes.
+    /// let restart = Restart::on_failure().attempts(5).window(Duration::from_secs(600));
+    /// # assert_ne!(restart, Restart::on_failure().attempts(5));
+    /// ```
+    #[must_use]
+    pub const fn window(mut self, duration: Duration) -> Self {
+        self.window = Some(duration);
+        self
+    }
+
+    /// Narrows the rule to ends with these exit codes. The code of a task that ends well is 0, of
+    /// one that returns an error [`Error::exit_code`](crate::Error::exit_code), of a panic 101. An
+    /// end that has none, such as that of an unhealthy subsystem, is a failure like any other.
+    ///
+    /// ```
+    /// use keepd::restart::Restart;
+    ///
+    /// // 100 is an error of the configuration, which another start does not mend.
+    /// let restart = Restart::on_failure().codes(&[101, 111]);
+    /// # assert_ne!(restart, Restart::on_failure());
+    /// ```
+    #[must_use]
+    pub const fn codes(mut self, codes: &[u8]) -> Self {
+        self.codes = Some(Codes::new(codes));
+        self
+    }
+
     /// Sets how long a run has to last so that the restarts before it are forgotten. Default: the
     /// larger of 10 s and the longest delay.
     #[must_use]
@@ -142,23 +182,27 @@ impl Restart {
         self.arithmetic().delay(count.saturating_add(2))
     }
 
-    /// Decides what follows an end. `row` is the number of restarts in a row before this run.
-    pub(crate) fn decide(&self, row: u32, failed: bool, ran: Duration, random: f64) -> Decision {
+    /// Decides what follows an end. `past` is what the restarts before this run were.
+    pub(crate) fn decide(&self, past: Past, run: Ran, random: f64) -> Decision {
+        let Ran { outcome, lasted, ended } = run;
         let wanted = match self.when {
             RestartWhen::Never => false,
-            RestartWhen::Failure => failed,
+            RestartWhen::Failure => outcome.failed,
             RestartWhen::Always => true,
         };
-        if !wanted {
+        let is_among = |code| self.codes.is_none_or(|codes| codes.contains(code));
+        if !wanted || !outcome.code.is_none_or(is_among) {
             return Decision::Stay;
         }
         let reset_after = self.reset_after.unwrap_or(self.max.max(RESET_AFTER_MIN));
-        let row = if ran >= reset_after { 1 } else { row.saturating_add(1) };
-        if self.attempts.is_some_and(|attempts| row > attempts) {
+        let row = if lasted >= reset_after { 1 } else { past.row.saturating_add(1) };
+        let window = past.window.next(ended, self.window.unwrap_or_default());
+        let counted = if self.window.is_some() { window.count } else { row };
+        if self.attempts.is_some_and(|attempts| counted > attempts) {
             return Decision::GiveUp;
         }
         let delay = self.delay(row).mul_f64(1.0 - self.jitter * random.clamp(0.0, 1.0));
-        Decision::Restart { row, delay }
+        Decision::Restart { past: Past { row, window }, delay }
     }
 
     fn arithmetic(&self) -> Backoff {
@@ -191,8 +235,71 @@ impl From<&RestartConfig> for Restart {
             .backoff(Duration::from_millis(config.delay), Duration::from_millis(config.max_delay));
         restart.when = config.when;
         restart.attempts = config.attempts;
+        restart.window = config.window.map(Duration::from_millis);
         restart.reset_after = config.reset_after.map(Duration::from_millis);
+        restart.codes = config.codes.as_deref().map(Codes::new);
         restart
+    }
+}
+
+/// A set of exit codes, one bit for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Codes([u64; 4]);
+
+impl Codes {
+    const fn new(codes: &[u8]) -> Self {
+        let mut words = [0; 4];
+        let mut left = codes;
+        while let [code, rest @ ..] = left {
+            words[*code as usize / 64] |= 1 << (*code % 64);
+            left = rest;
+        }
+        Self(words)
+    }
+
+    const fn contains(self, code: u8) -> bool {
+        self.0[code as usize / 64] >> (code % 64) & 1 != 0
+    }
+}
+
+/// How a run ended, as far as a rule wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) failed: bool,
+    /// Absent where the run did not end by itself.
+    pub(crate) code: Option<u8>,
+}
+
+/// A run that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    pub(crate) lasted: Duration,
+    pub(crate) ended: Instant,
+}
+
+/// The restarts before a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// How many there were in a row.
+    pub(crate) row: u32,
+    pub(crate) window: Window,
+}
+
+/// How many restarts there were since a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Window {
+    began: Instant,
+    count: u32,
+}
+
+impl Window {
+    /// Returns the window after one more restart.
+    fn next(self, now: Instant, length: Duration) -> Self {
+        if self.count == 0 || now.saturating_since(self.began) >= length {
+            return Self { began: now, count: 1 };
+        }
+        Self { began: self.began, count: self.count.saturating_add(1) }
     }
 }
 
@@ -203,10 +310,10 @@ pub(crate) enum Decision {
     Stay,
     /// Nothing any more: there were too many restarts in a row.
     GiveUp,
-    /// Another start after `delay`, restart number `row` in a row.
+    /// Another start after `delay`.
     Restart {
-        /// The count, from 1.
-        row: u32,
+        /// The restarts with this one.
+        past: Past,
         /// How long to wait before it.
         delay: Duration,
     },
@@ -218,14 +325,23 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(1);
 
+    fn ran(failed: bool, lasted: Duration) -> Ran {
+        Ran { outcome: Outcome { failed, code: None }, lasted, ended: Instant::ZERO }
+    }
+
+    fn row(row: u32) -> Past {
+        Past { row, ..Past::default() }
+    }
+
     /// Returns the delays in milliseconds of ends one after the other, until the rule gives up.
     fn delays(restart: Restart, ends_max: usize) -> Vec<u128> {
-        let mut row = 0;
+        let mut past = Past::default();
         let mut delays = Vec::new();
         while delays.len() < ends_max
-            && let Decision::Restart { row: next, delay } = restart.decide(row, true, SHORT, 0.0)
+            && let Decision::Restart { past: next, delay } =
+                restart.decide(past, ran(true, SHORT), 0.0)
         {
-            row = next;
+            past = next;
             delays.push(delay.as_millis());
         }
         delays
@@ -240,7 +356,7 @@ mod tests {
         ];
         for (policy, after_ok, after_failure) in table {
             let restarts = |failed| {
-                let decision = Restart::from(policy).decide(0, failed, SHORT, 0.0);
+                let decision = Restart::from(policy).decide(row(0), ran(failed, SHORT), 0.0);
                 matches!(decision, Decision::Restart { .. })
             };
             assert_eq!((restarts(false), restarts(true)), (after_ok, after_failure), "{policy:?}");
@@ -270,11 +386,16 @@ mod tests {
             max_delay: Duration::from_secs(30),
             max_attempts: 5,
         });
-        let after = |ran| restart.decide(5, true, ran, 0.0);
-        assert_eq!(after(Duration::from_secs(29)), Decision::GiveUp);
-        let first = Decision::Restart { row: 1, delay: Duration::from_millis(50) };
-        assert_eq!(after(Duration::from_secs(30)), first);
-        let short = restart.backoff(SHORT, SHORT).decide(5, true, Duration::from_secs(9), 0.0);
+        let after = |seconds| {
+            let run = ran(true, Duration::from_secs(seconds));
+            match restart.decide(row(5), run, 0.0) {
+                Decision::Restart { past, delay } => Some((past.row, delay.as_millis())),
+                Decision::Stay | Decision::GiveUp => None,
+            }
+        };
+        assert_eq!((after(29), after(30)), (None, Some((1, 50))));
+        let run = ran(true, Duration::from_secs(9));
+        let short = restart.backoff(SHORT, SHORT).decide(row(5), run, 0.0);
         assert_eq!(short, Decision::GiveUp, "10 s at least");
     }
 
@@ -289,10 +410,48 @@ mod tests {
     #[test]
     fn jitter_only_shortens() {
         let restart = Restart::always().backoff(SHORT * 100, SHORT * 100).jitter(0.5);
-        let delay = |random| match restart.decide(0, false, SHORT, random) {
+        let delay = |random| match restart.decide(row(0), ran(false, SHORT), random) {
             Decision::Restart { delay, .. } => delay,
             Decision::Stay | Decision::GiveUp => panic!("no restart"),
         };
         assert_eq!((delay(0.0), delay(1.0)), (SHORT * 100, SHORT * 50));
+    }
+
+    #[test]
+    fn attempts_are_counted_in_a_window_where_there_is_one() {
+        let seconds = Duration::from_secs;
+        let restart = Restart::on_failure().attempts(2).window(seconds(60)).reset_after(SHORT);
+        let mut past = Past::default();
+        // Every run is long enough to begin a new row, so only the window gives up.
+        let mut restarts = |at| {
+            let mut run = ran(true, seconds(5));
+            run.ended = Instant::ZERO.saturating_add(seconds(at));
+            match restart.decide(past, run, 0.0) {
+                Decision::Restart { past: next, .. } => {
+                    past = next;
+                    true
+                }
+                Decision::Stay | Decision::GiveUp => false,
+            }
+        };
+        let answers = [10, 20, 30, 69, 70, 129, 129].map(&mut restarts);
+        assert_eq!(answers, [true, true, false, false, true, true, false]);
+    }
+
+    #[test]
+    fn codes_narrow_the_rule_to_ends_that_have_them() {
+        let follows = |restart: Restart, failed, code| {
+            let outcome = Outcome { failed, code };
+            let decision = restart.decide(row(0), Ran { outcome, ..ran(failed, SHORT) }, 0.0);
+            matches!(decision, Decision::Restart { .. })
+        };
+        let rule = Restart::always().codes(&[0, 75, 255]);
+        let followed: Vec<u8> =
+            (0..=255).filter(|code| follows(rule, *code > 0, Some(*code))).collect();
+        assert_eq!(followed, [0, 75, 255]);
+        assert!(follows(rule, true, None), "an end without a code is not sorted out");
+        let rule = Restart::on_failure().codes(&[0, 111]);
+        assert!(!follows(rule, false, Some(0)), "an end that the rule does not want stays so");
+        assert!(follows(rule, true, Some(111)));
     }
 }

@@ -11,12 +11,23 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
-use crate::{Environment, Error, Result};
+use crate::{Environment, Error, Notifier, Result};
 
 /// The number of the first socket.
 const FIRST: i32 = 3;
 
 /// A socket that was passed to this process, by what it can do.
+///
+/// ```
+/// use keepd::sockets::{self, Socket};
+///
+/// match sockets::take("web")? {
+///     Some(Socket::Tcp(listener)) => println!("passed to us: {listener:?}"),
+///     Some(other) => println!("{other} cannot be used"),
+///     None => println!("started by hand"),
+/// }
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Socket {
@@ -127,6 +138,13 @@ pub fn take(name: &str) -> Result<Option<Socket>> {
 /// # Errors
 ///
 /// Those of [`take`].
+///
+/// ```
+/// for (name, socket) in keepd::sockets::take_all()? {
+///     println!("{name}: {socket}");
+/// }
+/// # Ok::<(), keepd::Error>(())
+/// ```
 pub fn take_all() -> Result<Vec<(String, Socket)>> {
     let mut passed = passed().lock().unwrap_or_else(PoisonError::into_inner);
     let all = std::mem::take(&mut *passed);
@@ -152,6 +170,29 @@ pub fn take_or_bind(name: &str, address: impl ToSocketAddrs + fmt::Debug) -> Res
     }
     TcpListener::bind(&address)
         .map_err(|error| Error::io_with_source(format!("cannot bind {address:?}: {error}"), error))
+}
+
+/// Gives a copy of a socket to whoever started this process, if it keeps sockets over a restart:
+/// the next start finds it by [`take`] or [`take_or_bind`] under the same name. Returns whether
+/// there was somebody to give it to; alone, nothing happens.
+///
+/// # Errors
+///
+/// Those of [`Notifier::store`].
+///
+/// ```
+/// use keepd::sockets;
+///
+/// # fn main() -> keepd::Result<()> {
+/// let listener = sockets::take_or_bind("web", "127.0.0.1:0")?;
+/// sockets::keep("web", &listener)?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn keep(name: &str, socket: &impl AsFd) -> Result<bool> {
+    let notify_socket = std::env::var_os("NOTIFY_SOCKET").filter(|value| !value.is_empty());
+    let environment = Environment { notify_socket, ..Environment::default() };
+    Notifier::new(&environment)?.store(name, &[socket.as_fd()])
 }
 
 fn swap(taken: Result<(Socket, String)>) -> Result<(String, Socket)> {

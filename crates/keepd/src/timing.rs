@@ -21,6 +21,13 @@ static CLOCK: LazyLock<quanta::Clock> = LazyLock::new(quanta::Clock::new);
 pub struct Instant(quanta::Instant);
 
 /// Returns the present moment. The first call calibrates the clock, which takes a while.
+///
+/// ```
+/// use keepd::timing;
+///
+/// let begun = timing::now();
+/// assert!(timing::now().duration_since(begun).as_secs() < 3600);
+/// ```
 #[inline]
 pub fn now() -> Instant {
     Instant(CLOCK.now())

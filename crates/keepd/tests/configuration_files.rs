@@ -247,6 +247,22 @@ fn restarts_of_a_subsystem_are_read() {
 }
 
 #[test]
+fn a_window_and_codes_of_a_restart_are_read() {
+    let file = Files::new(
+        "[restart.web]\nattempts = 5\nwindow = \"10m\"\ncodes = [75, 111]\n[restart.mail]\n",
+    );
+    let mut loader = file.loader().variables([("DAEMON_RESTART_MAIL_CODES", "101, 111")]);
+    let config = loader.load().unwrap();
+    assert_eq!(config.restart["web"].window, Some(600_000));
+    assert_eq!(config.restart["web"].codes, Some(vec![75, 111]));
+    assert_eq!(config.restart["mail"].codes, Some(vec![101, 111]));
+    for wrong in ["[256]", "[-1]", "75", "[\"a\"]"] {
+        let error = Files::new(&format!("[restart.web]\ncodes = {wrong}\n")).error().to_string();
+        assert!(error.contains("expected a list of exit codes, 0 to 255, not"), "{error}");
+    }
+}
+
+#[test]
 fn what_serde_writes_can_be_read_again() {
     let mut config = keepd::Config { name: "written".to_owned(), ..Default::default() };
     config.restart.insert("web".to_owned(), keepd::config::RestartConfig::default());

@@ -112,3 +112,27 @@ fn a_syntax_error_of_toml_is_a_parse_error() {
     assert_eq!(error.code(), ErrorCode::ConfigParse);
     assert!(error.source().is_some());
 }
+
+#[test]
+fn a_program_ends_with_the_code_of_its_error() {
+    use std::process::ExitCode;
+
+    let shown = |code: ExitCode| format!("{code:?}");
+    assert_eq!(shown(Error::exit(Ok(()))), shown(ExitCode::SUCCESS));
+    assert_eq!(shown(Error::exit(Err(Error::config("no port")))), shown(ExitCode::from(100)));
+    assert_eq!(shown(Error::exit(Err(Error::io("no disk")))), shown(ExitCode::from(111)));
+    let error = Error::io_with_source("busy", std::io::Error::from_raw_os_error(16));
+    let error = error.with_exit_code(75);
+    assert_eq!(shown(Error::exit(Err(error))), shown(ExitCode::from(75)));
+    // The cause is still there, and the variant and its text are what they were.
+    let error = Error::io_with_source("busy", std::io::Error::from_raw_os_error(16));
+    let text = error.to_string();
+    let error = error.with_exit_code(75);
+    assert_eq!(error.to_string(), text);
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause.and_then(std::error::Error::source) {
+        cause = Some(inner);
+    }
+    let system = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    assert_eq!(system.and_then(std::io::Error::raw_os_error), Some(16));
+}

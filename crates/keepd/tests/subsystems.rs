@@ -260,6 +260,38 @@ async fn bad_health_is_acted_on_and_with_never_only_reported() {
     assert_eq!(error, "unhealthy: 3 health checks in a row failed");
 }
 
+/// A subsystem that counts how often it is asked for its check.
+struct Counted(Arc<AtomicU32>);
+
+impl Subsystem for Counted {
+    fn run(&self, shutdown: ShutdownHandle) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+        Box::pin(until_asked(shutdown))
+    }
+
+    fn name(&self) -> &str {
+        "counted"
+    }
+
+    fn health_check(&self) -> Option<Box<dyn Fn() -> bool + Send + Sync>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Some(Box::new(|| true))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn defect_19_a_health_check_is_made_once_and_asked_often() {
+    let manager = SubsystemManager::default();
+    manager.set_health_checks(Some(MS * 10), 3);
+    let made = Arc::new(AtomicU32::new(0));
+    manager.register(Counted(Arc::clone(&made)));
+    manager.start_all().await.unwrap();
+    pass(MS * 500).await;
+    for _ in 0..10 {
+        assert!(manager.run_health_checks()[0].2);
+    }
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_life_is_seen_once_each_in_order() {
     let coordinator = ShutdownCoordinator::new(1000, 2000, 3000);

@@ -204,6 +204,14 @@ impl ConfigBuilder {
         self
     }
 
+    /// Sets how long the runtime may fail to answer: `monitoring.watchdog`. What is longer than
+    /// `u64::MAX` milliseconds is cut to that.
+    #[inline]
+    pub const fn watchdog(mut self, time: Duration) -> Self {
+        self.config.monitoring.watchdog = Some(saturating_milliseconds(time));
+        self
+    }
+
     /// Returns the configuration.
     ///
     /// # Errors

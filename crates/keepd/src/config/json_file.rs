@@ -43,6 +43,9 @@ fn node(value: &serde_json::Value, origin: &Origin) -> Node {
             number.as_i64().map_or(Value::Other("a number that is no whole one"), Value::Integer)
         }
         serde_json::Value::String(text) => Value::Text(text.clone()),
-        serde_json::Value::Array(_) => Value::Other("a list"),
+        serde_json::Value::Array(items) => {
+            let numbers = items.iter().map(serde_json::Value::as_i64).collect::<Option<_>>();
+            numbers.map_or(Value::Other("a list"), Value::List)
+        }
     })
 }

@@ -27,6 +27,8 @@ pub(super) enum Value {
         expect(dead_code, reason = "TOML has no null")
     )]
     Nothing,
+    /// A list of whole numbers.
+    List(Vec<i64>),
     /// Something no key takes, named as a person would: "a list".
     Other(&'static str),
 }
@@ -47,6 +49,7 @@ pub(super) enum Field<T: 'static> {
     Target(fn(&mut T) -> &mut LogTarget),
     Rotation(fn(&mut T) -> &mut LogRotation),
     When(fn(&mut T) -> &mut RestartWhen),
+    Codes(fn(&mut T) -> &mut Option<Vec<u8>>),
 }
 
 /// One key.
@@ -122,6 +125,12 @@ pub(super) const KEYS: &[Key<Config>] = &[
         &[],
         Field::SmallCount(|c| &mut c.monitoring.health_failures),
     ),
+    Key {
+        path: "monitoring.watchdog",
+        aliases: &["monitoring.watchdog_ms"],
+        is_live: false,
+        field: Field::OptionalMilliseconds(|c| &mut c.monitoring.watchdog),
+    },
 ];
 
 /// The keys of a table `[restart.NAME]`.
@@ -130,6 +139,8 @@ pub(super) const RESTART_KEYS: &[Key<RestartConfig>] = &[
     live("delay", &["delay_ms"], Field::Milliseconds(|r| &mut r.delay)),
     live("max_delay", &["max_delay_ms"], Field::Milliseconds(|r| &mut r.max_delay)),
     live("attempts", &[], Field::OptionalCount(|r| &mut r.attempts)),
+    live("window", &["window_ms"], Field::OptionalMilliseconds(|r| &mut r.window)),
+    live("codes", &[], Field::Codes(|r| &mut r.codes)),
     live("reset_after", &["reset_after_ms"], Field::OptionalMilliseconds(|r| &mut r.reset_after)),
 ];
 
@@ -166,6 +177,7 @@ impl<T> Key<T> {
             Field::Target(place) => place(old) != place(new),
             Field::Rotation(place) => place(old) != place(new),
             Field::When(place) => place(old) != place(new),
+            Field::Codes(place) => place(old) != place(new),
         }
     }
 
@@ -196,6 +208,7 @@ impl<T> Key<T> {
             Field::Target(place) => *place(target) = word(value, &TARGETS)?,
             Field::Rotation(place) => *place(target) = word(value, &ROTATIONS)?,
             Field::When(place) => *place(target) = word(value, &WHENS)?,
+            Field::Codes(place) => *place(target) = optional(value, codes)?,
         }
         Ok(())
     }
@@ -229,6 +242,7 @@ impl Value {
             Self::Integer(number) => number.to_string(),
             Self::Flag(flag) => flag.to_string(),
             Self::Nothing => "nothing".to_owned(),
+            Self::List(_) => "a list".to_owned(),
             Self::Other(what) => (*what).to_owned(),
         }
     }
@@ -237,7 +251,7 @@ impl Value {
 fn text(value: &Value) -> Result<String, String> {
     match value {
         Value::Text(text) | Value::Untyped(text) => Ok(text.clone()),
-        Value::Integer(_) | Value::Flag(_) | Value::Nothing | Value::Other(_) => {
+        Value::Integer(_) | Value::Flag(_) | Value::Nothing | Value::List(_) | Value::Other(_) => {
             Err(format!("expected a text, not {}", value.found()))
         }
     }
@@ -252,7 +266,9 @@ fn flag(value: &Value) -> Result<bool, String> {
             "false" | "0" | "no" | "off" => Ok(false),
             _ => Err(refused()),
         },
-        Value::Text(_) | Value::Integer(_) | Value::Nothing | Value::Other(_) => Err(refused()),
+        Value::Text(_) | Value::Integer(_) | Value::Nothing | Value::List(_) | Value::Other(_) => {
+            Err(refused())
+        }
     }
 }
 
@@ -261,7 +277,9 @@ fn count(value: &Value) -> Result<u64, String> {
     match value {
         Value::Integer(number) => u64::try_from(*number).map_err(|_| refused()),
         Value::Untyped(text) => text.trim().parse().map_err(|_| refused()),
-        Value::Text(_) | Value::Flag(_) | Value::Nothing | Value::Other(_) => Err(refused()),
+        Value::Text(_) | Value::Flag(_) | Value::Nothing | Value::List(_) | Value::Other(_) => {
+            Err(refused())
+        }
     }
 }
 
@@ -273,6 +291,24 @@ fn size(value: &Value) -> Result<u64, String> {
     number_or_text(value, parse_size, "expected bytes or a size such as \"100MB\"")
 }
 
+/// Reads exit codes: a list, or in a variable numbers with commas between them.
+fn codes(value: &Value) -> Result<Vec<u8>, String> {
+    let refused = || format!("expected a list of exit codes, 0 to 255, not {}", value.found());
+    match value {
+        Value::List(codes) => {
+            let codes = codes.iter().map(|code| u8::try_from(*code).map_err(|_| refused()));
+            codes.collect()
+        }
+        Value::Untyped(text) => {
+            let codes = text.split(',').map(|code| code.trim().parse().map_err(|_| refused()));
+            codes.collect()
+        }
+        Value::Text(_) | Value::Integer(_) | Value::Flag(_) | Value::Nothing | Value::Other(_) => {
+            Err(refused())
+        }
+    }
+}
+
 fn number_or_text(
     value: &Value,
     parse: fn(&str) -> Result<u64, String>,
@@ -282,7 +318,7 @@ fn number_or_text(
     match value {
         Value::Integer(number) => u64::try_from(*number).map_err(|_| refused()),
         Value::Text(text) | Value::Untyped(text) => parse(text),
-        Value::Flag(_) | Value::Nothing | Value::Other(_) => Err(refused()),
+        Value::Flag(_) | Value::Nothing | Value::List(_) | Value::Other(_) => Err(refused()),
     }
 }
 
@@ -298,6 +334,7 @@ fn optional<V>(
         | Value::Untyped(_)
         | Value::Integer(_)
         | Value::Flag(_)
+        | Value::List(_)
         | Value::Other(_) => read(value).map(Some),
     }
 }
@@ -310,7 +347,9 @@ fn word<W: Copy>(value: &Value, words: &[(&str, W)]) -> Result<W, String> {
     let given = match value {
         Value::Text(text) => Some(text.to_ascii_lowercase()),
         Value::Untyped(text) => Some(text.trim().to_ascii_lowercase()),
-        Value::Integer(_) | Value::Flag(_) | Value::Nothing | Value::Other(_) => None,
+        Value::Integer(_) | Value::Flag(_) | Value::Nothing | Value::List(_) | Value::Other(_) => {
+            None
+        }
     };
     let found = words.iter().find(|(name, _)| given.as_deref() == Some(*name));
     found.map(|(_, word)| *word).ok_or_else(|| {

@@ -13,6 +13,16 @@ use super::types::Config;
 use crate::error::{Error, ErrorCode, Result};
 
 /// What happens to a key of a file that does not exist.
+///
+/// ```
+/// use keepd::config::{ConfigLoader, UnknownKeys};
+///
+/// let loader = ConfigLoader::new().variables::<&str, &str>([]);
+/// let mut loader = loader.unknown_keys(UnknownKeys::Warn);
+/// assert_eq!(loader.load()?.name, "proc-daemon");
+/// assert!(loader.warnings().is_empty());
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownKeys {
     /// Nothing.
@@ -53,6 +63,8 @@ pub struct ConfigLoader {
     provided: Option<figment::value::Dict>,
     unknown_keys: UnknownKeys,
     map: bool,
+    /// Where a relative `work_dir` begins, if not in the current folder.
+    origin: Option<PathBuf>,
     origins: Origins,
     warnings: Vec<String>,
 }
@@ -132,6 +144,15 @@ impl ConfigLoader {
         self
     }
 
+    /// Says where a relative `work_dir` begins: a daemon has left the folder that it was started in
+    /// when it reads its file again.
+    #[cfg(feature = "tokio")]
+    #[must_use]
+    pub(crate) fn origin(mut self, folder: PathBuf) -> Self {
+        self.origin = Some(folder);
+        self
+    }
+
     /// Loads the configuration and checks its values. That configured folders exist is not checked,
     /// so that a file can be checked on another machine: see [`Config::validate`].
     ///
@@ -165,6 +186,9 @@ impl ConfigLoader {
             for setting in layer {
                 apply(setting, &mut config, &mut origins, &mut report);
             }
+        }
+        if let Some(origin) = &self.origin {
+            config.anchor(origin);
         }
         for violation in config.value_violations() {
             let origin = origins.of(violation.key);
@@ -397,6 +421,13 @@ impl Config {
 }
 
 /// What a new configuration changes.
+///
+/// ```
+/// use keepd::Config;
+///
+/// let old = Config::default();
+/// assert!(old.differences(&old.clone()).is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     /// Keys that a running daemon takes at once.

@@ -43,6 +43,15 @@ impl fmt::Display for Origin {
 }
 
 /// Where each value of a loaded configuration comes from.
+///
+/// ```
+/// use keepd::config::ConfigLoader;
+///
+/// let mut loader = ConfigLoader::new().variables([("DAEMON_NAME", "web")]);
+/// loader.load()?;
+/// assert_eq!(loader.origins().of("name").to_string(), "variable DAEMON_NAME");
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Origins(BTreeMap<String, Origin>);
 

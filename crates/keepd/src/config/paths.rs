@@ -25,6 +25,13 @@ impl Config {
         }
     }
 
+    /// Makes a relative `work_dir` begin in this folder.
+    pub(crate) fn anchor(&mut self, origin: &Path) {
+        if let Some(folder) = self.work_dir.as_mut().filter(|folder| folder.is_relative()) {
+            *folder = origin.join(&*folder);
+        }
+    }
+
     /// Adds what is wrong with the paths.
     #[inline]
     pub(super) fn add_path_violations(&self, violations: &mut Vec<Violation>) {

@@ -26,7 +26,19 @@ fn node(value: &Provided) -> Node {
             whole(*number).map_or(Value::Other("a number that is no whole one"), Value::Integer)
         }
         Provided::Empty(..) => Value::Nothing,
-        Provided::Array(..) => Value::Other("a list"),
+        Provided::Array(_, items) => {
+            let number = |item: &Provided| match item {
+                Provided::Num(_, number) => whole(*number),
+                Provided::String(..)
+                | Provided::Char(..)
+                | Provided::Bool(..)
+                | Provided::Empty(..)
+                | Provided::Dict(..)
+                | Provided::Array(..) => None,
+            };
+            let numbers = items.iter().map(number).collect::<Option<_>>();
+            numbers.map_or(Value::Other("a list"), Value::List)
+        }
     })
 }
 

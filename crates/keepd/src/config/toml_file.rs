@@ -56,7 +56,21 @@ impl Reader<'_> {
             DeValue::Boolean(flag) => Value::Flag(*flag),
             DeValue::Float(_) => Value::Other("a number with a fraction"),
             DeValue::Datetime(_) => Value::Other("a date"),
-            DeValue::Array(_) => Value::Other("a list"),
+            DeValue::Array(items) => {
+                let number = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+                    DeValue::Integer(number) => {
+                        i64::from_str_radix(number.as_str(), number.radix()).ok()
+                    }
+                    DeValue::String(_)
+                    | DeValue::Float(_)
+                    | DeValue::Boolean(_)
+                    | DeValue::Datetime(_)
+                    | DeValue::Array(_)
+                    | DeValue::Table(_) => None,
+                };
+                let numbers = items.iter().map(number).collect::<Option<_>>();
+                numbers.map_or(Value::Other("a list"), Value::List)
+            }
         })
     }
 }

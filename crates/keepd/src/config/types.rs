@@ -69,6 +69,16 @@ impl From<LogLevel> for tracing::Level {
 }
 
 /// Where the log goes, `logging.target`.
+///
+/// ```
+/// use keepd::Config;
+/// use keepd::config::LogTarget;
+///
+/// let mut config = Config::default();
+/// config.logging.target = LogTarget::Stderr;
+/// config.validate()?;
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -83,6 +93,12 @@ pub enum LogTarget {
 }
 
 /// When a log file is replaced by a new one, `logging.rotate`.
+///
+/// ```
+/// use keepd::config::{LogConfig, LogRotation};
+///
+/// assert_eq!(LogConfig::default().rotate, LogRotation::Size);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -97,6 +113,13 @@ pub enum LogRotation {
 }
 
 /// The table `[logging]`.
+///
+/// ```
+/// use keepd::config::LogConfig;
+///
+/// let log = LogConfig::default();
+/// assert_eq!((log.max_file_size, log.max_files), (Some(104_857_600), Some(5)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogConfig {
@@ -137,6 +160,13 @@ impl Default for LogConfig {
 
 /// The table `[shutdown]`. All times are milliseconds from the request for shutdown, not from one
 /// another, and grow: `graceful < force < kill`.
+///
+/// ```
+/// use keepd::config::ShutdownConfig;
+///
+/// let times = ShutdownConfig::default();
+/// assert_eq!((times.graceful, times.force, times.kill), (5_000, 10_000, 15_000));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ShutdownConfig {
@@ -170,6 +200,14 @@ impl Default for ShutdownConfig {
 }
 
 /// The table `[performance]`.
+///
+/// ```
+/// use keepd::Config;
+///
+/// let config = Config::builder().worker_threads(8).build()?;
+/// assert_eq!(config.performance.worker_threads, 8);
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PerformanceConfig {
@@ -200,6 +238,14 @@ impl Default for PerformanceConfig {
 }
 
 /// The table `[monitoring]`.
+///
+/// ```
+/// use keepd::config::ConfigLoader;
+///
+/// let mut loader = ConfigLoader::new().set("monitoring.watchdog", "30s");
+/// assert_eq!(loader.load()?.monitoring.watchdog, Some(30_000));
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitoringConfig {
@@ -217,6 +263,11 @@ pub struct MonitoringConfig {
     pub health_check_interval_ms: u64,
     /// How many bad answers in a row are a failure.
     pub health_failures: u32,
+    /// For how long, in milliseconds, the runtime may fail to answer: then the log says so and,
+    /// where a shutdown may end the process (`shutdown.enforce_kill`), it ends with status 111.
+    /// None is no watchdog of our own; that of a supervisor is fed in any case.
+    #[serde(alias = "watchdog_ms", deserialize_with = "text::optional_milliseconds")]
+    pub watchdog: Option<u64>,
 }
 
 impl Default for MonitoringConfig {
@@ -229,11 +280,18 @@ impl Default for MonitoringConfig {
             health_checks: true,
             health_check_interval_ms: 5000,
             health_failures: 3,
+            watchdog: None,
         }
     }
 }
 
 /// After which ends a subsystem is started again, `restart.NAME.when`.
+///
+/// ```
+/// use keepd::restart::{Restart, RestartWhen};
+///
+/// assert_eq!(Restart::always().when(), RestartWhen::Always);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RestartWhen {
@@ -247,6 +305,17 @@ pub enum RestartWhen {
 }
 
 /// A table `[restart.NAME]`: the restarts of the subsystem NAME, instead of those of its code.
+///
+/// ```
+/// use keepd::config::ConfigLoader;
+///
+/// // In a file: [restart.web] attempts = 5, window = "10m"
+/// let loader = ConfigLoader::new().set("restart.web.attempts", "5");
+/// let mut loader = loader.set("restart.web.window", "10m");
+/// let config = loader.load()?;
+/// assert_eq!(config.restart["web"].window, Some(600_000));
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RestartConfig {
@@ -260,6 +329,11 @@ pub struct RestartConfig {
     pub max_delay: u64,
     /// How many restarts in a row are made before it is given up; none is no limit.
     pub attempts: Option<u32>,
+    /// Counts `attempts` within so many milliseconds instead of in a row.
+    #[serde(alias = "window_ms", deserialize_with = "text::optional_milliseconds")]
+    pub window: Option<u64>,
+    /// Only ends with these exit codes are followed; none is any.
+    pub codes: Option<Vec<u8>>,
     /// A run that lasted so long, in milliseconds, begins a new row. None is the longer of 10 s and
     /// `max_delay`.
     #[serde(alias = "reset_after_ms", deserialize_with = "text::optional_milliseconds")]
@@ -273,6 +347,8 @@ impl Default for RestartConfig {
             delay: 100,
             max_delay: 10_000,
             attempts: None,
+            window: None,
+            codes: None,
             reset_after: None,
         }
     }

@@ -63,6 +63,7 @@ impl Config {
             && (!monitoring.enable_metrics || monitoring.metrics_interval_ms > 0)
             && (!is_checked || monitoring.health_check_interval_ms > 0)
             && (!is_checked || monitoring.health_failures > 0)
+            && monitoring.watchdog != Some(0)
             && !self.name.is_empty()
             && self.logging.max_file_size != Some(0)
             && (self.logging.target != LogTarget::File || self.logging.file.is_some())
@@ -120,6 +121,12 @@ impl Config {
             "Health failures must be greater than 0 when health checks are enabled",
             &monitoring.health_failures,
         );
+        check(
+            monitoring.watchdog != Some(0),
+            "monitoring.watchdog",
+            "Watchdog time must be greater than 0",
+            &0,
+        );
         check(!self.name.is_empty(), "name", "Daemon name cannot be empty", &"\"\"");
         check(
             self.logging.max_file_size != Some(0),
@@ -164,7 +171,7 @@ mod tests {
     #[test]
     fn each_rule_has_its_text() {
         type Case = (&'static str, fn(&mut Config));
-        let cases: [Case; 10] = [
+        let cases: [Case; 11] = [
             ("Shutdown timeout must be greater than 0", |c| c.shutdown.graceful = 0),
             ("Force timeout must be greater than graceful timeout", |c| c.shutdown.force = 5000),
             ("Kill timeout must be greater than force timeout", |c| c.shutdown.kill = 10_000),
@@ -173,6 +180,7 @@ mod tests {
                 c.monitoring.health_check_interval_ms = 0;
             }),
             ("Health failures must be greater than 0", |c| c.monitoring.health_failures = 0),
+            ("Watchdog time must be greater than 0", |c| c.monitoring.watchdog = Some(0)),
             ("Memory pool size must be greater than 0", |c| c.performance.memory_pool_size = 0),
             ("Log max_file_size must be greater than 0", |c| c.logging.max_file_size = Some(0)),
             ("Log target \"file\" needs logging.file", |c| c.logging.target = LogTarget::File),

@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use super::actions::{self, Receiver};
+use super::numbers::Kept;
 use super::{Daemon, KillAction, Shared, SignalEvent};
 use crate::config::LiveConfig;
 use crate::restart::Restart;
@@ -17,11 +19,17 @@ use crate::{Config, DEFAULT_CONFIG_FILE, Environment, Error, Result};
 type ReloadFn = Box<dyn Fn(&Config) + Send + Sync>;
 type SignalFn = Box<dyn Fn(&SignalEvent) + Send + Sync>;
 
+/// What the daemon waits for before it says that it is ready.
+pub(super) type Readiness = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+type ReadinessFn = Box<dyn FnOnce() -> Readiness + Send>;
+
 /// What a run needs besides what all clones share.
 pub(super) struct Plan {
     /// Absent where the program does without signals.
     pub(super) signals: Option<SignalConfig>,
     pub(super) config_path: PathBuf,
+    /// The folder that the daemon was started in, once it has left it.
+    pub(super) origin: PathBuf,
     pub(super) has_own_path: bool,
     pub(super) on_reload: Vec<ReloadFn>,
     pub(super) on_signal: Vec<(i32, SignalFn)>,
@@ -29,6 +37,7 @@ pub(super) struct Plan {
     pub(super) environment: Option<Environment>,
     pub(super) notification_fd: Option<i32>,
     pub(super) kill: KillAction,
+    pub(super) readiness: Option<ReadinessFn>,
     pub(super) actions: Receiver,
 }
 
@@ -64,6 +73,8 @@ pub struct DaemonBuilder {
     environment: Option<Environment>,
     notification_fd: Option<i32>,
     kill: Option<KillAction>,
+    readiness: Option<ReadinessFn>,
+    kept: Kept,
 }
 
 impl Default for DaemonBuilder {
@@ -93,6 +104,8 @@ impl DaemonBuilder {
             environment: None,
             notification_fd: None,
             kill: None,
+            readiness: None,
+            kept: Kept::default(),
         }
     }
 
@@ -222,6 +235,57 @@ impl DaemonBuilder {
         self
     }
 
+    /// Says *ready* only when this future is over, and not as soon as all subsystems run; for what
+    /// takes its time until it can serve. Signals, restarts and reloads work meanwhile. An error
+    /// ends the daemon.
+    ///
+    /// ```
+    /// use keepd::{Config, Daemon};
+    /// use tokio::sync::Notify;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> keepd::Result<()> {
+    /// static WARM: Notify = Notify::const_new();
+    ///
+    /// let daemon = Daemon::builder(Config::new()?)
+    ///     .with_task("cache", |mut shutdown| async move {
+    ///         WARM.notify_one();
+    ///         shutdown.cancelled().await;
+    ///         Ok(())
+    ///     })
+    ///     .ready_when(|| async {
+    ///         WARM.notified().await;
+    ///         Ok(())
+    ///     })
+    ///     .without_signals()
+    ///     .build()?;
+    /// let running = daemon.start()?;
+    /// running.shutdown();
+    /// running.wait().await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ready_when<F, Fut>(mut self, wait: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.readiness = Some(Box::new(move || Box::pin(wait())));
+        self
+    }
+
+    /// Puts the numbers of the daemon into a collector that the program has: those of its process
+    /// (`proc.*`, see [`ResourceTracker::with_metrics`]) and of its subsystems (`daemon.*`).
+    /// Without this, it has [one of its own](Daemon::metrics).
+    ///
+    /// [`ResourceTracker::with_metrics`]: crate::resources::ResourceTracker::with_metrics
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: crate::metrics::MetricsCollector) -> Self {
+        self.kept = Kept::with_metrics(metrics);
+        self
+    }
+
     /// Says what happens when the kill time is over.
     #[must_use]
     pub const fn on_kill(mut self, action: KillAction) -> Self {
@@ -235,7 +299,7 @@ impl DaemonBuilder {
     ///
     /// Fails (Config) where the configuration breaks a rule, where it wants JSON and the feature
     /// `json-logs` is off, and where a critical subsystem is not registered.
-    pub fn build(self) -> Result<Daemon> {
+    pub fn build(mut self) -> Result<Daemon> {
         self.config.validate()?;
         crate::logging::check(&self.config)?;
         for name in &self.critical {
@@ -247,6 +311,7 @@ impl DaemonBuilder {
         }
         self.manager.set_fail_fast(self.fail_fast);
         apply(&self.config, &self.manager);
+        let kept = std::mem::take(&mut self.kept);
         let (sender, receiver) = actions::queue();
         let plan = self.plan_parts(receiver);
         Ok(Daemon {
@@ -255,6 +320,7 @@ impl DaemonBuilder {
                 config: plan.1,
                 coordinator: plan.2,
                 manager: plan.3,
+                kept,
                 actions: sender,
                 started: Mutex::new(None),
                 plan: Mutex::new(Some(plan.0)),
@@ -269,7 +335,7 @@ impl DaemonBuilder {
     ) -> (Plan, Config, ShutdownCoordinator, SubsystemManager) {
         let mut signals = self.has_signals.then(|| self.signals.unwrap_or_else(SignalConfig::all));
         if let Some(signals) = &mut signals {
-            let wanted = self.on_signal.iter().map(|(signal, _)| (*signal, "callback".to_owned()));
+            let wanted = self.on_signal.iter().map(|(signal, _)| (*signal, String::new()));
             signals.custom_handlers.extend(wanted);
         }
         let default_kill = if self.has_signals && self.config.shutdown.enforce_kill {
@@ -284,12 +350,14 @@ impl DaemonBuilder {
                 Some(folder) => folder.join(DEFAULT_CONFIG_FILE),
                 None => DEFAULT_CONFIG_FILE.into(),
             }),
+            origin: PathBuf::new(),
             on_reload: self.on_reload,
             on_signal: self.on_signal,
             exit_when_idle: self.exit_when_idle,
             environment: self.environment,
             notification_fd: self.notification_fd,
             kill: self.kill.unwrap_or(default_kill),
+            readiness: self.readiness,
             actions,
         };
         (plan, self.config, self.coordinator, self.manager)

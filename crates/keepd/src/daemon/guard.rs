@@ -1,7 +1,8 @@
 //! The thread that waits for signals and keeps the kill time.
 //!
 //! It has a runtime of its own, so that a task which blocks the threads of the program can neither
-//! keep a signal away nor the end.
+//! keep a signal away nor the end. For the same reason nothing is logged on it: whoever writes to a
+//! full pipe holds the log for as long.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -11,17 +12,19 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use super::actions::{Action, Sender};
-use super::run::{KILL_STATUS, Lock};
+use super::run::KILL_STATUS;
+use super::start::Lock;
 use super::{Daemon, KillAction};
 use crate::shutdown::{ShutdownReason, clock};
 use crate::signal::source::Signals;
-use crate::signal::{
-    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SignalConfig, signal_description,
-};
+use crate::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SignalConfig};
 use crate::{Error, ErrorCode, Result};
 
 /// Stands for a kill time beyond the end of the clock.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long the last words before the end of the process are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The thread. Dropping it ends it.
 #[derive(Debug)]
@@ -70,6 +73,8 @@ impl Guard {
                     }
                 }
             });
+            // What is being logged may never be read.
+            runtime.shutdown_timeout(LAST_WORDS);
         };
         let thread = std::thread::Builder::new().name("keepd-signals".to_owned());
         let thread = thread.spawn(work).map_err(failed)?;
@@ -116,13 +121,16 @@ impl Watch {
 
     fn on_signal(&self, signal: i32) {
         let coordinator = &self.daemon.shared.coordinator;
-        tracing::info!(signal, "Signal {}.", signal_description(signal));
+        let description = self.signals.describe(signal);
+        say(move || tracing::info!(signal, "Signal {description}."));
         match signal {
             SIGTERM | SIGINT | SIGQUIT => {
                 if signal == SIGQUIT {
                     self.actions.send(Action::Dump);
                 }
-                if coordinator.initiate_shutdown(ShutdownReason::Signal(signal)) {
+                let reason = ShutdownReason::Signal(signal);
+                if coordinator.begin(reason) {
+                    say(move || tracing::info!(%reason, "Shutdown begins."));
                     return;
                 }
                 if !coordinator.force() && self.kill == KillAction::Exit {
@@ -148,10 +156,37 @@ impl Watch {
     /// Ends the process. Whoever is stuck stays so.
     fn kill(&self) {
         let names = self.daemon.shared.manager.unfinished().join(", ");
-        tracing::error!(%names, "The kill time is over and these still run; the process ends.");
-        drop(self.lock.take());
-        exit_now();
+        say_shortly(move || {
+            tracing::error!(%names, "The kill time is over and these run; the process ends.");
+        });
+        end_process(&self.lock);
     }
+}
+
+/// Logs on another thread of the runtime of this one.
+fn say(words: impl FnOnce() + Send + 'static) {
+    drop(tokio::task::spawn_blocking(words));
+}
+
+/// Logs on another thread, and waits for that a short time at most.
+pub(super) fn say_shortly(words: impl FnOnce() + Send + 'static) {
+    let (said, heard) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("keepd-last-words".to_owned());
+    let started = thread.spawn(move || {
+        words();
+        // Nobody listens any more where it took too long.
+        let _ = said.send(());
+    });
+    if started.is_ok() {
+        // It is said, or nobody reads it.
+        let _ = heard.recv_timeout(LAST_WORDS);
+    }
+}
+
+/// Ends the process at once, without its pid file.
+pub(super) fn end_process(lock: &Lock) -> ! {
+    drop(lock.take());
+    exit_now()
 }
 
 #[cfg(feature = "process")]

@@ -9,6 +9,18 @@ use crate::subsystem::body_panic_text;
 use crate::{Config, Error, Result};
 
 /// A daemon that was started by [`Daemon::start`]. Dropping it changes nothing: the daemon runs on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> keepd::Result<()> {
+/// use keepd::{Config, Daemon};
+///
+/// let running = Daemon::builder(Config::new()?).without_signals().build()?.start()?;
+/// assert!(running.stats().uptime.is_some());
+/// assert!(running.shutdown());
+/// running.wait().await
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DaemonHandle {
     pub(super) daemon: Daemon,
@@ -16,6 +28,11 @@ pub struct DaemonHandle {
 }
 
 impl DaemonHandle {
+    /// Returns the daemon itself.
+    pub const fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
     /// Asks for a shutdown. Returns whether this was the first request.
     pub fn shutdown(&self) -> bool {
         self.daemon.shutdown()

@@ -6,11 +6,17 @@
 
 mod actions;
 mod builder;
+#[cfg(feature = "console")]
+mod console;
 mod guard;
 mod handle;
+mod numbers;
 mod run;
 mod runtime;
+mod start;
 mod stats;
+mod ticks;
+mod watchdog;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -25,8 +31,19 @@ use crate::subsystem::SubsystemManager;
 use crate::{Config, Result};
 use actions::Action;
 use builder::Plan;
+use numbers::Kept;
 
 /// What happens to a process that still runs when the kill time is over.
+///
+/// ```
+/// use keepd::daemon::KillAction;
+/// use keepd::{Config, Daemon};
+///
+/// // A part of a larger program, which must not end with it.
+/// let builder = Daemon::builder(Config::new()?).on_kill(KillAction::Error);
+/// # drop(builder);
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillAction {
     /// The pid file is removed and the process ends with status 111. The default with signals.
@@ -37,6 +54,15 @@ pub enum KillAction {
 }
 
 /// News of a signal that the daemon has no meaning for: USR1, USR2 and custom ones.
+///
+/// ```
+/// use keepd::{Config, Daemon};
+///
+/// // 12 is SIGUSR2 of Linux.
+/// let builder = Daemon::builder(Config::new()?).on_signal(12, |event| println!("{event:?}"));
+/// # drop(builder);
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalEvent {
     /// Its number.
@@ -76,6 +102,7 @@ struct Shared {
     live: LiveConfig,
     coordinator: ShutdownCoordinator,
     manager: SubsystemManager,
+    kept: Kept,
     actions: actions::Sender,
     started: Mutex<Option<Instant>>,
     /// What the first run takes.
@@ -135,6 +162,48 @@ impl Daemon {
     /// Returns the configuration in force: the last valid one of those that were reloaded.
     pub fn config_snapshot(&self) -> Arc<Config> {
         self.shared.live.snapshot()
+    }
+
+    /// Returns the collector with the numbers of this daemon, for more numbers of the program and
+    /// for whoever wants to read them. It is filled while the daemon runs, every
+    /// `monitoring.metrics_interval_ms`, unless `monitoring.enable_metrics` is off.
+    ///
+    /// ```
+    /// # fn main() -> keepd::Result<()> {
+    /// use keepd::{Config, Daemon};
+    ///
+    /// let daemon = Daemon::builder(Config::new()?).build()?;
+    /// daemon.metrics().increment_counter("requests_total", 1);
+    /// assert!(daemon.metrics().get_metrics().render_prometheus().contains("requests_total 1"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> &crate::metrics::MetricsCollector {
+        self.shared.kept.metrics()
+    }
+
+    /// Returns what measures the process: its [current usage] and the history of it. Samples are
+    /// taken while the daemon runs, every `monitoring.metrics_interval_ms`, unless
+    /// `monitoring.track_resources` is off.
+    ///
+    /// [current usage]: crate::resources::ResourceTracker::current_usage
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> keepd::Result<()> {
+    /// use keepd::{Config, Daemon};
+    ///
+    /// let daemon = Daemon::builder(Config::new()?).without_signals().build()?;
+    /// let running = daemon.clone().start()?;
+    /// # #[cfg(target_os = "linux")]
+    /// assert!(daemon.resources().current_usage().memory_mb() > 0.0);
+    /// running.shutdown();
+    /// running.wait().await
+    /// # }
+    /// ```
+    pub fn resources(&self) -> &crate::resources::ResourceTracker {
+        self.shared.kept.tracker(&self.shared.config)
     }
 
     /// Asks a daemon that runs to read its configuration file again, as HUP does.

@@ -1,58 +1,58 @@
-//! The life of a daemon: the order of its start, its loop, and its end.
+//! The life of a daemon: its loop, and its end.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::time::{Interval, MissedTickBehavior};
+use std::sync::{Arc, PoisonError};
 
 use super::actions::Action;
-use super::builder::{Plan, apply, call_back};
-use super::guard::{Guard, Watch};
+use super::builder::{Plan, Readiness, apply, call_back};
+use super::guard::Guard;
+use super::numbers::Numbers;
+use super::start::Lock;
+use super::ticks::{Tick, Ticks};
+use super::watchdog::Watchdog;
 use super::{Daemon, DaemonHandle, KillAction, SignalEvent};
 use crate::notify::Notifier;
-use crate::pidfile::PidFile;
 use crate::shutdown::{ShutdownReason, clock};
 use crate::signal::SIGHUP;
 use crate::subsystem::SubsystemState;
-use crate::{Config, Environment, Error, ErrorCode, Result};
+use crate::{Config, Error, ErrorCode, Result};
 
 /// The status of a process that did not end in time: the system's fault, as with s6.
 pub(super) const KILL_STATUS: u8 = 111;
 
-/// The pid file, where the thread that ends the process can reach it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Lock(Arc<Mutex<Option<PidFile>>>);
-
-impl Lock {
-    fn put(&self, file: PidFile) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-    }
-
-    pub(super) fn take(&self) -> Option<PidFile> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
+/// So many names stand in a status.
+const NAMES_MAX: usize = 5;
 
 /// A daemon whose subsystems were started.
-struct Running {
-    daemon: Daemon,
-    plan: Plan,
-    notifier: Notifier,
-    logging: crate::logging::Logging,
-    watchdog: Option<Interval>,
-    lock: Lock,
+pub(super) struct Running {
+    pub(super) daemon: Daemon,
+    pub(super) plan: Plan,
+    pub(super) notifier: Notifier,
+    pub(super) logging: crate::logging::Logging,
+    pub(super) ticks: Ticks,
+    pub(super) numbers: Numbers,
+    /// What is waited for until the daemon is ready; absent before and after that.
+    pub(super) readiness: Option<Readiness>,
+    /// Whoever started the process was told that the configuration is read again.
+    pub(super) is_reloading: bool,
+    /// Why the daemon cannot become ready.
+    pub(super) failure: Option<Error>,
+    pub(super) lock: Lock,
+    pub(super) watchdog: Option<Watchdog>,
     /// Dropped last: signals act until everything has ended.
-    guard: Option<Guard>,
+    pub(super) guard: Option<Guard>,
+    #[cfg(feature = "console")]
+    pub(super) console: super::console::Console,
     #[cfg(feature = "config-watch")]
-    _watcher: Option<crate::config::ConfigWatcher>,
+    pub(super) _watcher: Option<crate::config::ConfigWatcher>,
 }
 
 impl Daemon {
     /// Starts everything and returns when everything has ended.
     ///
     /// The order: signal handlers, working directory, log, pid file, subsystems in the order of
-    /// their registration (each after those it depends on), *ready*. Then it waits for a shutdown;
-    /// at the end the pid file is removed and the handlers are let go.
+    /// their registration (each after those it depends on), then whatever
+    /// [`ready_when`](super::DaemonBuilder::ready_when) waits for, *ready*. It waits for a
+    /// shutdown; at the end the pid file is removed and the handlers are let go.
     ///
     /// # Errors
     ///
@@ -75,78 +75,6 @@ impl Daemon {
         let running = self.prepare()?;
         Ok(DaemonHandle { daemon, task: tokio::spawn(running.live()) })
     }
-
-    /// Does the steps of the start.
-    fn prepare(self) -> Result<Running> {
-        let plan = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(plan) = plan else {
-            return Err(Error::invalid_state("the daemon has been run before"));
-        };
-        if let Err(error) = tokio::runtime::Handle::try_current() {
-            let message = format!("cannot run the daemon: {error}");
-            return Err(Error::runtime_with_code(ErrorCode::MissingRuntime, message));
-        }
-        let lock = Lock::default();
-        let guard = match &plan.signals {
-            None => None,
-            Some(signals) => Some(Guard::start(Watch {
-                daemon: self.clone(),
-                signals: signals.clone(),
-                actions: self.shared.actions.clone(),
-                kill: plan.kill,
-                lock: lock.clone(),
-            })?),
-        };
-        let config = &self.shared.config;
-        if let Some(folder) = &config.work_dir {
-            std::env::set_current_dir(folder).map_err(|error| {
-                let message = format!("cannot change to folder {folder:?}: {error}");
-                Error::io_with_source(message, error)
-            })?;
-        }
-        let logging = crate::logging::init(config)?;
-        let mut environment = plan.environment.clone().unwrap_or_else(Environment::detect);
-        environment.notification_fd = plan.notification_fd.or(environment.notification_fd);
-        let notifier = Notifier::new(&environment)?;
-        if let Some(path) = &config.pid_file {
-            lock.put(PidFile::acquire(path).inspect_err(|error| notifier.failed(error))?);
-        }
-        #[cfg(feature = "scheduler-hints")]
-        {
-            crate::scheduler::apply_process_hints(config);
-            crate::scheduler::apply_runtime_hints();
-        }
-        let mut running = Running {
-            watchdog: environment.watchdog.map(ticks),
-            #[cfg(feature = "config-watch")]
-            _watcher: self.watch(&plan)?,
-            daemon: self,
-            plan,
-            notifier,
-            logging,
-            lock,
-            guard,
-        };
-        running.start()?;
-        Ok(running)
-    }
-
-    #[cfg(feature = "config-watch")]
-    fn watch(&self, plan: &Plan) -> Result<Option<crate::config::ConfigWatcher>> {
-        if !self.shared.config.hot_reload {
-            return Ok(None);
-        }
-        let actions = self.shared.actions.clone();
-        let changed = move |read| actions.send(Action::Reloaded(Box::new(read)));
-        Config::watch_file(&plan.config_path, changed).map(Some)
-    }
-}
-
-/// Half of the time that the supervisor allows.
-fn ticks(watchdog: Duration) -> Interval {
-    let mut ticks = tokio::time::interval(watchdog / 2);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 impl Drop for Running {
@@ -160,17 +88,16 @@ impl Drop for Running {
     }
 }
 
-async fn tick(watchdog: &mut Option<Interval>) {
-    match watchdog {
-        Some(ticks) => {
-            ticks.tick().await;
-        }
+/// Waits for what the daemon waits for until it is ready.
+async fn ready(readiness: &mut Option<Readiness>) -> Result<()> {
+    match readiness {
+        Some(readiness) => readiness.as_mut().await,
         None => std::future::pending().await,
     }
 }
 
 impl Running {
-    fn start(&mut self) -> Result<()> {
+    pub(super) fn start(&mut self) -> Result<()> {
         let shared = &self.daemon.shared;
         *shared.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::now());
         // A shutdown that was asked for before the start is kept: nothing starts, all is in order.
@@ -179,17 +106,65 @@ impl Running {
         {
             // A signal may just have come; that is no failure of the start.
             if !shared.coordinator.is_shutdown() {
-                self.notifier.failed(&error);
                 return Err(error);
             }
         }
         if shared.coordinator.is_shutdown() {
             return Ok(());
         }
-        let count = shared.manager.get_stats().running_subsystems;
-        tracing::info!(name = %shared.config.name, subsystems = count, "Daemon is ready.");
-        self.notifier.ready(&format!("{count} subsystems running"));
+        self.readiness = self.plan.readiness.take().map(|wait| wait());
+        if self.readiness.is_none() {
+            self.become_ready();
+        }
         Ok(())
+    }
+
+    fn become_ready(&mut self) {
+        let shared = &self.daemon.shared;
+        let subsystems = shared.manager.counts().running;
+        tracing::info!(name = %shared.config.name, subsystems, "Daemon is ready.");
+        self.notifier.ready(&self.status());
+        #[cfg(feature = "console")]
+        self.show();
+    }
+
+    /// Shows the state on the terminal.
+    #[cfg(feature = "console")]
+    fn show(&mut self) {
+        let shared = &self.daemon.shared;
+        let status =
+            if shared.coordinator.is_shutdown() { "stopping".to_owned() } else { self.status() };
+        self.console.show(&shared.config.name, &status);
+    }
+
+    /// Says in words how the daemon is.
+    fn status(&self) -> String {
+        let manager = &self.daemon.shared.manager;
+        let counts = manager.counts();
+        if counts.unhealthy == 0 {
+            return format!("{} subsystems running", counts.running);
+        }
+        let names = manager.unhealthy(NAMES_MAX).join(", ");
+        format!("{} subsystems running, {} unhealthy: {names}", counts.running, counts.unhealthy)
+    }
+
+    fn on_tick(&mut self, tick: Tick) {
+        let manager = &self.daemon.shared.manager;
+        match tick {
+            // Silence is the answer of a daemon whose heart is ill: the supervisor acts on that.
+            Tick::SayAlive if manager.is_critical_unhealthy() => {}
+            Tick::SayAlive => self.notifier.alive(),
+            Tick::Beat => {
+                if let Some(watchdog) = &self.watchdog {
+                    watchdog.beat();
+                }
+            }
+            Tick::Measure => {
+                self.numbers.take(manager.counts());
+                #[cfg(feature = "console")]
+                self.show();
+            }
+        }
     }
 
     /// Waits for the shutdown, and for everybody's end.
@@ -202,6 +177,8 @@ impl Running {
         } else {
             tracing::info!("Daemon ends.");
         }
+        // The loop no longer answers, as it should.
+        drop(self.watchdog.take());
         drop(self.lock.take());
         drop(self.guard.take());
         result
@@ -220,8 +197,24 @@ impl Running {
             let action = tokio::select! {
                 () = shared.coordinator.wait_initiated() => return,
                 action = self.plan.actions.recv() => action,
-                () = tick(&mut self.watchdog) => {
-                    self.say_alive();
+                tick = self.ticks.next() => {
+                    self.on_tick(tick);
+                    continue;
+                }
+                () = shared.manager.health_changed() => {
+                    self.notifier.status(&self.status());
+                    continue;
+                }
+                waited = ready(&mut self.readiness) => {
+                    self.readiness = None;
+                    match waited {
+                        Ok(()) => self.become_ready(),
+                        Err(error) => {
+                            tracing::error!(%error, "Daemon cannot become ready.");
+                            self.failure = Some(error);
+                            shared.coordinator.initiate_shutdown(ShutdownReason::Error);
+                        }
+                    }
                     continue;
                 }
                 () = idle => {
@@ -240,6 +233,8 @@ impl Running {
         let shared = Arc::clone(&self.daemon.shared);
         let kill = shared.coordinator.timeouts().kill;
         self.notifier.stopping(kill);
+        #[cfg(feature = "console")]
+        self.show();
         // The thread with the signals ends the process; without it, this ends the wait.
         let is_ours = self.plan.kill == KillAction::Error;
         let begun = shared.coordinator.begun().unwrap_or_else(clock::now);
@@ -268,14 +263,17 @@ impl Running {
                         Some(Action::Reload | Action::Reloaded(_) | Action::Signal(_)) | None => {}
                     }
                 }
-                () = tick(&mut self.watchdog) => self.say_alive(),
+                tick = self.ticks.next() => self.on_tick(tick),
             }
         }
         self.outcome()
     }
 
     /// Says how it went, once everybody has ended.
-    fn outcome(&self) -> Result<()> {
+    fn outcome(&mut self) -> Result<()> {
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
         let shared = &self.daemon.shared;
         let overdue = shared.manager.overdue();
         if !overdue.is_empty() {
@@ -309,13 +307,15 @@ impl Running {
                 self.daemon.shared.coordinator.initiate_shutdown(ShutdownReason::Signal(SIGHUP));
             }
             Action::Reload => {
+                self.begin_reload();
                 let path = self.plan.config_path.clone();
+                let mut loader = self.plan.loader();
                 let actions = self.daemon.shared.actions.clone();
                 let current = self.daemon.config_snapshot();
                 // Reading a file may take its time, and the loop has a watchdog to answer.
                 tokio::task::spawn_blocking(move || {
                     let read = if path.exists() {
-                        Config::load_from_file(path)
+                        loader.load()
                     } else {
                         // Defaults in place of what the program has set would surprise everybody.
                         tracing::info!(?path, "There is no configuration file to read again.");
@@ -353,8 +353,9 @@ impl Running {
     }
 
     fn reload(&mut self, read: Result<Config>) {
+        self.begin_reload();
+        self.is_reloading = false;
         let shared = &self.daemon.shared;
-        self.notifier.reloading();
         let replaced = read.and_then(|new| {
             let differences = shared.live.replace(new.clone())?;
             Ok((new, differences))
@@ -378,13 +379,18 @@ impl Running {
                 format!("cannot reload the configuration: {error}")
             }
         };
-        self.notifier.ready(&status);
+        if self.readiness.is_some() {
+            // The protocol ends a reload with *ready*, which the daemon is not yet.
+            self.notifier.status(&status);
+        } else {
+            self.notifier.ready(&status);
+        }
     }
 
-    fn say_alive(&self) {
-        match self.daemon.shared.manager.unhealthy_critical() {
-            None => self.notifier.alive(),
-            Some(name) => self.notifier.status(&format!("critical subsystem {name} is unhealthy")),
+    /// Tells once that the configuration is read again.
+    fn begin_reload(&mut self) {
+        if !std::mem::replace(&mut self.is_reloading, true) {
+            self.notifier.reloading();
         }
     }
 

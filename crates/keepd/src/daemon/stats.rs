@@ -6,6 +6,14 @@ use crate::shutdown::ShutdownReason;
 use crate::subsystem::SubsystemStats;
 
 /// A picture of a daemon, taken by [`Daemon::get_stats`](crate::Daemon::get_stats).
+///
+/// ```
+/// use keepd::{Config, Daemon};
+///
+/// let stats = Daemon::builder(Config::new()?).build()?.get_stats();
+/// assert_eq!((stats.uptime, stats.is_shutdown, stats.total_restarts), (None, false, 0));
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DaemonStats {
     /// Its name.

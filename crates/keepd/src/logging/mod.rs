@@ -16,6 +16,15 @@ use crate::error::{Error, ErrorCode, Result};
 use sink::Sink;
 
 /// The log of this process, for what can change while it runs.
+///
+/// ```
+/// use keepd::{Config, logging};
+///
+/// let log = logging::init(&Config::default())?;
+/// // After somebody renamed the file, as logrotate(8) does.
+/// log.reopen()?;
+/// # Ok::<(), keepd::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Logging {
     /// None if the program has a subscriber of its own.
@@ -41,6 +50,14 @@ impl fmt::Debug for Logging {
 /// # Errors
 ///
 /// A configuration error that names the feature that is missing.
+///
+/// ```
+/// use keepd::{Config, logging};
+///
+/// let config = Config::builder().json_logging(true).build()?;
+/// assert_eq!(logging::check(&config).is_ok(), cfg!(feature = "json-logs"));
+/// # Ok::<(), keepd::Error>(())
+/// ```
 pub fn check(config: &Config) -> Result<()> {
     if config.is_json_logging() && !cfg!(feature = "json-logs") {
         let text = "cannot log as JSON (logging.json = true): it needs the feature \"json-logs\" \

@@ -60,6 +60,12 @@ impl CounterCell {
 
 /// A counter that threads share. See
 /// [`MetricsCollector::counter`](super::MetricsCollector::counter).
+///
+/// ```
+/// let requests = keepd::metrics::MetricsCollector::new().counter("requests_total");
+/// requests.increment(2);
+/// assert_eq!(requests.value(), 2);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Counter(pub(super) Arc<CounterCell>);
 
@@ -149,6 +155,12 @@ impl GaugeCell {
 
 /// A number that goes up and down. See
 /// [`MetricsCollector::gauge`](super::MetricsCollector::gauge).
+///
+/// ```
+/// let clients = keepd::metrics::MetricsCollector::new().gauge("clients");
+/// clients.set(7);
+/// assert_eq!(clients.value(), 7);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Gauge(pub(super) Arc<GaugeCell>);
 
@@ -223,6 +235,14 @@ impl HistogramCell {
 
 /// Durations of something. See
 /// [`MetricsCollector::histogram`](super::MetricsCollector::histogram).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let metrics = keepd::metrics::MetricsCollector::new();
+/// metrics.histogram("latency").record(Duration::from_millis(3));
+/// assert_eq!(metrics.get_metrics().histograms["latency"].len(), 1);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Histogram(pub(super) Arc<HistogramCell>);
 

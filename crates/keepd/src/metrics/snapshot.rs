@@ -5,6 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// All numbers of one moment.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let metrics = keepd::metrics::MetricsCollector::new();
+/// metrics.record_histogram("latency", Duration::from_millis(3));
+/// let snapshot = metrics.get_metrics();
+/// let (name, count, sum) = snapshot.totals().next().expect("one was recorded");
+/// assert_eq!((name, count, sum), ("latency", 1, Duration::from_millis(3)));
+/// ```
 #[derive(Clone, Debug)]
 pub struct MetricsSnapshot {
     /// How long the collector has existed, or since its last reset.

@@ -7,4 +7,6 @@ mod tracker;
 mod usage;
 
 pub use tracker::ResourceTracker;
+#[cfg(feature = "tokio")]
+pub(crate) use tracker::Sampler;
 pub use usage::{Alert, ResourceUsage};

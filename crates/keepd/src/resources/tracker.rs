@@ -214,13 +214,19 @@ impl ResourceTracker {
     /// ```
     #[cfg(feature = "tokio")]
     pub async fn run(&self) -> Result<()> {
-        let mut sampler = Sampler::begin(self.settings.clone(), Arc::clone(&self.samples))?;
+        let mut sampler = self.sampler()?;
         loop {
-            tokio::time::sleep_until(sampler.next.into()).await;
+            tokio::time::sleep(self.settings.interval.max(INTERVAL_MIN)).await;
             if !sampler.sample() {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes the first sample, and returns what takes the others when its owner says so.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn sampler(&self) -> Result<Sampler> {
+        Sampler::begin(self.settings.clone(), Arc::clone(&self.samples))
     }
 
     /// Returns the last sample; all zero before the first one.
@@ -266,7 +272,7 @@ fn waited_for_quit(quit: &(Mutex<bool>, Condvar), until: Instant) -> bool {
 }
 
 /// Takes the samples, and remembers what the next one is compared with.
-struct Sampler {
+pub(crate) struct Sampler {
     settings: Settings,
     samples: Arc<Samples>,
     last: Counted,
@@ -292,7 +298,7 @@ impl Sampler {
     }
 
     /// Takes one sample; false if the process is gone.
-    fn sample(&mut self) -> bool {
+    pub(crate) fn sample(&mut self) -> bool {
         let now = Instant::now();
         let counted = match sample::read(self.settings.pid) {
             Ok(counted) => counted,

@@ -62,6 +62,19 @@ impl ResourceUsage {
 }
 
 /// What an alert handler is told.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use keepd::resources::{Alert, ResourceTracker};
+///
+/// let tracker = ResourceTracker::new(Duration::from_secs(1))
+///     .with_memory_soft_limit_bytes(512 << 20)
+///     .with_alert_handler(|Alert::MemorySoftLimit { limit_bytes, current_bytes }| {
+///         println!("{current_bytes} bytes are more than {limit_bytes}");
+///     });
+/// # drop(tracker);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alert {
     /// The memory rose above the soft limit. Told once, until it was below again.

@@ -214,11 +214,16 @@ impl ShutdownCoordinator {
 
     /// Asks everybody to end. Returns whether this was the first request; its reason stays.
     pub fn initiate_shutdown(&self, reason: ShutdownReason) -> bool {
-        let first = self.core.begin(reason);
+        let first = self.begin(reason);
         if first {
             tracing::info!(%reason, "Shutdown begins.");
         }
         first
+    }
+
+    /// Asks everybody to end and says nothing in the log, which may be blocked.
+    pub(crate) fn begin(&self, reason: ShutdownReason) -> bool {
+        self.core.begin(reason)
     }
 
     /// Ends the force time now: what still runs is aborted by its manager. This is what a second

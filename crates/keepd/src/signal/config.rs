@@ -4,6 +4,13 @@
 use super::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// Whether a signal acts.
+///
+/// ```
+/// use keepd::signal::SignalHandling;
+///
+/// assert_eq!(SignalHandling::from(true), SignalHandling::Enabled);
+/// assert!(!bool::from(SignalHandling::default()));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SignalHandling {
     /// A handler is installed for it.
@@ -129,6 +136,18 @@ impl SignalConfig {
         self
     }
 
+    /// Returns what to call a signal in the log: the program's word for it, where it has one.
+    #[cfg(any(test, feature = "tokio"))]
+    pub(crate) fn describe(&self, signal: i32) -> String {
+        let is_named = |handler: &&(i32, String)| handler.0 == signal && !handler.1.is_empty();
+        match (signal, self.custom_handlers.iter().find(is_named)) {
+            (_, Some((_, name))) => name.clone(),
+            (SIGUSR1, None) => "SIGUSR1".to_owned(),
+            (SIGUSR2, None) => "SIGUSR2".to_owned(),
+            (_, None) => signal_description(signal).to_owned(),
+        }
+    }
+
     /// Returns the numbers of the enabled signals, each once.
     #[cfg(any(test, feature = "tokio"))]
     pub(crate) fn enabled(&self) -> Vec<i32> {
@@ -170,6 +189,15 @@ pub const fn signal_description(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_program_names_its_signals() {
+        let config = SignalConfig::new().with_custom_handler(28, "the window has changed");
+        assert_eq!(config.describe(28), "the window has changed");
+        assert_eq!(config.describe(SIGTERM), "SIGTERM (termination request)");
+        assert_eq!(config.describe(SIGUSR2), "SIGUSR2");
+        assert_eq!(config.describe(63), "Unknown signal");
+    }
 
     #[test]
     fn every_enabled_signal_and_only_those() {

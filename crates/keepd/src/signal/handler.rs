@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 use super::source::Signals;
-use super::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SignalConfig, signal_description};
+use super::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SignalConfig};
 use crate::shutdown::{ShutdownCoordinator, ShutdownReason};
 use crate::{Error, Result};
 
@@ -13,6 +13,20 @@ use crate::{Error, Result};
 ///
 /// TERM, INT and QUIT ask. So does HUP on a terminal, where there is nothing to reload; elsewhere
 /// it and all others are lines of the log.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> keepd::Result<()> {
+/// use keepd::signal::{ConfigurableSignalHandler, SignalConfig};
+/// use keepd::{ShutdownCoordinator, ShutdownReason};
+///
+/// let coordinator = ShutdownCoordinator::new(5_000, 10_000, 15_000);
+/// let config = SignalConfig::new().with_sigusr1();
+/// let handler = ConfigurableSignalHandler::new(coordinator.clone(), config);
+/// coordinator.initiate_shutdown(ShutdownReason::Requested);
+/// handler.handle_signals().await
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ConfigurableSignalHandler {
     coordinator: ShutdownCoordinator,
@@ -49,7 +63,8 @@ impl ConfigurableSignalHandler {
         }
         let _over = Over(&self.is_handling);
         let default = || SignalConfig::new().with_sighup();
-        let mut signals = Signals::install(&self.config.clone().unwrap_or_else(default))?;
+        let config = self.config.clone().unwrap_or_else(default);
+        let mut signals = Signals::install(&config)?;
         loop {
             let signal = tokio::select! {
                 signal = signals.next() => signal,
@@ -60,7 +75,7 @@ impl ConfigurableSignalHandler {
                 self.coordinator.initiate_shutdown(ShutdownReason::Signal(signal));
                 return Ok(());
             }
-            tracing::info!(signal, "Signal {}.", signal_description(signal));
+            tracing::info!(signal, "Signal {}.", config.describe(signal));
         }
     }
 

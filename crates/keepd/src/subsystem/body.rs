@@ -184,7 +184,7 @@ impl<M: Make> Future for Run<M> {
         let end = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(()))) => End::Done,
-            Ok(Poll::Ready(Err(error))) => End::Failed(error.to_string()),
+            Ok(Poll::Ready(Err(error))) => End::Failed(error.to_string(), error.exit_code()),
             Err(payload) => {
                 let text = panic_text(&*payload);
                 // A destructor that panics after a panic adds nothing to what is known.

@@ -67,6 +67,8 @@ pub(super) struct Inner {
     wake: Arc<Notify>,
     /// Wakes those who wait until nobody is live.
     idle: Notify,
+    /// Wakes the one who tells others of the health.
+    pub(super) health_changed: Notify,
 }
 
 /// A task that was just spawned.
@@ -90,8 +92,9 @@ struct Start {
 /// What is done after the lock.
 enum Deferred {
     Abort(AbortHandle),
-    Failure { name: Arc<str>, error: String },
-    Unhealthy { name: Arc<str> },
+    Failure { name: String, error: String },
+    Unhealthy { name: String },
+    Healthy { name: String },
     ShutDown { name: Arc<str>, failed: bool },
     GraceOver { names: Vec<String> },
 }
@@ -121,6 +124,7 @@ impl Inner {
             state: Mutex::new(state),
             wake: Arc::new(Notify::new()),
             idle: Notify::new(),
+            health_changed: Notify::new(),
         })
     }
 
@@ -271,7 +275,9 @@ impl Inner {
         let begun = self.coordinator.begun().unwrap_or(self.origin);
         let timeouts = self.coordinator.timeouts();
         let after = |timeout| self.at(begun).saturating_add(timeout);
-        machine.shut_down(now, after(timeouts.graceful), after(timeouts.force));
+        // Who asks with the reason `Forced` wants no graceful time.
+        let grace = if self.coordinator.is_forced() { Duration::ZERO } else { timeouts.graceful };
+        machine.shut_down(now, after(grace), after(timeouts.force));
         if self.coordinator.is_aborting() {
             machine.abort_all();
         }
@@ -332,12 +338,15 @@ impl Inner {
                 }
             }
             Output::Failure { index } => {
-                let name = Arc::clone(&entry(state, index).name);
+                let name = self.path(state, index);
                 let error = state.machine.facts(index).error.unwrap_or_default();
                 deferred.push(Deferred::Failure { name, error });
             }
             Output::Unhealthy { index } => {
-                deferred.push(Deferred::Unhealthy { name: Arc::clone(&entry(state, index).name) });
+                deferred.push(Deferred::Unhealthy { name: self.path(state, index) });
+            }
+            Output::Healthy { index } => {
+                deferred.push(Deferred::Healthy { name: self.path(state, index) });
             }
             Output::ShutDown { index, failed } => {
                 let name = Arc::clone(&entry(state, index).name);
@@ -348,7 +357,8 @@ impl Inner {
                 deferred.push(Deferred::ShutDown { name, failed });
             }
             Output::GraceOver => {
-                deferred.push(Deferred::GraceOver { names: self.unfinished(state) });
+                let late = |index: &u32| !state.machine.was_asked_late(*index);
+                deferred.push(Deferred::GraceOver { names: self.paths(state, late) });
             }
         }
     }
@@ -361,6 +371,11 @@ impl Inner {
             }
             Deferred::Unhealthy { name } => {
                 tracing::warn!(subsystem = %name, "Subsystem is unhealthy; nothing restarts it.");
+                self.health_changed.notify_one();
+            }
+            Deferred::Healthy { name } => {
+                tracing::info!(subsystem = %name, "Subsystem is healthy again.");
+                self.health_changed.notify_one();
             }
             Deferred::ShutDown { name, failed } => {
                 tracing::error!(subsystem = %name, failed, "Subsystem ended; so does the daemon.");
@@ -379,9 +394,13 @@ impl Inner {
 
     /// Returns the names of those whose tasks still run.
     pub(super) fn unfinished(&self, state: &State) -> Vec<String> {
+        self.paths(state, |_| true)
+    }
+
+    fn paths(&self, state: &State, is_meant: impl Fn(&u32) -> bool) -> Vec<String> {
         let machine = &state.machine;
         let running = machine.indices().filter(|index| machine.has_task(*index));
-        running.map(|index| self.path(state, index)).collect()
+        running.filter(is_meant).map(|index| self.path(state, index)).collect()
     }
 
     /// Returns the name of a subsystem, behind those that it is inside of.

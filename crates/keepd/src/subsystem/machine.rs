@@ -6,7 +6,8 @@
 //! A subsystem is *live* from its start until nothing will follow: it has a task, waits for its
 //! next start, or waits for the subsystems inside it. The shutdown order follows from one rule:
 //! **nobody is asked to end while somebody who needs it is live**. Those are the subsystems inside
-//! it, and those that depend on it. Somebody who is kept from being asked is *held*.
+//! it, and those that depend on it. Somebody who is kept from being asked is *held*. The end of the
+//! graceful time ends the order: then everybody is asked.
 //!
 //! Who outranks whom: the force time over everything; the shutdown of all over a restart, by hand
 //! or by rule; a stop by hand over a rule.
@@ -19,10 +20,10 @@ use keepd_model::Instant;
 
 use super::SubsystemState;
 use super::slot::{
-    ABORTED, After, CRITICAL, Cold, FREE, Life, NONE, OVERDUE, Phase, Slot, Timer, Work,
+    ABORTED, ASKED_LATE, After, CRITICAL, Cold, FREE, Life, NONE, OVERDUE, Phase, Slot, Timer, Work,
 };
-use super::words::{End, Facts, Output, Settings, Setup};
-use crate::restart::{Decision, Restart, RestartWhen};
+use super::words::{Counts, End, Facts, Output, PANIC_EXIT_CODE, Settings, Setup};
+use crate::restart::{Decision, Outcome, Past, Ran, Restart, RestartWhen, Window};
 
 /// The machine.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ impl Machine {
         }
         match self.slot(index).life {
             Life::Registered | Life::Ended { .. } => {
-                self.slot_mut(index).row = 0;
+                self.forget_restarts(index);
                 self.become_live(index);
                 self.begin(now, index);
             }
@@ -207,17 +208,17 @@ impl Machine {
         let aborted_by_us = slot.flags & ABORTED != 0;
         // Where the runtime has gone, another start could only be dropped as well.
         let after = if end == End::Aborted && !aborted_by_us { Some(After::Stay) } else { after };
-        let failure = match end {
-            End::Done => None,
-            End::Failed(text) => Some(text),
-            End::Panicked(text) => Some(format!("panicked: {text}")),
+        let (failure, code) = match end {
+            End::Done => (None, Some(0)),
+            End::Failed(text, code) => (Some(text), Some(code)),
+            End::Panicked(text) => (Some(format!("panicked: {text}")), Some(PANIC_EXIT_CODE)),
             End::Aborted if aborted_by_us => {
-                Some("aborted: it did not end when it was asked to".to_owned())
+                (Some("aborted: it did not end when it was asked to".to_owned()), None)
             }
-            End::Aborted => Some("aborted: its runtime has gone".to_owned()),
+            End::Aborted => (Some("aborted: its runtime has gone".to_owned()), None),
         };
-        let failed = failure.is_some();
-        if failed {
+        let outcome = Outcome { failed: failure.is_some(), code };
+        if outcome.failed {
             self.cold_mut(index).error = failure;
             self.outputs.push(Output::Failure { index });
         }
@@ -225,10 +226,10 @@ impl Machine {
             self.changed(index, SubsystemState::Stopping);
         }
         if self.slot(index).inside_live > 0 {
-            self.slot_mut(index).life = Life::Closing { after, failed };
+            self.slot_mut(index).life = Life::Closing { after, outcome };
             self.stop_inside(index);
         } else {
-            self.settle(now, index, after, failed, random);
+            self.settle(now, index, after, outcome, random);
         }
         self.do_work(now);
     }
@@ -241,7 +242,9 @@ impl Machine {
             return;
         }
         if is_healthy {
-            slot.bad_answers = 0;
+            if std::mem::take(&mut slot.bad_answers) >= failures {
+                self.outputs.push(Output::Healthy { index });
+            }
             return;
         }
         slot.bad_answers = slot.bad_answers.saturating_add(1);
@@ -311,6 +314,7 @@ impl Machine {
         {
             self.phase = Phase::Forced { force };
             self.outputs.push(Output::GraceOver);
+            self.ask_those_held(now);
         }
         if let Phase::Forced { force } = self.phase
             && force <= now
@@ -427,12 +431,31 @@ impl Machine {
         self.slot(index).flags & OVERDUE != 0
     }
 
-    /// Reports whether a subsystem that decides about all answers badly.
-    pub(crate) fn is_critical_unhealthy(&self, index: u32) -> bool {
+    /// Reports whether it was not asked before the graceful time was over.
+    pub(crate) fn was_asked_late(&self, index: u32) -> bool {
+        self.slot(index).flags & ASKED_LATE != 0
+    }
+
+    /// Reports whether a subsystem that runs answers badly.
+    pub(crate) fn is_unhealthy(&self, index: u32) -> bool {
         let slot = self.slot(index);
-        slot.flags & CRITICAL != 0
-            && slot.life == Life::Running
-            && slot.bad_answers >= self.settings.health_failures
+        slot.life == Life::Running && slot.bad_answers >= self.settings.health_failures
+    }
+
+    /// Reports whether it decides about all.
+    pub(crate) fn is_critical(&self, index: u32) -> bool {
+        self.slot(index).flags & CRITICAL != 0
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts { restarts: self.total_restarts, ..Counts::default() };
+        for index in self.indices() {
+            counts.registered += 1;
+            counts.running += u64::from(self.state(index) == SubsystemState::Running);
+            counts.failed += u64::from(self.state(index) == SubsystemState::Failed);
+            counts.unhealthy += u64::from(self.is_unhealthy(index));
+        }
+        counts
     }
 
     pub(crate) fn state(&self, index: u32) -> SubsystemState {
@@ -497,7 +520,7 @@ impl Machine {
         slot.run += 1;
         slot.started = now;
         slot.bad_answers = 0;
-        slot.flags &= !(ABORTED | OVERDUE);
+        slot.flags &= !(ABORTED | OVERDUE | ASKED_LATE);
         slot.life = Life::Running;
         let run = slot.run;
         self.changed(index, SubsystemState::Starting);
@@ -584,8 +607,8 @@ impl Machine {
                 self.slot_mut(index).life = Life::Held { after, alone };
             }
             Life::Stopping { .. } => self.slot_mut(index).life = Life::Stopping { after },
-            Life::Closing { failed, .. } => {
-                self.slot_mut(index).life = Life::Closing { after: Some(after), failed };
+            Life::Closing { outcome, .. } => {
+                self.slot_mut(index).life = Life::Closing { after: Some(after), outcome };
             }
         }
     }
@@ -609,8 +632,20 @@ impl Machine {
             Life::Running => self.ask(now, index, after, false),
             Life::Held { alone, .. } => self.slot_mut(index).life = Life::Held { after, alone },
             Life::Stopping { .. } => self.slot_mut(index).life = Life::Stopping { after },
-            Life::Closing { failed, .. } => {
-                self.slot_mut(index).life = Life::Closing { after: Some(after), failed };
+            Life::Closing { outcome, .. } => {
+                self.slot_mut(index).life = Life::Closing { after: Some(after), outcome };
+            }
+        }
+    }
+
+    /// Gives up the order: one that does not end must not take the time of those that it needs, who
+    /// have the rest of the force time for themselves.
+    fn ask_those_held(&mut self, now: Instant) {
+        for index in 0..self.slots.len() as u32 {
+            if let Life::Held { after, .. } = self.slot(index).life {
+                self.slot_mut(index).flags |= ASKED_LATE;
+                self.outputs.push(Output::Release { index });
+                self.ask(now, index, after, false);
             }
         }
     }
@@ -636,30 +671,38 @@ impl Machine {
         now: Instant,
         index: u32,
         after: Option<After>,
-        failed: bool,
+        outcome: Outcome,
         random: f64,
     ) {
         match after {
-            Some(After::Stay) => self.finish(index, failed),
+            Some(After::Stay) => self.finish(index, outcome.failed),
             Some(After::Restart) => self.restart_by_hand(now, index),
-            Some(After::Unhealthy) => self.settle_by_rule(now, index, true, random),
-            None => self.settle_by_rule(now, index, failed, random),
+            Some(After::Unhealthy) => {
+                let outcome = Outcome { failed: true, code: None };
+                self.settle_by_rule(now, index, outcome, random);
+            }
+            None => self.settle_by_rule(now, index, outcome, random),
         }
     }
 
-    fn settle_by_rule(&mut self, now: Instant, index: u32, failed: bool, random: f64) {
+    fn settle_by_rule(&mut self, now: Instant, index: u32, outcome: Outcome, random: f64) {
         let slot = self.slot(index);
-        let ran = slot.stopped.saturating_since(slot.started);
-        match self.restart_rule(index).decide(slot.row, failed, ran, random) {
+        let lasted = slot.stopped.saturating_since(slot.started);
+        let window = self.cold(index).map(|cold| cold.window).unwrap_or_default();
+        let past = Past { row: slot.row, window };
+        let run = Ran { outcome, lasted, ended: slot.stopped };
+        match self.restart_rule(index).decide(past, run, random) {
             Decision::Stay | Decision::GiveUp => {
+                let failed = outcome.failed;
                 let is_critical = slot.flags & CRITICAL != 0;
                 self.finish(index, failed);
                 if is_critical || (failed && self.settings.fail_fast) {
                     self.outputs.push(Output::ShutDown { index, failed });
                 }
             }
-            Decision::Restart { row, delay } => {
+            Decision::Restart { past: Past { row, window }, delay } => {
                 self.slot_mut(index).row = row;
+                self.cold_mut(index).window = window;
                 self.wait_for_start(now, index, delay);
             }
         }
@@ -667,8 +710,16 @@ impl Machine {
 
     fn restart_by_hand(&mut self, now: Instant, index: u32) {
         let delay = self.restart_rule(index).delay_by_hand(self.slot(index).restarts + 1);
-        self.slot_mut(index).row = 0;
+        self.forget_restarts(index);
         self.wait_for_start(now, index, delay);
+    }
+
+    fn forget_restarts(&mut self, index: u32) {
+        let slot = self.slot_mut(index);
+        slot.row = 0;
+        if let Some(cold) = &mut slot.cold {
+            cold.window = Window::default();
+        }
     }
 
     fn wait_for_start(&mut self, now: Instant, index: u32, delay: Duration) {
@@ -720,8 +771,8 @@ impl Machine {
                 self.ask(now, index, after, alone);
             }
             // Chance is for many that fail at once; one whose insides took their time needs none.
-            Life::Closing { after, failed } if inside == 0 => {
-                self.settle(now, index, after, failed, 0.0);
+            Life::Closing { after, outcome } if inside == 0 => {
+                self.settle(now, index, after, outcome, 0.0);
             }
             Life::Held { .. }
             | Life::Closing { .. }

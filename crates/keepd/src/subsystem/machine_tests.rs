@@ -86,7 +86,7 @@ fn news_of_an_earlier_run_is_dropped() {
     let mut bench = Bench::new();
     let index = bench.add(None, Restart::on_failure());
     bench.start(index);
-    bench.end(index, End::Failed("one".to_owned()));
+    bench.end(index, End::Failed("one".to_owned(), 111));
     bench.machine.ended(bench.now, index, 1, End::Done, 0.0);
     assert_eq!(bench.machine.state(index), SubsystemState::Running);
     assert_eq!(bench.machine.run(index), 2);
@@ -142,7 +142,7 @@ fn nobody_is_asked_while_somebody_who_needs_it_is_live() {
     let outputs = bench.end(proxy, End::Done);
     assert_eq!(outputs, [Output::Finish { index: proxy }, Output::Release { index: web }]);
     assert_eq!(states(&bench), [Running, Stopping, Stopped]);
-    bench.end(web, End::Failed("late".to_owned()));
+    bench.end(web, End::Failed("late".to_owned(), 111));
     bench.end(store, End::Done);
     assert_eq!(bench.machine.live(), 0);
 }
@@ -229,6 +229,55 @@ fn the_phases_of_a_shutdown_are_counted_from_the_request() {
 }
 
 #[test]
+fn at_the_end_of_the_graceful_time_those_held_are_asked_too() {
+    let mut bench = Bench::new();
+    let (store, web) = (bench.plain(None), bench.plain(None));
+    bench.machine.set_needs(web, vec![store]);
+    bench.start(store);
+    bench.start(web);
+    bench.shut_down();
+    let expected = vec![Output::GraceOver, Output::Release { index: store }];
+    assert_eq!(bench.next(), (Duration::from_secs(5), expected));
+    assert_eq!(bench.machine.state(store), SubsystemState::Stopping);
+    bench.end(store, End::Done);
+    assert_eq!(bench.machine.state(store), SubsystemState::Stopped);
+    assert_eq!(bench.next(), (Duration::from_secs(5), vec![Output::Abort { index: web }]));
+    assert!(bench.machine.was_overdue(web) && !bench.machine.was_overdue(store));
+}
+
+#[test]
+fn a_start_by_hand_forgets_the_window_of_a_rule() {
+    let mut bench = Bench::new();
+    let rule = Restart::on_failure().attempts(1).window(Duration::from_secs(60));
+    let index = bench.add(None, rule);
+    bench.start(index);
+    let fails = || End::Failed("x".to_owned(), 111);
+    bench.end(index, fails());
+    assert_eq!(bench.machine.state(index), SubsystemState::Running);
+    bench.end(index, fails());
+    assert_eq!(bench.machine.state(index), SubsystemState::Failed, "once in the window");
+    bench.start(index);
+    bench.end(index, fails());
+    assert_eq!(bench.machine.state(index), SubsystemState::Running);
+}
+
+#[test]
+fn the_exit_code_of_an_end_decides_where_a_rule_names_codes() {
+    for (end, is_followed) in [
+        (End::Failed("busy".to_owned(), 75), true),
+        (End::Failed("configuration".to_owned(), 100), false),
+        (End::Panicked("boom".to_owned()), true),
+        (End::Done, false),
+    ] {
+        let mut bench = Bench::new();
+        let index = bench.add(None, Restart::always().codes(&[75, 101]));
+        bench.start(index);
+        bench.end(index, end);
+        assert_eq!(bench.machine.is_live(index), is_followed);
+    }
+}
+
+#[test]
 fn force_aborts_also_those_that_are_held() {
     let mut bench = Bench::new();
     let (store, web) = (bench.plain(None), bench.plain(None));
@@ -267,7 +316,7 @@ fn bad_answers_in_a_row_are_a_failure_with_the_rule_of_a_failure() {
 
 #[test]
 fn the_end_of_a_critical_one_decides_about_all_once_nothing_follows() {
-    for (end, failed) in [(End::Done, false), (End::Failed("x".to_owned()), true)] {
+    for (end, failed) in [(End::Done, false), (End::Failed("x".to_owned(), 111), true)] {
         let mut bench = Bench::new();
         let restart = Restart::always().backoff(MS, MS).attempts(1);
         let setup = Setup { restart, is_critical: true, ..Setup::default() };

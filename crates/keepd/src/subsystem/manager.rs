@@ -13,7 +13,7 @@ use super::types::{
     Subsystem, SubsystemEvent, SubsystemFuture, SubsystemId, SubsystemMetadata, SubsystemState,
     SubsystemStats,
 };
-use super::words::{Settings, Setup};
+use super::words::{Counts, Settings, Setup};
 use crate::restart::Restart;
 use crate::shutdown::{ShutdownCoordinator, ShutdownHandle};
 use crate::{DEFAULT_SHUTDOWN_TIMEOUT_MS, Error, ErrorCode, Result};
@@ -486,12 +486,28 @@ impl SubsystemManager {
         self.inner.lock().fatal.clone()
     }
 
-    /// Returns the name of a critical subsystem that answers badly.
-    pub(crate) fn unhealthy_critical(&self) -> Option<String> {
+    /// Reports whether a critical subsystem answers badly.
+    pub(crate) fn is_critical_unhealthy(&self) -> bool {
+        let machine = &self.inner.lock().machine;
+        let mut indices = machine.indices();
+        indices.any(|index| machine.is_critical(index) && machine.is_unhealthy(index))
+    }
+
+    /// Returns the names of those who run and answer badly, at most so many.
+    pub(crate) fn unhealthy(&self, names_max: usize) -> Vec<String> {
         let state = self.inner.lock();
-        let mut indices = state.machine.indices();
-        let index = indices.find(|index| state.machine.is_critical_unhealthy(*index))?;
-        Some(name_of(&state, index))
+        let unhealthy = state.machine.indices().filter(|index| state.machine.is_unhealthy(*index));
+        unhealthy.take(names_max).map(|index| name_of(&state, index)).collect()
+    }
+
+    /// Waits until somebody whom nothing restarts begins to answer badly, or well again.
+    pub(crate) async fn health_changed(&self) {
+        self.inner.health_changed.notified().await;
+    }
+
+    /// Returns how many there are of each kind; cheap also where there are very many.
+    pub(crate) fn counts(&self) -> Counts {
+        self.inner.lock().machine.counts()
     }
 
     fn named(&self, state: &State, name: &str) -> Vec<u32> {

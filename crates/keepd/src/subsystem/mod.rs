@@ -32,3 +32,5 @@ pub use types::{
     HealthCheck, RestartPolicy, Subsystem, SubsystemEvent, SubsystemFn, SubsystemFuture,
     SubsystemId, SubsystemMetadata, SubsystemState, SubsystemStats,
 };
+#[cfg(feature = "tokio")]
+pub(crate) use words::Counts;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keepd_model::Instant;
 
-use crate::restart::Restart;
+use crate::restart::{Outcome, Restart, Window};
 
 /// The parent of a subsystem that is inside no other.
 pub(super) const NONE: u32 = u32::MAX;
@@ -18,6 +18,9 @@ pub(super) const ABORTED: u8 = 1 << 1;
 pub(super) const FREE: u8 = 1 << 2;
 /// It was aborted because its time in a shutdown was over.
 pub(super) const OVERDUE: u8 = 1 << 3;
+
+/// It was asked only when the graceful time was over, because others held it till then.
+pub(super) const ASKED_LATE: u8 = 1 << 4;
 
 /// What follows the end of a subsystem that was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ pub(super) enum Life {
     /// Its task ended; those inside it have not. `after` is absent where it was not asked.
     Closing {
         after: Option<After>,
-        failed: bool,
+        outcome: Outcome,
     },
     /// It is started when its time comes.
     Waiting,
@@ -64,6 +67,8 @@ pub(super) struct Cold {
     pub(super) needed_by: Vec<u32>,
     pub(super) inside: Vec<u32>,
     pub(super) error: Option<String>,
+    /// The restarts by rule.
+    pub(super) window: Window,
 }
 
 #[derive(Clone, Debug)]

@@ -10,15 +10,51 @@ use crate::restart::Restart;
 use crate::shutdown::ShutdownHandle;
 
 /// The number of a subsystem: the first is 1, then 2 and so on.
+///
+/// ```
+/// # #[cfg(feature = "tokio")]
+/// # {
+/// use keepd::subsystem::{SubsystemId, SubsystemManager};
+///
+/// let first: SubsystemId = SubsystemManager::default().register_fn("web", |_| async { Ok(()) });
+/// assert_eq!(first, 1);
+/// # }
+/// ```
 pub type SubsystemId = u64;
 
 /// What a run of a subsystem is: a future that ends when its handle asks for it, or earlier.
+///
+/// ```
+/// use keepd::subsystem::SubsystemFuture;
+///
+/// let run: SubsystemFuture = Box::pin(async { Ok(()) });
+/// # drop(run);
+/// ```
 pub type SubsystemFuture = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 /// A function that makes one run of a subsystem.
+///
+/// ```
+/// use keepd::subsystem::SubsystemFn;
+///
+/// let run: SubsystemFn = Box::new(|mut shutdown| {
+///     Box::pin(async move {
+///         shutdown.cancelled().await;
+///         Ok(())
+///     })
+/// });
+/// # drop(run);
+/// ```
 pub type SubsystemFn = Box<dyn Fn(ShutdownHandle) -> SubsystemFuture + Send + Sync>;
 
 /// A health check: says whether the subsystem is well. It should answer at once.
+///
+/// ```
+/// use keepd::subsystem::HealthCheck;
+///
+/// let check: HealthCheck = Box::new(|| std::path::Path::new("/").exists());
+/// assert!(check());
+/// ```
 pub type HealthCheck = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// A part of a daemon that runs on its own, ends on its own and is started again by its own rule.
@@ -97,6 +133,20 @@ pub trait Subsystem: Send + Sync + 'static {
 /// What follows the end of a subsystem.
 ///
 /// [`Restart`] has more choices, and says what the delays are.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use keepd::RestartPolicy;
+/// use keepd::restart::Restart;
+///
+/// let policy = RestartPolicy::ExponentialBackoff {
+///     initial_delay: Duration::from_millis(50),
+///     max_delay: Duration::from_millis(400),
+///     max_attempts: 5,
+/// };
+/// assert_eq!(Restart::from(policy).delay(2), Duration::from_millis(100));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RestartPolicy {
     /// Nothing.
@@ -118,6 +168,10 @@ pub enum RestartPolicy {
 }
 
 /// Where a subsystem is in its life.
+///
+/// ```
+/// assert_eq!(keepd::SubsystemState::Running.to_string(), "Running");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubsystemState {
     /// Not started yet, or about to run.
@@ -148,6 +202,25 @@ impl fmt::Display for SubsystemState {
 }
 
 /// News of a subsystem.
+///
+/// ```
+/// # #[cfg(feature = "tokio")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> keepd::Result<()> {
+/// use keepd::{SubsystemEvent, SubsystemManager};
+///
+/// let manager = SubsystemManager::default();
+/// manager.enable_events();
+/// manager.register_fn("web", |_| async { Ok(()) });
+/// manager.start_all().await?;
+/// while let Some(SubsystemEvent::StateChanged { name, state, .. }) = manager.try_next_event() {
+///     println!("{name} is {state}");
+/// }
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "tokio"))]
+/// # fn main() {}
+/// ```
 #[derive(Clone, Debug)]
 pub enum SubsystemEvent {
     /// Its state changed.
@@ -164,6 +237,18 @@ pub enum SubsystemEvent {
 }
 
 /// What is known about one subsystem.
+///
+/// ```
+/// # #[cfg(feature = "tokio")]
+/// # {
+/// use keepd::{SubsystemManager, SubsystemState};
+///
+/// let manager = SubsystemManager::default();
+/// let id = manager.register_fn("web", |_| async { Ok(()) });
+/// let metadata = manager.get_subsystem_metadata(id).expect("it is registered");
+/// assert_eq!((metadata.state, metadata.restart_count), (SubsystemState::Starting, 0));
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SubsystemMetadata {
     /// Its number.
@@ -187,6 +272,14 @@ pub struct SubsystemMetadata {
 }
 
 /// What is known about all of them.
+///
+/// ```
+/// # #[cfg(feature = "tokio")]
+/// # {
+/// let stats = keepd::SubsystemManager::default().get_stats();
+/// assert_eq!((stats.total_subsystems, stats.total_restarts), (0, 0));
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SubsystemStats {
     /// How many are registered.

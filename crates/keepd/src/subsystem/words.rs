@@ -7,6 +7,9 @@ use keepd_model::Instant;
 use super::SubsystemState;
 use crate::restart::Restart;
 
+/// The exit code of a program of Rust that panicked, and so of a task that did.
+pub(crate) const PANIC_EXIT_CODE: u8 = 101;
+
 /// What a subsystem asks for when it is registered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Setup {
@@ -39,7 +42,8 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Done,
-    Failed(String),
+    /// The text of the error, and its exit code.
+    Failed(String, u8),
     Panicked(String),
     /// Its task was dropped: we aborted it, or its runtime has gone.
     Aborted,
@@ -68,10 +72,23 @@ pub(crate) enum Output {
     Failure { index: u32 },
     /// It answers its health check badly, and its rule restarts nothing.
     Unhealthy { index: u32 },
+    /// It answers well again.
+    Healthy { index: u32 },
     /// It decides about all; `failed` says how it ended.
     ShutDown { index: u32, failed: bool },
     /// The graceful time is over.
     GraceOver,
+}
+
+/// How many there are of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) registered: u64,
+    pub(crate) running: u64,
+    pub(crate) failed: u64,
+    /// Those among the running ones that answer badly.
+    pub(crate) unhealthy: u64,
+    pub(crate) restarts: u64,
 }
 
 /// The public facts about one subsystem.
