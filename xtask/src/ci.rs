@@ -3,7 +3,7 @@
 use crate::outcome::{Failure, Verdict, no_arguments};
 use crate::steps::Steps;
 use crate::workspace::{cargo, find_program};
-use crate::{check, codegen, features, init, test};
+use crate::{api, check, codegen, compatibility, features, init, loom, test};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
@@ -12,7 +12,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
     steps.run("check", || check::run(&[]));
     steps.run("codegen --check", || codegen::run(&["--check".to_owned()]));
     steps.run("features", || features::run(&[]));
+    steps.run("api --check", || api::run(&["--check".to_owned()]));
+    steps.run("loom", || loom::run(&[]));
     steps.run("test", || test::run(&[]));
+    steps.run("compatibility", || compatibility::run(&[]));
     steps.run("init", || init::run(&[]));
     let deny = find_program("cargo-deny").is_some();
     if deny {

@@ -10,5 +10,5 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
     let pattern = optional_word("e2e", arguments)?;
     let mut tests = cargo("test --package keepd-e2e --no-fail-fast");
     tests.args(pattern).args(["--", "--test-threads=2"]);
-    run_tests("e2e", &mut tests)
+    run_tests("e2e", &mut tests, None)
 }

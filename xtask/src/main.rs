@@ -3,18 +3,21 @@
 //!
 //! It holds one table of commands and the way to them. It builds nothing that is shipped, knows
 //! nothing about how keepd works, and takes no third-party crate but a TOML parser, which tidy
-//! needs.
+//! needs, and a reader of what rustdoc writes, which [`api`] needs.
 //!
 //! Start from [`COMMANDS`] (what there is) and [`tidy`] (the rules of the house as programs).
 
+mod api;
 mod bench;
 mod check;
 mod ci;
 mod codegen;
+mod compatibility;
 mod e2e;
 mod features;
 mod fuzz;
 mod init;
+mod loom;
 mod nearest;
 mod outcome;
 mod packages;
@@ -42,7 +45,7 @@ struct Command {
 }
 
 /// Every command, in the order in which `help` lists them.
-const COMMANDS: [Command; 13] = [
+const COMMANDS: [Command; 16] = [
     Command {
         name: "check",
         arguments: "",
@@ -90,6 +93,24 @@ const COMMANDS: [Command; 13] = [
         arguments: "[--pairs]",
         summary: "Check that the library builds with each feature alone, none, all, and each pair",
         run: features::run,
+    },
+    Command {
+        name: "loom",
+        arguments: "",
+        summary: "Check the lock-free parts of the library in every order of their threads",
+        run: loom::run,
+    },
+    Command {
+        name: "api",
+        arguments: "[--check]",
+        summary: "Write down what the library offers, or check that it is what was written down",
+        run: api::run,
+    },
+    Command {
+        name: "compatibility",
+        arguments: "",
+        summary: "Build and run proc-daemon's own examples and tests against the library",
+        run: compatibility::run,
     },
     Command {
         name: "init",

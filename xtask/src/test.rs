@@ -14,12 +14,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
     let filter = optional_word("test", arguments)?;
     let mut tests = cargo("test --workspace --no-fail-fast");
     tests.args(filter);
-    run_tests("test", &mut tests)
+    // What is off by default in the library has tests and examples of its own.
+    let mut all_features = cargo("test --package keepd --all-features --no-fail-fast");
+    all_features.args(filter);
+    run_tests("test", &mut tests, Some(all_features))
 }
 
 /// Provides what tests need, builds the programs that they start, runs them, and repeats at the end
-/// what was missing and what was skipped.
-pub(crate) fn run_tests(command: &str, tests: &mut Command) -> Result<Verdict, Failure> {
+/// what was missing and what was skipped. `more` runs after them.
+pub(crate) fn run_tests(
+    command: &str,
+    tests: &mut Command,
+    more: Option<Command>,
+) -> Result<Verdict, Failure> {
     let started = Instant::now();
     let missing = packages::provide();
     print_lines(&missing);
@@ -38,7 +45,10 @@ pub(crate) fn run_tests(command: &str, tests: &mut Command) -> Result<Verdict, F
     let skips = Skips::new()?;
     skips.pass_to(tests);
     let mut tally = Tally::default();
-    let good = watch(tests, &mut tally)?;
+    let mut good = watch(tests, &mut tally)?;
+    if let Some(mut more) = more {
+        good &= watch(&mut more, &mut tally)?;
+    }
     print_lines(&missing);
     let skipped = skips.print()?;
     let word = if good { "ok" } else { "FAILED" };

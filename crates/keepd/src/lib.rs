@@ -46,6 +46,7 @@ pub mod signal;
 #[cfg(feature = "process")]
 pub mod sockets;
 pub mod subsystem;
+mod sync;
 #[cfg(feature = "high-res-timing")]
 pub mod timing;
 

@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+
+use crate::sync::Mutex;
 
 /// What a returned text or list may have grown to, in multiples of its first capacity; a larger one
 /// is dropped, so that one large use does not keep its memory for ever.
@@ -319,6 +321,33 @@ impl<T: fmt::Debug + Send + 'static> fmt::Debug for PooledVec<'_, T> {
 
 const fn is_worth_keeping(capacity: usize, first: usize) -> bool {
     capacity <= first.saturating_mul(GROWTH_MAX)
+}
+
+#[cfg(all(test, keepd_loom))]
+mod loom_models {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn nobody_gets_what_another_has_and_no_more_is_kept_than_allowed() {
+        loom::model(|| {
+            let pool = Arc::new(VecPool::<u8>::new(1, 1, 4));
+            let use_one = |pool: &VecPool<u8>, number| {
+                let mut items = pool.get();
+                assert!(items.is_empty());
+                items.push(number);
+                assert_eq!(*items, [number]);
+            };
+            let other = {
+                let pool = Arc::clone(&pool);
+                loom::thread::spawn(move || use_one(&pool, 1))
+            };
+            use_one(&pool, 2);
+            other.join().unwrap();
+            assert_eq!(format!("{pool:?}"), "VecPool { idle: 1, max: 1 }");
+        });
+    }
 }
 
 #[cfg(test)]

@@ -107,7 +107,8 @@ const ROWS: [Row; 15] = [
 ];
 
 /// What the tests of every crate may use besides.
-const TESTS: Row = Row { name: "tests", inner: &["sim", "testkit"], third_party: &["insta"] };
+const TESTS: Row =
+    Row { name: "tests", inner: &["sim", "testkit"], third_party: &["insta", "loom"] };
 
 /// Checks the dependencies in the `Cargo.toml` of one crate.
 pub(crate) fn check(path: &str, text: &str, manifest: &Table) -> Vec<Finding> {

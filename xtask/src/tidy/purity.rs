@@ -1,5 +1,5 @@
-//! Pure crates touch nothing outside their arguments, and below the manager nobody reads std's
-//! clock.
+//! Pure crates, and the portable files of the library, touch nothing outside their arguments, and
+//! below the manager nobody reads std's clock.
 
 use super::finding::Finding;
 use super::paths::{CodePath, paths};
@@ -13,6 +13,27 @@ const PURE: [&str; 5] = [
     "crates/keepd-compat",
     "crates/keepd-plan",
 ];
+
+/// The files of the library that decide and translate: they hold no call of Linux, so they are the
+/// same on every system.
+const PORTABLE: [&str; 13] = [
+    "crates/keepd/src/config/keys.rs",
+    "crates/keepd/src/config/origin.rs",
+    "crates/keepd/src/config/text.rs",
+    "crates/keepd/src/config/tree.rs",
+    "crates/keepd/src/config/validate.rs",
+    "crates/keepd/src/coord.rs",
+    "crates/keepd/src/error.rs",
+    "crates/keepd/src/pool.rs",
+    "crates/keepd/src/restart.rs",
+    "crates/keepd/src/shutdown/slots.rs",
+    "crates/keepd/src/shutdown/word.rs",
+    "crates/keepd/src/subsystem/machine.rs",
+    "crates/keepd/src/subsystem/words.rs",
+];
+
+/// The crates through which the library calls the kernel.
+const KERNEL: [&str; 3] = ["rustix", "keepd_os", "libc"];
 
 /// The crates that act, but by our own clock.
 const OWN_CLOCK: [&str; 2] = ["crates/keepd-os", "crates/keepd-proxy"];
@@ -65,7 +86,13 @@ pub(crate) fn check(source: &Source<'_>) -> Vec<Finding> {
     if !in_src {
         return Vec::new();
     }
-    if PURE.contains(&source.package()) {
+    if PORTABLE.contains(&source.path) {
+        paths(&source.code)
+            .iter()
+            .filter(|path| !source.is_test(path.offset))
+            .filter_map(|path| kernel_call(source, path).or_else(|| impurity(source, path)))
+            .collect()
+    } else if PURE.contains(&source.package()) {
         paths(&source.code).iter().filter_map(|path| impurity(source, path)).collect()
     } else if OWN_CLOCK.contains(&source.package()) {
         paths(&source.code)
@@ -80,6 +107,16 @@ pub(crate) fn check(source: &Source<'_>) -> Vec<Finding> {
     } else {
         Vec::new()
     }
+}
+
+/// Returns what ties a path in a portable file to a system.
+fn kernel_call(source: &Source<'_>, path: &CodePath<'_>) -> Option<Finding> {
+    let first = path.segments.first()?;
+    let message = format!(
+        "a portable file of the library does not name `{first}`: leave the kernel to a file that \
+         is not listed in xtask/src/tidy/purity.rs"
+    );
+    KERNEL.contains(first).then(|| source.finding(path.offset, "purity", message))
 }
 
 /// Returns what is impure about a path in a pure crate, tests included: they run side by side, and
@@ -176,6 +213,20 @@ mod tests {
                  take the bytes as an argument"]
         );
         assert!(findings("crates/keepd-plan/tests/a.rs", "use std::fs;").is_empty());
+    }
+
+    #[test]
+    fn portable_files_of_the_library_are_pure_and_exist() {
+        for bad in ["use rustix::fs::open;", "use std::env;", "fn f() { std::fs::read(p); }"] {
+            assert_eq!(findings("crates/keepd/src/restart.rs", bad).len(), 1, "{bad}");
+            assert!(findings("crates/keepd/src/pidfile.rs", bad).is_empty(), "{bad}");
+        }
+        let in_test = "#[cfg(test)]\nmod tests { use std::thread; }";
+        assert!(findings("crates/keepd/src/pool.rs", in_test).is_empty());
+        let root = crate::workspace::root();
+        for path in PORTABLE {
+            assert!(root.join(path).is_file(), "{path} has gone: mend the list");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What a name stands for, and the handles to it.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// How many durations a histogram keeps.
 pub(super) const DURATIONS_MAX: usize = 2048;
@@ -29,12 +31,11 @@ pub(super) struct CounterCell {
 impl CounterCell {
     /// Returns the count, or none if nothing was counted.
     pub(super) fn value(&self) -> Option<u64> {
-        if !self.is_used.load(Ordering::Acquire) {
-            return None;
-        }
-        // Both under the lock, so that a reset or the end of a thread falls before or after.
+        // Under the lock, so that a reset or the end of a thread falls before or after.
         let locals = lock(&self.locals);
-        Some(self.sum(&locals).wrapping_sub(self.base.load(Ordering::Relaxed)))
+        let count = self.sum(&locals).wrapping_sub(self.base.load(Ordering::Relaxed));
+        // Who counts during a reset may have taken the mark of before for its own.
+        (count != 0 || self.is_used.load(Ordering::Acquire)).then_some(count)
     }
 
     /// Starts again from nothing.

@@ -10,6 +10,8 @@
 mod cache;
 mod cell;
 mod collector;
+#[cfg(all(test, keepd_loom))]
+mod loom_models;
 mod prometheus;
 mod registry;
 mod snapshot;

@@ -5,8 +5,7 @@
 )]
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,8 @@ use super::handle::{ShutdownHandle, Wait};
 use super::slots::{Event, Key, Slots};
 use super::word::Word;
 use super::{ShutdownReason, ShutdownStats, clock};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// How long each phase of a shutdown may take, counted from the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +101,9 @@ impl Core {
 
     /// Changes the table and wakes whom that concerns.
     fn change(&self, change: impl FnOnce(&mut Slots, bool) -> Vec<Waker>) {
-        let begun = self.word().is_begun();
         let mut state = self.lock();
+        // Under the lock: a request that comes between would wake nobody whom this change concerns.
+        let begun = self.word().is_begun();
         let was_complete = state.slots.is_complete();
         let mut due = change(&mut state.slots, begun);
         if !was_complete && state.slots.is_complete() {

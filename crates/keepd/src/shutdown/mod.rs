@@ -7,6 +7,8 @@
 pub(crate) mod clock;
 mod coordinator;
 mod handle;
+#[cfg(all(test, keepd_loom))]
+mod loom_models;
 mod quit;
 mod reason;
 mod slots;
