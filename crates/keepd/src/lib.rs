@@ -51,6 +51,15 @@ mod sync;
 pub mod timing;
 
 mod macros;
+// With the features that the pages use.
+#[cfg(all(
+    doctest,
+    feature = "metrics",
+    feature = "process",
+    feature = "tokio",
+    feature = "toml"
+))]
+mod pages;
 
 pub use config::{Config, ConfigBuilder, LogLevel};
 #[cfg(feature = "tokio")]
