@@ -2,8 +2,29 @@
 //! logs and numbers. It contains no supervisor; that is the program `keepd`, under which a daemon
 //! made with this crate runs as well as alone.
 //!
-//! Start from [`Config`] (what can be set, and where it comes from) and [`Error`] (everything that
-//! can go wrong).
+//! ```no_run
+//! # #[cfg(feature = "tokio")]
+//! #[tokio::main]
+//! async fn main() -> keepd::Result<()> {
+//!     let config = keepd::Config::builder().name("hello").build()?;
+//!     keepd::Daemon::builder(config)
+//!         .with_task("greeter", |mut shutdown| async move {
+//!             println!("hello");
+//!             shutdown.cancelled().await;
+//!             Ok(())
+//!         })
+//!         .run()
+//!         .await
+//! }
+//! # #[cfg(not(feature = "tokio"))]
+//! # fn main() {}
+//! ```
+//!
+//! Start from [`Config`] (what can be set, and where it comes from), [`Subsystem`] (what runs) and
+//! [`Error`] (everything that can go wrong); everything together is the module `daemon`. The page
+//! `docs/library.md` of the repository goes from a first daemon to production,
+//! `docs/migrating-from-proc-daemon.md` has what changes for programs of proc-daemon, and
+//! `crates/keepd/examples` has a program for each part.
 //!
 //! A program that was written for proc-daemon 1.0 or 1.1 compiles against this crate under its old
 //! name:
@@ -52,13 +73,7 @@ pub mod timing;
 
 mod macros;
 // With the features that the pages use.
-#[cfg(all(
-    doctest,
-    feature = "metrics",
-    feature = "process",
-    feature = "tokio",
-    feature = "toml"
-))]
+#[cfg(all(doctest, feature = "metrics", feature = "process", feature = "tokio", feature = "toml"))]
 mod pages;
 
 pub use config::{Config, ConfigBuilder, LogLevel};

@@ -1,5 +1,8 @@
-//! The pages of `docs/` about this crate: their Rust blocks are documentation tests, so that they
+//! The pages about this crate: their Rust blocks are documentation tests, so that they
 //! cannot show what does not compile. They exist in such a test only; a package does not need them.
+
+#[doc = include_str!("../../../README.md")]
+mod readme {}
 
 #[doc = include_str!("../../../docs/library.md")]
 mod library {}
