@@ -87,6 +87,25 @@ impl Example {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Waits until a signal that was sent is no longer pending; proc_pid_status(5). Nothing is
+    /// pending once it has ended.
+    fn wait_until_taken(&self, signal: Signal) {
+        let path = format!("/proc/{}/status", self.child.id());
+        let bit = 1_u64 << (signal.as_raw() - 1);
+        let is_pending = |status: &str| {
+            let masks =
+                status.lines().filter(|line| line.starts_with("S") && line.contains("Pnd:"));
+            let masks = masks.filter_map(|line| line.split_whitespace().nth(1));
+            let mut masks = masks.filter_map(|mask| u64::from_str_radix(mask, 16).ok());
+            masks.any(|mask| mask & bit != 0)
+        };
+        let deadline = Instant::now() + LONG;
+        while fs::read_to_string(&path).is_ok_and(|status| is_pending(&status)) {
+            assert!(Instant::now() < deadline, "signal {signal:?} is not taken");
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits for its end, and returns the status and all lines.
     fn end(mut self) -> (ExitStatus, Vec<String>) {
         let deadline = Instant::now() + LONG;
@@ -229,7 +248,8 @@ fn defect_13_a_third_signal_kills() {
     example.line("stuck: runs");
     for _ in 0..3 {
         example.signal(Signal::TERM);
-        example.line("SIGTERM");
+        // One that comes while the one before it is pending is no second one.
+        example.wait_until_taken(Signal::TERM);
     }
     let (status, _) = example.end();
     assert_eq!(status.code(), Some(111));

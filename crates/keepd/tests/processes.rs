@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use keepd::daemon::KillAction;
 use keepd::{Config, Daemon, Environment, ShutdownHandle};
 use keepd_testkit::Scratch;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -247,4 +248,41 @@ fn relative_paths_mean_the_same_before_and_after_a_reload() {
 fn tempfile_in(folder: &Path) -> fs::File {
     let mut options = fs::OpenOptions::new();
     options.read(true).append(true).create(true).open(folder.join("errors")).unwrap()
+}
+
+/// A task that ends only when somebody makes it, in a daemon that takes no signals.
+#[test]
+fn role_deaf() {
+    if !plays("role_deaf") {
+        return;
+    }
+    let mut config = Config::default();
+    config.shutdown.graceful = 20;
+    config.shutdown.force = 40;
+    config.shutdown.kill = 60;
+    let daemon = Daemon::builder(config)
+        .without_signals()
+        .on_kill(KillAction::Exit)
+        .with_task("deaf", |_| async {
+            fs::write("runs", "runs").unwrap();
+            loop {
+                std::thread::park();
+            }
+        })
+        .build()
+        .unwrap();
+    let other = daemon.clone();
+    std::thread::spawn(move || {
+        until_text(Path::new("runs"), "runs");
+        other.shutdown();
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    drop(runtime.block_on(daemon.run()));
+}
+
+#[test]
+fn the_kill_time_is_kept_without_signals_too() {
+    let scratch = Scratch::new();
+    let mut child = Role::play("role_deaf", scratch.path(), |_| {});
+    assert_eq!(child.end().code(), Some(111));
 }

@@ -42,6 +42,13 @@ impl Services {
         Self { argument: Some("answer"), ..Self::waiting(mode) }
     }
 
+    /// The same, without files of their output: those need six descriptors each, and more of them
+    /// than a process may have if there are ten thousand.
+    pub fn answering_without_logs() -> Self {
+        let defaults = "ready.delay = \"0s\"\nlog.mode = \"null\"\n";
+        Self { defaults, argument: Some("answer") }
+    }
+
     /// Services that fail at once, for ever; each is started again at most a second later.
     pub fn failing() -> Self {
         let defaults = "ready.delay = \"0s\"\nbackoff_max = \"1s\"\n";
@@ -71,8 +78,10 @@ impl Project {
         let folder = place.folder()?;
         let records = place.records(&folder)?;
         let keepd = place.program("keepd");
-        let configuration =
-            configuration(count, &services, &place.program("keepd-bench-service"), records.path());
+        // Relative to the folder in which services are: a file of ten thousand is long enough.
+        let records_path = records.path().strip_prefix(&folder).unwrap_or(records.path());
+        let program = place.program("keepd-bench-service");
+        let configuration = configuration(count, &services, &program, records_path);
         std::fs::write(folder.join("keepd.toml"), configuration).attempt("write \"keepd.toml\"")?;
         let mut up = place.command(&keepd);
         up.args(["up", "--detach", "--quiet"]).current_dir(&folder);

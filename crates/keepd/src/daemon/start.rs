@@ -13,6 +13,7 @@ use super::{Daemon, KillAction};
 use crate::config::{ConfigLoader, PerformanceConfig};
 use crate::notify::Notifier;
 use crate::pidfile::PidFile;
+use crate::signal::SignalConfig;
 use crate::{Config, Environment, Error, ErrorCode, Result};
 
 /// The pid file, where the thread that ends the process can reach it.
@@ -106,10 +107,17 @@ impl Daemon {
     }
 
     fn guard(&self, plan: &Plan, lock: &Lock) -> Result<Option<Guard>> {
-        let Some(signals) = &plan.signals else { return Ok(None) };
+        let signals = match (&plan.signals, plan.kill) {
+            (Some(signals), _) => signals.clone(),
+            // Somebody has to end the process when the kill time is over.
+            (None, KillAction::Exit) => {
+                SignalConfig::new().without_sigterm().without_sigint().without_sigquit()
+            }
+            (None, KillAction::Error) => return Ok(None),
+        };
         let watch = Watch {
             daemon: self.clone(),
-            signals: signals.clone(),
+            signals,
             actions: self.shared.actions.clone(),
             kill: plan.kill,
             lock: lock.clone(),

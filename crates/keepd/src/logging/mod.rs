@@ -125,7 +125,13 @@ fn set_text(subscriber: Filtered, sink: &Sink, config: &Config) -> bool {
 
 #[cfg(feature = "json-logs")]
 fn set_json(subscriber: Filtered, sink: &Sink) -> bool {
-    let layer = tracing_subscriber::fmt::layer().json().with_writer(sink.clone());
+    // As proc-daemon has it, for whoever reads such lines with a program.
+    let layer = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_thread_ids(true)
+        .with_thread_names(true)
+        .with_writer(sink.clone());
     tracing::subscriber::set_global_default(subscriber.with(layer)).is_ok()
 }
 
