@@ -139,11 +139,20 @@ impl Instance {
     /// It was refused, or there was no answer.
     pub(super) fn act(&self, action: &str, names: &[&str], options: &Value) -> Result<(), String> {
         let request = json!({ "action": action, "select": names, "options": options });
-        match self.project.api().post("/v1/actions", &request) {
-            Ok(answer) if answer.status < 300 => Ok(()),
-            Ok(answer) => Err(format!("cannot {action} {names:?}: {}", answer.body)),
-            Err(error) => Err(format!("cannot {action} {names:?}: {error}")),
-        }
+        let mut last = String::new();
+        let answered =
+            look_until(PATIENCE, || match self.project.api().post("/v1/actions", &request) {
+                // Its proxy was just lost: it asks for another moment, and every client gives it.
+                Ok(answer) if answer.body.contains("\"not-synchronised\"") => {
+                    last = answer.body;
+                    None
+                }
+                Ok(answer) if answer.status < 300 => Some(Ok(())),
+                Ok(answer) => Some(Err(answer.body)),
+                Err(error) => Some(Err(error.to_string())),
+            });
+        let answered = answered.unwrap_or(Err(last));
+        answered.map_err(|why| format!("cannot {action} {names:?}: {why}"))
     }
 
     /// Returns the status objects of all services, if there is an answer.
